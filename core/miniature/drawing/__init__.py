@@ -1,0 +1,1 @@
+"""Drawing routines of the miniature's portraits, from the canvas up."""

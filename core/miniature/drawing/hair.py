@@ -1,0 +1,237 @@
+"""Hair: what lies behind the head, what frames the face, and its strands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .canvas import Canvas, Color, Points, smooth, tone
+from .head import Head
+
+_LONG = ("straight", "wavy")
+
+
+def draw_back_hair(canvas: Canvas, head: Head) -> None:
+    """Draw the hair that falls behind face and neck; comes before them."""
+    i = head.identity
+    cx, cy, rx, ry = head.skull(0.08 + i.hair_volume)
+    dark = tone(i.hair_rgb, 0.62)
+    rng = np.random.default_rng(i.hair_seed)
+    style = i.hair_style
+    if style in _LONG or style == "bob":
+        end = 0.85 + 0.12 * i.hair_length if style == "bob" else 1.75 + 0.5 * i.hair_length
+        flare = 1.12 if style == "bob" else 1.16
+        left, right = cx - rx, cx + rx
+        wave = 0.1 if style == "wavy" else 0.0
+        ys = np.linspace(cy, end, 9)
+        bulge = np.sin(np.linspace(0, 4.5 * np.pi, 9)) * wave
+        widen = np.linspace(1.0, flare, 9)
+        edge_r = np.stack([cx + (right - cx) * widen + bulge, ys], 1)
+        edge_l = np.stack([cx + (left - cx) * widen - bulge, ys], 1)
+        top = [(cx + rx * np.cos(a), cy - ry * np.sin(a)) for a in np.linspace(0.3, np.pi - 0.3, 9)]
+        outline = smooth(np.concatenate([np.array(top), edge_l, edge_r[::-1]]))
+        canvas.polygon(outline, tone(i.hair_rgb, 0.72))
+        for k in np.linspace(-0.94, 0.94, 15):
+            x = cx + rx * k * widen + bulge * np.sign(k)
+            shade = 0.5 if rng.random() < 0.5 else 0.95
+            canvas.line(smooth(np.stack([x, ys], 1), closed=False), tone(i.hair_rgb, shade), 0.03)
+    elif style == "curly":
+        _curls(canvas, head, rng, behind=True)
+    elif style == "braided":
+        canvas.polygon(_dome(cx, cy, rx, ry, 0.35), dark)
+    elif style == "bun":
+        canvas.polygon(_dome(cx, cy, rx, ry, 0.2), dark)
+    else:
+        canvas.polygon(_dome(cx, cy, rx * 1.0, ry, 0.3), dark)
+
+
+def draw_front_hair(canvas: Canvas, head: Head) -> None:
+    """Draw the hair over forehead and temples; comes after the features."""
+    i = head.identity
+    style = i.hair_style
+    rng = np.random.default_rng(i.hair_seed + 1)
+    volume = 0.08 + i.hair_volume
+    cx, cy, rx, ry = head.skull(volume)
+    if style == "bun":
+        bx = cx + 0.1 * np.sin(head.yaw)
+        by = cy - ry - 0.16
+        canvas.ellipse(bx, by, 0.4, 0.33, tone(i.hair_rgb, 0.6))
+        canvas.ellipse(bx - 0.02, by - 0.02, 0.36, 0.29, i.hair_rgb)
+        for r in (0.26, 0.15):
+            canvas.line(
+                smooth([(bx - r, by + r * 0.4), (bx - r * 0.4, by - r * 0.7), (bx + r, by)],
+                       closed=False),
+                tone(i.hair_rgb, 1.35, 14), 0.035,
+            )
+    hairline = _hairline(head)
+    arc = [
+        (cx + rx * np.cos(a), cy - ry * np.sin(a))
+        for a in np.linspace(_temple_angle(hairline[-1], cx, cy, rx, ry, 1), 0.5 * np.pi, 8)
+    ] + [
+        (cx + rx * np.cos(a), cy - ry * np.sin(a))
+        for a in np.linspace(
+            0.5 * np.pi, _temple_angle(hairline[0], cx, cy, rx, ry, -1), 8)[1:]
+    ]
+    line = smooth(hairline, closed=False)
+    cap = np.concatenate([line, smooth(np.array(arc), closed=False)])
+    # The shadow that hair throws on the forehead.
+    canvas.line(line + np.array([0.0, 0.03]), tone(i.skin_rgb, 0.6), 0.06)
+    canvas.polygon(cap, i.hair_rgb)
+    _strands(canvas, head, line, (cx, cy, rx, ry), rng)
+    if style == "curly":
+        _curls(canvas, head, rng, behind=False)
+    elif style in _LONG or style == "bob":
+        _side_locks(canvas, head, rng)
+    elif style == "braided":
+        _braids(canvas, head)
+
+
+def _dome(cx: float, cy: float, rx: float, ry: float, low: float) -> Points:
+    angles = np.linspace(-0.5, np.pi + 0.5, 20)
+    top = np.stack([cx + rx * np.cos(angles), cy - ry * np.sin(angles)], 1)
+    return np.concatenate([top, [[cx - rx * 0.7, cy + ry * (low + 0.45)],
+                                 [cx + rx * 0.7, cy + ry * (low + 0.45)]]])
+
+
+def _temple_angle(
+    point: tuple[float, float], cx: float, cy: float, rx: float, ry: float, side: int
+) -> float:
+    sine = np.clip((cy - point[1]) / ry, -0.9, 0.9)
+    angle = float(np.arcsin(sine))
+    return angle if side > 0 else np.pi - angle
+
+
+def _hairline(head: Head) -> list[tuple[float, float]]:
+    """Points from the left temple over the forehead to the right temple."""
+    i = head.identity
+    w = head.width
+    style = i.hair_style
+    fringe = style == "bob" or (style == "straight" and i.fringe > 0.6)
+    low = {"short": 0.12, "bun": -0.05, "curly": 0.1, "braided": 0.0}.get(style, 0.15)
+    points: list[tuple[float, float]] = []
+    for t in (-1.0, -0.86, -0.55, -0.2, 0.2, 0.55, 0.86, 1.0):
+        a = abs(t)
+        if a == 1.0:
+            y = low
+        elif fringe:
+            y = -0.42 - 0.06 * i.fringe + (0.04 if a > 0.8 else 0.0)
+        else:
+            y = {0.86: -0.42, 0.55: -0.76, 0.2: -0.86}[a]
+            y += 0.14 * i.fringe * (1 if t * i.parting > 0 else 0.15) * (a < 0.8)
+            if style == "short":
+                y -= 0.04
+        depth = -0.02 if a == 1.0 else head.depth(t * w)
+        edge = 1.0 if a < 1 else 1.06
+        points.append((head.x(t * w * edge, depth), y))
+    # Turned away, the far temple hides behind the forehead.
+    xs = [x for x, _ in points]
+    if head.yaw > 0:
+        points[-1] = (max(xs[-2], xs[-1]) + 0.02, points[-1][1] - 0.25)
+    if head.yaw < 0:
+        points[0] = (min(xs[1], xs[0]) - 0.02, points[0][1] - 0.25)
+    return points
+
+
+def _strands(
+    canvas: Canvas,
+    head: Head,
+    line: Points,
+    skull: tuple[float, float, float, float],
+    rng: np.random.Generator,
+) -> None:
+    """Comb strands from the parting over the cap down to the hairline."""
+    i = head.identity
+    cx, cy, rx, ry = skull
+    crown = np.array([head.x(i.parting * head.width * 0.7, 0.2), cy - ry * 0.93])
+    picks = np.linspace(0, len(line) - 1, 19).astype(int)
+    for n, k in enumerate(picks):
+        end = line[k]
+        middle = (crown + end) / 2
+        out = middle - np.array([cx, cy + 0.2])
+        middle = middle + out * 0.16
+        gain, lift = ((0.62, 0.0), (1.3, 12.0), (0.8, 0.0))[n % 3]
+        jitter = rng.uniform(-0.02, 0.02, 2)
+        canvas.line(
+            smooth(np.array([crown + jitter, middle, end]), closed=False),
+            tone(i.hair_rgb, gain, lift), 0.032,
+        )
+    shine = [(cx + rx * 0.68 * np.cos(a), cy - ry * 0.72 * np.sin(a))
+             for a in np.linspace(0.9, 2.1, 7)]
+    if i.hair_style != "curly":
+        canvas.line(smooth(np.array(shine), closed=False), tone(i.hair_rgb, 1.35, 22), 0.05)
+
+
+def _side_locks(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
+    """Draw the hair that frames the face on both sides."""
+    i = head.identity
+    style = i.hair_style
+    cx, cy, rx, _ = head.skull(0.08 + i.hair_volume)
+    end = 0.8 + 0.12 * i.hair_length if style == "bob" else 1.6 + 0.5 * i.hair_length
+    for side in (-1, 1):
+        far = side * head.yaw > 0.25
+        inner_top = head.x(side * head.width * 0.9, head.depth(head.width * 0.9))
+        outer = cx + side * rx
+        if far:
+            inner_top = max(abs(inner_top), head.width * 0.86) * side
+        inner_low = inner_top + side * (0.08 if style == "bob" else 0.16)
+        ys = np.linspace(-0.5, end, 8)
+        wave = np.sin(np.linspace(0, 3.6 * np.pi, 8)) * (0.085 if style == "wavy" else 0.0)
+        inner = np.stack([np.linspace(inner_top, inner_low, 8) + wave, ys], 1)
+        outside = np.stack([np.linspace(outer, outer * 1.1, 8) + wave, ys], 1)
+        if abs(outer) < abs(inner_low) + 0.1:
+            outside[:, 0] = inner[:, 0] + side * 0.14
+        canvas.polygon(
+            np.concatenate([smooth(inner, closed=False), smooth(outside[::-1], closed=False)]),
+            tone(i.hair_rgb, 0.92),
+        )
+        for k, share in enumerate((0.12, 0.32, 0.52, 0.72, 0.9)):
+            strand = inner + (outside - inner) * share
+            gain, lift = (0.58, 0.0) if k % 2 == 0 else (1.3, 14.0)
+            strand[:, 0] += rng.uniform(-0.01, 0.01)
+            canvas.line(smooth(strand, closed=False), tone(i.hair_rgb, gain, lift), 0.036)
+
+
+def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool) -> None:
+    """Pile up curls: a halo behind the head, or a row along the hairline."""
+    i = head.identity
+    cx, cy, rx, ry = head.skull(0.12 + i.hair_volume)
+    woman = i.gender == "woman"
+    if behind:
+        reach = 0.95 + 0.55 * i.hair_length if woman else 0.25
+        canvas.polygon(_dome(cx, cy, rx, ry, 0.2), tone(i.hair_rgb, 0.6))
+        spots = [(cx + rx * 1.02 * np.cos(a), cy - ry * np.sin(a))
+                 for a in np.linspace(-0.15, np.pi + 0.15, 15)]
+        for y in np.arange(0.0, reach, 0.24):
+            spots += [(cx - rx * 1.08, y), (cx + rx * 1.08, y)]
+            spots += [(cx - rx * 0.8, y + 0.1), (cx + rx * 0.8, y + 0.1)]
+        size = 0.2
+    else:
+        line = np.array(_hairline(head))
+        spots = [(x, y - 0.03) for x, y in smooth(line, closed=False)[::3]]
+        spots += [(cx + rx * f * np.cos(a), cy - ry * f * np.sin(a))
+                  for f in (0.9, 0.66) for a in np.linspace(0.45, np.pi - 0.45, 8)]
+        spots = [p for p in spots if p[1] < -0.3]
+        size = 0.145
+    for x, y in spots:
+        radius = size * rng.uniform(0.85, 1.15)
+        x, y = x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03)
+        canvas.ellipse(x, y, radius, radius, tone(i.hair_rgb, 0.6))
+        canvas.ellipse(x - 0.015, y - 0.015, radius * 0.84, radius * 0.84, i.hair_rgb)
+        start = rng.uniform(2.4, 4.0)
+        arc = [(x + radius * 0.5 * np.cos(a), y + radius * 0.5 * np.sin(a))
+               for a in np.linspace(start, start + 2.4, 4)]
+        canvas.line(np.array(arc), tone(i.hair_rgb, 1.35, 18), 0.045)
+
+
+def _braids(canvas: Canvas, head: Head) -> None:
+    """Draw two braids that fall over the shoulders."""
+    i = head.identity
+    cx, _, rx, _ = head.skull(0.08 + i.hair_volume)
+    light: Color = tone(i.hair_rgb, 1.3, 14)
+    for side in (-1, 1):
+        x = cx + side * rx * 0.96
+        for n in range(9):
+            y = 0.22 + n * 0.2
+            px = x + side * 0.02 * n
+            canvas.ellipse(px, y, 0.15, 0.13, tone(i.hair_rgb, 0.5))
+            canvas.ellipse(px - 0.04, y - 0.01, 0.08, 0.105, i.hair_rgb, 0.6)
+            canvas.ellipse(px + 0.05, y + 0.02, 0.06, 0.095, light, -0.6)
