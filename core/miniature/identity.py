@@ -15,7 +15,7 @@ _SKIN: dict[str, Color] = {
     "fair": (243, 205, 182),
     "tan": (216, 164, 122),
     "brown": (164, 110, 74),
-    "dark": (112, 72, 50),
+    "dark": (122, 78, 54),
 }
 _HAIR: dict[str, Color] = {
     "black": (38, 33, 36),

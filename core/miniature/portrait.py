@@ -56,11 +56,10 @@ def render(
     origin = ((0.5 + scene.shift_x) * side, (centre_y + scene.shift_y) * side)
     rng = np.random.default_rng(scene.background_seed)
     pixels = draw_background(side, scene.background, rng, blurred=scene.depth_of_field)
-    head = _draw_person(pixels, identity, scene, origin, scale)
-    canvas = Canvas(pixels, origin, scale)
-    lit = apply_light(canvas, scene.light, 1 if scene.background_seed % 2 else -1)
-    image = cv2.resize(lit, (size, size), interpolation=cv2.INTER_AREA)
-    box, landmarks = head
+    box, landmarks = _draw_person(pixels, identity, scene, origin, scale)
+    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    canvas = Canvas(small, (origin[0] / supersample, origin[1] / supersample), scale / supersample)
+    image = apply_light(canvas, scene.light, 1 if scene.background_seed % 2 else -1)
     return Portrait(image, _clipped(box / supersample, size), landmarks / supersample)
 
 
@@ -134,8 +133,8 @@ def render_group(
         boxes.append(box / supersample)
         landmarks.append(points / supersample)
     pixels[..., 3] = 0
-    lit = apply_light(Canvas(pixels, (side / 2, side / 2), side / 3), first.light, light_side)
-    image = cv2.resize(lit, (size, size), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    image = apply_light(Canvas(small, (size / 2, size / 2), size / 3), first.light, light_side)
     return image, _clipped(np.stack(boxes), size), np.stack(landmarks).astype(np.float32)
 
 
@@ -154,7 +153,6 @@ def render_empty(rng: np.random.Generator, size: int = 128, supersample: int = 2
     name = str(rng.choice(vocabulary.BACKGROUNDS))
     pixels = draw_background(side, name, rng, blurred=bool(rng.random() < 0.3))
     light = str(rng.choice(vocabulary.LIGHTS))
-    lit = apply_light(
-        Canvas(pixels, (side / 2, side / 2), side / 4), light, 1 if rng.random() < 0.5 else -1
-    )
-    return cv2.resize(lit, (size, size), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    canvas = Canvas(small, (size / 2, size / 2), size / 4)
+    return apply_light(canvas, light, 1 if rng.random() < 0.5 else -1)

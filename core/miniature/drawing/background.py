@@ -28,11 +28,13 @@ def draw_background(
     Returns:
         Pixels (side, side, 4) uint8, RGB and an empty region channel.
     """
-    pixels = np.zeros((side, side, 4), np.uint8)
-    canvas = Canvas(pixels, (0.0, 0.0), float(side))
-    _PLACES[name](canvas, rng)
-    sigma = side * (0.022 if blurred else 0.003)
-    pixels = cv2.GaussianBlur(pixels, (0, 0), sigma)
+    # Out of focus, half the resolution does.
+    drawn = side // 2 if blurred else side
+    pixels = np.zeros((drawn, drawn, 4), np.uint8)
+    _PLACES[name](Canvas(pixels, (0.0, 0.0), float(drawn)), rng)
+    pixels = cv2.GaussianBlur(pixels, (0, 0), drawn * (0.02 if blurred else 0.003))
+    if blurred:
+        pixels = cv2.resize(pixels, (side, side))
     pixels[..., 3] = 0
     return pixels
 

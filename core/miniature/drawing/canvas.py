@@ -19,6 +19,12 @@ _SHIFT = 4
 _CIRCLE = np.linspace(0, 2 * np.pi, 28, endpoint=False)
 _UNIT = np.stack([np.cos(_CIRCLE), np.sin(_CIRCLE)], axis=1)
 
+_STENCIL = np.array([-1, 0, 1, 2])
+_T = np.linspace(0, 1, 6, endpoint=False)[:, None] ** np.arange(4)
+_CATMULL_ROM = _T @ (
+    0.5 * np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]], dtype=float)
+)
+
 
 @dataclass
 class Canvas:
@@ -33,6 +39,11 @@ class Canvas:
     roll: float = 0.0
     region: int = BACKGROUND
 
+    def __post_init__(self) -> None:
+        c, s = np.cos(self.roll) * self.scale, np.sin(self.roll) * self.scale
+        self._matrix = np.array([[c, s], [-s, c]])
+        self._offset = np.array(self.origin)
+
     @property
     def side(self) -> int:
         """Height and width in pixels."""
@@ -46,14 +57,10 @@ class Canvas:
 
     def to_pixels(self, points: Points) -> Points:
         """Map points (n, 2) of this canvas's units to pixels."""
-        c, s = np.cos(self.roll) * self.scale, np.sin(self.roll) * self.scale
-        x, y = points[:, 0], points[:, 1]
-        return np.stack(
-            [self.origin[0] + c * x - s * y, self.origin[1] + s * x + c * y], axis=1
-        )
+        return points @ self._matrix + self._offset
 
     def _fixed(self, points: Points) -> NDArray[np.int32]:
-        return np.round(self.to_pixels(points) * (1 << _SHIFT)).astype(np.int32)
+        return np.rint(self.to_pixels(points) * (1 << _SHIFT)).astype(np.int32)
 
     def polygon(self, points: Points, color: Color) -> None:
         """Fill a polygon given as (n, 2)."""
@@ -79,24 +86,16 @@ class Canvas:
 def ellipse_points(x: float, y: float, rx: float, ry: float, angle: float = 0.0) -> Points:
     """Return 28 points of an ellipse."""
     c, s = np.cos(angle), np.sin(angle)
-    px, py = _UNIT[:, 0] * rx, _UNIT[:, 1] * ry
-    return np.stack([x + c * px - s * py, y + s * px + c * py], axis=1)
+    return _UNIT @ np.array([[c * rx, s * rx], [-s * ry, c * ry]]) + np.array([x, y])
 
 
 def smooth(points: Sequence[tuple[float, float]] | Points, *, closed: bool = True) -> Points:
     """Return a Catmull-Rom curve through points, six steps a segment."""
     p = np.asarray(points, dtype=np.float64)
-    if closed:
-        a, b, c, d = np.roll(p, 1, 0), p, np.roll(p, -1, 0), np.roll(p, -2, 0)
-    else:
-        q = np.concatenate([p[:1], p, p[-1:]])
-        a, b, c, d = q[:-3], q[1:-2], q[2:-1], q[3:]
-    t = np.linspace(0, 1, 6, endpoint=False)[None, :, None]
-    a, b, c, d = a[:, None], b[:, None], c[:, None], d[:, None]
-    curve = 0.5 * (
-        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - 3 * c + d - a) * t**3
-    )
-    curve = curve.reshape(-1, 2)
+    n = len(p)
+    index = np.arange(n if closed else n - 1)[:, None] + _STENCIL
+    index = index % n if closed else np.clip(index, 0, n - 1)
+    curve = (_CATMULL_ROM @ p[index]).reshape(-1, 2)
     return curve if closed else np.concatenate([curve, p[-1:]])
 
 

@@ -13,7 +13,7 @@ _LONG = ("straight", "wavy")
 def draw_back_hair(canvas: Canvas, head: Head) -> None:
     """Draw the hair that falls behind face and neck; comes before them."""
     i = head.identity
-    cx, cy, rx, ry = head.skull(0.08 + i.hair_volume)
+    cx, cy, rx, ry = head.skull(_volume(head))
     dark = tone(i.hair_rgb, 0.62)
     rng = np.random.default_rng(i.hair_seed)
     style = i.hair_style
@@ -36,12 +36,8 @@ def draw_back_hair(canvas: Canvas, head: Head) -> None:
             canvas.line(smooth(np.stack([x, ys], 1), closed=False), tone(i.hair_rgb, shade), 0.03)
     elif style == "curly":
         _curls(canvas, head, rng, behind=True)
-    elif style == "braided":
-        canvas.polygon(_dome(cx, cy, rx, ry, 0.35), dark)
-    elif style == "bun":
-        canvas.polygon(_dome(cx, cy, rx, ry, 0.2), dark)
     else:
-        canvas.polygon(_dome(cx, cy, rx * 1.0, ry, 0.3), dark)
+        canvas.polygon(_nape(head, cx, cy, rx, ry), dark)
 
 
 def draw_front_hair(canvas: Canvas, head: Head) -> None:
@@ -49,8 +45,7 @@ def draw_front_hair(canvas: Canvas, head: Head) -> None:
     i = head.identity
     style = i.hair_style
     rng = np.random.default_rng(i.hair_seed + 1)
-    volume = 0.08 + i.hair_volume
-    cx, cy, rx, ry = head.skull(volume)
+    cx, cy, rx, ry = head.skull(_volume(head))
     if style == "bun":
         bx = cx + 0.1 * np.sin(head.yaw)
         by = cy - ry - 0.16
@@ -85,11 +80,22 @@ def draw_front_hair(canvas: Canvas, head: Head) -> None:
         _braids(canvas, head)
 
 
-def _dome(cx: float, cy: float, rx: float, ry: float, low: float) -> Points:
-    angles = np.linspace(-0.5, np.pi + 0.5, 20)
+def _volume(head: Head) -> float:
+    """Return by how much the hair stands off the skull."""
+    i = head.identity
+    if i.hair_style in ("short", "bun", "braided"):
+        return 0.04 + 0.55 * i.hair_volume
+    return 0.08 + i.hair_volume
+
+
+def _nape(head: Head, cx: float, cy: float, rx: float, ry: float) -> Points:
+    """Return the skull seen from the front, narrowing towards the nape."""
+    angles = np.linspace(-0.25, np.pi + 0.25, 16)
     top = np.stack([cx + rx * np.cos(angles), cy - ry * np.sin(angles)], 1)
-    return np.concatenate([top, [[cx - rx * 0.7, cy + ry * (low + 0.45)],
-                                 [cx + rx * 0.7, cy + ry * (low + 0.45)]]])
+    turned = -float(np.sin(head.yaw))
+    left = cx - rx * (0.62 + 0.22 * max(-turned, 0.0))
+    right = cx + rx * (0.62 + 0.22 * max(turned, 0.0))
+    return smooth(np.concatenate([top, [[left, 0.52], [right, 0.52]]]))
 
 
 def _temple_angle(
@@ -138,54 +144,73 @@ def _strands(
     skull: tuple[float, float, float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Comb strands from the parting over the cap down to the hairline."""
+    """Comb strands from the parting over the cap, to the hairline and round to the sides."""
     i = head.identity
     cx, cy, rx, ry = skull
-    crown = np.array([head.x(i.parting * head.width * 0.7, 0.2), cy - ry * 0.93])
-    picks = np.linspace(0, len(line) - 1, 19).astype(int)
-    for n, k in enumerate(picks):
-        end = line[k]
+    crown = _crown(head, skull)
+    picks = np.linspace(0, len(line) - 1, 17).astype(int)
+    ends = list(line[picks])
+    if i.hair_style != "curly":
+        for side, end in ((1, line[-1]), (-1, line[0])):
+            for share in (0.35, 0.7):
+                ends.append(end + share * (np.array([cx + side * rx, end[1]]) - end))
+    for n, end in enumerate(ends):
         middle = (crown + end) / 2
         out = middle - np.array([cx, cy + 0.2])
-        middle = middle + out * 0.16
-        gain, lift = ((0.62, 0.0), (1.3, 12.0), (0.8, 0.0))[n % 3]
-        jitter = rng.uniform(-0.02, 0.02, 2)
+        middle = middle + out * (0.16 if n < 17 else 0.3)
+        gain, lift = ((0.66, 0.0), (1.28, 10.0), (0.84, 0.0))[n % 3]
+        start = crown + rng.uniform(-0.05, 0.05, 2)
         canvas.line(
-            smooth(np.array([crown + jitter, middle, end]), closed=False),
+            smooth(np.array([start, middle, end]), closed=False),
             tone(i.hair_rgb, gain, lift), 0.032,
         )
-    shine = [(cx + rx * 0.68 * np.cos(a), cy - ry * 0.72 * np.sin(a))
-             for a in np.linspace(0.9, 2.1, 7)]
-    if i.hair_style != "curly":
-        canvas.line(smooth(np.array(shine), closed=False), tone(i.hair_rgb, 1.35, 22), 0.05)
+
+
+def _crown(head: Head, skull: tuple[float, float, float, float]) -> Points:
+    """Return where the parting meets the top of the head."""
+    cx, cy, rx, ry = skull
+    x = head.x(head.identity.parting * head.width * 0.7, 0.2)
+    x = float(np.clip(x, cx - rx * 0.6, cx + rx * 0.6))
+    return np.array([x, cy - ry * 0.96 * np.sqrt(1 - ((x - cx) / rx) ** 2)])
 
 
 def _side_locks(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
-    """Draw the hair that frames the face on both sides."""
+    """Draw the hair that falls from the parting past the temples on both sides."""
     i = head.identity
     style = i.hair_style
-    cx, cy, rx, _ = head.skull(0.08 + i.hair_volume)
+    skull = head.skull(_volume(head))
+    cx, cy, rx, ry = skull
+    crown = _crown(head, skull)
     end = 0.8 + 0.12 * i.hair_length if style == "bob" else 1.6 + 0.5 * i.hair_length
+    falls = np.linspace(-0.1, end, 8)
+    sweep = np.sin(np.linspace(0, 3.6 * np.pi, 8)) * (0.085 if style == "wavy" else 0.0)
     for side in (-1, 1):
         far = side * head.yaw > 0.25
-        inner_top = head.x(side * head.width * 0.9, head.depth(head.width * 0.9))
         outer = cx + side * rx
+        temple = head.x(side * head.width * 0.93)
         if far:
-            inner_top = max(abs(inner_top), head.width * 0.86) * side
-        inner_low = inner_top + side * (0.08 if style == "bob" else 0.16)
-        ys = np.linspace(-0.5, end, 8)
-        wave = np.sin(np.linspace(0, 3.6 * np.pi, 8)) * (0.085 if style == "wavy" else 0.0)
-        inner = np.stack([np.linspace(inner_top, inner_low, 8) + wave, ys], 1)
-        outside = np.stack([np.linspace(outer, outer * 1.1, 8) + wave, ys], 1)
-        if abs(outer) < abs(inner_low) + 0.1:
-            outside[:, 0] = inner[:, 0] + side * 0.14
+            temple = side * min(abs(outer) - 0.1, max(abs(temple), head.width * 0.84))
+        low = temple + side * (0.06 if style == "bob" else 0.12)
+        inner = np.concatenate([
+            [crown, [crown[0] * 0.35 + temple * 0.65, -0.84], [temple - side * 0.04, -0.45]],
+            np.stack([np.linspace(temple, low, 8) + sweep, falls], 1),
+        ])
+        # From the crown along the skull, then straight down with a little flare.
+        angle = np.array([0.97, 0.55])
+        reach = abs(outer - crown[0])
+        bend = np.stack([crown[0] + side * reach * np.array([0.55, 0.93]),
+                         cy - ry * np.sqrt(np.clip(angle, 0, 1)) * np.array([0.93, 0.72])], 1)
+        edge = np.linspace(outer, max(abs(outer) * 1.08, abs(low) + 0.12) * side, 8)
+        outside = np.concatenate(
+            [[crown], bend, np.stack([edge + sweep, falls], 1)]
+        )
         canvas.polygon(
             np.concatenate([smooth(inner, closed=False), smooth(outside[::-1], closed=False)]),
-            tone(i.hair_rgb, 0.92),
+            i.hair_rgb,
         )
-        for k, share in enumerate((0.12, 0.32, 0.52, 0.72, 0.9)):
+        for k, share in enumerate((0.03, 0.22, 0.4, 0.58, 0.76, 0.95)):
             strand = inner + (outside - inner) * share
-            gain, lift = (0.58, 0.0) if k % 2 == 0 else (1.3, 14.0)
+            gain, lift = ((0.52, 0.0), (1.25, 10.0), (0.72, 0.0))[k % 3]
             strand[:, 0] += rng.uniform(-0.01, 0.01)
             canvas.line(smooth(strand, closed=False), tone(i.hair_rgb, gain, lift), 0.036)
 
@@ -197,7 +222,7 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
     woman = i.gender == "woman"
     if behind:
         reach = 0.95 + 0.55 * i.hair_length if woman else 0.25
-        canvas.polygon(_dome(cx, cy, rx, ry, 0.2), tone(i.hair_rgb, 0.6))
+        canvas.polygon(_nape(head, cx, cy, rx, ry), tone(i.hair_rgb, 0.6))
         spots = [(cx + rx * 1.02 * np.cos(a), cy - ry * np.sin(a))
                  for a in np.linspace(-0.15, np.pi + 0.15, 15)]
         for y in np.arange(0.0, reach, 0.24):
@@ -225,7 +250,7 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
 def _braids(canvas: Canvas, head: Head) -> None:
     """Draw two braids that fall over the shoulders."""
     i = head.identity
-    cx, _, rx, _ = head.skull(0.08 + i.hair_volume)
+    cx, _, rx, _ = head.skull(_volume(head))
     light: Color = tone(i.hair_rgb, 1.3, 14)
     for side in (-1, 1):
         x = cx + side * rx * 0.96

@@ -71,9 +71,12 @@ class Head:
     def skull(self, volume: float = 0.0) -> tuple[float, float, float, float]:
         """Return centre x, centre y and radii of the skull with hair of some volume."""
         w = self.width
-        grow = 1 + 0.16 * abs(np.sin(self.yaw))
-        shift = -0.16 * np.sin(self.yaw)
-        return float(shift), -0.34, float((w * 1.05 + volume) * grow), 0.93 + volume
+        turn = abs(float(np.sin(self.yaw)))
+        far = max(abs(self.x(t * w * np.sign(self.yaw or 1.0))) for t in (0.6, 0.8, 1.0))
+        far = max(far, w * (1 - 0.22 * turn)) + volume * (1 - 0.35 * turn) + 0.03
+        near = w * (1.03 + 0.1 * turn) + volume
+        sign = 1.0 if self.yaw >= 0 else -1.0
+        return float(sign * (far - near) / 2), -0.34, float((far + near) / 2), 0.9 + volume
 
 
 def make_head(identity: Identity, scene: Scene) -> Head:

@@ -25,16 +25,29 @@ class _Light:
 
 
 _LIGHTS = {
-    "golden hour": _Light((1.13, 0.95, 0.66), (0.62, -0.3, 0.72), 0.58, 0.56, 0.95, 0.22),
+    "golden hour": _Light((1.14, 0.98, 0.74), (0.62, -0.3, 0.72), 0.58, 0.56, 0.95, 0.22),
     "studio": _Light((1.03, 1.03, 1.04), (0.2, -0.35, 0.92), 0.6, 0.48, 1.06, 0.0),
     "dramatic": _Light((1.04, 1.0, 0.95), (0.9, -0.15, 0.42), 0.32, 0.86, 0.5, 0.55),
     "soft daylight": _Light((0.99, 1.01, 1.03), (0.0, -0.6, 0.8), 0.72, 0.32, 1.04, 0.0),
-    "cool evening": _Light((0.72, 0.86, 1.12), (0.4, -0.3, 0.86), 0.56, 0.46, 0.74, 0.12),
+    "cool evening": _Light((0.84, 0.92, 1.1), (0.4, -0.3, 0.86), 0.58, 0.46, 0.7, 0.12),
 }
 
 
+def _tone_curve() -> NDArray[np.uint8]:
+    """Return a film-like curve: steeper in the middle, rolling off above white."""
+    x = np.arange(384) / 255.0
+    raised = 1.24 * (x - 0.44) + 0.44
+    shoulder = 0.8 + 0.2 * (1 - np.exp(-np.clip(raised - 0.8, 0, None) / 0.2))
+    toe = 0.06 * np.exp(np.clip(raised - 0.06, None, 0) / 0.06)
+    curve = np.where(raised > 0.8, shoulder, np.where(raised < 0.06, toe, raised))
+    return np.clip(curve * 255, 0, 255).astype(np.uint8)
+
+
+_CURVE = _tone_curve()
+
+
 def apply_light(canvas: Canvas, name: str, side: int) -> NDArray[np.uint8]:
-    """Light the drawn picture.
+    """Light the drawn picture and raise its contrast.
 
     Args:
         canvas: Drawn pixels under the head's transform; its region channel says what is head.
@@ -46,7 +59,8 @@ def apply_light(canvas: Canvas, name: str, side: int) -> NDArray[np.uint8]:
     """
     light = _LIGHTS[name]
     n = canvas.side
-    region = canvas.pixels[..., 3].astype(np.float32)
+    drawn = canvas.pixels.astype(np.float32)
+    region = drawn[..., 3]
     head = np.clip(region / 127.0 - 1.0, 0, 1)
     body = np.minimum(region / 128.0, 1) - head
     axis = np.arange(n, dtype=np.float32)
@@ -66,5 +80,5 @@ def apply_light(canvas: Canvas, name: str, side: int) -> NDArray[np.uint8]:
     across = (axis[None, :] / n - 0.5) * -side
     ground_gain = light.ground * (1 - light.slope * across)
     gain = head * head_gain + body * body_gain + (1 - head - body) * ground_gain
-    lit = canvas.pixels[..., :3] * gain[..., None] * np.array(light.tint, np.float32)
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    lit = drawn[..., :3] * gain[..., None] * np.array(light.tint, np.float32)
+    return _CURVE[np.clip(lit, 0, 383).astype(np.int16)]

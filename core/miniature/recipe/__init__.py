@@ -1,0 +1,1 @@
+"""How the miniature's weights are made: data, optimiser, and one module for each model."""

@@ -1,0 +1,275 @@
+"""The miniature's autoencoder: 128x128 pictures to 4x16x16 latents and back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...progress import Progress, silent
+from .muon import Muon
+from .render_data import read_shard, shard_folders
+from .session import Budget, Session, prepare_cpu
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+logger = logging.getLogger(__name__)
+
+SCALING_FACTOR = 0.18215
+"""Of Stable Diffusion 1.x; the trained latents are normalised so that it holds here too."""
+
+
+@dataclass(frozen=True)
+class VaeRecipe:
+    """Shape of the autoencoder and how it is trained."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    groups: int = 8
+    lr: float = 2e-3
+    batch: int = 16
+    crop: int = 64
+    whole_share: float = 0.15
+    """Last share of the budget, in which whole pictures are trained instead of crops."""
+    face_share: float = 0.6
+    """Share of crops that are centred on the face."""
+    kl_weight: float = 1e-6
+    gradient_weight: float = 0.5
+    ema_decay: float = 0.998
+
+
+def build_vae(recipe: VaeRecipe | None = None, size: int = 128) -> AutoencoderKL:
+    """Build the untrained autoencoder.
+
+    Args:
+        recipe: Its shape.
+        size: Edge of the pictures, in pixels.
+
+    Returns:
+        An `AutoencoderKL` that halves the edge three times and has 4 latent channels.
+    """
+    from diffusers import AutoencoderKL
+
+    recipe = recipe or VaeRecipe()
+    depth = len(recipe.channels)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        block_out_channels=recipe.channels,
+        layers_per_block=1,
+        norm_num_groups=recipe.groups,
+        latent_channels=4,
+        sample_size=size,
+        scaling_factor=SCALING_FACTOR,
+        force_upcast=False,
+        mid_block_add_attention=False,
+    )
+    with torch.no_grad():
+        # Start with hardly any latent noise: the picture has to come through first.
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = -8
+    return vae.to(memory_format=torch.channels_last)
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float = 0.5) -> Tensor:
+    """L1 at three scales plus the L1 of the picture's gradients at the two finer ones.
+
+    Args:
+        output: Decoded pictures (n, 3, h, w) in [-1, 1].
+        target: The pictures.
+        gradient_weight: Weight of the gradients.
+
+    Returns:
+        The mean loss.
+    """
+    difference = output - target
+    loss = difference.abs().mean()
+    for _ in range(2):
+        dx = difference[..., 1:] - difference[..., :-1]
+        dy = difference[..., 1:, :] - difference[..., :-1, :]
+        loss = loss + gradient_weight * (dx.abs().mean() + dy.abs().mean())
+        difference = functional.avg_pool2d(difference, 2)
+        loss = loss + difference.abs().mean()
+    return loss
+
+
+class PictureStream:
+    """Random crops or whole pictures from a folder of shards that may still be growing."""
+
+    def __init__(self, folder: Path, recipe: VaeRecipe) -> None:
+        """Open the shards that are complete."""
+        self._folder, self._recipe = folder, recipe
+        self._opened: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Open shards that have been completed since; returns how many pictures there are."""
+        for folder in shard_folders(self._folder):
+            if folder not in self._opened:
+                shard = read_shard(folder)
+                self._opened[folder] = (np.array(shard.images), shard.boxes)
+        self._shards = list(self._opened.values())
+        self._lengths = np.cumsum([len(images) for images, _ in self._shards])
+        return int(self._lengths[-1]) if self._shards else 0
+
+    def batch(self, generator: torch.Generator, *, whole: bool) -> Tensor:
+        """Draw a batch.
+
+        Args:
+            generator: Source of randomness.
+            whole: Whole pictures (a quarter of the batch) instead of crops.
+
+        Returns:
+            float32 (n, 3, h, w) in [-1, 1], channels last, half of them mirrored.
+        """
+        rng = np.random.default_rng(
+            int(torch.randint(2**31, (1,), generator=generator, dtype=torch.int64))
+        )
+        recipe = self._recipe
+        pictures = []
+        for _ in range(max(1, recipe.batch // 4) if whole else recipe.batch):
+            index = int(rng.integers(self._lengths[-1]))
+            which = int(np.searchsorted(self._lengths, index, side="right"))
+            images, boxes = self._shards[which]
+            row = index - (int(self._lengths[which - 1]) if which else 0)
+            picture = images[row]
+            if not whole:
+                picture = self._crop(picture, boxes[row], rng)
+            pictures.append(picture[:, ::-1] if rng.random() < 0.5 else picture)
+        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        return stacked.to(torch.float32).div_(127.5).sub_(1)
+
+    def _crop(self, picture: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        size, room = self._recipe.crop, picture.shape[0] - self._recipe.crop
+        left, top = rng.integers(room + 1, size=2)
+        if rng.random() < self._recipe.face_share:
+            jitter = rng.integers(-size // 4, size // 4 + 1, size=2)
+            centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2 + jitter
+            left, top = np.clip((centre - size / 2).astype(int), 0, room)
+        return picture[top : top + size, left : left + size]
+
+
+def train_vae(
+    data: Path,
+    out: Path,
+    *,
+    budget: Budget,
+    seed: int = 0,
+    recipe: VaeRecipe | None = None,
+    decoder_only: bool = False,
+    start_from: AutoencoderKL | None = None,
+    latent_noise: float = 0.0,
+    resume: bool = True,
+    progress: Progress = silent,
+    log_every: int = 50,
+) -> AutoencoderKL:
+    """Train the autoencoder, or only its decoder, on drawn portraits.
+
+    Args:
+        data: Folder of shards from `render_data.write_shards`; new shards are taken in on the way.
+        out: Folder of the run; its checkpoint lies in `vae-state.pt`.
+        budget: How long.
+        seed: Of weights and batches.
+        recipe: Shape and training settings.
+        decoder_only: Leave the encoder, and so the latents, as they are.
+        start_from: Trained weights to begin with.
+        latent_noise: Standard deviation of noise on the latents, in units of their own spread;
+            it teaches the decoder to forgive a denoiser's small errors.
+        resume: Continue from the checkpoint.
+        progress: Told of every hundredth of the budget.
+        log_every: Steps between log lines.
+
+    Returns:
+        The autoencoder with averaged weights, in evaluation mode.
+    """
+    prepare_cpu()
+    recipe = recipe or VaeRecipe()
+    torch.manual_seed(seed)
+    vae = start_from if start_from is not None else build_vae(recipe)
+    vae.train()
+    if decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    stream = PictureStream(data, recipe)
+    session = Session(
+        {"vae": vae},
+        Muon(vae, recipe.lr),
+        checkpoint=out / "vae-state.pt",
+        budget=budget,
+        seed=seed,
+        ema_decay=recipe.ema_decay,
+        resume=resume,
+    )
+    progress.start("train the autoencoder", 100)
+    told = 0
+    while session.running():
+        generator = session.generator()
+        whole = session.share >= 1 - recipe.whole_share
+        pictures = stream.batch(generator, whole=whole)
+        with torch.set_grad_enabled(not decoder_only):
+            posterior = vae.encode(pictures).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=generator)
+            latents = posterior.mean + posterior.std * noise
+            if latent_noise:
+                extra = torch.randn(posterior.mean.shape, generator=generator)
+                latents = latents + latent_noise / SCALING_FACTOR * extra
+        loss = reconstruction_loss(vae.decode(latents).sample, pictures, recipe.gradient_weight)
+        if not decoder_only:
+            loss = loss + recipe.kl_weight * posterior.kl().mean()
+        session.apply(loss)
+        if session.step % log_every == 0:
+            logger.info("vae step %d, %.0f s, loss %.4f", session.step, session.elapsed, loss)
+            stream.refresh()
+        while told < int(100 * session.share):
+            told += 1
+            progress.advance()
+    session.save()
+    session.average.copy_to({"vae": vae})
+    progress.finish()
+    return vae.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, pictures: Tensor) -> None:
+    """Make every latent channel have mean 0 and, after `SCALING_FACTOR`, deviation 1.
+
+    The affine map is folded into the 1x1 convolutions on both sides of the latents, so the
+    pictures stay the same and no loader needs to know of it.
+
+    Args:
+        vae: Changed in place.
+        pictures: float32 (n, 3, h, w) in [-1, 1] from which the statistics are taken.
+    """
+    means = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(16)])
+    shift = means.mean((0, 2, 3))
+    spread = means.std((0, 2, 3)) * SCALING_FACTOR
+    before, after = vae.quant_conv, vae.post_quant_conv
+    before.weight[:4] /= spread[:, None, None, None]
+    before.bias[:4] = (before.bias[:4] - shift) / spread
+    before.bias[4:] -= 2 * spread.log()
+    after.bias += (after.weight[:, :, 0, 0] @ shift[:, None])[:, 0]
+    after.weight *= spread[None, :, None, None]
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, pictures: Tensor) -> float:
+    """Measure reconstruction without latent noise.
+
+    Args:
+        vae: The autoencoder.
+        pictures: float32 (n, 3, h, w) in [-1, 1].
+
+    Returns:
+        Peak signal-to-noise ratio in dB, from the mean squared error over all pictures.
+    """
+    errors = [
+        (vae.decode(vae.encode(part).latent_dist.mean).sample.clamp(-1, 1) - part).square().mean()
+        for part in pictures.split(16)
+    ]
+    return float(-10 * torch.log10(torch.stack(errors).mean() / 4))
