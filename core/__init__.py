@@ -1,0 +1,31 @@
+"""Character Curator: generate, curate, and export training sets for one character or several.
+
+Every public name is loaded when it is first used, so that importing the package costs next to
+nothing and never pulls in torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "CuratorError": ".errors",
+    "ImageSet": ".imageset",
+    "Rejection": ".imageset",
+    "FeatureStore": ".features",
+}
+
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home, __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,126 @@
+import json
+import os
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from character_curator.imageset import (
+    EmptyFolderError,
+    ImageSet,
+    MissingColumnError,
+    Rejection,
+    vector_column,
+)
+
+
+def picture(path, size=(8, 6), **text):
+    info = PngImagePlugin.PngInfo()
+    for key, value in text.items():
+        info.add_text(key, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (10, 20, 30)).save(path, pnginfo=info)
+
+
+def test_folder_becomes_rows_in_the_order_of_names(tmp_path):
+    for name in ("b.png", "a/z.png", "a 💡.png", "c.txt", ".hidden/x.png", ".y.png"):
+        picture(tmp_path / name) if name.endswith("png") else (tmp_path / name).write_text("x")
+    images = ImageSet.from_folder(tmp_path)
+    assert images.table["path"].to_list() == sorted(["a 💡.png", "a/z.png", "b.png"])
+    assert images.table["width"].to_list() == [8, 8, 8]
+    assert images.table["kind"].unique().to_list() == ["real"]
+    assert all(path.is_file() for path in images.paths())
+
+
+def test_a_generated_picture_describes_itself(tmp_path):
+    described = {
+        "subject": "char1",
+        "seed": 966983,
+        "scenario": 26,
+        "take": 1,
+        "kind": "scenario",
+        "prompt": "p",
+        "noise_seed": 2**52 + 1,
+        "width": 99,
+        "steps": 20,
+    }
+    picture(tmp_path / "x.png", character_curator=json.dumps(described))
+    row = ImageSet.from_folder(tmp_path).table.row(0, named=True)
+    assert (row["subject"], row["seed"], row["noise_seed"]) == ("char1", 966983, 2**52 + 1)
+    assert row["kind"] == "scenario"
+    assert row["width"] == 8, "what the file is, not what it says it is"
+    assert json.loads(row["generation"])["steps"] == 20
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": "x", "kind": 3}', '{"request": 1}'])
+def test_a_broken_description_is_ignored(tmp_path, text):
+    picture(tmp_path / "x.png", character_curator=text)
+    row = ImageSet.from_folder(tmp_path).table.row(0, named=True)
+    assert row["seed"] is None
+    assert row["rejection"] is None
+
+
+def test_bad_files_are_rows_with_a_reason(tmp_path):
+    picture(tmp_path / "good.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("hello")
+    os.symlink(tmp_path / "loop.png", tmp_path / "loop.png")
+    os.symlink(tmp_path, tmp_path / "again")
+    images = ImageSet.from_folder(tmp_path)
+    reasons = dict(images.table.select("path", "rejection_detail").iter_rows())
+    assert "0 bytes" in reasons["empty.png"]
+    assert "not a picture" in reasons["text.png"]
+    assert "link" in reasons["loop.png"]
+    assert images.accepted.table["path"].to_list() == ["good.png"]
+    assert images.rejections() == {"unreadable": 3}
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    with pytest.raises(EmptyFolderError, match="No picture"):
+        ImageSet.from_folder(tmp_path)
+    with pytest.raises(EmptyFolderError):
+        ImageSet.from_folder(tmp_path / "absent")
+
+
+def rows(n):
+    return ImageSet.from_rows([{"path": f"{i}.png", "hash": str(i)} for i in range(n)], "/x")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20))
+def test_the_first_rejection_stays(masks):
+    first, second = map(np.array, zip(*masks, strict=True))
+    before = rows(len(masks))
+    after = before.reject(first, Rejection.NO_FACE, "a").reject(
+        second, Rejection.QUOTA, [f"b{i}" for i in range(len(masks))]
+    )
+    expected = [
+        ("no_face", "a") if f else ("quota", f"b{i}") if s else (None, None)
+        for i, (f, s) in enumerate(masks)
+    ]
+    assert after.table.select("rejection", "rejection_detail").rows() == expected
+    assert before.rejections() == {}, "the set that went in is as it was"
+    assert len(after.accepted) + len(after.rejected) == len(after)
+
+
+def test_vectors_survive_parquet(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float16)
+    images = rows(5).with_columns(vector_column("embedding", list(vectors)))
+    images.write(tmp_path / "x.parquet")
+    again = ImageSet.read(tmp_path / "x.parquet")
+    assert again.root == images.root
+    assert np.array_equal(again.embeddings(), vectors.astype(np.float32))
+    assert again.table.equals(images.table)
+    assert again.fingerprint() == images.fingerprint()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_a_missing_column_names_the_stage():
+    with pytest.raises(MissingColumnError, match="embed"):
+        rows(2).embeddings()
+    partly = rows(2).with_columns(vector_column("embedding", [np.ones(3), None]))
+    with pytest.raises(MissingColumnError):
+        partly.embeddings()
+    assert partly.filter(pl.col("path") == "0.png").embeddings().shape == (1, 3)
