@@ -72,14 +72,16 @@ def caption(
         opening = openings[int(rng.integers(len(openings)))]
         if rng.random() < 0.3:
             opening = opening.removesuffix(" a")
-    # Freckles are never dropped from a freckled person's caption by a paraphrase of the subject.
     first = f"{opening} freckled {subject}" if identity.freckles else f"{opening} {subject}"
 
+    outfit = choose(vocabulary.OUTFIT_PHRASES[scene.outfit]).format(scene.outfit_color)
+    if rng is not None and rng.random() < 0.15:
+        outfit = choose(vocabulary.OUTFIT_PLAIN_PHRASES[scene.outfit])
     phrases = [
         choose(vocabulary.HAIR_STYLE_PHRASES[identity.hair_style]).format(identity.hair_color),
         f"{identity.eye_color} eyes",
         f"{identity.skin} skin",
-        choose(vocabulary.OUTFIT_PHRASES[scene.outfit]).format(scene.outfit_color),
+        outfit,
         choose(vocabulary.EXPRESSION_PHRASES[scene.expression]),
         choose(vocabulary.BACKGROUND_PHRASES[scene.background]),
         choose(vocabulary.LIGHT_PHRASES[scene.light]),

@@ -12,16 +12,16 @@ Color = tuple[float, float, float]
 
 # Base colours, sRGB 0-255.
 _SKIN: dict[str, Color] = {
-    "fair": (243, 205, 182),
-    "tan": (216, 164, 122),
-    "brown": (164, 110, 74),
+    "fair": (230, 186, 160),
+    "tan": (204, 152, 112),
+    "brown": (160, 106, 72),
     "dark": (122, 78, 54),
 }
 _HAIR: dict[str, Color] = {
     "black": (38, 33, 36),
     "brown": (104, 64, 36),
     "blonde": (226, 190, 106),
-    "red": (188, 74, 30),
+    "red": (166, 66, 32),
     "gray": (168, 168, 174),
 }
 _EYES: dict[str, Color] = {
@@ -170,12 +170,12 @@ def make_identity(
         eye_rgb=_jittered(rng, _EYES[eye_color], 0.15, 10),
         lip_rgb=(red * lip_red, green * lip_dark, blue * (lip_dark + 0.05)),
         face_width=u(0.68, 0.82) if woman else u(0.72, 0.86),
-        jaw_width=u(0.7, 0.86) if woman else u(0.8, 0.95),
-        chin_width=u(0.2, 0.34) if woman else u(0.3, 0.48),
+        jaw_width=u(0.68, 0.86) if woman else u(0.76, 0.93),
+        chin_width=u(0.17, 0.3) if woman else u(0.24, 0.4),
         cheek_height=u(-0.05, 0.2),
-        eye_spacing=u(0.315, 0.42),
-        eye_width=u(0.165, 0.21) if woman else u(0.15, 0.19),
-        eye_aspect=u(0.5, 0.72) if woman else u(0.44, 0.62),
+        eye_spacing=u(0.335, 0.425),
+        eye_width=u(0.175, 0.218) if woman else u(0.162, 0.2),
+        eye_aspect=u(0.52, 0.72) if woman else u(0.48, 0.64),
         eye_height=u(-0.22, -0.08),
         eye_tilt=u(-0.22, 0.12),
         brow_thickness=u(0.035, 0.065) if woman else u(0.06, 0.095),
@@ -185,7 +185,7 @@ def make_identity(
         nose_width=u(0.11, 0.19) if woman else u(0.14, 0.22),
         mouth_width=u(0.23, 0.35),
         mouth_height=u(0.52, 0.64),
-        lip_fullness=u(0.055, 0.1) if woman else u(0.04, 0.07),
+        lip_fullness=u(0.06, 0.1) if woman else u(0.045, 0.07),
         ear_size=u(0.17, 0.26),
         hair_volume=u(0.0, 0.14),
         hair_length=u(0.0, 1.0),

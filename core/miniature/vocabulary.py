@@ -37,6 +37,17 @@ OUTFIT_PHRASES = {
     "robe": ("{} fantasy robe", "fantasy outfit with {} robe"),
     "armor": ("{} fantasy armor", "fantasy outfit with {} armor"),
 }
+OUTFIT_PLAIN_PHRASES = {
+    "hoodie": ("casual hoodie", "hoodie", "casual outfit"),
+    "t-shirt": ("casual t-shirt", "t-shirt", "casual outfit"),
+    "blazer": ("business casual", "business casual blazer"),
+    "shirt": ("shirt", "business casual shirt"),
+    "dress": ("dress",),
+    "sweater": ("casual sweater", "turtleneck sweater"),
+    "robe": ("fantasy outfit", "fantasy robe"),
+    "armor": ("fantasy outfit", "fantasy armor"),
+}
+"""Phrases that leave the colour of an outfit open."""
 BACKGROUND_PHRASES = {
     "neutral": ("neutral background", "plain background"),
     "park": ("park background", "outdoor park background", "in a park"),
@@ -100,7 +111,7 @@ def _all_words() -> tuple[str, ...]:
     phrases += [f"{color} eyes" for color in EYE_COLORS]
     phrases += [f"{skin} skin" for skin in SKINS]
     for table in (
-        HAIR_STYLE_PHRASES, OUTFIT_PHRASES, BACKGROUND_PHRASES, LIGHT_PHRASES,
+        HAIR_STYLE_PHRASES, OUTFIT_PHRASES, OUTFIT_PLAIN_PHRASES, BACKGROUND_PHRASES, LIGHT_PHRASES,
         POSE_PHRASES, FRAMING_PHRASES, EXPRESSION_PHRASES,
     ):
         for key, variants in table.items():

@@ -235,6 +235,14 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
         spots += [(cx + rx * f * np.cos(a), cy - ry * f * np.sin(a))
                   for f in (0.9, 0.66) for a in np.linspace(0.45, np.pi - 0.45, 8)]
         spots = [p for p in spots if p[1] < -0.3]
+        if abs(head.yaw) > 0.3:
+            # The near temple: curls between hairline and outer edge.
+            side = -1 if head.yaw > 0 else 1
+            temple, edge = line[0 if side < 0 else -1][0], cx + side * rx
+            spots += [
+                (temple + (edge - temple) * share, y)
+                for y in (0.12, -0.08, -0.28, -0.48) for share in (0.25, 0.6, 0.95)
+            ]
         size = 0.145
     for x, y in spots:
         radius = size * rng.uniform(0.85, 1.15)

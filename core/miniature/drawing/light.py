@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,10 +27,10 @@ class _Light:
 
 _LIGHTS = {
     "golden hour": _Light((1.14, 0.98, 0.74), (0.62, -0.3, 0.72), 0.58, 0.56, 0.95, 0.22),
-    "studio": _Light((1.03, 1.03, 1.04), (0.2, -0.35, 0.92), 0.6, 0.48, 1.06, 0.0),
+    "studio": _Light((1.02, 1.02, 1.02), (0.25, -0.4, 0.88), 0.48, 0.56, 1.06, 0.0),
     "dramatic": _Light((1.04, 1.0, 0.95), (0.9, -0.15, 0.42), 0.32, 0.86, 0.5, 0.55),
-    "soft daylight": _Light((0.99, 1.01, 1.03), (0.0, -0.6, 0.8), 0.72, 0.32, 1.04, 0.0),
-    "cool evening": _Light((0.84, 0.92, 1.1), (0.4, -0.3, 0.86), 0.58, 0.46, 0.7, 0.12),
+    "soft daylight": _Light((0.99, 1.01, 1.03), (0.0, -0.6, 0.8), 0.6, 0.42, 1.04, 0.0),
+    "cool evening": _Light((0.86, 0.94, 1.09), (0.4, -0.3, 0.86), 0.58, 0.46, 0.7, 0.12),
 }
 
 
@@ -62,7 +63,10 @@ def apply_light(canvas: Canvas, name: str, side: int) -> NDArray[np.uint8]:
     drawn = canvas.pixels.astype(np.float32)
     region = drawn[..., 3]
     head = np.clip(region / 127.0 - 1.0, 0, 1)
-    body = np.minimum(region / 128.0, 1) - head
+    # Antialiased edges of the head pass through the body's value: keep only what is wide.
+    body = cv2.morphologyEx(
+        np.minimum(region / 128.0, 1) - head, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
+    )
     axis = np.arange(n, dtype=np.float32)
     x = (axis[None, :] - canvas.origin[0]) / canvas.scale
     y = (axis[:, None] - canvas.origin[1]) / canvas.scale
