@@ -16,8 +16,8 @@ _WHITE: Color = (246, 243, 238)
 _EXPRESSION: dict[str, tuple[float, float, float, float, float]] = {
     "calm": (0.0, 1.0, 0.0, 1.0, 0.0),
     "gentle smile": (0.085, 1.12, 0.0, 0.95, 0.0),
-    "warm smile": (0.13, 1.28, 0.13, 0.85, -0.02),
-    "laughing": (0.13, 1.3, 0.26, 0.78, -0.04),
+    "warm smile": (0.12, 1.2, 0.12, 0.9, -0.02),
+    "laughing": (0.12, 1.18, 0.25, 0.82, -0.04),
     "serious": (-0.05, 0.95, 0.0, 0.82, 0.045),
 }
 
@@ -45,12 +45,12 @@ def draw_skin(canvas: Canvas, head: Head) -> None:
 
     blot(0.0, -0.62, 0.4, 0.22, (1.1, 1.1, 1.1))
     for s in (-1, 1):
-        blot(s * 0.44, i.cheek_height + 0.2, 0.17, 0.15, (1.06, 0.86, 0.86))
-        blot(s * i.eye_spacing, i.eye_height - 0.1, i.eye_width * 1.25, 0.15, (0.8, 0.76, 0.76))
+        blot(s * 0.44, i.cheek_height + 0.2, 0.16, 0.14, (1.05, 0.91, 0.91))
+        blot(s * i.eye_spacing, i.eye_height - 0.1, i.eye_width * 1.3, 0.16, (0.74, 0.7, 0.7))
     # The side of the nose away from the light of the face lies in shadow.
     away = -1.0 if head.yaw > 0 else 1.0
     nose_y = i.eye_height + i.nose_length
-    blot(away * i.nose_width * 0.75, nose_y - 0.22, 0.05, 0.24, (0.74, 0.68, 0.66))
+    blot(away * i.nose_width * 0.75, nose_y - 0.22, 0.06, 0.26, (0.66, 0.6, 0.58))
     blot(0.0, nose_y + 0.09, i.nose_width * 0.9, 0.045, (0.62, 0.55, 0.54))
     blot(0.0, nose_y - 0.2, 0.045, 0.26, (1.14, 1.13, 1.12))
     blot(0.0, i.mouth_height + i.lip_fullness + 0.1, 0.16, 0.045, (0.74, 0.7, 0.7))

@@ -10,7 +10,7 @@ from ..identity import Identity
 from ..scene import Scene
 from .canvas import Points, smooth
 
-_YAW = {"frontal": (-0.1, 0.1), "three-quarter": (0.4, 0.56), "profile": (0.8, 0.92)}
+_YAW = {"frontal": (-0.1, 0.1), "three-quarter": (0.34, 0.48), "profile": (0.68, 0.8)}
 """Yaw in radians by pose, before the sign that `facing` gives."""
 
 _DEPTH = 0.46
