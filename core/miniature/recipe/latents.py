@@ -1,0 +1,119 @@
+"""Drawn portraits, encoded once: the latents and captions that the U-Net is trained on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...progress import Progress, silent
+from .render_data import read_shard, shard_folders, shuffled_caption
+from .vae import SCALING_FACTOR
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+
+def as_pictures(images: np.ndarray) -> Tensor:
+    """Turn uint8 RGB (n, h, w, 3) into float32 (n, 3, h, w) in [-1, 1], channels last."""
+    pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    return pictures.to(torch.float32).div_(127.5).sub_(1)
+
+
+@torch.no_grad()
+def encode_shards(
+    data: Path, out: Path, vae: AutoencoderKL, *, batch: int = 16, progress: Progress = silent
+) -> list[Path]:
+    """Encode every shard of pictures that has not been encoded yet.
+
+    Pictures with an odd number are mirrored: captions never say which side a person faces.
+
+    Args:
+        data: Folder of shards from `render_data.write_shards`.
+        out: Folder for the shards of latents.
+        vae: The trained autoencoder; its latents are scaled by `SCALING_FACTOR`.
+        batch: Pictures encoded at once.
+        progress: Told of every shard.
+
+    Returns:
+        The folders of all shards of latents.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    folders = shard_folders(data)
+    progress.start("encode portraits", len(folders))
+    for folder in folders:
+        target = out / folder.name
+        if not target.exists():
+            shard = read_shard(folder)
+            images = np.array(shard.images)
+            images[1::2] = images[1::2, :, ::-1]
+            means = [
+                vae.encode(as_pictures(images[i : i + batch])).latent_dist.mean
+                for i in range(0, len(images), batch)
+            ]
+            latents = (torch.cat(means) * SCALING_FACTOR).numpy().astype(np.float16)
+            partial = out / f".{folder.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            np.save(partial / "latents.npy", latents)
+            shutil.copyfile(folder / "captions.json", partial / "captions.json")
+            partial.replace(target)
+        progress.advance()
+    progress.finish()
+    return shard_folders(out)
+
+
+class LatentStream:
+    """Random latents with shuffled captions from a folder of shards that may still be growing."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the shards that are complete."""
+        self._folder = folder
+        self._known: set[Path] = set()
+        self._latents: list[np.ndarray] = []
+        self._captions: list[list[str]] = []
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Read shards that have been completed since; returns how many latents there are."""
+        for folder in shard_folders(self._folder):
+            if folder not in self._known:
+                self._known.add(folder)
+                self._latents.extend(np.load(folder / "latents.npy"))
+                self._captions.extend(
+                    json.loads((folder / "captions.json").read_text(encoding="utf-8"))
+                )
+        return len(self._latents)
+
+    def batch(
+        self,
+        count: int,
+        generator: torch.Generator,
+        phrase_dropout: float,
+        caption_dropout: float,
+    ) -> tuple[Tensor, list[str]]:
+        """Draw a batch.
+
+        Args:
+            count: Its size.
+            generator: Source of randomness.
+            phrase_dropout: Probability that a phrase is left out.
+            caption_dropout: Probability that a whole caption is.
+
+        Returns:
+            float32 latents (count, 4, h, w) and their captions.
+        """
+        rng = np.random.default_rng(
+            int(torch.randint(2**31, (1,), generator=generator, dtype=torch.int64))
+        )
+        rows = rng.integers(len(self._latents), size=count)
+        captions = [shuffled_caption(self._captions[row], rng, phrase_dropout) for row in rows]
+        empty = rng.random(count) < caption_dropout
+        captions = ["" if drop else text for drop, text in zip(empty, captions, strict=True)]
+        latents = torch.from_numpy(np.stack([self._latents[row] for row in rows]).astype("f4"))
+        return latents, captions
