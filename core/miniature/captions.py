@@ -55,6 +55,7 @@ def caption(
     Returns:
         The caption, made of `vocabulary.WORDS`.
     """
+
     def choose(variants: tuple[str, ...]) -> str:
         return variants[0] if rng is None else variants[int(rng.integers(len(variants)))]
 

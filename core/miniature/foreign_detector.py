@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @lru_cache(maxsize=1)
-def _mtcnn() -> Any:  # noqa: ANN401 - the optional library is untyped
+def _mtcnn() -> Any:
     try:
         from facenet_pytorch import MTCNN
     except ImportError as error:

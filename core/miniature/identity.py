@@ -12,7 +12,7 @@ Color = tuple[float, float, float]
 
 # Base colours, sRGB 0-255.
 _SKIN: dict[str, Color] = {
-    "fair": (230, 186, 160),
+    "fair": (228, 178, 150),
     "tan": (204, 152, 112),
     "brown": (160, 106, 72),
     "dark": (122, 78, 54),

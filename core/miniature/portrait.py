@@ -36,9 +36,7 @@ class Portrait:
     """(5, 2): left eye, right eye, nose tip, left and right mouth corner as the picture shows."""
 
 
-def render(
-    identity: Identity, scene: Scene, size: int = 128, supersample: int = 2
-) -> Portrait:
+def render(identity: Identity, scene: Scene, size: int = 128, supersample: int = 2) -> Portrait:
     """Draw a person in a scene; the same arguments give the same pixels.
 
     Args:
@@ -88,9 +86,9 @@ def _draw_person(
         draw_ears(canvas, head)
     found = draw_features(canvas, head, scene)
     draw_front_hair(canvas, head)
-    landmarks = canvas.to_pixels(np.array(
-        [found[k] for k in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")]
-    ))
+    landmarks = canvas.to_pixels(
+        np.array([found[k] for k in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")])
+    )
     return _face_box(canvas, head), landmarks.astype(np.float32)
 
 
@@ -138,7 +136,9 @@ def render_group(
     return image, _clipped(np.stack(boxes), size), np.stack(landmarks).astype(np.float32)
 
 
-def render_empty(rng: np.random.Generator, size: int = 128, supersample: int = 2) -> NDArray[np.uint8]:
+def render_empty(
+    rng: np.random.Generator, size: int = 128, supersample: int = 2
+) -> NDArray[np.uint8]:
     """Draw a place without a person.
 
     Args:

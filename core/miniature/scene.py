@@ -46,6 +46,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     Returns:
         The scene.
     """
+
     def pick(values: tuple[str, ...], odds: list[float] | None = None) -> str:
         return str(rng.choice(values, p=odds))
 

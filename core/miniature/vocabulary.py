@@ -105,14 +105,31 @@ def split_words(caption: str) -> list[str]:
 
 def _all_words() -> tuple[str, ...]:
     phrases: list[str] = [
-        *OPENINGS, *PLAIN_FILLERS, *FANTASY_FILLERS, *SUBJECT_WORDS, *FRECKLED, *GLASSES_PHRASES,
-        *HAIR_COLORS, *OUTFIT_COLORS, *FACINGS, NO_GLASSES_PHRASE, DEPTH_OF_FIELD, "of", "an",
+        *OPENINGS,
+        *PLAIN_FILLERS,
+        *FANTASY_FILLERS,
+        *SUBJECT_WORDS,
+        *FRECKLED,
+        *GLASSES_PHRASES,
+        *HAIR_COLORS,
+        *OUTFIT_COLORS,
+        *FACINGS,
+        NO_GLASSES_PHRASE,
+        DEPTH_OF_FIELD,
+        "of",
+        "an",
     ]
     phrases += [f"{color} eyes" for color in EYE_COLORS]
     phrases += [f"{skin} skin" for skin in SKINS]
     for table in (
-        HAIR_STYLE_PHRASES, OUTFIT_PHRASES, OUTFIT_PLAIN_PHRASES, BACKGROUND_PHRASES, LIGHT_PHRASES,
-        POSE_PHRASES, FRAMING_PHRASES, EXPRESSION_PHRASES,
+        HAIR_STYLE_PHRASES,
+        OUTFIT_PHRASES,
+        OUTFIT_PLAIN_PHRASES,
+        BACKGROUND_PHRASES,
+        LIGHT_PHRASES,
+        POSE_PHRASES,
+        FRAMING_PHRASES,
+        EXPRESSION_PHRASES,
     ):
         for key, variants in table.items():
             phrases += [key, *(variant.format("") for variant in variants)]

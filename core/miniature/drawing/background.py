@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 from .canvas import Canvas, Color, smooth, tone
 
 _GOODS: tuple[Color, ...] = (
-    (214, 52, 48), (240, 186, 44), (54, 150, 80), (52, 104, 200), (236, 236, 230),
-    (236, 124, 42), (150, 70, 160),
+    (214, 52, 48),
+    (240, 186, 44),
+    (54, 150, 80),
+    (52, 104, 200),
+    (236, 236, 230),
+    (236, 124, 42),
+    (150, 70, 160),
 )
 
 
@@ -54,8 +59,8 @@ def _neutral(canvas: Canvas, rng: np.random.Generator) -> None:
     side = canvas.side
     axis = np.linspace(-1, 1, side)
     glow = np.exp(-(axis[:, None] ** 2 + (axis[None, :] - rng.uniform(-0.3, 0.3)) ** 2) * 1.1)
-    base = np.array([108.0, 110.0, 116.0]) * level
-    canvas.pixels[..., :3] = np.clip(base + glow[..., None] * 96, 0, 255)
+    base = np.array([84.0, 86.0, 92.0]) * level
+    canvas.pixels[..., :3] = np.clip(base + glow[..., None] * 128, 0, 255)
 
 
 def _park(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -153,8 +158,13 @@ def _aura(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.pixels[..., :3] = np.clip(canvas.pixels[..., :3] + glow, 0, 255)
     for k in range(3):
         start, r = rng.uniform(0, 6.28), 0.3 + 0.09 * k
-        arc = [(0.5 + (r + 0.03 * n / 8) * np.cos(start + n * 0.28),
-                cy + (r + 0.03 * n / 8) * np.sin(start + n * 0.28)) for n in range(9)]
+        arc = [
+            (
+                0.5 + (r + 0.03 * n / 8) * np.cos(start + n * 0.28),
+                cy + (r + 0.03 * n / 8) * np.sin(start + n * 0.28),
+            )
+            for n in range(9)
+        ]
         canvas.line(smooth(np.array(arc), closed=False), (200, 160, 255), 0.018)
     for _ in range(22):
         x, y, r = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.008, 0.02)

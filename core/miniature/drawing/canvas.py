@@ -49,9 +49,7 @@ class Canvas:
         """Height and width in pixels."""
         return self.pixels.shape[0]
 
-    def view(
-        self, origin: tuple[float, float], scale: float, roll: float, region: int
-    ) -> Canvas:
+    def view(self, origin: tuple[float, float], scale: float, roll: float, region: int) -> Canvas:
         """Return the same pixels under another transform and region."""
         return Canvas(self.pixels, origin, scale, roll, region)
 
@@ -64,9 +62,7 @@ class Canvas:
 
     def polygon(self, points: Points, color: Color) -> None:
         """Fill a polygon given as (n, 2)."""
-        cv2.fillPoly(
-            self.pixels, [self._fixed(points)], (*color, self.region), cv2.LINE_AA, _SHIFT
-        )
+        cv2.fillPoly(self.pixels, [self._fixed(points)], (*color, self.region), cv2.LINE_AA, _SHIFT)
 
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, color: Color, angle: float = 0.0
@@ -78,8 +74,13 @@ class Canvas:
         """Draw a polyline `width` units thick, at least one pixel."""
         thickness = max(1, round(width * self.scale))
         cv2.polylines(
-            self.pixels, [self._fixed(points)], closed, (*color, self.region), thickness,
-            cv2.LINE_AA, _SHIFT,
+            self.pixels,
+            [self._fixed(points)],
+            closed,
+            (*color, self.region),
+            thickness,
+            cv2.LINE_AA,
+            _SHIFT,
         )
 
 

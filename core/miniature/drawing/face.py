@@ -35,13 +35,9 @@ def draw_skin(canvas: Canvas, head: Head) -> None:
     )
 
     def blot(x: float, y: float, rx: float, ry: float, gain: tuple[float, float, float]) -> None:
-        points = shade.to_pixels(
-            ellipse_points(head.x(x), y, rx * head.foreshortening(x), ry)
-        )
+        points = shade.to_pixels(ellipse_points(head.x(x), y, rx * head.foreshortening(x), ry))
         r, g, b = gain
-        cv2.fillPoly(
-            soft, [np.round(points).astype(np.int32)], (128 * r, 128 * g, 128 * b)
-        )
+        cv2.fillPoly(soft, [np.round(points).astype(np.int32)], (128 * r, 128 * g, 128 * b))
 
     blot(0.0, -0.62, 0.4, 0.22, (1.1, 1.1, 1.1))
     for s in (-1, 1):
@@ -114,9 +110,7 @@ def _freckles(canvas: Canvas, head: Head) -> None:
     color = (r * 0.62, g * 0.42, b * 0.32)
     for x, y, radius in i.freckle_pattern:
         u = x * head.width / 0.78
-        canvas.ellipse(
-            head.x(u), y, radius * max(head.foreshortening(u), 0.5), radius, color
-        )
+        canvas.ellipse(head.x(u), y, radius * max(head.foreshortening(u), 0.5), radius, color)
 
 
 def _nose(canvas: Canvas, head: Head) -> tuple[float, float]:
@@ -132,24 +126,40 @@ def _nose(canvas: Canvas, head: Head) -> tuple[float, float]:
     edge = tip + far * 0.035
     # Wings and underside, then the ridge that stands out when the head is turned.
     canvas.polygon(
-        smooth([(left, y), (tip - 0.1, y - 0.1), (tip + 0.1, y - 0.1), (right, y),
-                (tip + 0.06, y + 0.075), (tip - 0.06, y + 0.075)]),
+        smooth(
+            [
+                (left, y),
+                (tip - 0.1, y - 0.1),
+                (tip + 0.1, y - 0.1),
+                (right, y),
+                (tip + 0.06, y + 0.075),
+                (tip - 0.06, y + 0.075),
+            ]
+        ),
         tone(skin, 0.9),
     )
     canvas.ellipse(tip, y - 0.035, 0.075, 0.065, tone(skin, 1.1, 6))
     if abs(head.yaw) > 0.25:
         ridge = smooth(
-            [(bridge + far * 0.06, i.eye_height + 0.02), (bridge + far * 0.08, i.eye_height + 0.1),
-             (edge + far * 0.03, y - 0.08), (edge, y + 0.03), (tip - far * 0.02, y + 0.07)],
+            [
+                (bridge + far * 0.06, i.eye_height + 0.02),
+                (bridge + far * 0.08, i.eye_height + 0.1),
+                (edge + far * 0.03, y - 0.08),
+                (edge, y + 0.03),
+                (tip - far * 0.02, y + 0.07),
+            ],
             closed=False,
         )
         canvas.line(ridge, tone(skin, 0.68), 0.03)
     else:
         for s, x in ((-1, left), (1, right)):
             canvas.line(
-                smooth([(x - s * 0.02, y - 0.09), (x + s * 0.012, y), (x - s * 0.04, y + 0.05)],
-                       closed=False),
-                tone(skin, 0.6), 0.03,
+                smooth(
+                    [(x - s * 0.02, y - 0.09), (x + s * 0.012, y), (x - s * 0.04, y + 0.05)],
+                    closed=False,
+                ),
+                tone(skin, 0.6),
+                0.03,
             )
     for s in (-1, 1):
         if s * head.yaw > 0.7:
@@ -183,8 +193,7 @@ def _mouth(
         canvas.polygon(smooth([*seam_top, *seam_low[-2:0:-1]]), (74, 22, 26))
         depth = 0.62 if expression == "laughing" else 0.95
         teeth = [
-            (a[0], a[1] + (b[1] - a[1]) * depth)
-            for a, b in zip(seam_top, seam_low, strict=True)
+            (a[0], a[1] + (b[1] - a[1]) * depth) for a, b in zip(seam_top, seam_low, strict=True)
         ]
         canvas.polygon(smooth([*seam_top[1:-1], *teeth[-2:0:-1]]), (250, 246, 240))
     else:
@@ -196,9 +205,12 @@ def _mouth(
         # Dimples make a smile last through a coarse codec.
         for s, (x, cy) in ((-1, left), (1, right)):
             canvas.line(
-                smooth([(x + s * 0.01, cy - 0.04), (x + s * 0.05, cy), (x + s * 0.035, cy + 0.06)],
-                       closed=False),
-                tone(i.skin_rgb, 0.62), 0.026,
+                smooth(
+                    [(x + s * 0.01, cy - 0.04), (x + s * 0.05, cy), (x + s * 0.035, cy + 0.06)],
+                    closed=False,
+                ),
+                tone(i.skin_rgb, 0.62),
+                0.026,
             )
     return left, right
 
@@ -244,8 +256,9 @@ def _eye(canvas: Canvas, head: Head, expression: str, side: int) -> tuple[float,
     if woman:
         end = -1 if side > 0 else 0
         wing = lash[end] + np.array([side * 0.045, -0.045])
-        lash = np.concatenate([lash, wing[None]]) if side > 0 else np.concatenate(
-            [wing[None], lash])
+        lash = (
+            np.concatenate([lash, wing[None]]) if side > 0 else np.concatenate([wing[None], lash])
+        )
     canvas.line(lash, (34, 22, 20), 0.05 if woman else 0.036)
     canvas.line(np.stack([x, low], 1), tone(skin, 0.52), 0.02)
     canvas.line(np.stack([x, top - 0.065], 1)[2:-2], tone(skin, 0.66), 0.022)
@@ -275,15 +288,19 @@ def _glasses(canvas: Canvas, head: Head) -> None:
         cx = head.x(u, head.depth(u) + 0.04)
         rx = 0.262 * max(head.foreshortening(u), 0.5)
         ring = smooth(
-            [(cx - rx, y - 0.1), (cx - rx * 0.6, y - 0.2), (cx + rx * 0.6, y - 0.2),
-             (cx + rx, y - 0.1), (cx + rx * 0.85, y + 0.14), (cx, y + 0.215),
-             (cx - rx * 0.85, y + 0.14)]
+            [
+                (cx - rx, y - 0.1),
+                (cx - rx * 0.6, y - 0.2),
+                (cx + rx * 0.6, y - 0.2),
+                (cx + rx, y - 0.1),
+                (cx + rx * 0.85, y + 0.14),
+                (cx, y + 0.215),
+                (cx - rx * 0.85, y + 0.14),
+            ]
         )
         canvas.line(ring, color, 0.058, closed=True)
         inner.append(cx - side * rx)
         if side * head.yaw < 0.3:
             ear_x, ear_y = head.ear(side)
-            canvas.line(
-                np.array([(cx + side * rx, y - 0.08), (ear_x, ear_y - 0.1)]), color, 0.05
-            )
+            canvas.line(np.array([(cx + side * rx, y - 0.08), (ear_x, ear_y - 0.1)]), color, 0.05)
     canvas.line(np.array([(inner[0], y - 0.06), (inner[1], y - 0.06)]), color, 0.058)

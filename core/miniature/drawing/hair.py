@@ -53,9 +53,12 @@ def draw_front_hair(canvas: Canvas, head: Head) -> None:
         canvas.ellipse(bx - 0.02, by - 0.02, 0.36, 0.29, i.hair_rgb)
         for r in (0.26, 0.15):
             canvas.line(
-                smooth([(bx - r, by + r * 0.4), (bx - r * 0.4, by - r * 0.7), (bx + r, by)],
-                       closed=False),
-                tone(i.hair_rgb, 1.35, 14), 0.035,
+                smooth(
+                    [(bx - r, by + r * 0.4), (bx - r * 0.4, by - r * 0.7), (bx + r, by)],
+                    closed=False,
+                ),
+                tone(i.hair_rgb, 1.35, 14),
+                0.035,
             )
     hairline = _hairline(head)
     arc = [
@@ -63,8 +66,7 @@ def draw_front_hair(canvas: Canvas, head: Head) -> None:
         for a in np.linspace(_temple_angle(hairline[-1], cx, cy, rx, ry, 1), 0.5 * np.pi, 8)
     ] + [
         (cx + rx * np.cos(a), cy - ry * np.sin(a))
-        for a in np.linspace(
-            0.5 * np.pi, _temple_angle(hairline[0], cx, cy, rx, ry, -1), 8)[1:]
+        for a in np.linspace(0.5 * np.pi, _temple_angle(hairline[0], cx, cy, rx, ry, -1), 8)[1:]
     ]
     line = smooth(hairline, closed=False)
     cap = np.concatenate([line, smooth(np.array(arc), closed=False)])
@@ -146,7 +148,7 @@ def _strands(
 ) -> None:
     """Comb strands from the parting over the cap, to the hairline and round to the sides."""
     i = head.identity
-    cx, cy, rx, ry = skull
+    cx, cy, rx, _ = skull
     crown = _crown(head, skull)
     picks = np.linspace(0, len(line) - 1, 17).astype(int)
     ends = list(line[picks])
@@ -162,7 +164,8 @@ def _strands(
         start = crown + rng.uniform(-0.05, 0.05, 2)
         canvas.line(
             smooth(np.array([start, middle, end]), closed=False),
-            tone(i.hair_rgb, gain, lift), 0.032,
+            tone(i.hair_rgb, gain, lift),
+            0.032,
         )
 
 
@@ -179,7 +182,7 @@ def _side_locks(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
     i = head.identity
     style = i.hair_style
     skull = head.skull(_volume(head))
-    cx, cy, rx, ry = skull
+    cx, cy, rx, _ = skull
     crown = _crown(head, skull)
     end = 0.8 + 0.12 * i.hair_length if style == "bob" else 1.6 + 0.5 * i.hair_length
     falls = np.linspace(-0.1, end, 8)
@@ -191,19 +194,24 @@ def _side_locks(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
         if far:
             temple = side * min(abs(outer) - 0.1, max(abs(temple), head.width * 0.84))
         low = temple + side * (0.06 if style == "bob" else 0.12)
-        inner = np.concatenate([
-            [crown, [crown[0] * 0.35 + temple * 0.65, -0.84], [temple - side * 0.04, -0.45]],
-            np.stack([np.linspace(temple, low, 8) + sweep, falls], 1),
-        ])
+        inner = np.concatenate(
+            [
+                [crown, [crown[0] * 0.35 + temple * 0.65, -0.84], [temple - side * 0.04, -0.45]],
+                np.stack([np.linspace(temple, low, 8) + sweep, falls], 1),
+            ]
+        )
         # From the crown along the skull, then straight down with a little flare.
         angle = np.array([0.97, 0.55])
         reach = abs(outer - crown[0])
-        bend = np.stack([crown[0] + side * reach * np.array([0.55, 0.93]),
-                         cy - ry * np.sqrt(np.clip(angle, 0, 1)) * np.array([0.93, 0.72])], 1)
-        edge = np.linspace(outer, max(abs(outer) * 1.08, abs(low) + 0.12) * side, 8)
-        outside = np.concatenate(
-            [[crown], bend, np.stack([edge + sweep, falls], 1)]
+        bend = np.stack(
+            [
+                crown[0] + side * reach * np.array([0.55, 0.93]),
+                cy - ry * np.sqrt(np.clip(angle, 0, 1)) * np.array([0.93, 0.72]),
+            ],
+            1,
         )
+        edge = np.linspace(outer, max(abs(outer) * 1.08, abs(low) + 0.12) * side, 8)
+        outside = np.concatenate([[crown], bend, np.stack([edge + sweep, falls], 1)])
         canvas.polygon(
             np.concatenate([smooth(inner, closed=False), smooth(outside[::-1], closed=False)]),
             i.hair_rgb,
@@ -223,8 +231,10 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
     if behind:
         reach = 0.95 + 0.55 * i.hair_length if woman else 0.25
         canvas.polygon(_nape(head, cx, cy, rx, ry), tone(i.hair_rgb, 0.6))
-        spots = [(cx + rx * 1.02 * np.cos(a), cy - ry * np.sin(a))
-                 for a in np.linspace(-0.15, np.pi + 0.15, 15)]
+        spots = [
+            (cx + rx * 1.02 * np.cos(a), cy - ry * np.sin(a))
+            for a in np.linspace(-0.15, np.pi + 0.15, 15)
+        ]
         for y in np.arange(0.0, reach, 0.24):
             spots += [(cx - rx * 1.08, y), (cx + rx * 1.08, y)]
             spots += [(cx - rx * 0.8, y + 0.1), (cx + rx * 0.8, y + 0.1)]
@@ -232,8 +242,11 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
     else:
         line = np.array(_hairline(head))
         spots = [(x, y - 0.03) for x, y in smooth(line, closed=False)[::3]]
-        spots += [(cx + rx * f * np.cos(a), cy - ry * f * np.sin(a))
-                  for f in (0.9, 0.66) for a in np.linspace(0.45, np.pi - 0.45, 8)]
+        spots += [
+            (cx + rx * f * np.cos(a), cy - ry * f * np.sin(a))
+            for f in (0.9, 0.66)
+            for a in np.linspace(0.45, np.pi - 0.45, 8)
+        ]
         spots = [p for p in spots if p[1] < -0.3]
         if abs(head.yaw) > 0.3:
             # The near temple: curls between hairline and outer edge.
@@ -241,7 +254,8 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
             temple, edge = line[0 if side < 0 else -1][0], cx + side * rx
             spots += [
                 (temple + (edge - temple) * share, y)
-                for y in (0.12, -0.08, -0.28, -0.48) for share in (0.25, 0.6, 0.95)
+                for y in (0.12, -0.08, -0.28, -0.48)
+                for share in (0.25, 0.6, 0.95)
             ]
         size = 0.145
     for x, y in spots:
@@ -250,8 +264,10 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
         canvas.ellipse(x, y, radius, radius, tone(i.hair_rgb, 0.6))
         canvas.ellipse(x - 0.015, y - 0.015, radius * 0.84, radius * 0.84, i.hair_rgb)
         start = rng.uniform(2.4, 4.0)
-        arc = [(x + radius * 0.5 * np.cos(a), y + radius * 0.5 * np.sin(a))
-               for a in np.linspace(start, start + 2.4, 4)]
+        arc = [
+            (x + radius * 0.5 * np.cos(a), y + radius * 0.5 * np.sin(a))
+            for a in np.linspace(start, start + 2.4, 4)
+        ]
         canvas.line(np.array(arc), tone(i.hair_rgb, 1.35, 18), 0.045)
 
 

@@ -49,9 +49,14 @@ class Head:
         w = self.width
         cheek = i.cheek_height
         right = [
-            (0.34 * w, -1.02), (0.76 * w, -0.82), (0.96 * w, -0.45), (w, cheek - 0.05),
-            ((1 + i.jaw_width) / 2 * w, cheek + 0.32), (i.jaw_width * w * 0.96, 0.58),
-            ((i.jaw_width * 0.45 + i.chin_width * 0.75) * w, 0.84), (i.chin_width * w, 0.98),
+            (0.34 * w, -1.02),
+            (0.76 * w, -0.82),
+            (0.96 * w, -0.45),
+            (w, cheek - 0.05),
+            ((1 + i.jaw_width) / 2 * w, cheek + 0.32),
+            (i.jaw_width * w * 0.96, 0.58),
+            ((i.jaw_width * 0.45 + i.chin_width * 0.75) * w, 0.84),
+            (i.chin_width * w, 0.98),
         ]
         frontal = [*right, (0.0, 1.01), *[(-x, y) for x, y in reversed(right)]]
         turned = []

@@ -26,10 +26,10 @@ class _Light:
 
 
 _LIGHTS = {
-    "golden hour": _Light((1.13, 0.98, 0.78), (0.62, -0.3, 0.72), 0.58, 0.56, 0.95, 0.22),
+    "golden hour": _Light((1.12, 0.98, 0.8), (0.62, -0.3, 0.72), 0.58, 0.56, 0.95, 0.22),
     "studio": _Light((1.02, 1.02, 1.02), (0.25, -0.4, 0.88), 0.48, 0.56, 1.06, 0.0),
-    "dramatic": _Light((1.04, 1.0, 0.95), (0.9, -0.15, 0.42), 0.32, 0.86, 0.5, 0.55),
-    "soft daylight": _Light((0.99, 1.01, 1.03), (0.0, -0.6, 0.8), 0.6, 0.42, 1.04, 0.0),
+    "dramatic": _Light((1.04, 1.0, 0.95), (0.9, -0.15, 0.42), 0.36, 0.86, 0.6, 0.6),
+    "soft daylight": _Light((1.02, 1.01, 1.0), (0.0, -0.6, 0.8), 0.6, 0.42, 1.04, 0.0),
     "cool evening": _Light((0.86, 0.94, 1.09), (0.4, -0.3, 0.86), 0.58, 0.46, 0.7, 0.12),
 }
 
@@ -37,7 +37,7 @@ _LIGHTS = {
 def _tone_curve() -> NDArray[np.uint8]:
     """Return a film-like curve: steeper in the middle, rolling off above white."""
     x = np.arange(384) / 255.0
-    raised = 1.24 * (x - 0.44) + 0.44
+    raised = 1.36 * (x - 0.45) + 0.45
     shoulder = 0.8 + 0.2 * (1 - np.exp(-np.clip(raised - 0.8, 0, None) / 0.2))
     toe = 0.06 * np.exp(np.clip(raised - 0.06, None, 0) / 0.06)
     curve = np.where(raised > 0.8, shoulder, np.where(raised < 0.06, toe, raised))

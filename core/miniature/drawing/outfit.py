@@ -20,7 +20,9 @@ OUTFIT_RGB: dict[str, Color] = {
 _GOLD: Color = (232, 190, 74)
 
 
-def draw_body(canvas: Canvas, identity: Identity, outfit: str, color_name: str, lean: float) -> None:
+def draw_body(
+    canvas: Canvas, identity: Identity, outfit: str, color_name: str, lean: float
+) -> None:
     """Draw neck, shoulders and clothes in the head's units, unrolled.
 
     Args:
@@ -39,8 +41,9 @@ def draw_body(canvas: Canvas, identity: Identity, outfit: str, color_name: str, 
         canvas.ellipse(0.0, 1.28, 0.98, 0.52, edge)
         canvas.ellipse(0.0, 1.24, 0.9, 0.46, tone(color, 0.72))
     if outfit == "robe":
-        collar = np.array([(-0.95, 0.75), (-0.4, 1.7), (0.4, 1.7), (0.95, 0.75), (0.7, 1.9),
-                           (-0.7, 1.9)])
+        collar = np.array(
+            [(-0.95, 0.75), (-0.4, 1.7), (0.4, 1.7), (0.95, 0.75), (0.7, 1.9), (-0.7, 1.9)]
+        )
         canvas.polygon(collar, tone(color, 0.75))
         canvas.line(collar, _GOLD, 0.05, closed=True)
     canvas.polygon(torso, color)
@@ -63,14 +66,20 @@ def _folds(canvas: Canvas, half: float, color: Color) -> None:
     shade, light = tone(color, 0.68), tone(color, 1.12, 26)
     for side in (-1, 1):
         canvas.line(
-            smooth([(side * half * 0.66, 2.3), (side * half * 0.7, 3.2), (side * half * 0.64, 5.0)],
-                   closed=False),
-            shade, 0.075,
+            smooth(
+                [(side * half * 0.66, 2.3), (side * half * 0.7, 3.2), (side * half * 0.64, 5.0)],
+                closed=False,
+            ),
+            shade,
+            0.075,
         )
         canvas.line(
-            smooth([(side * half * 0.9, 2.0), (side * half * 0.94, 2.8), (side * half * 0.9, 4.0)],
-                   closed=False),
-            light, 0.07,
+            smooth(
+                [(side * half * 0.9, 2.0), (side * half * 0.94, 2.8), (side * half * 0.9, 4.0)],
+                closed=False,
+            ),
+            light,
+            0.07,
         )
 
 
@@ -78,8 +87,17 @@ def _neck(canvas: Canvas, identity: Identity, lean: float) -> None:
     n = identity.neck_width
     skin = identity.skin_rgb
     canvas.polygon(
-        smooth([(-n + lean, 0.5), (n + lean, 0.5), (n, 1.2), (n + 0.25, 1.5), (0.0, 1.72),
-                (-n - 0.25, 1.5), (-n, 1.2)]),
+        smooth(
+            [
+                (-n + lean, 0.5),
+                (n + lean, 0.5),
+                (n, 1.2),
+                (n + 0.25, 1.5),
+                (0.0, 1.72),
+                (-n - 0.25, 1.5),
+                (-n, 1.2),
+            ]
+        ),
         tone(skin, 0.86),
     )
     canvas.polygon(
@@ -91,8 +109,16 @@ def _neck(canvas: Canvas, identity: Identity, lean: float) -> None:
 def _hoodie(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
     edge, light = _edge(color), tone(color, 1.1, 24)
     for s in (-1, 1):
-        flap = smooth([(s * 0.9, 1.1), (s * 0.55, 1.3), (s * 0.12, 1.85), (s * 0.3, 1.95),
-                       (s * 0.8, 1.6), (s * 1.02, 1.3)])
+        flap = smooth(
+            [
+                (s * 0.9, 1.1),
+                (s * 0.55, 1.3),
+                (s * 0.12, 1.85),
+                (s * 0.3, 1.95),
+                (s * 0.8, 1.6),
+                (s * 1.02, 1.3),
+            ]
+        )
         canvas.polygon(flap, light)
         canvas.line(flap, edge, 0.045, closed=True)
         canvas.line(np.array([(s * 0.2, 1.8), (s * 0.24, 2.6)]), (246, 246, 240), 0.07)
@@ -101,13 +127,26 @@ def _hoodie(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
 
 
 def _t_shirt(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
-    canvas.polygon(smooth([(-0.55, 1.36), (0.55, 1.36), (0.36, 1.78), (0.0, 1.92), (-0.36, 1.78)]),
-                   tone(skin, 0.94))
-    canvas.line(smooth([(-0.58, 1.34), (-0.38, 1.78), (0.0, 1.94), (0.38, 1.78), (0.58, 1.34)],
-                       closed=False), _edge(color), 0.075)
+    canvas.polygon(
+        smooth([(-0.55, 1.36), (0.55, 1.36), (0.36, 1.78), (0.0, 1.92), (-0.36, 1.78)]),
+        tone(skin, 0.94),
+    )
+    canvas.line(
+        smooth(
+            [(-0.58, 1.34), (-0.38, 1.78), (0.0, 1.94), (0.38, 1.78), (0.58, 1.34)], closed=False
+        ),
+        _edge(color),
+        0.075,
+    )
     for s in (-1, 1):
-        arm = np.array([(s * half * 0.72, 2.9), (s * half * 1.16, 2.75), (s * half * 1.2, 5.0),
-                        (s * half * 0.74, 5.0)])
+        arm = np.array(
+            [
+                (s * half * 0.72, 2.9),
+                (s * half * 1.16, 2.75),
+                (s * half * 1.2, 5.0),
+                (s * half * 0.74, 5.0),
+            ]
+        )
         canvas.polygon(arm, tone(skin, 0.9))
         canvas.line(arm[:2], _edge(color), 0.07)
 
@@ -118,10 +157,13 @@ def _blazer(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
     canvas.polygon(np.array([(-0.25, 1.35), (0.25, 1.35), (0.0, 1.85)]), tone(skin, 0.92))
     edge = _edge(color)
     for s in (-1, 1):
-        canvas.polygon(np.array([(s * 0.3, 1.2), (s * 0.5, 1.28), (s * 0.2, 1.85), (0.0, 1.7)]),
-                       tone(inner, 0.9))
-        lapel = np.array([(s * 0.52, 1.22), (s * 0.82, 1.5), (s * 0.72, 2.0), (s * 0.86, 2.1),
-                          (s * 0.06, 3.2)])
+        canvas.polygon(
+            np.array([(s * 0.3, 1.2), (s * 0.5, 1.28), (s * 0.2, 1.85), (0.0, 1.7)]),
+            tone(inner, 0.9),
+        )
+        lapel = np.array(
+            [(s * 0.52, 1.22), (s * 0.82, 1.5), (s * 0.72, 2.0), (s * 0.86, 2.1), (s * 0.06, 3.2)]
+        )
         canvas.polygon(lapel, tone(color, 0.82, 10))
         canvas.line(lapel, edge, 0.05, closed=True)
     canvas.line(np.array([(0.0, 3.2), (0.0, 5.5)]), edge, 0.05)
@@ -143,18 +185,38 @@ def _shirt(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
 
 def _dress(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
     bare = tone(skin, 0.97)
-    neckline = smooth([(-half * 1.0, 2.05), (-half * 0.8, 1.66), (-0.6, 1.42), (0.6, 1.42),
-                       (half * 0.8, 1.66), (half * 1.0, 2.05), (0.62, 2.1), (0.0, 2.32),
-                       (-0.62, 2.1)])
+    neckline = smooth(
+        [
+            (-half * 1.0, 2.05),
+            (-half * 0.8, 1.66),
+            (-0.6, 1.42),
+            (0.6, 1.42),
+            (half * 0.8, 1.66),
+            (half * 1.0, 2.05),
+            (0.62, 2.1),
+            (0.0, 2.32),
+            (-0.62, 2.1),
+        ]
+    )
     canvas.polygon(neckline, bare)
     for s in (-1, 1):
         canvas.line(np.array([(s * 0.62, 1.4), (s * 0.72, 2.2)]), color, 0.15)
-        arm = np.array([(s * half * 0.74, 2.15), (s * half * 1.0, 1.9), (s * half * 1.14, 2.4),
-                        (s * half * 1.16, 5.0), (s * half * 0.74, 5.0)])
+        arm = np.array(
+            [
+                (s * half * 0.74, 2.15),
+                (s * half * 1.0, 1.9),
+                (s * half * 1.14, 2.4),
+                (s * half * 1.16, 5.0),
+                (s * half * 0.74, 5.0),
+            ]
+        )
         canvas.polygon(arm, bare)
         canvas.line(arm[[0, 4]], tone(skin, 0.66), 0.05)
-    canvas.line(smooth([(-0.8, 2.12), (-0.5, 2.14), (0.0, 2.34), (0.5, 2.14), (0.8, 2.12)],
-                       closed=False), _edge(color), 0.07)
+    canvas.line(
+        smooth([(-0.8, 2.12), (-0.5, 2.14), (0.0, 2.34), (0.5, 2.14), (0.8, 2.12)], closed=False),
+        _edge(color),
+        0.07,
+    )
     canvas.line(smooth([(-0.4, 1.4), (0.0, 1.78), (0.4, 1.4)], closed=False), _GOLD, 0.05)
     canvas.ellipse(0.0, 1.8, 0.07, 0.08, _GOLD)
 
@@ -168,8 +230,9 @@ def _sweater(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
     for k, y in enumerate((1.95, 2.25, 2.55, 2.85, 3.15, 3.45)):
         xs = np.linspace(-half * 0.62, half * 0.62, 15)
         zig = y + 0.07 * np.where(np.arange(15) % 2, 1.0, -1.0)
-        canvas.line(np.stack([xs, zig], 1), tone(color, 0.66) if k % 2 else tone(color, 1.1, 30),
-                    0.06)
+        canvas.line(
+            np.stack([xs, zig], 1), tone(color, 0.66) if k % 2 else tone(color, 1.1, 30), 0.06
+        )
 
 
 def _robe(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
@@ -178,11 +241,20 @@ def _robe(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
         band = np.array([(s * 0.52, 1.2), (s * 0.3, 1.36), (-s * 0.05, 2.3), (s * 0.12, 2.46)])
         canvas.polygon(band, _GOLD)
         canvas.line(np.array([(s * 0.08, 2.4), (s * 0.2, 5.5)]), _GOLD, 0.1)
-        canvas.line(smooth([(s * half * 0.5, 1.56), (s * half * 0.8, 1.84), (s * half * 1.1, 2.3)],
-                           closed=False), _GOLD, 0.08)
-        star = [(s * 0.75 + r * np.sin(a), 2.35 - r * np.cos(a))
-                for a, r in zip(np.linspace(0, 2 * np.pi, 8, endpoint=False), [0.2, 0.07] * 4,
-                                strict=True)]
+        canvas.line(
+            smooth(
+                [(s * half * 0.5, 1.56), (s * half * 0.8, 1.84), (s * half * 1.1, 2.3)],
+                closed=False,
+            ),
+            _GOLD,
+            0.08,
+        )
+        star = [
+            (s * 0.75 + r * np.sin(a), 2.35 - r * np.cos(a))
+            for a, r in zip(
+                np.linspace(0, 2 * np.pi, 8, endpoint=False), [0.2, 0.07] * 4, strict=True
+            )
+        ]
         canvas.polygon(np.array(star), tone(_GOLD, 1.1))
     canvas.ellipse(0.0, 2.42, 0.16, 0.16, _GOLD)
     canvas.ellipse(0.0, 2.42, 0.1, 0.1, (60, 220, 230))
@@ -191,8 +263,10 @@ def _robe(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
 def _armor(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
     plate = mix(color, (188, 192, 202), 0.3)
     dark, light = tone(plate, 0.45), tone(plate, 1.2, 50)
-    canvas.polygon(smooth([(-0.62, 1.12), (0.62, 1.12), (0.8, 1.62), (0.0, 1.86), (-0.8, 1.62)]),
-                   tone(plate, 0.8))
+    canvas.polygon(
+        smooth([(-0.62, 1.12), (0.62, 1.12), (0.8, 1.62), (0.0, 1.86), (-0.8, 1.62)]),
+        tone(plate, 0.8),
+    )
     canvas.line(smooth([(-0.62, 1.14), (0.0, 1.34), (0.62, 1.14)], closed=False), light, 0.07)
     chest = smooth([(-0.95, 1.7), (0.0, 1.9), (0.95, 1.7), (0.9, 2.7), (0.0, 3.3), (-0.9, 2.7)])
     canvas.polygon(chest, plate)
