@@ -94,7 +94,9 @@ def works(python: Path) -> bool:
     """Tell whether ``python`` is an interpreter that has pip."""
     if not python.exists():
         return False
-    tried = subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True, check=False)
+    tried = subprocess.run(
+        [str(python), "-m", "pip", "--version"], capture_output=True, check=False
+    )
     return tried.returncode == 0
 
 
@@ -137,7 +139,9 @@ def pip(arguments: list[str]) -> None:
     for line in process.stdout or ():
         lines.append(line.rstrip())
         if line.startswith(("Collecting", "Installing", "Building")):
-            print("  " + line.strip()[: max(20, shutil.get_terminal_size().columns - 4)], flush=True)
+            print(
+                "  " + line.strip()[: max(20, shutil.get_terminal_size().columns - 4)], flush=True
+            )
     if process.wait():
         raise SetupError(explain(lines))
 

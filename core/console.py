@@ -1,0 +1,106 @@
+"""What the terminal shows: bars with rate and time left, tables, messages. Logs go to stderr."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Steps a second, or seconds a step."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        text = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+        return Text(text, style="progress.data.speed")
+
+
+class ConsoleProgress:
+    """Shows each stage as a bar with rate and time left; a finished stage stays as a line.
+
+    Where the output is not a terminal (a log file), a line is written when a stage begins, every
+    ``interval`` seconds, and when it ends. Use as a context manager.
+    """
+
+    def __init__(self, console: Console, interval: float = 15.0) -> None:
+        self._console = console
+        self._interval = interval
+        self._live = console.is_terminal
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}", justify="left"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            disable=not self._live,
+        )
+        self._task: TaskID | None = None
+        self._stage, self._total, self._done = "", 0, 0
+        self._started = self._told = 0.0
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage of ``total`` steps begins."""
+        self.finish()
+        self._stage, self._total, self._done = stage, total, 0
+        self._started = self._told = time.monotonic()
+        self._task = self._bars.add_task(stage, total=total, note="")
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """``n`` more steps are done."""
+        self._done += n
+        if self._task is not None:
+            self._bars.update(self._task, advance=n, note=note)
+        now = time.monotonic()
+        if not self._live and now - self._told >= self._interval:
+            self._told = now
+            rate = self._done / (now - self._started)
+            left = (self._total - self._done) / rate if rate else 0.0
+            self._console.print(
+                f"{self._stage}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left"
+            )
+
+    def finish(self) -> None:
+        """The stage is over."""
+        if self._task is None:
+            return
+        self._bars.update(self._task, note="")
+        self._bars.stop_task(self._task)
+        self._task = None
+        if not self._live:
+            seconds = time.monotonic() - self._started
+            self._console.print(f"{self._stage}: {self._done}/{self._total} in {seconds:.1f} s")
+
+    def __enter__(self) -> ConsoleProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.finish()
+        self._bars.stop()

@@ -1,0 +1,307 @@
+"""A project file: one TOML that says everything a run does, checked key by key."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import CuratorError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Value = str | int | bool
+
+
+class ProjectFileError(CuratorError):
+    """A project file that cannot be used; the message names the key and the line."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProjectSection(_Section):
+    """What the project is called and where its results go."""
+
+    name: str = Field(default="character", min_length=1)
+    output: str = "output"
+    """Folder for raw pictures, measurements and the data set, relative to the project file."""
+
+
+class ModelSection(_Section):
+    """The text-to-image model and how it samples."""
+
+    path: str = "miniature"
+    """'miniature', a diffusers folder, a single-file checkpoint, or a model hub's id."""
+    scheduler: str = "ddim"
+    steps: int = Field(default=20, ge=1)
+    guidance: float = Field(default=2.5, ge=0)
+    width: int = Field(default=128, ge=8)
+    height: int = Field(default=128, ge=8)
+    batch_size: int = Field(default=8, ge=1)
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: str = "auto"
+
+
+class SubjectSection(_Section):
+    """A character: what it is called, and the words that describe it to the model."""
+
+    name: str = Field(default="char1", min_length=1)
+    trigger: str = ""
+    """The word that will call the character once a LoRA is trained."""
+    description: str = Field(min_length=1)
+
+
+class ScenarioSection(_Section):
+    """A situation to put every subject into."""
+
+    number: int = Field(ge=0)
+    name: str = Field(min_length=1)
+    category: str = ""
+    prompt: str = Field(min_length=1)
+    """May hold {subject}: the description's place. Without it the description comes first."""
+
+
+class PlanSection(_Section):
+    """How many pictures of what."""
+
+    seeds: tuple[int, ...] = Field(min_length=1)
+    takes: int = Field(default=1, ge=1)
+    """Pictures of each scenario and seed."""
+    originals: tuple[str, ...] = ()
+    """Prompts of the plain reference pictures; may hold {subject}."""
+    original_takes: int = Field(default=1, ge=1)
+    negative_prompt: str = ""
+
+
+class FacesSection(_Section):
+    """What a valid face is."""
+
+    pack: str = "miniature"
+    """'miniature', an insightface pack's name (buffalo_l), or a folder of ONNX files."""
+    references: tuple[str, ...] = ()
+    """Pictures of the person; without them identity is measured against the set's own centre."""
+    minimum_confidence: Share = 0.85
+    minimum_share: Share = 0.01
+    """Smallest area of the face, as a share of the picture's."""
+    minimum_identity: float | None = Field(default=None, ge=-1, le=1)
+    """Smallest cosine similarity to the reference identity; unset, it is only reported."""
+    detection_size: int | None = Field(default=None, ge=32)
+
+
+class QualitySection(_Section):
+    """What a good picture is."""
+
+    minimum: Share = 0.74
+
+
+class ClipSection(_Section):
+    """The model that embeds pictures."""
+
+    model: str = "miniature"
+    """'miniature', an open_clip architecture (ViT-B-32), or a folder with its configuration."""
+    pretrained: str = ""
+    """The weights' tag (openai, laion2b_s34b_b79k) or file, for an architecture."""
+
+
+class ClustersSection(_Section):
+    """How pictures are grouped by what they show."""
+
+    count: int = Field(default=8, ge=1)
+    random_state: int = Field(default=0, ge=0)
+
+
+class DuplicatesSection(_Section):
+    """When two pictures are the same picture."""
+
+    threshold: float = Field(default=0.98, gt=0, le=1)
+    """Cosine similarity of the embeddings from which on only one of two is taken."""
+
+
+class QuotaSection(_Section):
+    """How the chosen pictures are spread over the values of a column."""
+
+    column: str = Field(min_length=1)
+    each: int | None = Field(default=None, ge=0)
+    """Exactly this many of every value."""
+    minimum: int | None = Field(default=None, ge=0)
+    maximum: int | None = Field(default=None, ge=0)
+    """Between these many of every value."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """Exactly these many of each named value."""
+    shares: dict[str, Share] = Field(default_factory=dict)
+    """These shares of the total, for each named value."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> QuotaSection:
+        given = [self.each is not None, self.minimum is not None or self.maximum is not None,
+                 bool(self.counts), bool(self.shares)]  # fmt: skip
+        if sum(given) != 1:
+            raise ValueError("give one of: each; minimum and/or maximum; counts; shares")
+        return self
+
+
+class SelectionSection(_Section):
+    """How many pictures are chosen, and how they are spread."""
+
+    total: int = Field(default=70, ge=1)
+    quotas: tuple[QuotaSection, ...] = ()
+
+
+class DatasetSection(_Section):
+    """How the data set presents itself."""
+
+    caption: str = "{trigger}, {prompt}"
+    license: str = "other"
+
+
+class Project(_Section):
+    """Everything a run does. Sections that are left out have working defaults.
+
+    Either ``source`` names a folder of existing pictures, or ``plan``, ``subjects`` and
+    ``scenarios`` say what to generate.
+    """
+
+    project: ProjectSection = ProjectSection()
+    source: str | None = None
+    model: ModelSection = ModelSection()
+    plan: PlanSection | None = None
+    subjects: tuple[SubjectSection, ...] = ()
+    scenarios: tuple[ScenarioSection, ...] = ()
+    faces: FacesSection = FacesSection()
+    quality: QualitySection = QualitySection()
+    clip: ClipSection = ClipSection()
+    clusters: ClustersSection = ClustersSection()
+    duplicates: DuplicatesSection = DuplicatesSection()
+    selection: SelectionSection = SelectionSection()
+    dataset: DatasetSection = DatasetSection()
+
+    @model_validator(mode="after")
+    def _has_pictures(self) -> Project:
+        if (self.source is None) == (self.plan is None):
+            raise ValueError("give either 'source' (a folder of pictures) or a [plan] to generate")
+        if self.plan is not None and not self.subjects:
+            raise ValueError("a [plan] needs at least one [[subjects]]")
+        return self
+
+
+def read(path: Path | str) -> Project:
+    """Read and check a project file.
+
+    Raises:
+        ProjectFileError: The file is absent, is not TOML, or says something that cannot be; every
+            fault is listed with its key and line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectFileError(
+            f"{path} cannot be read: {error}. Name a project file (TOML, UTF-8); "
+            "'character-curator demo --keep FOLDER' writes one to start from."
+        ) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str = "project") -> Project:
+    """Check the text of a project file; ``name`` is what errors call it.
+
+    Raises:
+        ProjectFileError: As :func:`read`.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProjectFileError(f"{name} is not valid TOML: {error}.") from error
+    try:
+        return Project.model_validate(data)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            keys = [key for key in fault["loc"] if key != "__root__"]
+            line = line_of(text, keys)
+            where = f"{name}, line {line}" if line else name
+            message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                message = f"no such key; there are: {', '.join(_known(keys[:-1]))}"
+            faults.append(f"{where}: {_dotted(keys) or 'the file'}: {message}")
+        raise ProjectFileError("\n".join(faults)) from error
+
+
+def _dotted(keys: list[Any]) -> str:
+    text = ""
+    for key in keys:
+        text += f"[{key + 1}]" if isinstance(key, int) else f".{key}"
+    return text.lstrip(".")
+
+
+def _known(keys: list[Any]) -> list[str]:
+    """Return the keys that the section at ``keys`` may have."""
+    model: Any = Project
+    for key in keys:
+        if isinstance(key, int):
+            continue
+        annotation = model.model_fields[key].annotation
+        inner = [a for a in [annotation, *getattr(annotation, "__args__", ())]
+                 if isinstance(a, type) and issubclass(a, BaseModel)]  # fmt: skip
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_"'-]+)*)\s*=""")
+
+
+def line_of(text: str, keys: list[Any]) -> int | None:
+    """Return the line (from 1) where a key of a TOML document stands.
+
+    Args:
+        text: The document.
+        keys: Names of tables and keys and, inside an array of tables, positions from 0. When the
+            key itself is absent, the nearest table above it is found.
+    """
+    best: tuple[int, int] | None = None
+    table: list[Any] = []
+    counts: dict[tuple[Any, ...], int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            names = _split(header.group(2))
+            table = _with_positions(names, counts, new=header.group(1) == "[[")
+            best = _better(best, table, keys, number)
+        elif key := _KEY.match(line):
+            best = _better(best, [*table, *_split(key.group(1))], keys, number)
+    return best[1] if best else None
+
+
+def _split(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
+
+
+def _with_positions(names: list[str], counts: dict[tuple[Any, ...], int], new: bool) -> list[Any]:
+    place: list[Any] = []
+    for depth, name in enumerate(names):
+        place.append(name)
+        if new and depth == len(names) - 1:
+            counts[tuple(place)] = counts.get(tuple(place), -1) + 1
+        if tuple(place) in counts:
+            place.append(counts[tuple(place)])
+    return place
+
+
+def _better(
+    best: tuple[int, int] | None, place: list[Any], keys: list[Any], number: int
+) -> tuple[int, int] | None:
+    """Keep the deepest place that is a beginning of ``keys``."""
+    if place != keys[: len(place)] or (best and best[0] >= len(place)):
+        return best
+    return len(place), number

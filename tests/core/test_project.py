@@ -1,0 +1,112 @@
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from character_curator import project
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = """\
+[plan]
+seeds = [1, 2]
+takes = 2
+
+[[subjects]]
+description = "a woman"
+
+[[scenarios]]
+number = 1
+name = "park"
+prompt = "{subject}, park"
+
+[[scenarios]]
+number = 2
+name = "bar"
+prompt = "bar"
+
+[selection]
+total = 4
+
+[[selection.quotas]]
+column = "seed"
+each = 2
+"""
+
+
+def test_defaults_fill_what_is_left_out():
+    read = project.parse(GOOD)
+    assert read.quality.minimum == 0.74
+    assert read.clusters.count == 8
+    assert read.subjects[0].name == "char1"
+    assert read.selection.quotas[0].each == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("takes = 2", "takes = 0", 3, "plan.takes"),
+        ("takes = 2", "take = 2", 3, "no such key; there are: seeds, takes"),
+        ('name = "bar"', "name = 5", 15, "scenarios[2].name"),
+        ('prompt = "bar"\n', "", 13, "scenarios[2].prompt: Field required"),
+        ("total = 4", 'total = "many"', 19, "selection.total"),
+        ("each = 2", "each = 2\nmaximum = 3", 21, "selection.quotas[1]: give one of"),
+        ("[plan]", "[plans]", 1, "no such key"),
+    ],
+)
+def test_a_fault_names_its_key_and_line(old, new, line, says):
+    with pytest.raises(project.ProjectFileError) as caught:
+        project.parse(GOOD.replace(old, new, 1), "p.toml")
+    first = [text for text in str(caught.value).splitlines() if says in text]
+    assert first, str(caught.value)
+    assert first[0].startswith(f"p.toml, line {line}:"), str(caught.value)
+
+
+def test_all_faults_are_listed_at_once():
+    text = GOOD.replace("takes = 2", "takes = 0").replace("total = 4", "total = 0")
+    with pytest.raises(project.ProjectFileError) as caught:
+        project.parse(text)
+    assert "takes" in str(caught.value)
+    assert "total" in str(caught.value)
+
+
+def test_pictures_come_from_one_place():
+    with pytest.raises(project.ProjectFileError, match="either 'source'"):
+        project.parse("")
+    with pytest.raises(project.ProjectFileError, match="either 'source'"):
+        project.parse('source = "x"\n' + GOOD)
+
+
+def test_not_toml_and_absent_files_say_so(tmp_path):
+    with pytest.raises(project.ProjectFileError, match=r"not valid TOML.*line 1"):
+        project.parse("a = = 3")
+    with pytest.raises(project.ProjectFileError, match="cannot be read"):
+        project.read(tmp_path / "absent.toml")
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c.d"]), min_size=1, max_size=6), st.data())
+def test_lines_are_found_in_arrays_of_tables(names, data):
+    lines, places, seen = [], [], {}
+    for name in names:
+        seen[name] = seen.get(name, -1) + 1
+        lines += [f"[[{name}]]", "# comment", "key = 1"]
+        places.append(([*name.split("."), seen[name], "key"], len(lines)))
+    keys, line = data.draw(st.sampled_from(places))
+    assert project.line_of("\n".join(lines), keys) == line
+
+
+def test_requirements_are_the_projects_dependencies_without_pins_of_comfyui():
+    declared = re.search(
+        r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.S | re.M
+    )
+    wanted = [re.match(r'\s*"(.*?)",', line).group(1) for line in declared[1].splitlines()]
+    listed = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert [w.replace("'", '"') for w in wanted] == listed
+    for shipped in ("torch", "numpy", "pillow", "safetensors", "transformers"):
+        assert shipped in listed, "named without any version"
