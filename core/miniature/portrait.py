@@ -55,10 +55,15 @@ def render(identity: Identity, scene: Scene, size: int = 128, supersample: int =
     rng = np.random.default_rng(scene.background_seed)
     pixels = draw_background(side, scene.background, rng, blurred=scene.depth_of_field)
     box, landmarks = _draw_person(pixels, identity, scene, origin, scale)
-    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    small = _shrunk(pixels, size)
     canvas = Canvas(small, (origin[0] / supersample, origin[1] / supersample), scale / supersample)
     image = apply_light(canvas, scene.light, 1 if scene.background_seed % 2 else -1)
     return Portrait(image, _clipped(box / supersample, size), landmarks / supersample)
+
+
+def _shrunk(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)
 
 
 def _clipped(box: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -131,7 +136,7 @@ def render_group(
         boxes.append(box / supersample)
         landmarks.append(points / supersample)
     pixels[..., 3] = 0
-    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    small = _shrunk(pixels, size)
     image = apply_light(Canvas(small, (size / 2, size / 2), size / 3), first.light, light_side)
     return image, _clipped(np.stack(boxes), size), np.stack(landmarks).astype(np.float32)
 
@@ -153,6 +158,6 @@ def render_empty(
     name = str(rng.choice(vocabulary.BACKGROUNDS))
     pixels = draw_background(side, name, rng, blurred=bool(rng.random() < 0.3))
     light = str(rng.choice(vocabulary.LIGHTS))
-    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    small = _shrunk(pixels, size)
     canvas = Canvas(small, (size / 2, size / 2), size / 4)
     return apply_light(canvas, light, 1 if rng.random() < 0.5 else -1)

@@ -182,7 +182,7 @@ def _side_locks(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
     i = head.identity
     style = i.hair_style
     skull = head.skull(_volume(head))
-    cx, cy, rx, _ = skull
+    cx, cy, rx, ry = skull
     crown = _crown(head, skull)
     end = 0.8 + 0.12 * i.hair_length if style == "bob" else 1.6 + 0.5 * i.hair_length
     falls = np.linspace(-0.1, end, 8)
