@@ -58,7 +58,11 @@ def render(identity: Identity, scene: Scene, size: int = 128, supersample: int =
     small = _shrunk(pixels, size)
     canvas = Canvas(small, (origin[0] / supersample, origin[1] / supersample), scale / supersample)
     image = apply_light(canvas, scene.light, 1 if scene.background_seed % 2 else -1)
-    return Portrait(image, _clipped(box / supersample, size), landmarks / supersample)
+    return Portrait(
+        image,
+        _clipped(box / supersample, size),
+        (landmarks / supersample).astype(np.float32),
+    )
 
 
 def _shrunk(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -66,7 +70,7 @@ def _shrunk(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(small, dtype=np.uint8)
 
 
-def _clipped(box: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def _clipped(box: NDArray[np.floating], size: int) -> NDArray[np.float32]:
     return np.clip(box, 0, size).astype(np.float32)
 
 

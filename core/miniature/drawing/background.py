@@ -37,9 +37,10 @@ def draw_background(
     drawn = side // 2 if blurred else side
     pixels = np.zeros((drawn, drawn, 4), np.uint8)
     _PLACES[name](Canvas(pixels, (0.0, 0.0), float(drawn)), rng)
-    pixels = cv2.GaussianBlur(pixels, (0, 0), drawn * (0.02 if blurred else 0.003))
+    blurry = cv2.GaussianBlur(pixels, (0, 0), drawn * (0.02 if blurred else 0.003))
     if blurred:
-        pixels = cv2.resize(pixels, (side, side))
+        blurry = cv2.resize(blurry, (side, side))
+    pixels = np.asarray(blurry, dtype=np.uint8)
     pixels[..., 3] = 0
     return pixels
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..scene import Scene
 from .canvas import Canvas, Color, Points, ellipse_points, smooth, tone
+from .glasses import draw_glasses
 from .head import Head
 
 _WHITE: Color = (246, 243, 238)
@@ -54,8 +55,9 @@ def draw_skin(canvas: Canvas, head: Head) -> None:
     if i.gender == "man":
         for x in (-0.4, -0.2, 0.0, 0.2, 0.4):
             blot(x, 0.84 - 0.28 * abs(x), 0.17, 0.12, (0.84, 0.84, 0.87))
-    soft = cv2.GaussianBlur(soft, (0, 0), 0.06 * shade.scale)
-    _multiply(canvas.pixels, cv2.resize(soft, (canvas.side, canvas.side)))
+    blurred = cv2.GaussianBlur(soft, (0, 0), 0.06 * shade.scale)
+    soft = np.asarray(cv2.resize(blurred, (canvas.side, canvas.side)), dtype=np.uint8)
+    _multiply(canvas.pixels, soft)
     # A darker rim keeps the face apart from hair, neck and ground.
     canvas.line(head.outline(), tone(skin, 0.66), 0.028, closed=True)
 
@@ -94,7 +96,7 @@ def draw_features(canvas: Canvas, head: Head, scene: Scene) -> dict[str, tuple[f
     left_eye = _eye(canvas, head, scene.expression, -1)
     right_eye = _eye(canvas, head, scene.expression, 1)
     if scene.glasses:
-        _glasses(canvas, head)
+        draw_glasses(canvas, head)
     return {
         "left_eye": left_eye,
         "right_eye": right_eye,
@@ -276,31 +278,3 @@ def _eye(canvas: Canvas, head: Head, expression: str, side: int) -> tuple[float,
         brow,
     )
     return cx, cy
-
-
-def _glasses(canvas: Canvas, head: Head) -> None:
-    i = head.identity
-    color: Color = (26, 24, 30)
-    y = i.eye_height + 0.03
-    inner = []
-    for side in (-1, 1):
-        u = side * i.eye_spacing * 1.03
-        cx = head.x(u, head.depth(u) + 0.04)
-        rx = 0.262 * max(head.foreshortening(u), 0.5)
-        ring = smooth(
-            [
-                (cx - rx, y - 0.1),
-                (cx - rx * 0.6, y - 0.2),
-                (cx + rx * 0.6, y - 0.2),
-                (cx + rx, y - 0.1),
-                (cx + rx * 0.85, y + 0.14),
-                (cx, y + 0.215),
-                (cx - rx * 0.85, y + 0.14),
-            ]
-        )
-        canvas.line(ring, color, 0.058, closed=True)
-        inner.append(cx - side * rx)
-        if side * head.yaw < 0.3:
-            ear_x, ear_y = head.ear(side)
-            canvas.line(np.array([(cx + side * rx, y - 0.08), (ear_x, ear_y - 0.1)]), color, 0.05)
-    canvas.line(np.array([(inner[0], y - 0.06), (inner[1], y - 0.06)]), color, 0.058)
