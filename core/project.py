@@ -55,30 +55,31 @@ class SubjectSection(_Section):
     """A character: what it is called, and the words that describe it to the model."""
 
     name: str = Field(default="char1", min_length=1)
+    description: str = Field(min_length=1)
     trigger: str = ""
     """The word that will call the character once a LoRA is trained."""
-    description: str = Field(min_length=1)
+    class_word: str = "person"
 
 
 class ScenarioSection(_Section):
-    """A situation to put every subject into."""
+    """A situation to put every subject into (or, under originals, a plain reference picture)."""
 
     number: int = Field(ge=0)
     name: str = Field(min_length=1)
-    category: str = ""
     prompt: str = Field(min_length=1)
-    """May hold {subject}: the description's place. Without it the description comes first."""
+    category: str = ""
+    negative: str = ""
+    takes: int | None = Field(default=None, ge=0)
 
 
 class PlanSection(_Section):
-    """How many pictures of what."""
+    """How many pictures, and how prompts and captions are put together."""
 
     seeds: tuple[int, ...] = Field(min_length=1)
     takes: int = Field(default=1, ge=1)
     """Pictures of each scenario and seed."""
-    originals: tuple[str, ...] = ()
-    """Prompts of the plain reference pictures; may hold {subject}."""
-    original_takes: int = Field(default=1, ge=1)
+    template: str = "{description}, {scenario}"
+    caption: str = "{trigger} {class_word}, {scenario}"
     negative_prompt: str = ""
 
 
@@ -159,15 +160,14 @@ class SelectionSection(_Section):
 class DatasetSection(_Section):
     """How the data set presents itself."""
 
-    caption: str = "{trigger}, {prompt}"
     license: str = "other"
 
 
 class Project(_Section):
     """Everything a run does. Sections that are left out have working defaults.
 
-    Either ``source`` names a folder of existing pictures, or ``plan``, ``subjects`` and
-    ``scenarios`` say what to generate.
+    Either ``source`` names a folder of existing pictures, or ``plan``, ``subjects``,
+    ``originals`` and ``scenarios`` say what to generate.
     """
 
     project: ProjectSection = ProjectSection()
@@ -175,6 +175,7 @@ class Project(_Section):
     model: ModelSection = ModelSection()
     plan: PlanSection | None = None
     subjects: tuple[SubjectSection, ...] = ()
+    originals: tuple[ScenarioSection, ...] = ()
     scenarios: tuple[ScenarioSection, ...] = ()
     faces: FacesSection = FacesSection()
     quality: QualitySection = QualitySection()
