@@ -222,6 +222,15 @@ def parse(text: str, name: str = "project") -> Project:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProjectFileError(f"{name} is not valid TOML: {error}.") from error
+    return from_mapping(data, name, text)
+
+
+def from_mapping(data: dict[str, Any], name: str, text: str = "") -> Project:
+    """Check a project given as nested tables; lines are named when ``text`` is its TOML.
+
+    Raises:
+        ProjectFileError: As :func:`read`.
+    """
     try:
         return Project.model_validate(data)
     except ValidationError as error:
