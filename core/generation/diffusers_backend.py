@@ -1,0 +1,310 @@
+"""Text-to-image pipelines of diffusers (SD 1.5, SDXL, Flux, …) as a back end."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CuratorError
+from . import conditions, models, schedulers
+from .backend import StepCallback
+from .prompts import PromptArguments
+
+if TYPE_CHECKING:
+    from ..plan import Request
+
+log = logging.getLogger(__name__)
+
+
+class SettingsError(CuratorError):
+    """Settings that a model can't work with."""
+
+
+class LoraError(CuratorError):
+    """A LoRA file is missing or does not fit the model."""
+
+
+class DiffusersBackend:
+    """Makes pictures with a diffusers pipeline, found by ``AutoPipelineForText2Image``.
+
+    Noise is drawn on the CPU, by one generator a row, seeded with the request's noise seed. Pixels
+    are quantised as ComfyUI's SaveImage does: 255 * value, clipped, the fraction cut off.
+
+    Args:
+        model: ``miniature``, the folder of a pipeline, or an id of the Hugging Face hub.
+        scheduler: See :func:`.schedulers.make`.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance scale (for Flux: the distilled guidance).
+        width: In pixels; the model's own size if ``None``.
+        height: In pixels; the model's own size if ``None``.
+        dtype: ``float32``, ``float16``, ``bfloat16``; or ``auto``: float32 on a CPU, else float16
+            for models with a UNet and bfloat16 for others.
+        device: ``cpu``, ``cuda``, ``mps``; or ``auto``: the best there is.
+        loras: Files and weights, applied in this order.
+        variant: The variant of the weights to load, such as ``fp16``.
+        safety_checker: Keep the safety checker of a model that has one. It blackens what it finds.
+        threads: CPU threads to sample with; torch's own choice if ``None``.
+
+    Raises:
+        ModelNotFoundError: There is no such model here or on the hub.
+        SchedulerError: The scheduler is unknown or does not fit.
+        LoraError: A LoRA file is missing or does not fit.
+        SettingsError: Size, dtype or device is impossible.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "miniature",
+        *,
+        scheduler: str | Mapping[str, Any] = schedulers.MODEL,
+        steps: int = 20,
+        guidance: float = 5.0,
+        width: int | None = None,
+        height: int | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        loras: Sequence[tuple[str | Path, float]] = (),
+        variant: str | None = None,
+        safety_checker: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        import torch
+
+        self._device = _device(device)
+        self._threads = threads
+        folder = models.model_path(model)
+        options = {} if variant is None else {"variant": variant}
+        if folder is None:
+            folder = models.downloaded(str(model), **options)
+        dtype = _dtype(dtype, self._device, folder)
+        if not safety_checker and "safety_checker" in models.parts(folder):
+            options |= {"safety_checker": None, "requires_safety_checker": False}
+        pipeline = _load(folder, getattr(torch, dtype), options)
+        pipeline.scheduler = schedulers.make(scheduler, pipeline.scheduler)
+        recorded_loras = [
+            _add_lora(pipeline, Path(path).expanduser(), float(weight), f"lora_{index}")
+            for index, (path, weight) in enumerate(loras)
+        ]
+        if recorded_loras:
+            names = [f"lora_{index}" for index in range(len(recorded_loras))]
+            pipeline.set_adapters(names, [lora["weight"] for lora in recorded_loras])
+        pipeline.to(self._device)
+        pipeline.set_progress_bar_config(disable=True)
+        # A picture at a time through the decoder: memory does not grow with the batch.
+        if hasattr(pipeline, "vae") and hasattr(pipeline.vae, "enable_slicing"):
+            pipeline.vae.enable_slicing()
+        self._pipeline = pipeline
+        self._prompts = PromptArguments(pipeline, guided=guidance > 1)
+        size = _size(pipeline, width, height)
+        self._settings: dict[str, Any] = {
+            "backend": "diffusers",
+            "pipeline": type(pipeline).__name__,
+            "model": models.reference(model),
+            "model_fingerprint": models.fingerprint(folder, variant),
+            "variant": variant,
+            "scheduler": schedulers.describe(pipeline.scheduler),
+            "steps": int(steps),
+            "guidance": float(guidance),
+            "width": size[0],
+            "height": size[1],
+            "dtype": dtype,
+            "loras": recorded_loras,
+            "safety_checker": getattr(pipeline, "safety_checker", None) is not None,
+        }
+        rows_apart = schedulers.has_rows_of_their_own(pipeline.scheduler, steps, pipeline)
+        self._maximum_batch = None if rows_apart else 1
+
+    @staticmethod
+    def from_settings(
+        settings: Mapping[str, Any],
+        *,
+        model: str | Path | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> DiffusersBackend:
+        """Make the back end that a picture's record describes.
+
+        Args:
+            settings: The record's settings.
+            model: Where the model is now, if elsewhere.
+            device: As for the class.
+            threads: As for the class.
+        """
+        return DiffusersBackend(
+            model or settings["model"],
+            scheduler=settings["scheduler"],
+            steps=settings["steps"],
+            guidance=settings["guidance"],
+            width=settings["width"],
+            height=settings["height"],
+            dtype=settings["dtype"],
+            device=device,
+            loras=[(lora["path"], lora["weight"]) for lora in settings["loras"]],
+            variant=settings["variant"],
+            safety_checker=settings["safety_checker"],
+            threads=threads,
+        )
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that decides the pictures besides the requests."""
+        return self._settings
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """Versions, device and threads."""
+        present = conditions.current(self._device)
+        return present if self._threads is None else {**present, "threads": self._threads}
+
+    @property
+    def maximum_batch(self) -> int | None:
+        """1 if the scheduler draws noise that is not a row's own, else ``None``."""
+        return self._maximum_batch
+
+    def sample(
+        self, requests: Sequence[Request], on_step: StepCallback | None = None
+    ) -> np.ndarray:
+        """Make a picture a request, as one batch.
+
+        Returns:
+            uint8 RGB array of shape ``(len(requests), height, width, 3)``.
+
+        Raises:
+            SettingsError: The batch does not fit into memory.
+        """
+        import torch
+
+        settings = self._settings
+        arguments = self._prompts([(r.prompt, r.negative_prompt) for r in requests])
+        steps = settings["steps"]
+
+        def after_step(_: Any, step: int, __: Any, values: dict[str, Any]) -> dict[str, Any]:
+            if on_step is not None:
+                on_step(step + 1, steps)
+            return values
+
+        accepted = inspect.signature(type(self._pipeline).__call__).parameters
+        if "callback_on_step_end" in accepted:
+            arguments["callback_on_step_end"] = after_step
+        # The global generator is seeded too, for schedulers that draw from it (batches of one).
+        with conditions.exact(self._threads), torch.random.fork_rng():
+            torch.manual_seed(requests[0].noise_seed)
+            try:
+                result = self._pipeline(
+                    **arguments,
+                    generator=[torch.Generator().manual_seed(r.noise_seed) for r in requests],
+                    num_inference_steps=steps,
+                    guidance_scale=settings["guidance"],
+                    width=settings["width"],
+                    height=settings["height"],
+                    output_type="pt",
+                )
+            except torch.OutOfMemoryError as error:
+                raise SettingsError(
+                    f"{len(requests)} pictures of {settings['width']}x{settings['height']} do not "
+                    "fit into the device's memory at once. Use a smaller batch size or size."
+                ) from error
+        for request, hidden in zip(
+            requests, getattr(result, "nsfw_content_detected", None) or (), strict=False
+        ):
+            if hidden:
+                log.warning("the model's safety checker has blackened %s", request.file_name)
+        images = result.images
+        images = images if isinstance(images, torch.Tensor) else torch.from_numpy(images)
+        return quantise(images.float().cpu().numpy().transpose(0, 2, 3, 1))
+
+
+def quantise(images: np.ndarray) -> np.ndarray:
+    """Turn values in [0, 1] into bytes as ComfyUI's SaveImage does: scale, clip, truncate."""
+    return np.clip(255.0 * images, 0, 255).astype(np.uint8)
+
+
+def is_available(device: str) -> bool:
+    """Whether this machine has a device of the kind "cpu", "cuda" or "mps"."""
+    import torch
+
+    return {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }.get(device.split(":")[0], lambda: False)()
+
+
+def _device(name: str) -> str:
+    there = [kind for kind in ("cuda", "mps", "cpu") if is_available(kind)]
+    if name == "auto":
+        return there[0]
+    if not is_available(name):
+        raise SettingsError(
+            f"There is no device '{name}' here. Use 'auto' or one of: {', '.join(there)}."
+        )
+    return name
+
+
+def _dtype(name: str, device: str, folder: Path) -> str:
+    if name == "auto":
+        if device == "cpu":
+            return "float32"
+        return "float16" if "unet" in models.parts(folder) else "bfloat16"
+    if name not in ("float32", "float16", "bfloat16"):
+        raise SettingsError(f"dtype = '{name}': use 'auto', 'float32', 'float16' or 'bfloat16'.")
+    return name
+
+
+def _load(folder: Path, dtype: Any, options: Mapping[str, Any]) -> Any:
+    import diffusers
+    from diffusers import AutoPipelineForText2Image
+
+    # diffusers renames torch_dtype to dtype; whoever knows the new name has this function.
+    key = "dtype" if hasattr(diffusers.utils, "_resolve_dtype") else "torch_dtype"
+    try:
+        return AutoPipelineForText2Image.from_pretrained(folder, **{key: dtype}, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise models.ModelNotFoundError(
+            f"The model in {folder} can't be loaded: {error}. Check that it is a text-to-image "
+            "pipeline of diffusers and that every file of it is there."
+        ) from error
+
+
+def _add_lora(pipeline: Any, path: Path, weight: float, name: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise LoraError(f"There is no LoRA file at {path}. Name a .safetensors file.")
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise LoraError(f"{type(pipeline).__name__} takes no LoRA files.")
+    try:
+        pipeline.load_lora_weights(
+            str(path.resolve().parent), weight_name=path.name, adapter_name=name
+        )
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        raise LoraError(
+            f"The LoRA {path} does not fit the model {type(pipeline).__name__}: {error}. Use one "
+            "that was trained on this model."
+        ) from error
+    return {
+        "path": models.reference(path),
+        "weight": weight,
+        "sha256": models.file_hash(path),
+    }
+
+
+def _size(pipeline: Any, width: int | None, height: int | None) -> tuple[int, int]:
+    core = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    factor = int(getattr(pipeline, "vae_scale_factor", 8))
+    own = getattr(pipeline, "default_sample_size", None)
+    own = own or getattr(getattr(core, "config", None), "sample_size", None) or 64
+    sizes = []
+    for given, default in ((width, own), (height, own if isinstance(own, int) else own[1])):
+        default = default if isinstance(default, int) else default[0]
+        sizes.append(given or default * factor)
+    # Transformers put two by two latents into one token.
+    step = factor if getattr(pipeline, "unet", None) is not None else 2 * factor
+    if any(size <= 0 or size % step for size in sizes):
+        raise SettingsError(
+            f"{sizes[0]}x{sizes[1]} is no size for this model: both must be multiples of {step}."
+        )
+    return sizes[0], sizes[1]

@@ -1,0 +1,196 @@
+"""Where models lie, what they are called in records, and what identifies their weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import atomic
+from ..errors import CuratorError
+from ..imageset import content_hash
+
+log = logging.getLogger(__name__)
+
+_PACKAGED = {"miniature": "DIFFUSION_PATH"}
+_WEIGHTS = (".safetensors", ".bin")
+# Parts that do not decide the picture, or that are recorded on their own.
+_SKIPPED = frozenset({"scheduler", "safety_checker", "feature_extractor", "image_encoder"})
+
+
+class ModelNotFoundError(CuratorError):
+    """A model is neither a folder here, nor a packaged name, nor to be had from the hub."""
+
+
+def model_path(name: str | Path) -> Path | None:
+    """Resolve a model's name to the folder it lies in.
+
+    Args:
+        name: A packaged name (``miniature``), a folder, or an id of the Hugging Face hub.
+
+    Returns:
+        The folder; ``None`` when ``name`` can only be a hub id.
+
+    Raises:
+        ModelNotFoundError: It is the path of nothing, or a packaged model is not installed.
+    """
+    if str(name) in _PACKAGED:
+        from .. import miniature
+
+        folder = Path(getattr(miniature, _PACKAGED[str(name)]))
+        if not folder.is_dir():
+            raise ModelNotFoundError(
+                f"The packaged model '{name}' is not installed: {folder} is missing. Install the "
+                "package again, or train the model with 'character-curator miniature train'."
+            )
+        return folder
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise ModelNotFoundError(
+                f"{folder} is no diffusers pipeline: it has no model_index.json. Name the folder "
+                "that holds model_index.json, unet/ or transformer/, vae/ and so on."
+            )
+        return folder
+    text = str(name)
+    if isinstance(name, Path) or not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
+        raise ModelNotFoundError(
+            f"There is no model at '{name}'. Give the folder of a diffusers pipeline, the name of "
+            "a model on the Hugging Face hub ('owner/name'), or 'miniature'."
+        )
+    return None
+
+
+def downloaded(name: str, **options: Any) -> Path:
+    """Return the local folder of a hub model, downloaded if it is not in the cache yet.
+
+    Raises:
+        ModelNotFoundError: It is not in the cache and the hub does not give it.
+    """
+    from diffusers import DiffusionPipeline
+
+    try:
+        return Path(DiffusionPipeline.download(name, **options))
+    except Exception as error:  # the hub's client raises a different class in each version
+        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
+        advice = (
+            "HF_HUB_OFFLINE is set: unset it once to download the model"
+            if offline
+            else "Check its name, the network, and whether its page asks you to accept a licence "
+            "(then log in with 'hf auth login')"
+        )
+        raise ModelNotFoundError(
+            f"The model '{name}' is not in the local cache and the hub did not give it "
+            f"({type(error).__name__}). {advice}; or download it elsewhere and give its folder."
+        ) from error
+
+
+def reference(name: str | Path) -> str:
+    """Return how a record refers to a model, so that it is found again.
+
+    A packaged model is called by its name, wherever it lies; a folder below the user's home starts
+    with ``~``, which keeps a user's name out of published pictures.
+    """
+    for packaged in _PACKAGED:
+        try:
+            folder = model_path(packaged)
+        except (ModelNotFoundError, AttributeError):
+            continue
+        if str(name) == packaged or (folder and Path(name).expanduser().resolve() == folder):
+            return packaged
+    path = Path(name).expanduser()
+    if not path.exists():
+        return str(name)
+    path = path.resolve()
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+
+
+def parts(folder: Path) -> set[str]:
+    """Return the names of a pipeline's parts, such as "unet" and "vae"."""
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    return {
+        name
+        for name, value in index.items()
+        if isinstance(value, list) and value and value[0] is not None
+    }
+
+
+def fingerprint(folder: Path, variant: str | None = None) -> str:
+    """Hash what decides a pipeline's pictures: weights, configurations and tokenizers.
+
+    Hashes of weights are remembered by path, size and time of change.
+
+    Args:
+        folder: A diffusers pipeline.
+        variant: The variant of the weights that is loaded, such as "fp16".
+    """
+    digest = hashlib.sha256()
+    for part in sorted(parts(folder) - _SKIPPED):
+        for file in _files(folder / part, variant):
+            name = f"{part}/{file.name}"
+            mark = _config_hash(file) if file.suffix == ".json" else file_hash(file)
+            digest.update(f"{name} {mark}\n".encode())
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a (large) file, remembered by path, size and time of change."""
+    path = path.resolve()
+    status = path.stat()
+    key = f"{path}|{status.st_size}|{status.st_mtime_ns}"
+    cache = _cache_path()
+    known = _read_cache(cache)
+    if key not in known:
+        known = {**known, key: content_hash(path)}
+        try:
+            atomic.write_text(cache, json.dumps(known))
+        except OSError as error:
+            log.debug("hashes are not remembered: %s", error)
+    return known[key]
+
+
+def _files(folder: Path, variant: str | None) -> Iterator[Path]:
+    """Yield the files of one part that are loaded, in the order of their names."""
+    if not folder.is_dir():
+        return
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    # A file of weights is called <base>[.<variant>][-00001-of-00002].<suffix>
+    weights = [file for file in files if file.suffix in _WEIGHTS]
+    if any(file.suffix == ".safetensors" for file in weights):
+        weights = [file for file in weights if file.suffix == ".safetensors"]
+    plain = [file for file in weights if "." not in file.stem]
+    chosen = [file for file in weights if variant and f".{variant}" in file.name]
+    yield from chosen or plain or weights
+    yield from (
+        file
+        for file in files
+        if file.suffix in (".json", ".txt", ".model") and "index" not in file.name
+    )
+
+
+def _config_hash(file: Path) -> str:
+    """Hash a configuration without what says only where it came from and which library wrote it."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(content, dict):
+        written_by = ("transformers_version", "torch_dtype", "dtype", "name_or_path")
+        content = {k: v for k, v in content.items() if k[:1] != "_" and k not in written_by}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _cache_path() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "character-curator" / "file-hashes.json"
+
+
+def _read_cache(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,201 @@
+"""The generation loop: every request of a plan becomes a file, once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import CuratorError
+from ..imageset import ImageSet
+from ..plan import Plan, Request
+from ..plan import shard as shard_of
+from ..progress import Progress, silent
+from . import png
+from .backend import Backend, request_fingerprint, row_of
+
+log = logging.getLogger(__name__)
+
+
+class ForeignFileError(CuratorError):
+    """A file that this tool has not made is where a picture would go."""
+
+
+def generate(
+    plan: Plan | Sequence[Request],
+    backend: Backend,
+    output: Path | str,
+    *,
+    batch_size: int = 8,
+    progress: Progress = silent,
+    shard: tuple[int, int] = (0, 1),
+) -> ImageSet:
+    """Make the pictures of a plan that are not there yet.
+
+    A whole file whose record has the fingerprint of its request is kept. A damaged one, and one
+    that was made from another prompt or model, is made again. Files appear whole; each batch is
+    on disk before the next begins, so that an interrupt or a kill loses the batch in flight and
+    nothing else, and the same call continues. Pixels do not depend on what was there before, on
+    the order, or on the shard.
+
+    Args:
+        plan: A plan, or some of its requests.
+        backend: The model.
+        output: The folder; made if absent.
+        batch_size: Pictures that are sampled together. The same size gives the same pixels, bit by
+            bit; another size gives the same pictures up to rounding.
+        progress: Watches; a step is a picture.
+        shard: Which part this process makes: (index, count).
+
+    Returns:
+        The requests of this shard, a row a picture, in the plan's order.
+
+    Raises:
+        ForeignFileError: A picture would overwrite a file that is not this tool's.
+        OutputError: The disk is full, or the folder can't be written to.
+    """
+    requests = plan.requests() if isinstance(plan, Plan) else tuple(plan)
+    requests = tuple(dict.fromkeys(shard_of(requests, *shard)))
+    if batch_size < 1:
+        raise CuratorError(f"batch_size = {batch_size}: a batch needs one picture at least.")
+    size = min(batch_size, backend.maximum_batch or batch_size)
+    folder = Path(output).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise png.output_error(folder, error) from error
+
+    settings = dict(backend.settings)
+    marks = {request: request_fingerprint(request, settings) for request in requests}
+    rows: dict[Request, dict[str, Any]] = {}
+    progress.start("Generating", len(requests))
+    try:
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            kept = pool.map(lambda request: _kept(folder, request, marks[request]), requests)
+            for request, row in zip(requests, kept, strict=True):
+                if row is not None:
+                    rows[request] = row
+            if rows:
+                progress.advance(len(rows), "already there")
+            missing = [request for request in requests if request not in rows]
+            for batch in batches(missing, size):
+                for request, row in _make(batch, backend, folder, settings, marks, progress, pool):
+                    rows[request] = row
+                    progress.advance(1, request.file_name)
+    finally:
+        progress.finish()
+    return ImageSet.from_rows((rows[request] for request in requests), folder)
+
+
+def batches(requests: Iterable[Request], size: int) -> Iterator[list[Request | None]]:
+    """Deal requests out to full batches, each at its own row.
+
+    Yields:
+        Lists of ``size``; ``None`` where no request of that row is left.
+    """
+    queues: list[list[Request]] = [[] for _ in range(size)]
+    for request in requests:
+        queues[row_of(request, size)].append(request)
+    for turn in range(max((len(queue) for queue in queues), default=0)):
+        yield [queue[turn] if turn < len(queue) else None for queue in queues]
+
+
+def record_of(
+    request: Request,
+    fingerprint: str,
+    settings: Mapping[str, Any],
+    conditions: Mapping[str, Any],
+    batch: tuple[int, int],
+) -> dict[str, Any]:
+    """Return what a picture says of itself: enough to make it again.
+
+    Args:
+        request: What was asked for; its fields are the record's.
+        fingerprint: The request's fingerprint, under the key ``request``.
+        settings: Of the back end.
+        conditions: Of the back end.
+        batch: Size of the batch and row in it.
+    """
+    return {
+        **request.as_row(),
+        "request": fingerprint,
+        "settings": dict(settings),
+        "batch": {"size": batch[0], "row": batch[1]},
+        "conditions": dict(conditions),
+        "version": png.RECORD_VERSION,
+    }
+
+
+def _make(
+    batch: Sequence[Request | None],
+    backend: Backend,
+    folder: Path,
+    settings: Mapping[str, Any],
+    marks: Mapping[Request, str],
+    progress: Progress,
+    pool: ThreadPoolExecutor,
+) -> list[tuple[Request, dict[str, Any]]]:
+    """Sample one batch and write it; every file is on disk when this returns."""
+    wanted = [(row, request) for row, request in enumerate(batch) if request is not None]
+    # Pad with any request: a row does not depend on its neighbours.
+    full = [request or wanted[0][1] for request in batch]
+    names = wanted[0][1].file_name
+    pixels = backend.sample(
+        full, lambda step, steps: progress.advance(0, f"{names} …: step {step} of {steps}")
+    )
+    conditions = backend.conditions
+
+    def save(item: tuple[int, Request]) -> tuple[Request, dict[str, Any]]:
+        row, request = item
+        record = record_of(request, marks[request], settings, conditions, (len(batch), row))
+        data = png.write(folder / request.file_name, pixels[row], record)
+        height, width = pixels[row].shape[:2]
+        return request, _columns(request, data, (width, height), record)
+
+    return list(pool.map(save, wanted))
+
+
+def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | None:
+    """Return the row of a picture that is there already, or ``None`` if it must be made."""
+    path = folder / request.file_name
+    with suppress(OSError):
+        png.temporary_path(path).unlink()
+    try:
+        data = path.read_bytes()
+        record = png.read_record(data)
+    except FileNotFoundError:
+        return None
+    except (OSError, png.DamagedPngError) as error:
+        log.warning("%s is made again: %s", path, error)
+        return None
+    if record is None:
+        raise ForeignFileError(
+            f"{path} exists and was not made by this tool (it has no generation record). Move it "
+            "away, or choose another output folder."
+        )
+    if record.get("request") != fingerprint:
+        log.warning("%s is made again: its prompt, model or settings have changed", path)
+        return None
+    # Signature (8), length and type of the first chunk (8), then width and height.
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    return _columns(request, data, (width, height), record)
+
+
+def _columns(
+    request: Request, data: bytes, size: tuple[int, int], record: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        **request.as_row(),
+        "path": request.file_name,
+        "hash": hashlib.sha256(data).hexdigest(),
+        "width": size[0],
+        "height": size[1],
+        "request": record["request"],
+        "generation": json.dumps(record, ensure_ascii=True, separators=(",", ":")),
+    }

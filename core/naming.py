@@ -1,0 +1,55 @@
+"""What a picture is called, and which noise it starts from: both follow from what was asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+
+
+def noise_seed(subject: str, seed: int, scenario: int, take: int, kind: str = "scenario") -> int:
+    """Derive a request's noise seed from what names it.
+
+    The first 53 bits of SHA-256 over the UTF-8 text ``character-curator/noise/1`` + line feed +
+    the JSON array ``[subject, seed, kind, scenario, take]`` (no spaces, ASCII escapes, the subject
+    in Unicode normal form C). Prompts do not enter: a changed word keeps the noise, so that its
+    effect can be seen. Nor does a seed fix the character's look: that is the description's part.
+
+    Returns:
+        A number in 0 <= n < 2**53.
+    """
+    name = unicodedata.normalize("NFC", subject)
+    text = json.dumps([name, int(seed), kind, int(scenario), int(take)], separators=(",", ":"))
+    digest = hashlib.sha256(f"character-curator/noise/1\n{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 11
+
+
+def file_name(subject: str, seed: int, kind: str, scenario: int, take: int) -> str:
+    """Name a picture: ``char_<subject>_seed_<seed>_<kind>_<number>_<take>.png``.
+
+    Number and take have two digits at least. A subject's name that a file system might not take is
+    replaced by its :func:`slug`. Two pictures share a name only when two subjects share a slug.
+    """
+    return f"char_{slug(subject)}_seed_{seed}_{kind}_{scenario:02d}_{take:02d}.png"
+
+
+def slug(name: str) -> str:
+    """Make a name safe for every file system: ASCII letters, digits, ``_`` and ``-``, 48 at most.
+
+    Accents are dropped, everything else becomes ``-``. A name that loses more than that (a script
+    other than Latin, a very long name) gets the first 8 digits of its SHA-256 appended.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    plain = unicodedata.normalize("NFKD", composed).encode("ascii", "ignore").decode()
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-")
+    lost = len(safe) > 48 or not safe or any(not _is_ascii_based(letter) for letter in composed)
+    if not lost:
+        return safe
+    digest = hashlib.sha256(composed.encode()).hexdigest()[:8]
+    return f"{safe[:39].strip('-') or 'subject'}-{digest}"
+
+
+def _is_ascii_based(letter: str) -> bool:
+    """Whether a letter is ASCII, or ASCII with an accent."""
+    return unicodedata.normalize("NFKD", letter).encode("ascii", "ignore") != b""

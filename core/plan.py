@@ -1,0 +1,371 @@
+"""Plans: subjects x seeds x scenarios x takes, as data, and the requests they stand for.
+
+A plan says what pictures there shall be; it knows no model. Each of its requests has a noise seed
+of its own, derived by a hash from what names the request, so that any picture can be made alone,
+in any order, on any machine of several.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import atomic
+from .errors import CuratorError
+from .naming import file_name, noise_seed, slug
+
+ORIGINAL = "original"
+"""The kind of a reference picture: the character, plainly lit, in front of nothing."""
+SCENARIO = "scenario"
+"""The kind of a picture of the character in some scenario."""
+
+PUBLISHED_SEEDS = tuple(range(966983, 966993))
+"""The ten seeds of the published recipe."""
+
+MAXIMUM_SEED = 2**53
+"""Seeds stay below this, so that a browser's number (a double) keeps every digit."""
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_T = TypeVar("_T")
+
+
+class PlanError(CuratorError):
+    """A plan says something impossible or ambiguous."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A character.
+
+    Attributes:
+        name: Names files and rows, such as "char1".
+        description: How the character looks, in the base model's words. Before a LoRA exists this
+            is all that the model knows of the character.
+        trigger: The word that a LoRA will learn for the character; used in captions.
+        class_word: What the character is, such as "person" or "woman".
+    """
+
+    name: str
+    description: str = ""
+    trigger: str = ""
+    class_word: str = "person"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing to show the character in.
+
+    Attributes:
+        number: Its number in file names, from 1 on, unique among its kind.
+        name: A short name for people, such as "golden hour".
+        prompt: A fragment that is put into the plan's template; or, when it has a placeholder such
+            as ``{description}`` itself, the whole prompt.
+        category: The group it counts for, such as "lighting" or "pose".
+        negative: What the picture must not show, in addition to the plan's negative prompt.
+        takes: How many pictures of it a seed; ``None`` means as many as the plan says.
+    """
+
+    number: int
+    name: str
+    prompt: str
+    category: str = ""
+    negative: str = ""
+    takes: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to make: all that decides its content, except for the model and its settings."""
+
+    subject: str
+    seed: int
+    kind: str
+    scenario: int
+    take: int
+    category: str
+    scenario_name: str
+    prompt: str
+    negative_prompt: str
+    caption: str
+    noise_seed: int
+
+    @property
+    def file_name(self) -> str:
+        """The picture's file name, such as ``char_char1_seed_966983_scenario_26_01.png``."""
+        return file_name(self.subject, self.seed, self.kind, self.scenario, self.take)
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the request as columns of an image set."""
+        return asdict(self)
+
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> Request:
+        """Read back what :meth:`as_row` returned; further columns are ignored.
+
+        Raises:
+            KeyError: A column is missing.
+        """
+        return Request(**{item.name: row[item.name] for item in fields(Request)})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Subjects x seeds x (originals and scenarios) x takes.
+
+    Templates hold ``{description}``, ``{trigger}``, ``{class_word}``, ``{subject}`` and
+    ``{scenario}`` (the scenario's prompt). What is empty leaves no stray comma behind.
+
+    Attributes:
+        subjects: The characters.
+        seeds: Seeds of the plan; each makes every original and every scenario once a take.
+        scenarios: What to show the characters in.
+        originals: Reference pictures, with plain prompts of their own; numbered separately.
+        takes: Pictures of each scenario a seed.
+        template: The prompt. It names no trigger word, because a base model does not know it.
+        caption: The text to train with. It names the trigger instead of the character's looks, so
+            that the looks are learnt as part of the trigger.
+        negative_prompt: What no picture must show.
+
+    Raises:
+        PlanError: The plan is empty, a name or number is used twice, a number is out of range, two
+            subjects would share file names, or a template has an unknown placeholder.
+    """
+
+    subjects: tuple[Subject, ...]
+    seeds: tuple[int, ...] = PUBLISHED_SEEDS
+    scenarios: tuple[Scenario, ...] = ()
+    originals: tuple[Scenario, ...] = ()
+    takes: int = 1
+    template: str = "{description}, {scenario}"
+    caption: str = "{trigger} {class_word}, {scenario}"
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("subjects", "seeds", "scenarios", "originals"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check(self)
+        for subject in self.subjects:
+            for _, scenario in _kinds(self):
+                _texts(self, subject, scenario)
+
+    @cached_property
+    def _requests(self) -> tuple[Request, ...]:
+        return tuple(_requests_of(self))
+
+    def requests(self) -> tuple[Request, ...]:
+        """Return every request, ordered by subject, seed, kind (originals first), number, take."""
+        return self._requests
+
+    def shard(self, index: int, count: int) -> tuple[Request, ...]:
+        """Return the part of :meth:`requests` that machine ``index`` of ``count`` makes.
+
+        The parts are disjoint and together complete; their sizes differ by one at most.
+        """
+        return shard(self._requests, index, count)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the plan as plain lists, mappings, texts and numbers, defaults left out."""
+        return {"seeds": list(self.seeds), **_without_defaults(self)}
+
+    @staticmethod
+    def from_mapping(mapping: Mapping[str, Any]) -> Plan:
+        """Make a plan from plain data, as in a TOML table.
+
+        Raises:
+            PlanError: A key is unknown or missing, or the plan is impossible.
+        """
+        values = dict(mapping)
+        for key, kind in (("subjects", Subject), ("scenarios", Scenario), ("originals", Scenario)):
+            if key in values:
+                entries = enumerate(values[key], 1)
+                values[key] = tuple(_record(kind, entry, f"{key}[{i}]") for i, entry in entries)
+        return _record(Plan, values, "the plan")
+
+    def to_toml(self) -> str:
+        """Return the plan as TOML."""
+        import tomlkit
+
+        return tomlkit.dumps(self.as_mapping())
+
+    @staticmethod
+    def from_toml(text: str) -> Plan:
+        """Read a plan from TOML.
+
+        Raises:
+            PlanError: The text is no TOML, or the plan is impossible.
+        """
+        import tomlkit
+        from tomlkit.exceptions import ParseError
+
+        try:
+            return Plan.from_mapping(tomlkit.parse(text).unwrap())
+        except ParseError as error:
+            raise PlanError(f"The plan is not valid TOML: {error}. Mend that line.") from error
+
+    def write(self, path: Path) -> None:
+        """Write the plan as a TOML file, atomically."""
+        atomic.write_text(path, self.to_toml())
+
+
+def shard(requests: Sequence[Request], index: int, count: int) -> tuple[Request, ...]:
+    """Return block ``index`` of ``count`` blocks of neighbours, as even as possible.
+
+    Raises:
+        PlanError: ``index`` is not one of 0 .. ``count`` - 1.
+    """
+    if not 0 <= index < count:
+        raise PlanError(
+            f"Shard {index} of {count} does not exist: shards are counted from 0 to {count - 1}."
+        )
+    return tuple(requests[len(requests) * index // count : len(requests) * (index + 1) // count])
+
+
+def fill(template: str, subject: Subject, scenario: str = "") -> str:
+    """Fill a template's placeholders and tidy up what empty ones leave behind.
+
+    Braces that hold anything but a single word stay as they are (``{a|b}`` is left to whoever
+    reads the prompt).
+
+    Raises:
+        PlanError: A placeholder is unknown.
+    """
+    values = {
+        "description": subject.description,
+        "trigger": subject.trigger,
+        "class_word": subject.class_word,
+        "subject": subject.name,
+        "scenario": scenario,
+    }
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            known = ", ".join(f"{{{name}}}" for name in values)
+            raise PlanError(f"Unknown placeholder {match[0]} in '{template}'. Known are: {known}.")
+        return values[match[1]]
+
+    parts = (" ".join(part.split()) for part in _PLACEHOLDER.sub(value, template).split(","))
+    return ", ".join(part for part in parts if part)
+
+
+def _requests_of(plan: Plan) -> Iterable[Request]:
+    for subject in plan.subjects:
+        texts = {
+            (kind, scenario.number): _texts(plan, subject, scenario)
+            for kind, scenario in _kinds(plan)
+        }
+        for seed in plan.seeds:
+            for kind, scenario in _kinds(plan):
+                prompt, negative, caption = texts[kind, scenario.number]
+                takes = plan.takes if scenario.takes is None else scenario.takes
+                for take in range(1, takes + 1):
+                    yield Request(
+                        subject=subject.name,
+                        seed=seed,
+                        kind=kind,
+                        scenario=scenario.number,
+                        take=take,
+                        category=scenario.category,
+                        scenario_name=scenario.name,
+                        prompt=prompt,
+                        negative_prompt=negative,
+                        caption=caption,
+                        noise_seed=noise_seed(subject.name, seed, scenario.number, take, kind),
+                    )
+
+
+def _kinds(plan: Plan) -> Iterable[tuple[str, Scenario]]:
+    yield from ((ORIGINAL, scenario) for scenario in plan.originals)
+    yield from ((SCENARIO, scenario) for scenario in plan.scenarios)
+
+
+def _texts(plan: Plan, subject: Subject, scenario: Scenario) -> tuple[str, str, str]:
+    """Return prompt, negative prompt and caption."""
+    negative = fill(f"{plan.negative_prompt}, {scenario.negative}", subject)
+    if not _PLACEHOLDER.search(scenario.prompt):
+        prompt = fill(plan.template, subject, scenario.prompt)
+        return prompt, negative, fill(plan.caption, subject, scenario.prompt)
+    # A whole prompt: in its caption the trigger stands where the looks were described.
+    named = replace(subject, description=f"{subject.trigger} {subject.class_word}".strip())
+    return fill(scenario.prompt, subject), negative, fill(scenario.prompt, named)
+
+
+def _check(plan: Plan) -> None:
+    if not plan.subjects or not plan.seeds or not (plan.scenarios or plan.originals):
+        raise PlanError(
+            "A plan needs at least one subject, one seed, and one scenario or original: "
+            f"this one has {len(plan.subjects)}, {len(plan.seeds)} and "
+            f"{len(plan.scenarios) + len(plan.originals)}."
+        )
+    _unique([subject.name for subject in plan.subjects], "subject")
+    for subject in plan.subjects:
+        if not subject.name.strip():
+            raise PlanError("A subject has no name. Give it one, such as 'char1'.")
+    owners: dict[str, str] = {}
+    for subject in plan.subjects:
+        # Some file systems do not tell capital letters from small ones.
+        other = owners.setdefault(slug(subject.name).casefold(), subject.name)
+        if other != subject.name:
+            raise PlanError(
+                f"The subjects '{other}' and '{subject.name}' would write files of the same names "
+                f"(char_{slug(subject.name)}_…). Give one of them another name."
+            )
+    _unique(plan.seeds, "seed")
+    _unique([scenario.number for scenario in plan.scenarios], "scenario number")
+    _unique([scenario.number for scenario in plan.originals], "original's number")
+    for seed in plan.seeds:
+        if not _whole(seed) or not 0 <= seed < MAXIMUM_SEED:
+            raise PlanError(f"Seed {seed!r} is not a whole number from 0 to 2**53 - 1.")
+    for kind, scenario in _kinds(plan):
+        if not _whole(scenario.number) or not 0 <= scenario.number < 2**31:
+            raise PlanError(
+                f"The number {scenario.number!r} of {kind} '{scenario.name}' is not a whole number "
+                "from 0 to 2**31 - 1."
+            )
+        if scenario.takes is not None and (not _whole(scenario.takes) or scenario.takes < 0):
+            raise PlanError(f"{kind} '{scenario.name}' has takes = {scenario.takes!r}: use 0, 1 …")
+    if not _whole(plan.takes) or plan.takes < 1:
+        raise PlanError(f"takes = {plan.takes!r}: a plan needs one take at least.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _unique(values: Sequence[object], what: str) -> None:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise PlanError(f"The {what} {value!r} is there twice. Remove or rename one.")
+        seen.add(value)
+
+
+def _record(kind: type[_T], values: object, where: str) -> _T:
+    names = [item.name for item in fields(kind) if item.init]  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        raise PlanError(f"{where} is {values!r}, not a table with the keys {', '.join(names)}.")
+    for key in values:
+        if key not in names:
+            raise PlanError(f"Unknown key '{key}' in {where}. Known are: {', '.join(names)}.")
+    for item in fields(kind):  # type: ignore[arg-type]
+        if item.type == "str" and not isinstance(values.get(item.name, ""), str):
+            raise PlanError(f"{item.name} = {values[item.name]!r} in {where} is not a text.")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise PlanError(f"{where} is incomplete: {error}. Its keys: {', '.join(names)}.") from error
+
+
+def _without_defaults(value: Any) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for item in fields(value):
+        content = getattr(value, item.name)
+        if item.default is not MISSING and content == item.default:
+            continue
+        if isinstance(content, tuple):
+            content = [e if isinstance(e, int) else _without_defaults(e) for e in content]
+        result[item.name] = content
+    return result
