@@ -1,0 +1,1 @@
+"""What the miniature's models are worth on renders they have not seen."""
