@@ -1,0 +1,32 @@
+"""The balanced subset, exactly: the best pictures under hard quotas, with a proof."""
+
+from __future__ import annotations
+
+from .balance import NoCandidatesError, NonFiniteValueError, UnknownPairError, select
+from .optimum import Bounds, Solution, SolverError, solve
+from .quotas import (
+    ContradictoryQuotaError,
+    Quota,
+    QuotaSyntaxError,
+)
+from .resolve import UncountableColumnError, UnknownColumnError
+from .result import QuotaCount, Relaxation, Selection
+
+__all__ = [
+    "Bounds",
+    "ContradictoryQuotaError",
+    "NoCandidatesError",
+    "NonFiniteValueError",
+    "Quota",
+    "QuotaCount",
+    "QuotaSyntaxError",
+    "Relaxation",
+    "Selection",
+    "Solution",
+    "SolverError",
+    "UncountableColumnError",
+    "UnknownColumnError",
+    "UnknownPairError",
+    "select",
+    "solve",
+]

@@ -1,0 +1,172 @@
+"""Why a picture was not selected, and why a quota was not met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from .conflicts import Conflicts, IntArray
+from .model import SolverError
+from .reduction import FloatArray
+from .relaxation import largest_selection
+from .resolve import ResolvedQuota
+from .result import Relaxation
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def nearest_selected(
+    pairs: IntArray, similarities: FloatArray | None, chosen: BoolArray
+) -> tuple[IntArray, IntArray, FloatArray | None]:
+    """Find the rows in conflict with a selected one, and which.
+
+    Args:
+        pairs: Shape ``(m, 2)``, over the candidates.
+        similarities: Shape ``(m,)``, or None where unknown.
+        chosen: Which candidates are selected.
+
+    Returns:
+        The rows that are not selected but in conflict, ascending; for each the most similar
+        selected row (the earlier at a tie); and the similarity.
+    """
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    known = similarities if similarities is not None else np.zeros(len(pairs))
+    similarity = np.concatenate([known, known])
+    relevant = chosen[both[:, 1]] & ~chosen[both[:, 0]]
+    both, similarity = both[relevant], similarity[relevant]
+    order = np.lexsort((both[:, 1], -similarity, both[:, 0]))
+    both, similarity = both[order], similarity[order]
+    rows, first = np.unique(both[:, 0], return_index=True)
+    return rows, both[first, 1], similarity[first] if similarities is not None else None
+
+
+def places_taken(
+    values: FloatArray, chosen: BoolArray, resolved: Sequence[ResolvedQuota]
+) -> npt.NDArray[np.object_]:
+    """Say of each candidate why there is no place for it, were it not selected.
+
+    The first quota, in the order listed, whose value is full is named.
+    """
+    total = int(chosen.sum())
+    worst = values[chosen].min(initial=np.inf)
+    texts = np.where(
+        values <= worst,
+        f"the {total} places went to pictures as good or better",
+        f"no selection of {total} that includes it and keeps the quotas is better",
+    ).astype(object)
+    undecided = np.ones(len(values), dtype=bool)
+    for strict in (True, False):
+        for item in resolved:
+            bounds, column = item.bounds, item.quota.column
+            got = np.bincount(
+                bounds.codes[chosen & (bounds.codes >= 0)], minlength=len(bounds.maximum)
+            )
+            lowest = np.full(len(bounds.maximum) + 1, -np.inf)
+            for value in np.flatnonzero(got):
+                lowest[value] = values[chosen & (bounds.codes == value)].min()
+            full = np.append(got >= bounds.maximum, False)[bounds.codes]
+            here = undecided & full
+            if strict:
+                here &= values <= lowest[bounds.codes]
+            ending = " as good or better" if strict else ", the best in balance with other quotas"
+            words = np.asarray(
+                [
+                    f"{column} {label} already has {number}{ending}"
+                    for label, number in zip(item.labels, got, strict=True)
+                ],
+                dtype=object,
+            )
+            texts[here] = words[bounds.codes[here]]
+            undecided &= ~here
+    return texts
+
+
+def explain_relaxations(
+    resolved: Sequence[ResolvedQuota],
+    conflicts: Conflicts,
+    chosen: BoolArray,
+    total: int,
+    time_limit: float | None,
+) -> list[Relaxation]:
+    """List what was missed, the total first, then the quotas as listed."""
+    found: list[Relaxation] = []
+    got_total = int(chosen.sum())
+    if got_total < total:
+        reason = f"there are only {len(chosen)} candidates"
+        if got_total < len(chosen):
+            reason = (
+                f"of {len(chosen)} candidates only {got_total} are left when of each pair of "
+                "near-duplicates one is taken"
+            )
+        found.append(Relaxation("total", None, total, total, got_total, total - got_total, reason))
+    for listed, item in enumerate(resolved):
+        bounds, column = item.bounds, item.quota.column
+        counted = bounds.codes >= 0
+        got = np.bincount(bounds.codes[counted & chosen], minlength=len(bounds.minimum))
+        first = [f"the total of {got_total}"] + [other.quota.column for other in resolved[:listed]]
+        for value, label in enumerate(item.labels):
+            least, most = int(bounds.minimum[value]), int(bounds.maximum[value])
+            number = int(got[value])
+            if least <= number <= most:
+                continue
+            members = np.flatnonzero(bounds.codes == value)
+            if number < least:
+                reason = _why_short(item, label, members, least, conflicts, got_total, time_limit)
+                amount = least - number
+            else:
+                reason = _why_beyond(item, got_total)
+                amount = number - most
+            reason = reason or f"{_listing(first)} {'comes' if len(first) == 1 else 'come'} first"
+            found.append(Relaxation(column, label, least, most, number, amount, reason))
+    return found
+
+
+def _why_short(
+    item: ResolvedQuota,
+    label: object,
+    members: IntArray,
+    least: int,
+    conflicts: Conflicts,
+    total: int,
+    time_limit: float | None,
+) -> str:
+    named = f"{item.quota.column} {label}"
+    if len(members) == 0:
+        return f"{named} has no candidates"
+    if len(members) < least:
+        return f"{named} has only {_candidates(len(members))}"
+    try:
+        apart = largest_selection([], [], conflicts, members, least, time_limit)
+    except SolverError:
+        apart = least
+    if apart < least:
+        return (
+            f"{named} has {_candidates(len(members))}, but only {apart} when of each pair of "
+            "near-duplicates one is taken"
+        )
+    asked = int(item.bounds.minimum.sum())
+    if asked > total:
+        return f"the minimums of {item.quota.column} sum to {asked}, more than the total of {total}"
+    return ""
+
+
+def _why_beyond(item: ResolvedQuota, total: int) -> str:
+    bounds = item.bounds
+    present = np.bincount(bounds.codes[bounds.codes >= 0], minlength=len(bounds.maximum))
+    room = int(np.minimum(present, bounds.maximum).sum() + (bounds.codes < 0).sum())
+    if room < total:
+        return f"within the maximums there are only {_candidates(room)} for the total of {total}"
+    return ""
+
+
+def _candidates(number: int) -> str:
+    return f"{number} candidate{'' if number == 1 else 's'}"
+
+
+def _listing(parts: list[str]) -> str:
+    if len(parts) == 1:
+        return parts[0]
+    quotas = "the quota on " if len(parts) == 2 else "the quotas on "
+    return f"{parts[0]} and {quotas}{', '.join(parts[1:])}"

@@ -1,0 +1,205 @@
+"""What a selection is, how well each quota was met, and how to say so."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from ..imageset import ImageSet
+from .quotas import Quota
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """A quota, or the total, that could not be met.
+
+    Attributes:
+        column: The column of the quota; ``total`` for the number of pictures.
+        value: The value whose number is missed; None for the total.
+        minimum: The fewest pictures wanted.
+        maximum: The most pictures wanted.
+        selected: How many there are.
+        amount: By how many pictures the number is missed.
+        reason: Why, for people.
+    """
+
+    column: str
+    value: object
+    minimum: int
+    maximum: int
+    selected: int
+    amount: int
+    reason: str
+
+    def __str__(self) -> str:
+        if self.selected < self.minimum:
+            wanted = f"at least {self.minimum}" if self.minimum != self.maximum else self.minimum
+        else:
+            wanted = f"at most {self.maximum}" if self.minimum != self.maximum else self.maximum
+        subject = "" if self.value is None else f"{self.value} "
+        return f"{subject}got {self.selected} instead of {wanted}"
+
+
+@dataclass(frozen=True)
+class QuotaCount:
+    """One value of one quota: what was wanted and what was selected.
+
+    Attributes:
+        column: The column of the quota.
+        value: The value.
+        minimum: The fewest pictures wanted.
+        maximum: The most pictures wanted (the total, when nothing was said).
+        candidates: How many accepted pictures have the value.
+        selected: How many selected pictures have it.
+    """
+
+    column: str
+    value: object
+    minimum: int
+    maximum: int
+    candidates: int
+    selected: int
+
+    @property
+    def met(self) -> bool:
+        """Whether the number selected is within what was wanted."""
+        return self.minimum <= self.selected <= self.maximum
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The best pictures under the quotas, with the proof that there are no better ones.
+
+    Attributes:
+        images: Every picture. ``selected`` says which were taken, ``selection_rank`` counts them
+            from 1, the most valuable first; accepted pictures that were not taken are rejected as
+            ``duplicate`` (of a selected one) or ``quota``, with what stood in their way.
+        value: The column whose sum was maximised.
+        total: How many pictures were wanted.
+        candidates: How many accepted pictures there were.
+        duplicates: How many of them were rejected as near-duplicates of selected ones.
+        considered: How many candidates the integer program saw; the others are not needed.
+        objective: The sum of the values selected.
+        bound: No selection under the same quotas is worth more.
+        gap: ``(bound - objective) / max(1, |objective|)``; 0 for a proven optimum.
+        optimal: Whether the proof was finished; only a time limit prevents it.
+        nodes: Nodes of the branch-and-bound tree.
+        stated: The quotas, as asked.
+        quotas: The count of every value of every quota.
+        relaxations: What could not be met; empty when everything was.
+    """
+
+    images: ImageSet
+    value: str
+    total: int
+    candidates: int
+    duplicates: int
+    considered: int
+    objective: float
+    bound: float
+    gap: float
+    optimal: bool
+    nodes: int
+    stated: tuple[Quota, ...]
+    quotas: tuple[QuotaCount, ...]
+    relaxations: tuple[Relaxation, ...]
+
+    def __len__(self) -> int:
+        """How many pictures are selected."""
+        return int(self.images.table["selected"].sum())
+
+    @property
+    def selected(self) -> ImageSet:
+        """The selected pictures, in the order of the table."""
+        return self.images.filter(pl.col("selected"))
+
+    @property
+    def met(self) -> bool:
+        """Whether the total and every quota were met."""
+        return not self.relaxations
+
+    def counts(self) -> pl.DataFrame:
+        """Return the quota counts as a table, for reports; values as text."""
+        schema = {
+            "column": pl.String,
+            "value": pl.String,
+            "minimum": pl.Int64,
+            "maximum": pl.Int64,
+            "candidates": pl.Int64,
+            "selected": pl.Int64,
+            "met": pl.Boolean,
+        }
+        rows = [{**asdict(q), "value": str(q.value), "met": q.met} for q in self.quotas]
+        return pl.DataFrame(rows, schema=schema)
+
+    def proof(self) -> dict[str, Any]:
+        """Return everything but the pictures, ready for JSON."""
+        return {
+            "value": self.value,
+            "total": self.total,
+            "selected": len(self),
+            "candidates": self.candidates,
+            "duplicates": self.duplicates,
+            "considered": self.considered,
+            "objective": self.objective,
+            "bound": self.bound,
+            "gap": self.gap,
+            "optimal": self.optimal,
+            "nodes": self.nodes,
+            "quotas": [{**asdict(q), "value": str(q.value), "met": q.met} for q in self.quotas],
+            "relaxations": [
+                {**asdict(r), "value": None if r.value is None else str(r.value)}
+                for r in self.relaxations
+            ],
+        }
+
+    def sentences(self) -> list[str]:
+        """Return the outcome for people, a sentence for each quota."""
+        count = len(self)
+        proven = (
+            f"proven optimal (gap {self.gap:g}, {_count(self.nodes, 'node')})"
+            if self.optimal and self.gap == 0
+            else f"at most {self.gap:.2%} below the optimum (stopped by the time limit)"
+        )
+        lines = [
+            f"Selected {count:,} of {_count(self.candidates, 'candidate')}: {self.value} "
+            f"{self.objective:.4f} in total, {self.objective / max(1, count):.4f} on average; "
+            f"{proven}."
+        ]
+        lines += [
+            f"total: {self.total} - not reached: {relaxation} ({relaxation.reason})."
+            for relaxation in self.relaxations
+            if relaxation.value is None
+        ]
+        lines += [self._quota_sentence(quota) for quota in self.stated]
+        if count < self.candidates:
+            lines.append(
+                f"Left out: {_count(self.duplicates, 'near-duplicate')} of selected pictures, "
+                f"{self.candidates - count - self.duplicates:,} for which there was no place."
+            )
+        return lines
+
+    def _quota_sentence(self, quota: Quota) -> str:
+        rows = [row for row in self.quotas if row.column == quota.column]
+        text = str(quota)
+        if quota.named() == [None]:
+            text += f" of {_count(len(rows), 'value')}"
+        missed = [r for r in self.relaxations if r.column == quota.column and r.value is not None]
+        if missed:
+            by = sum(relaxation.amount for relaxation in missed)
+            reasons = dict.fromkeys(relaxation.reason for relaxation in missed)
+            parts = [
+                ", ".join(str(r) for r in missed if r.reason == reason) + f" ({reason})"
+                for reason in reasons
+            ]
+            return f"{quota.column}: {text} - relaxed by {by}: {'; '.join(parts)}."
+        got = ""
+        if quota.exact is None or quota.shares:
+            got = " (" + ", ".join(f"{row.value}: {row.selected}" for row in rows) + ")"
+        return f"{quota.column}: {text} - met{got}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
