@@ -1,0 +1,166 @@
+"""``README.md``: the dataset card, for people and for the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from .composition import COLUMNS, shares
+from .records import Record, column_types, flat_rows
+
+if TYPE_CHECKING:
+    from ..selection import Selection
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def card(
+    records: Sequence[Record],
+    table: pl.DataFrame,
+    selected: pl.Series,
+    *,
+    name: str,
+    trigger: str,
+    size_bytes: int,
+    license: str = "other",
+    selection: Selection | None = None,
+) -> str:
+    """Write the card of a dataset.
+
+    Args:
+        records: The exported pictures.
+        table: Every candidate.
+        selected: A boolean a row of ``table``.
+        name: The dataset's name.
+        trigger: The trigger word, or words.
+        size_bytes: Size of the pictures together.
+        license: Identifier of a licence as the Hub knows it.
+        selection: How the pictures were selected.
+    """
+    parts = [
+        _head(records, table, name, license, size_bytes),
+        f"# {name}\n",
+        _portfolio(records, table, trigger, size_bytes),
+    ]
+    for column, title in COLUMNS.items():
+        if part := _table(table, selected, column, title):
+            parts.append(part)
+    if selection is not None:
+        lines = "\n".join(f"- {sentence}" for sentence in selection.sentences())
+        parts.append(f"## Selection\n\n{lines}\n")
+    parts.append(_READING)
+    return "\n".join(parts)
+
+
+def _head(
+    records: Sequence[Record], table: pl.DataFrame, name: str, license: str, size_bytes: int
+) -> str:
+    import yaml
+
+    kinds = set(table["kind"].drop_nulls()) if "kind" in table.columns else set()
+    tags = ["character", "lora", "curated"] + (["synthetic"] if kinds - {"real"} else [])
+    count = len(records)
+    types = column_types(flat_rows(list(records)))
+    features: list[dict[str, str]] = [{"name": "image", "dtype": "image"}]
+    features += [{"name": k, "dtype": v} for k, v in types.items() if k != "file_name"]
+    head = {
+        "license": license,
+        "pretty_name": name,
+        "task_categories": ["text-to-image"],
+        "tags": tags,
+        "size_categories": [next((text for limit, text in _SIZES if count < limit), "n>1M")],
+        "configs": [
+            {
+                "config_name": "default",
+                # Named, because captions beside the pictures could pass for a text dataset.
+                "data_files": [{"split": "train", "path": ["*.png", "metadata.jsonl"]}],
+            }
+        ],
+        "dataset_info": {
+            "features": features,
+            "splits": [{"name": "train", "num_examples": count, "num_bytes": size_bytes}],
+            "dataset_size": size_bytes,
+            "download_size": size_bytes,
+        },
+    }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _portfolio(
+    records: Sequence[Record], table: pl.DataFrame, trigger: str, size_bytes: int
+) -> str:
+    count = len(records)
+    resolutions: dict[str, int] = {}
+    for r in records:
+        text = f"{r.values['width']} × {r.values['height']}"
+        resolutions[text] = resolutions.get(text, 0) + 1
+    common = max(resolutions, key=lambda text: resolutions[text])
+    if len(resolutions) > 1:
+        common += f" most often ({len(resolutions)} sizes)"
+    scores = [r.values["quality_score"] for r in records if "quality_score" in r.values]
+    rows = [
+        ("Trigger word", f"`{trigger}`" if trigger else "none"),
+        ("Training data", f"{count:,} curated images"),
+        ("Candidates", f"{table.height:,} (curation ratio {count / max(table.height, 1):.1%})"),
+        ("Image resolution", f"{common} pixels"),
+        ("Format", "PNG (lossless)"),
+        ("Total size", readable_size(size_bytes)),
+    ]
+    if scores:
+        mean = sum(scores) / len(scores)
+        rows.append(("Quality", f"{min(scores):.2f} to {max(scores):.2f}, mean {mean:.2f}"))
+    lines = ["| | |", "|---|---|", *(f"| {label} | {_cell(value)} |" for label, value in rows)]
+    return "\n".join(lines) + "\n\n## Composition\n"
+
+
+def _table(table: pl.DataFrame, selected: pl.Series, column: str, title: str) -> str:
+    counted = shares(table, selected, column)
+    total = sum(s.selected for s in counted)
+    listed = [s for s in counted if s.selected]
+    if not total or (column == "subject" and len(counted) < 2):
+        return ""
+    lines = [f"| {title} | Images | Share | Candidates |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {_cell(s.value)} | {s.selected} | {s.selected / total:.0%} | {s.candidates} |"
+        for s in listed
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def readable_size(size: float) -> str:
+    """Write a number of bytes as people do: ``450.0 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+_READING = """\
+## Reading it
+
+```python
+from character_curator import CuratedDataset
+dataset = CuratedDataset(".")                        # len(dataset), image, metadata = dataset[0]
+
+from datasets import load_dataset
+dataset = load_dataset("imagefolder", data_dir=".", split="train")   # columns image, text, …
+```
+
+| File | What it is |
+|---|---|
+| `*.png`, `*.txt` | the pictures, and the caption of each |
+| `metadata.json` | what is known of each picture, by file name |
+| `metadata.jsonl` | the same in lines, for Hugging Face `datasets` |
+| `dataset.toml` | for kohya sd-scripts; start the trainer in this folder |
+| `provenance.parquet` | every candidate, the rejected too, with the reason |
+| `recipe.toml` | what makes this dataset again |
+| `report.html` | all of it to look at |
+| `SHA256SUMS` | `sha256sum -c SHA256SUMS` checks every file |
+"""

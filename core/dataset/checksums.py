@@ -1,0 +1,98 @@
+"""SHA-256 of every file, in the format that ``sha256sum -c`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import atomic
+from ..errors import CuratorError
+from ..imageset import content_hash
+
+FILE_NAME = "SHA256SUMS"
+
+
+class NotADatasetError(CuratorError):
+    """A folder is not an exported dataset."""
+
+    def __init__(self, root: Path, missing: str) -> None:
+        super().__init__(
+            f"{root} is not a whole dataset: it has no {missing}. Name the folder that an export "
+            "wrote, or export again: an interrupted export is then finished or undone."
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check of every file found.
+
+    Attributes:
+        checked: How many files the list names.
+        missing: Listed files that are not there.
+        changed: Listed files whose bytes differ.
+        unlisted: Files beside them that the list does not name.
+    """
+
+    checked: int
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    unlisted: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every listed file is there and unchanged."""
+        return not self.missing and not self.changed
+
+
+def write_checksums(root: Path, known: dict[str, str] | None = None) -> None:
+    """Write the list for every file in ``root``.
+
+    Args:
+        root: The folder.
+        known: Digests that were computed already, by file name.
+    """
+    digests = dict(known or {})
+    names = sorted(_files(root))
+    text = "".join(f"{digests.get(n) or content_hash(root / n)}  {n}\n" for n in names)
+    atomic.write_text(root / FILE_NAME, text)
+
+
+def read_checksums(root: Path) -> dict[str, str]:
+    """Return the digest of each listed file.
+
+    Raises:
+        NotADatasetError: There is no list.
+    """
+    try:
+        lines = (root / FILE_NAME).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise NotADatasetError(root, FILE_NAME) from None
+    return {line[66:]: line[:64] for line in lines if line}
+
+
+def verify(root: Path | str) -> Verification:
+    """Read every file of a dataset again and compare it with the list.
+
+    Raises:
+        NotADatasetError: There is no list.
+    """
+    folder = Path(root)
+    expected = read_checksums(folder)
+    present = set(_files(folder))
+    there = [name for name in expected if name in present]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = dict(zip(there, pool.map(content_hash, (folder / n for n in there)), strict=True))
+    return Verification(
+        checked=len(expected),
+        missing=tuple(sorted(set(expected) - present)),
+        changed=tuple(sorted(n for n in there if found[n] != expected[n])),
+        unlisted=tuple(sorted(present - set(expected))),
+    )
+
+
+def _files(root: Path) -> Iterable[str]:
+    for path in root.rglob("*"):
+        if path.is_file() and path.name != FILE_NAME:
+            yield path.relative_to(root).as_posix()

@@ -1,0 +1,57 @@
+"""Count what a dataset is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+COLUMNS = {
+    "kind": "Type",
+    "category": "Category",
+    "seed": "Seed",
+    "cluster": "Cluster",
+    "framing": "Framing",
+    "pose": "Pose",
+    "subject": "Subject",
+}
+"""Columns by which a dataset is described, and how they are called in tables."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One value of a column.
+
+    Attributes:
+        key: The value as text.
+        value: The value as text for a table: a cluster with its name.
+        selected: How many selected pictures have it.
+        candidates: How many candidates have it.
+    """
+
+    key: str
+    value: str
+    selected: int
+    candidates: int
+
+
+def shares(table: pl.DataFrame, selected: pl.Series, column: str) -> list[Share]:
+    """Count each value of a column among selected pictures and candidates, in the value's order.
+
+    A column that is absent or wholly null, or a value that is null, is not counted.
+    """
+    if column not in table.columns or not table[column].drop_nulls().len():
+        return []
+    with_names = column == "cluster" and "cluster_name" in table.columns
+    names = pl.col("cluster_name") if with_names else pl.lit(None, dtype=pl.String)
+    counted = (
+        table.select(pl.col(column).alias("value"), names.alias("name"), selected.alias("chosen"))
+        .drop_nulls("value")
+        .group_by("value")
+        .agg(pl.col("name").drop_nulls().first(), pl.col("chosen").sum(), pl.len().alias("all"))
+        .sort("value")
+    )
+    return [
+        Share(str(value), f"{value} {name}" if name else str(value), int(chosen), int(everything))
+        for value, name, chosen, everything in counted.iter_rows()
+    ]

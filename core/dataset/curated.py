@@ -1,0 +1,114 @@
+"""CuratedDataset: read an exported dataset back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .checksums import NotADatasetError
+
+try:
+    from torch.utils.data import Dataset
+except ImportError:  # to look at pictures, torch is not needed
+    Dataset = object  # type: ignore[assignment,misc]
+
+
+class CuratedDataset(Dataset):  # type: ignore[type-arg]
+    """Load and use a curated dataset.
+
+    A ``torch.utils.data.Dataset``: give it to a ``DataLoader``, with :func:`collate` (pictures and
+    metadata as lists or stacked) as ``collate_fn``.
+
+    Example:
+        >>> dataset = CuratedDataset("char1-dataset")        # doctest: +SKIP
+        >>> image, metadata = dataset[0]                     # doctest: +SKIP
+        >>> metadata["quality_score"], metadata["cluster"]   # doctest: +SKIP
+        (0.91, 1)
+
+    Attributes:
+        root: The folder.
+        metadata: What is known of each picture, by file name.
+        images: A mapping a picture, in the order of the file names: ``filename``, ``path``,
+            ``metadata``.
+        transform: What is applied to a picture when it is read.
+    """
+
+    def __init__(
+        self, dataset_root: str | Path, transform: Callable[[Image.Image], Any] | None = None
+    ) -> None:
+        """Read the metadata of a dataset; pictures are read when they are asked for.
+
+        Args:
+            dataset_root: The folder that an export wrote.
+            transform: Applied to each picture, for instance a torchvision transform.
+
+        Raises:
+            NotADatasetError: The folder has no ``metadata.json``.
+        """
+        self.root = Path(dataset_root)
+        self.transform = transform
+        self.metadata: dict[str, dict[str, Any]] = self._load_metadata()
+        self.images: list[dict[str, Any]] = [
+            {"filename": path.name, "path": str(path), "metadata": self.metadata.get(path.name, {})}
+            for path in sorted(self.root.iterdir(), key=lambda path: path.name)
+            if path.name.endswith(".png")
+        ]
+
+    def _load_metadata(self) -> dict[str, dict[str, Any]]:
+        try:
+            return json.loads((self.root / "metadata.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotADatasetError(self.root, "metadata.json") from None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]:
+        """Load a picture and its metadata.
+
+        Args:
+            index: Position in the order of the file names; negative ones count from the end.
+
+        Returns:
+            The picture (a PIL image, or what ``transform`` makes of it) and a mapping with
+            ``quality_score``, ``seed``, ``cluster``, ``caption``, ….
+        """
+        entry = self.images[index]
+        image: Any = Image.open(entry["path"])
+        if self.transform is not None:
+            with image:
+                image = self.transform(image)
+        return image, entry["metadata"]
+
+    def filter_by_quality(self, min_score: float) -> list[dict[str, Any]]:
+        """Return the entries of :attr:`images` with a quality score of ``min_score`` or more.
+
+        Args:
+            min_score: Between 0 and 1. A picture without a score counts as 0.
+        """
+        return [e for e in self.images if e["metadata"].get("quality_score", 0) >= min_score]
+
+    def get_by_cluster(self, cluster_id: int) -> list[dict[str, Any]]:
+        """Return the entries of :attr:`images` in one cluster."""
+        return [e for e in self.images if e["metadata"].get("cluster", -1) == cluster_id]
+
+
+def collate(batch: Sequence[tuple[Any, dict[str, Any]]]) -> tuple[Any, list[dict[str, Any]]]:
+    """Combine samples into a batch for a ``DataLoader``.
+
+    Returns:
+        Pictures and metadata. Pictures that are tensors of one shape are stacked to
+        ``(batch, …)``; anything else, such as PIL images, stays a list.
+    """
+    pictures = [picture for picture, _ in batch]
+    shapes = {getattr(picture, "shape", None) for picture in pictures}
+    if len(shapes) == 1 and None not in shapes:
+        import torch
+
+        if all(isinstance(picture, torch.Tensor) for picture in pictures):
+            return torch.stack(pictures), [metadata for _, metadata in batch]
+    return pictures, [metadata for _, metadata in batch]

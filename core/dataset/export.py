@@ -1,0 +1,220 @@
+"""Write a dataset: one folder that every reader understands, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ..errors import CuratorError
+from ..imageset import ImageSet
+from ..progress import Progress, silent
+from . import captions as caption_texts
+from .card import card
+from .checksums import write_checksums
+from .formats import recipe_toml, trainer_toml, write_provenance
+from .names import export_names
+from .pictures import Placed, SourcesChangedError, place
+from .publish import DISK_FULL, publish, staging, versions
+from .records import Record, metadata_json, metadata_lines, record
+
+if TYPE_CHECKING:
+    from ..selection import Selection
+
+
+class NothingSelectedError(CuratorError):
+    """There is no picture to export."""
+
+    def __init__(self, images: ImageSet) -> None:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in images.rejections().items())
+        super().__init__(
+            f"None of {len(images)} pictures is selected ({reasons or 'no selection was made'}). "
+            "Lower a threshold or relax a quota, then export again."
+        )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A dataset on disk.
+
+    Attributes:
+        folder: The folder.
+        version: 1 for the first export to this place.
+        previous: Where the version before is kept, if this export replaced one.
+        images: How many pictures it holds.
+        candidates: How many pictures it was selected from.
+        size_bytes: Size of the pictures together.
+        linked: Pictures that share their bytes on disk with the source.
+        converted: Pictures that were converted to PNG.
+        unchanged: The place held the same dataset already, and was left as it was.
+    """
+
+    folder: Path
+    version: int
+    previous: Path | None
+    images: int
+    candidates: int
+    size_bytes: int
+    linked: int
+    converted: int
+    unchanged: bool
+
+
+def export(
+    images: ImageSet,
+    output: Path | str,
+    *,
+    name: str,
+    trigger: str | Mapping[str, str] | None = None,
+    captions: str = caption_texts.DEFAULT,
+    selection: Selection | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    license: str = "other",
+    resolution: int | None = None,
+    repeats: int = 1,
+    report: bool = True,
+    progress: Progress = silent,
+) -> Exported:
+    """Export the selected pictures as a dataset.
+
+    The folder appears under its name only when it is whole. An earlier dataset there is kept as
+    ``NAME.versions/v0001`` (``v0002``, …) beside it; when the new one is equal file by file, the
+    old one stays and no version is made. The same images and arguments write the same bytes.
+
+    Pictures are hard links to their sources where the file system allows: they take no space, and
+    a program that edits a source in place edits the dataset with it, which :func:`verify` shows.
+    What is no PNG is converted (see :func:`.pictures.place`).
+
+    Args:
+        images: Every candidate. Selected are the rows that are not rejected and, when there is a
+            column ``selected``, are marked there.
+        output: The folder to write.
+        name: The dataset's name, for people.
+        trigger: The trigger word, or one a subject; ``None`` takes the subjects' names.
+        captions: How captions are written: see :func:`.captions.caption`.
+        selection: How the pictures were selected (quotas, proof), for card and report.
+        recipe: What makes the dataset again, for ``recipe.toml``.
+        license: Identifier of the dataset's licence for the card.
+        resolution: Training resolution for ``dataset.toml``; ``None`` derives it.
+        repeats: Repeats an epoch for ``dataset.toml``.
+        report: Whether to write ``report.html``.
+        progress: Who watches.
+
+    Returns:
+        What was written.
+
+    Raises:
+        NothingSelectedError: No row is selected.
+        CaptionError: The caption strategy is unknown.
+        SourcesChangedError: Sources are gone or changed since they were measured.
+        OutputError: The place cannot be used.
+        DiskFullError: The disk is full; nothing is left behind.
+    """
+    place_of_output = Path(output).expanduser().resolve()
+    caption_texts.check_strategy(captions)
+    selected = selected_mask(images)
+    chosen = ImageSet(images.table.filter(selected), images.root)
+    if not len(chosen):
+        raise NothingSelectedError(images)
+    with staging(place_of_output) as folder:
+        records, placed = _write_pictures(chosen, folder, trigger, captions, progress)
+        size = sum((folder / r.file_name).stat().st_size for r in records)
+        words = sorted(
+            {_trigger_of(row, trigger) or "" for row in chosen.table.iter_rows(named=True)}
+        )
+        word = ", ".join(filter(None, words))
+
+        def write(file_name: str, text: str) -> None:
+            (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
+
+        write("metadata.json", metadata_json(records))
+        write("metadata.jsonl", metadata_lines(records))
+        write("dataset.toml", trainer_toml(records, word, resolution, repeats))
+        write("recipe.toml", recipe_toml(recipe or {}))
+        names = dict(zip(chosen.table["path"], (r.file_name for r in records), strict=True))
+        write_provenance(images, names, folder / "provenance.parquet")
+        write(
+            "README.md",
+            card(
+                records,
+                images.table,
+                selected,
+                name=name,
+                trigger=word,
+                size_bytes=size,
+                license=license,
+                selection=selection,
+            ),
+        )
+        if report:
+            from ..report import render
+
+            write(
+                "report.html",
+                render(
+                    images, name=name, trigger=word, names=names, selection=selection, recipe=recipe
+                ),
+            )
+        write_checksums(folder, {r.file_name: p.hash for r, p in zip(records, placed, strict=True)})
+        previous = publish(folder, place_of_output)
+        # publish() takes the folder, unless the place holds the same already.
+        unchanged = folder.exists()
+    return Exported(
+        folder=place_of_output,
+        version=len(versions(place_of_output)) + 1,
+        previous=previous,
+        images=len(records),
+        candidates=len(images),
+        size_bytes=size,
+        linked=sum(p.how == "linked" for p in placed),
+        converted=sum(p.how == "converted" for p in placed),
+        unchanged=unchanged,
+    )
+
+
+def selected_mask(images: ImageSet) -> pl.Series:
+    """Return a boolean a row: not rejected and, where a selection was made, selected."""
+    mask = images.table["rejection"].is_null()
+    if "selected" in images.table.columns:
+        mask = mask & images.table["selected"].fill_null(False)
+    return mask.alias("selected")
+
+
+def _write_pictures(
+    chosen: ImageSet,
+    folder: Path,
+    trigger: str | Mapping[str, str] | None,
+    strategy: str,
+    progress: Progress,
+) -> tuple[list[Record], list[Placed]]:
+    names = export_names(chosen.table["path"].to_list())
+    records, placed, problems = [], [], []
+    progress.start("Exporting", len(names))
+    rows = chosen.table.iter_rows(named=True)
+    for row, source, name in zip(rows, chosen.paths(), names, strict=True):
+        try:
+            one = place(source, folder / name, row["hash"])
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            problems.append(f"{source}: {getattr(error, 'strerror', None) or error}")
+            continue
+        text = caption_texts.caption(row, _trigger_of(row, trigger), strategy)
+        target = (folder / name).with_suffix(".txt")
+        target.write_text(text + "\n", encoding="utf-8", newline="\n")
+        records.append(record(row, name, text, one))
+        placed.append(one)
+        progress.advance(1, name)
+    progress.finish()
+    if problems:
+        raise SourcesChangedError(problems)
+    return records, placed
+
+
+def _trigger_of(row: Mapping[str, Any], trigger: str | Mapping[str, str] | None) -> str | None:
+    if isinstance(trigger, Mapping):
+        return trigger.get(row["subject"] or "")
+    return trigger if trigger is not None else row["subject"]

@@ -1,0 +1,103 @@
+"""The small files of a dataset: ``dataset.toml``, ``recipe.toml``, ``provenance.parquet``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import polars as pl
+
+from ..imageset import ImageSet
+from .records import Record
+
+_TRAINER_HEAD = """\
+# Settings of the dataset for kohya sd-scripts (--dataset_config=dataset.toml).
+# image_dir "." is this folder: start the trainer from here, or write the folder's full path there.
+# The caption of PICTURE.png is PICTURE.txt, as OneTrainer and ai-toolkit expect it too.
+"""
+
+
+def trainer_toml(
+    records: Sequence[Record], trigger: str, resolution: int | None = None, repeats: int = 1
+) -> str:
+    """Return ``dataset.toml`` in the schema of kohya sd-scripts.
+
+    Args:
+        records: The exported pictures.
+        trigger: The class token, for trainers that find no caption.
+        resolution: Side of a square of the training area in pixels; ``None`` takes the median of
+            the pictures' own (the square root of their area), down to a multiple of 64, 1024 at
+            most.
+        repeats: How often a picture is seen in an epoch.
+    """
+    import tomlkit
+
+    side = resolution or training_resolution(records)
+    largest = max([side, *(max(r.values["width"], r.values["height"]) for r in records)])
+    document = {
+        "general": {
+            "caption_extension": ".txt",
+            "enable_bucket": True,
+            "bucket_no_upscale": True,
+            "bucket_reso_steps": 64,
+            "min_bucket_reso": max(64, side // 2 // 64 * 64),
+            "max_bucket_reso": math.ceil(largest / 64) * 64,
+            "shuffle_caption": False,
+            "keep_tokens": 1,
+        },
+        "datasets": [
+            {
+                "resolution": side,
+                "batch_size": 1,
+                "subsets": [{"image_dir": ".", "class_tokens": trigger, "num_repeats": repeats}],
+            }
+        ],
+    }
+    return _TRAINER_HEAD + tomlkit.dumps(document)
+
+
+def training_resolution(records: Sequence[Record]) -> int:
+    """Return the side, a multiple of 64 from 64 to 1024, of the median picture area."""
+    sides = [math.sqrt(r.values["width"] * r.values["height"]) for r in records]
+    return min(1024, max(64, int(median(sides) + 1e-6) // 64 * 64))
+
+
+def recipe_toml(recipe: Mapping[str, Any]) -> str:
+    """Return the recipe as TOML; keys without a value are left out, for TOML knows no null."""
+    import tomlkit
+
+    return tomlkit.dumps(_without_nulls(recipe))
+
+
+def write_provenance(images: ImageSet, names: Mapping[str, str], path: Path) -> None:
+    """Write every candidate, the rejected too, as Parquet.
+
+    Columns are those of the image set, with ``file_name`` (its name in the dataset, or null) and
+    ``outcome`` (``selected``, ``rejected: REASON`` or ``not selected``) before them. Vectors are
+    left out: they are large, and a face embedding identifies a person. The folder that the paths
+    are relative to is left out too.
+    """
+    table = images.table
+    binary = [name for name, kind in table.schema.items() if kind == pl.Binary]
+    file_names = pl.Series("file_name", [names.get(p) for p in table["path"]], dtype=pl.String)
+    outcome = (
+        pl.when(file_names.is_not_null())
+        .then(pl.lit("selected"))
+        .when(pl.col("rejection").is_not_null())
+        .then(pl.concat_str(pl.lit("rejected: "), pl.col("rejection")))
+        .otherwise(pl.lit("not selected"))
+        .alias("outcome")
+    )
+    table.drop(binary).select(file_names, outcome, pl.all()).write_parquet(path)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple | set | frozenset):
+        listed = sorted(value) if isinstance(value, set | frozenset) else value
+        return [_without_nulls(v) for v in listed if v is not None]
+    return str(value) if isinstance(value, Path) else value

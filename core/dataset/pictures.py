@@ -1,0 +1,124 @@
+"""Bring one picture into the dataset: the same bytes where possible, else lossless PNG."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CuratorError
+from ..imageset import content_hash
+
+_ORIENTATION = 0x0112
+_DEEP = ("I", "F")
+
+
+class SourcesChangedError(CuratorError):
+    """Pictures are gone, or are not the ones that were measured."""
+
+    def __init__(self, problems: list[str]) -> None:
+        listed = "\n  ".join(problems[:10]) + ("\n  …" if len(problems) > 10 else "")
+        super().__init__(
+            f"{len(problems)} selected picture(s) cannot be exported:\n  {listed}\n"
+            "Put them back, or curate the folder again: what was measured is not what is there."
+        )
+
+
+@dataclass(frozen=True)
+class Placed:
+    """How a picture came into the dataset.
+
+    Attributes:
+        hash: SHA-256 of the exported file.
+        how: ``linked`` (a hard link, no second copy), ``copied`` (another file system) or
+            ``converted`` (to PNG).
+        width: Width of the exported picture in pixels.
+        height: Height of the exported picture in pixels.
+    """
+
+    hash: str
+    how: str
+    width: int
+    height: int
+
+
+def place(source: Path, target: Path, expected_hash: str | None) -> Placed:
+    """Put ``source`` at ``target`` (a name that ends with ``.png`` and does not exist yet).
+
+    A PNG that every reader shows alike is hard-linked, or copied where links are not possible.
+    Anything else is converted without loss to an 8-bit PNG, turned upright as its EXIF says: other
+    formats, and those PNGs that readers disagree about (16 bits a channel in grey, animated,
+    rotated by EXIF). Only the precision of more than 8 bits is lost. A colour profile is kept;
+    EXIF, which can hold a place and a time, is not.
+
+    Raises:
+        OSError: The file is gone or cannot be read, or the disk is full.
+        ValueError: The file is not the one that was measured.
+    """
+    from PIL import Image
+
+    digest = content_hash(source)
+    if expected_hash is not None and digest != expected_hash:
+        raise ValueError("its bytes have changed since it was measured")
+    with Image.open(source) as picture:
+        if _is_plain_png(picture):
+            width, height = picture.size
+        else:
+            converted = to_eight_bits(picture)
+            width, height = converted.size
+            extra: dict[str, Any] = {}
+            if profile := picture.info.get("icc_profile"):
+                # A CMYK profile would be wrong on the RGB picture that the conversion made.
+                extra = {} if picture.mode == "CMYK" else {"icc_profile": profile}
+            with target.open("xb") as file:
+                converted.save(file, format="PNG", **extra)
+            return Placed(content_hash(target), "converted", width, height)
+    return Placed(digest, _link_or_copy(source, target), width, height)
+
+
+def to_eight_bits(picture: Any) -> Any:
+    """Return a PIL picture upright, in mode L, LA, RGB or RGBA."""
+    from PIL import ImageOps
+
+    picture.seek(0)
+    picture.load()
+    upright = ImageOps.exif_transpose(picture)
+    mode = upright.mode
+    if mode.startswith(_DEEP):
+        import numpy as np
+        from PIL import Image
+
+        values = np.asarray(upright, dtype=np.float64)
+        # Pillow would clip 16-bit greys to white; scale them (65535 to 255) instead.
+        scale = 257.0 if mode.startswith("I") else 1.0
+        return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
+    if mode in ("L", "LA", "RGB", "RGBA"):
+        return upright
+    if mode == "1":
+        return upright.convert("L")
+    if mode == "PA" or "transparency" in upright.info:
+        return upright.convert("RGBA")
+    return upright.convert("RGB")
+
+
+def _is_plain_png(picture: Any) -> bool:
+    return (
+        picture.format == "PNG"
+        and getattr(picture, "n_frames", 1) == 1
+        and not picture.mode.startswith(_DEEP)
+        and picture.getexif().get(_ORIENTATION, 1) == 1
+    )
+
+
+def _link_or_copy(source: Path, target: Path) -> str:
+    try:
+        # A link to a link would not outlive what it points to.
+        os.link(source.resolve(), target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+        return "copied"
+    return "linked"

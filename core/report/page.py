@@ -1,0 +1,212 @@
+"""The report: one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ..dataset.composition import COLUMNS, shares
+from ..dataset.formats import recipe_toml
+from ..imageset import ImageSet, Rejection
+from .charts import funnel, histogram
+from .tiles import candidates_table, rejected_tiles, selected_tiles
+
+if TYPE_CHECKING:
+    from ..selection import Selection
+    from ..selection.result import QuotaCount
+
+_HERE = Path(__file__).parent
+
+_STEPS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
+    ("Readable", (Rejection.UNREADABLE,)),
+    (
+        "One valid face",
+        (
+            Rejection.NO_FACE,
+            Rejection.SEVERAL_FACES,
+            Rejection.LOW_CONFIDENCE,
+            Rejection.FACE_TOO_SMALL,
+        ),
+    ),
+    ("Right identity", (Rejection.IDENTITY_MISMATCH,)),
+    ("Good quality", (Rejection.LOW_QUALITY,)),
+    ("Without duplicates", (Rejection.DUPLICATE,)),
+    ("Within quotas", (Rejection.QUOTA,)),
+)
+
+
+def render(
+    images: ImageSet,
+    *,
+    name: str,
+    trigger: str = "",
+    names: Mapping[str, str] | None = None,
+    selection: Selection | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    minimum_quality: float | None = None,
+) -> str:
+    """Write the report of a curated set.
+
+    Args:
+        images: Every candidate, after whatever stages.
+        name: The dataset's name.
+        trigger: The trigger word.
+        names: Path of a picture to its file name in the folder that the page will lie in: such
+            pictures are selected, and link to the file. Without it, those that the set marks.
+        selection: How the pictures were selected: its sentences, and its quotas in the tables.
+        recipe: What made the set, shown as TOML.
+        minimum_quality: Quality threshold to mark in the histogram; ``None`` looks for
+            ``minimum_quality`` or ``quality.minimum`` in the recipe.
+
+    Returns:
+        HTML without any reference to something outside, apart from links to the pictures beside
+        it. Its size is bounded: at most 400 selected and 12 rejected pictures a reason are
+        embedded, and at most 5,000 rows listed.
+    """
+    table, selected = images.table, _selected(images, names)
+    threshold = minimum_quality if minimum_quality is not None else _minimum(recipe or {})
+    chosen = table.filter(selected)
+    template = Template(_HERE.joinpath("template.html").read_text("utf-8"))
+    return template.substitute(
+        title=escape(name),
+        style=_HERE.joinpath("style.css").read_text("utf-8"),
+        lead=_lead(chosen, table, trigger),
+        cards=_cards(chosen, table),
+        funnel=funnel(_funnel(images, selected)),
+        histogram=_histogram(table, selected, threshold),
+        selection=_sentences(selection),
+        composition=_composition(table, selected, selection.quotas if selection else ()),
+        selected=selected_tiles(ImageSet(chosen, images.root), names or {}),
+        rejected=rejected_tiles(images),
+        candidates=candidates_table(table, selected),
+        recipe=_recipe(recipe),
+    )
+
+
+def _selected(images: ImageSet, names: Mapping[str, str] | None) -> pl.Series:
+    if names is not None:
+        return pl.Series("selected", [path in names for path in images.table["path"]])
+    mask = images.table["rejection"].is_null()
+    if "selected" in images.table.columns:
+        mask = mask & images.table["selected"].fill_null(False)
+    return mask.alias("selected")
+
+
+def _minimum(recipe: Mapping[str, Any]) -> float | None:
+    nested = recipe.get("quality")
+    found = recipe.get("minimum_quality")
+    if found is None and isinstance(nested, Mapping):
+        found = nested.get("minimum")
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _lead(chosen: pl.DataFrame, table: pl.DataFrame, trigger: str) -> str:
+    text = f"<strong>{chosen.height:,}</strong> of {table.height:,} pictures"
+    word = f" · trigger word <code>{escape(trigger)}</code>" if trigger else ""
+    return text + word
+
+
+def _cards(chosen: pl.DataFrame, table: pl.DataFrame) -> str:
+    cards = [
+        (f"{chosen.height:,}", "selected"),
+        (f"{chosen.height / max(1, table.height):.1%}", "of the candidates"),
+    ]
+    if "quality" in chosen.columns and chosen["quality"].drop_nulls().len():
+        scores = chosen["quality"].drop_nulls()
+        cards.append((f"{scores.mean():.2f}", "mean quality"))
+        cards.append((f"{scores.min():.2f}", "lowest quality"))
+    for column, label in (("seed", "seeds"), ("cluster", "clusters")):
+        if column in chosen.columns and (count := chosen[column].drop_nulls().n_unique()):
+            cards.append((str(count), label))
+    return "".join(
+        f'<div class="card"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+        for value, label in cards
+    )
+
+
+def _funnel(images: ImageSet, selected: pl.Series) -> list[tuple[str, int, str]]:
+    counts = images.rejections()
+    left = len(images)
+    steps = [("Candidates", left, "")]
+    for label, reasons in _STEPS:
+        lost = [(counts[r.value], r.value.replace("_", " ")) for r in reasons if r.value in counts]
+        if lost:
+            left -= sum(count for count, _ in lost)
+            steps.append((label, left, ", ".join(f"− {count:,} {why}" for count, why in lost)))
+    final = int(selected.sum())
+    lost_last = f"− {left - final:,} not picked" if left > final else ""
+    return [*steps, ("Selected", final, lost_last)]
+
+
+def _histogram(table: pl.DataFrame, selected: pl.Series, minimum: float | None) -> str:
+    if "quality" not in table.columns:
+        return histogram([], [], minimum)
+    values = table.select("quality", selected).drop_nulls("quality")
+    return histogram(
+        values.filter(pl.col("selected"))["quality"].to_list(),
+        values.filter(~pl.col("selected"))["quality"].to_list(),
+        minimum,
+    )
+
+
+def _sentences(selection: Selection | None) -> str:
+    if selection is None:
+        return ""
+    return (
+        f'<ul class="facts">{"".join(f"<li>{escape(s)}</li>" for s in selection.sentences())}</ul>'
+    )
+
+
+def _composition(table: pl.DataFrame, selected: pl.Series, quotas: Sequence[QuotaCount]) -> str:
+    wanted = {(q.column, str(q.value)): q for q in quotas}
+    columns = COLUMNS | {
+        q.column: q.column.replace("_", " ").capitalize() for q in quotas if q.column not in COLUMNS
+    }
+    parts = []
+    for column, title in columns.items():
+        counted = shares(table, selected, column)
+        if not counted:
+            continue
+        most = max(1, *(s.selected for s in counted))
+        limits = any(key[0] == column for key in wanted)
+        rows = "".join(
+            f'<tr><td>{escape(s.value)}</td><td class="meter"><span style="width:'
+            f'{s.selected / most:.1%}"></span></td><td class="number">{s.selected}</td>'
+            + (f'<td class="number">{_limits(wanted.get((column, s.key)))}</td>' if limits else "")
+            + f'<td class="number quiet">{s.candidates:,}</td></tr>'
+            for s in counted
+        )
+        quota = '<th class="number">Quota</th>' if limits else ""
+        parts.append(
+            f"<table><thead><tr><th>{escape(title)}</th><th></th>"
+            f'<th class="number">Selected</th>{quota}<th class="number">of</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )
+    return "".join(parts)
+
+
+def _limits(quota: QuotaCount | None) -> str:
+    if quota is None:
+        return ""
+    if quota.minimum == quota.maximum:
+        text = f"{quota.minimum}"
+    elif quota.minimum:
+        text = f"{quota.minimum}–{quota.maximum}"
+    else:
+        text = f"≤ {quota.maximum}"
+    kind, sign = ("met", "✓") if quota.met else ("missed", "✗")
+    return f'{text} <span class="{kind}">{sign}</span>'
+
+
+def _recipe(recipe: Mapping[str, Any] | None) -> str:
+    if not recipe:
+        return ""
+    return (
+        "<section><details><summary><h2>Recipe</h2></summary>"
+        f"<pre>{escape(recipe_toml(recipe))}</pre></details></section>"
+    )

@@ -1,0 +1,51 @@
+"""Small JPEGs of pictures, as PIL images or as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+SIDE = 160
+"""Longest side of an embedded thumbnail in pixels."""
+
+_QUALITY = 78
+
+
+def thumbnail(path: Path, side: int = SIDE) -> Any | None:
+    """Return a picture as a PIL image in RGB, ``side`` pixels at most, or None if unreadable."""
+    from PIL import Image
+
+    from ..dataset.pictures import to_eight_bits
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                picture.draft("RGB", (side, side))  # lets JPEG decode at a fraction of its size
+                small = to_eight_bits(picture)
+    except (OSError, ValueError, SyntaxError, MemoryError, Warning, Image.DecompressionBombError):
+        return None
+    if small.mode in ("LA", "RGBA"):
+        ground = Image.new("RGBA", small.size, "white")
+        small = Image.alpha_composite(ground, small.convert("RGBA"))
+    small = small.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
+
+
+def thumbnails(paths: Sequence[Path], side: int = SIDE) -> list[Any | None]:
+    """Return the thumbnail of each path, read by a few threads."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(lambda path: thumbnail(path, side), paths))
+
+
+def data_uri(picture: Any) -> str:
+    """Return a PIL image as a JPEG data URI."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

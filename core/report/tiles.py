@@ -1,0 +1,130 @@
+"""The picture parts of the report: tiles of selected and rejected pictures, and the list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+import polars as pl
+
+from ..imageset import ImageSet, Rejection
+from .contact_sheet import group_label, tile_caption
+from .thumbnails import data_uri, thumbnails
+
+MAX_SELECTED = 400
+MAX_REJECTED = 12
+MAX_ROWS = 5_000
+
+REASONS = {
+    Rejection.UNREADABLE: "The file could not be read as a picture.",
+    Rejection.NO_FACE: "No face was found.",
+    Rejection.SEVERAL_FACES: "More than one face was found.",
+    Rejection.LOW_CONFIDENCE: "The detector was not sure enough of the face.",
+    Rejection.FACE_TOO_SMALL: "The face takes too little of the picture.",
+    Rejection.IDENTITY_MISMATCH: "The face does not resemble the character enough.",
+    Rejection.LOW_QUALITY: "Sharpness, contrast and confidence together are below the minimum.",
+    Rejection.DUPLICATE: "Nearly the same picture is in the set, with a better score.",
+    Rejection.QUOTA: "Good enough, but the balanced optimum is better without it.",
+}
+
+
+def selected_tiles(chosen: ImageSet, names: Mapping[str, str]) -> str:
+    """Show the selected pictures, a group a cluster, in falling quality."""
+    table = chosen.table
+    if not table.height:
+        return '<p class="quiet">No picture was selected.</p>'
+    if "cluster" not in table.columns:
+        table = table.with_columns(pl.lit(None).alias("cluster"))
+    if "quality" in table.columns:
+        table = table.sort("quality", descending=True, nulls_last=True, maintain_order=True)
+    table = table.sort("cluster", nulls_last=True, maintain_order=True)
+    shown = table.head(MAX_SELECTED)
+    parts = []
+    for part in shown.partition_by("cluster", maintain_order=True):
+        title = "" if part["cluster"][0] is None else group_label(part, "cluster")
+        if title:
+            parts.append(f'<h3>{escape(title)} <span class="quiet">{part.height}</span></h3>')
+        parts.append(_tiles(ImageSet(part, chosen.root), names))
+    if table.height > shown.height:
+        parts.append(f'<p class="quiet">{table.height - shown.height:,} more in the folder.</p>')
+    return "".join(parts)
+
+
+def rejected_tiles(images: ImageSet) -> str:
+    """Show some rejected pictures of each reason, spread evenly over the rows."""
+    parts = []
+    for reason in Rejection:
+        rows = images.table.filter(pl.col("rejection") == reason.value)
+        if not rows.height:
+            continue
+        shown = rows.gather_every(-(-rows.height // MAX_REJECTED))
+        count = f"{rows.height:,}" + (
+            f", {shown.height} shown" if shown.height < rows.height else ""
+        )
+        parts.append(
+            f"<h3>{escape(reason.value.replace('_', ' ').capitalize())} "
+            f'<span class="quiet">{count}</span></h3><p class="quiet">{REASONS[reason]}</p>'
+            + _tiles(ImageSet(shown, images.root), {}, details=True)
+        )
+    return "".join(parts) or '<p class="quiet">No picture was rejected.</p>'
+
+
+def candidates_table(table: pl.DataFrame, selected: pl.Series) -> str:
+    """List what became of each candidate, with a search field."""
+    columns = [c for c in ("quality", "seed", "cluster", "framing", "pose") if c in table.columns]
+    header = "".join(f"<th>{escape(c.capitalize())}</th>" for c in columns)
+    rows = []
+    for row, chosen in zip(
+        table.head(MAX_ROWS).iter_rows(named=True), selected.to_list(), strict=False
+    ):
+        outcome = (
+            '<td class="met">selected</td>'
+            if chosen
+            else f"<td>{escape((row['rejection'] or 'not selected').replace('_', ' '))}</td>"
+        )
+        cells = "".join(f'<td class="number">{_cell(row[c])}</td>' for c in columns)
+        detail = "" if chosen else escape(row["rejection_detail"] or "")
+        rows.append(
+            f'<tr><td class="path">{escape(row["path"])}</td>{outcome}{cells}<td>{detail}</td></tr>'
+        )
+    more = (
+        f'<p class="quiet">The first {MAX_ROWS:,} of {table.height:,}; all of them are in '
+        "provenance.parquet.</p>"
+        if table.height > MAX_ROWS
+        else ""
+    )
+    return (
+        '<input type="search" id="search" placeholder="Search: a name, a reason, a seed …" '
+        'aria-label="Search the candidates"><span id="found" class="quiet"></span>'
+        f'<div class="scroll"><table id="rows"><thead><tr><th>Picture</th><th>Outcome</th>{header}'
+        f"<th>Why</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
+    )
+
+
+def _tiles(part: ImageSet, names: Mapping[str, str], *, details: bool = False) -> str:
+    tiles = []
+    rows = part.table.to_dicts()
+    for row, small in zip(rows, thumbnails(part.paths()), strict=True):
+        picture = (
+            f'<img alt="" loading="lazy" width="{small.width}" height="{small.height}" '
+            f'src="{data_uri(small)}">'
+            if small is not None
+            else '<span class="blank">unreadable</span>'
+        )
+        if file_name := names.get(row["path"]):
+            picture = f'<a href="{quote(file_name)}">{picture}</a>'
+        words = row["rejection_detail"] if details else None
+        title = "\n".join(filter(None, [row["path"], row.get("caption") or row.get("prompt")]))
+        tiles.append(
+            f'<figure title="{escape(title)}">{picture}<figcaption>'
+            f"{escape(words or tile_caption(row))}</figcaption></figure>"
+        )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
