@@ -121,9 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         "--quota",
         action="append",
         default=[],
-        metavar="COLUMN:SPEC",
-        help="seed:7 (each), cluster:8-10, pose:frontal=30,profile=10, "
-        "framing:bust=0.5 (share); repeat, the most important first",
+        metavar="QUOTA",
+        help="seed=7 (each), cluster=8..10, pose=frontal:30,profile:10, framing=bust:50%%.. "
+        "(of any column); repeat, the most important first",
     )
     sub.add_argument(
         "--work", type=Path, default=None, help="folder of measurements (default: DATASET.work)"
@@ -204,7 +204,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             "clusters": {"count": options.clusters},
             "selection": {
                 "total": options.total,
-                "quotas": [_quota(text) for text in options.quota],
+                "quotas": options.quota,
             },
         },
         "the command line",
@@ -217,7 +217,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 
 def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from .generation import reproduce
+    from .generation.reproduce import reproduce
 
     result = reproduce(options.picture)
     if options.output is not None:
@@ -229,12 +229,12 @@ def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]
     else:
         console.print(
             f"[bold yellow]Different[/]: PSNR {result.psnr:.1f} dB. What differs from when it was "
-            f"made: {', '.join(result.differing) or 'nothing that is recorded'}."
+            f"made: {_escape('; '.join(result.differences)) or 'nothing that is recorded'}."
         )
     return EXIT_DONE if result.identical else EXIT_DIFFERENT, {
         "identical": result.identical,
         "psnr": None if result.identical else result.psnr,
-        "differing": list(result.differing),
+        "differences": list(result.differences),
     }
 
 
@@ -304,33 +304,10 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         "candidates": total,
         "chosen": len(chosen),
         "rejections": images.rejections(),
-        "relaxed": [str(relaxation) for relaxation in outcome.selection.relaxations],
-        "objective": outcome.selection.objective,
-        "bound": outcome.selection.bound,
-        "gap": outcome.selection.gap,
+        "selection": outcome.selection.proof(),
         "computed": outcome.computed,
         "seconds": round(seconds, 1),
     }
-
-
-def _quota(text: str) -> dict[str, Any]:
-    """Read ``seed:7``, ``cluster:8-10``, ``pose:frontal=30,profile=10`` or shares likewise."""
-    column, _, spec = text.partition(":")
-    try:
-        if "=" in spec:
-            pairs = dict(part.split("=", 1) for part in spec.split(","))
-            if any("." in value for value in pairs.values()):
-                return {"column": column, "shares": {k: float(v) for k, v in pairs.items()}}
-            return {"column": column, "counts": {k: int(v) for k, v in pairs.items()}}
-        low, dash, high = spec.partition("-")
-        if dash:
-            return {"column": column, "minimum": int(low), "maximum": int(high)}
-        return {"column": column, "each": int(spec)}
-    except ValueError as error:
-        raise CuratorError(
-            f"--quota {text} is not understood. Write seed:7, cluster:8-10, "
-            "pose:frontal=30,profile=10 or framing:bust=0.5."
-        ) from error
 
 
 def _shard(text: str) -> tuple[int, int]:

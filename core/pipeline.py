@@ -109,7 +109,7 @@ def generate(
     progress: Progress = silent,
 ) -> ImageSet:
     """Make the raw pictures of a project that are not there yet; see ``generation.generate``."""
-    from .generation import generate as generate_plan
+    from .generation.run import generate as generate_plan
 
     return generate_plan(
         plan_of(project),
@@ -204,7 +204,7 @@ def quotas_of(project: Project) -> list[Quota]:
     """Return the project's quotas, the most important first."""
     from .selection import Quota
 
-    return [Quota(**section.model_dump()) for section in project.selection.quotas]
+    return [Quota.parse(text) for text in project.selection.quotas]
 
 
 def with_output(project: Project, output: Path) -> Project:

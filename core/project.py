@@ -7,9 +7,17 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import CuratorError
+from .selection.quotas import Quota
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,7 +25,6 @@ else:
     import tomli as tomllib
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Value = str | int | bool
 
 
 class ProjectFileError(CuratorError):
@@ -127,34 +134,23 @@ class DuplicatesSection(_Section):
     """Cosine similarity of the embeddings from which on only one of two is taken."""
 
 
-class QuotaSection(_Section):
-    """How the chosen pictures are spread over the values of a column."""
-
-    column: str = Field(min_length=1)
-    each: int | None = Field(default=None, ge=0)
-    """Exactly this many of every value."""
-    minimum: int | None = Field(default=None, ge=0)
-    maximum: int | None = Field(default=None, ge=0)
-    """Between these many of every value."""
-    counts: dict[str, int] = Field(default_factory=dict)
-    """Exactly these many of each named value."""
-    shares: dict[str, Share] = Field(default_factory=dict)
-    """These shares of the total, for each named value."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> QuotaSection:
-        given = [self.each is not None, self.minimum is not None or self.maximum is not None,
-                 bool(self.counts), bool(self.shares)]  # fmt: skip
-        if sum(given) != 1:
-            raise ValueError("give one of: each; minimum and/or maximum; counts; shares")
-        return self
-
-
 class SelectionSection(_Section):
     """How many pictures are chosen, and how they are spread."""
 
     total: int = Field(default=70, ge=1)
-    quotas: tuple[QuotaSection, ...] = ()
+    quotas: tuple[str, ...] = ()
+    """'seed=7', 'cluster=8..10', 'kind=original:18,scenario:52', 'pose=frontal:50%..', the most
+    important first."""
+
+    @field_validator("quotas")
+    @classmethod
+    def _can_be_read(cls, quotas: tuple[str, ...]) -> tuple[str, ...]:
+        for text in quotas:
+            try:
+                Quota.parse(text)
+            except CuratorError as error:
+                raise ValueError(str(error)) from error
+        return quotas
 
 
 class DatasetSection(_Section):

@@ -30,9 +30,7 @@ prompt = "bar"
 [selection]
 total = 4
 
-[[selection.quotas]]
-column = "seed"
-each = 2
+quotas = ["seed=2", "kind=50%"]
 """
 
 
@@ -41,7 +39,7 @@ def test_defaults_fill_what_is_left_out():
     assert read.quality.minimum == 0.74
     assert read.clusters.count == 8
     assert read.subjects[0].name == "char1"
-    assert read.selection.quotas[0].each == 2
+    assert read.selection.quotas == ("seed=2", "kind=50%")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +50,8 @@ def test_defaults_fill_what_is_left_out():
         ('name = "bar"', "name = 5", 15, "scenarios[2].name"),
         ('prompt = "bar"\n', "", 13, "scenarios[2].prompt: Field required"),
         ("total = 4", 'total = "many"', 19, "selection.total"),
-        ("each = 2", "each = 2\nmaximum = 3", 21, "selection.quotas[1]: give one of"),
+        ('"seed=2"', '"seed of 2"', 21, "it needs a column"),
+        ('"kind=50%"', '"kind=150%"', 21, "selection.quotas"),
         ("[plan]", "[plans]", 1, "no such key"),
     ],
 )

@@ -1,0 +1,248 @@
+"""The whole way, as a user goes it: commands, folders, kills, and what is left on disk."""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from character_curator.miniature.identity import leading_character, sample_identity
+from character_curator.miniature.portrait import render
+from character_curator.miniature.scene import sample_scene
+
+PROJECT = """\
+[project]
+name = "small"
+output = "out"
+
+[model]
+steps = 4
+batch_size = 4
+
+[plan]
+seeds = [966983, 966984]
+takes = 2
+template = "portrait of a {description}, {scenario}"
+
+[[subjects]]
+name = "char1"
+trigger = "char1"
+description = "freckled woman, wavy red hair, green eyes, fair skin"
+
+[[originals]]
+number = 1
+name = "studio"
+prompt = "neutral background, studio lighting, frontal view, close-up"
+
+[[scenarios]]
+number = 26
+name = "park"
+category = "casual"
+prompt = "green hoodie, park background, soft daylight, frontal view, close-up"
+
+[[scenarios]]
+number = 33
+name = "bar"
+category = "professional"
+prompt = "black blazer, bar background, golden hour lighting, frontal view, bust"
+
+[faces]
+minimum_confidence = 0.0
+minimum_share = 0.0
+
+[quality]
+minimum = 0.0
+
+[clusters]
+count = 2
+
+[duplicates]
+threshold = 1.0
+
+[selection]
+total = 2
+"""
+
+
+def command(*arguments, cwd=None, check=0):
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    done = subprocess.run(
+        [sys.executable, "-m", "character_curator", *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == check, done.stdout + done.stderr
+    return done
+
+
+def portraits(folder, count, seed=0):
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    people = [leading_character(), sample_identity(rng)]
+    for i in range(count):
+        scene = sample_scene(rng)
+        Image.fromarray(render(people[0], scene).image).save(folder / f"good{i:02d}.png")
+
+
+def header_only_png(path, side):
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory):
+    """A folder of portraits among everything that goes wrong in folders."""
+    folder = tmp_path_factory.mktemp("messy") / "my pictures 💡"
+    portraits(folder, 10)
+    portrait = Image.open(folder / "good00.png")
+    good = {f"good{i:02d}.png" for i in range(10)}
+
+    def add(name, picture, **options):
+        picture.save(folder / name, **options)
+        good.add(name)
+
+    rng = np.random.default_rng(5)
+    other = Image.fromarray(render(leading_character(), sample_scene(rng)).image)
+    add("name with spaces 😀.png", other)
+    add("n" * 196 + ".png", portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    add("grey.png", portrait.convert("L"))
+    add("rgba.png", portrait.convert("RGBA"))
+    add("cmyk.jpg", portrait.convert("CMYK"), quality=95)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    add("rotated.jpg", portrait.transpose(Image.Transpose.ROTATE_90), exif=exif, quality=95)
+    frames = [portrait, portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    frames[0].save(folder / "animated.webp", save_all=True, append_images=frames[1:], lossless=True)
+    good.add("animated.webp")
+    deep = np.asarray(portrait.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(folder / "deep.png")
+    good.add("deep.png")
+    Image.new("RGB", (1, 1)).save(folder / "tiny.png")
+    whole = (folder / "good01.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "zero.png").write_bytes(b"")
+    (folder / "text.png").write_text("This is a letter, not a picture.")
+    header_only_png(folder / "huge.png", 20_000)
+    (folder / "loop").symlink_to(folder)
+    (folder / "self.png").symlink_to(folder / "self.png")
+    (folder / "forbidden.png").write_bytes(whole)
+    (folder / "forbidden.png").chmod(0)
+    return folder, good
+
+
+def test_a_messy_folder_is_curated(messy, tmp_path):
+    folder, good = messy
+    done = command("curate", folder, "--output", tmp_path / "set", "--total", 6, "--clusters", 2,
+                   "--min-quality", 0.2, "--json")  # fmt: skip
+    result = json.loads(done.stdout)
+    assert result["chosen"] == 6
+    found = next((tmp_path / "set").rglob("provenance*.parquet"), None)
+    assert found is not None
+    table = pl.read_parquet(found)
+    reasons = dict(table.select("path", "rejection").iter_rows())
+    details = dict(table.select("path", "rejection_detail").iter_rows())
+    unreadable = {name for name, reason in reasons.items() if reason == "unreadable"}
+    bad = {"truncated.png", "zero.png", "text.png", "huge.png", "self.png"}
+    if os.geteuid() != 0:
+        bad.add("forbidden.png")
+    assert unreadable == bad, details
+    assert all(details[name] for name in bad), "each says what is wrong with it"
+    assert reasons["tiny.png"] == "no_face"
+    assert good <= set(reasons)
+    assert "unreadable" in done.stderr, "the summary tells of them"
+    assert "2000" in details["huge.png"] or "pixel" in details["huge.png"].lower()
+
+
+def test_an_empty_folder_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = command("curate", tmp_path / "empty", "--output", tmp_path / "set", check=2)
+    assert "No picture" in done.stderr
+    assert not (tmp_path / "set").exists()
+    done = command("curate", tmp_path / "empty", "--output", tmp_path / "set", "--json", check=2)
+    assert json.loads(done.stdout)["error"] == "EmptyFolderError"
+
+
+def facts(folder):
+    metadata = json.loads((folder / "out" / "dataset" / "metadata.json").read_text())
+    pixels = {
+        name.name: np.asarray(Image.open(name)).tobytes()
+        for name in sorted((folder / "out" / "raw").glob("*.png"))
+    }
+    return metadata, pixels
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "p.toml").write_text(PROJECT)
+    command("run", "p.toml", cwd=folder)
+    return folder
+
+
+def test_a_second_run_measures_and_makes_nothing(undisturbed):
+    raw = undisturbed / "out" / "raw"
+    before = {path: path.stat().st_mtime_ns for path in raw.iterdir()}
+    moved = PROJECT.replace("minimum = 0.0\n", "minimum = 0.05\n", 1)
+    (undisturbed / "moved.toml").write_text(moved)
+    done = command("run", "moved.toml", "--json", cwd=undisturbed)
+    assert json.loads(done.stdout)["computed"] == {}
+    assert {path: path.stat().st_mtime_ns for path in raw.iterdir()} == before
+
+
+@pytest.mark.parametrize("pictures", [1, 9])
+def test_a_killed_run_goes_on(undisturbed, tmp_path, pictures):
+    (tmp_path / "p.toml").write_text(PROJECT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "character_curator", "run", "p.toml", "--quiet"], cwd=tmp_path
+    )
+    raw = tmp_path / "out" / "raw"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if raw.is_dir() and len(list(raw.glob("*.png"))) >= pictures:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    made = {path: path.stat().st_mtime_ns for path in raw.glob("*.png")}
+    assert len(made) >= pictures
+    command("run", "p.toml", cwd=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in made} == made, "none is made twice"
+    assert facts(tmp_path) == facts(undisturbed)
+
+
+def test_a_picture_comes_again_in_a_new_process(undisturbed):
+    picture = next((undisturbed / "out" / "raw").glob("*scenario_26_01.png"))
+    done = command("reproduce", picture, "--json")
+    assert json.loads(done.stdout)["identical"] is True
+
+
+def test_shards_make_the_same_set(undisturbed, tmp_path):
+    (tmp_path / "p.toml").write_text(PROJECT)
+    for shard in ("3/3", "1/3", "2/3"):
+        command("generate", "p.toml", "--shard", shard, cwd=tmp_path)
+    pixels = {
+        path.name: np.asarray(Image.open(path)).tobytes()
+        for path in sorted((tmp_path / "out" / "raw").glob("*.png"))
+    }
+    assert pixels == facts(undisturbed)[1]
+
+
+def test_a_fault_in_the_project_names_its_line(tmp_path):
+    (tmp_path / "p.toml").write_text(PROJECT.replace("steps = 4", "steps = 0"))
+    done = command("run", "p.toml", cwd=tmp_path, check=2)
+    assert "line 6" in done.stderr
+    assert "model.steps" in done.stderr
