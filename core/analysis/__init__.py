@@ -1,1 +1,1 @@
-"""analysis."""
+"""Analysis: what the pictures show, how good they are, and which are alike."""

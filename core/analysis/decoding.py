@@ -1,0 +1,245 @@
+"""One decode per picture: the pixels that every analyser shares.
+
+Pixels are what ``cv2.imread`` gives (BGR, 8 bits, alpha dropped, EXIF orientation applied), so that
+measurements agree with code that reads files itself. The header is read first: a picture that
+claims more pixels than allowed is refused before any memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CuratorError
+
+Pixels = NDArray[np.uint8]
+T = TypeVar("T")
+
+MAX_PIXELS = 100_000_000
+"""Pictures with more pixels than this are refused; 10,000 x 10,000 passes."""
+
+PIXELS_IN_FLIGHT = 48_000_000
+"""How many decoded pixels may wait at once. At about 20 bytes a pixel while the Laplacian is taken
+that is 1 GB at most; a single picture may be larger than that, and is then decoded alone."""
+
+_BYTES_PER_PIXEL = 8
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+
+
+class UnreadableImageError(CuratorError):
+    """A file that is not a whole picture; ``reason`` says in what way.
+
+    ``lasting`` tells whether the fault lies in the bytes (another try cannot help) or in getting
+    at them.
+    """
+
+    def __init__(self, path: Path, reason: str, *, lasting: bool = True) -> None:
+        self.reason = reason
+        self.lasting = lasting
+        super().__init__(f"{path} cannot be read: {reason}. Replace the file or take it away.")
+
+
+def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode a picture file.
+
+    Args:
+        path: PNG, JPEG, WebP, BMP, TIFF or GIF; of an animation, the first frame is taken.
+        max_pixels: Most pixels (width times height) that are decoded.
+
+    Returns:
+        BGR, uint8, shape ``(height, width, 3)``; equal to ``cv2.imread(path)`` wherever OpenCV can
+        read the file, and Pillow's pixels where it cannot.
+
+    Raises:
+        UnreadableImageError: The file is absent, locked, empty, truncated, damaged, no picture at
+            all, or too large.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > max_pixels * _BYTES_PER_PIXEL:
+            raise UnreadableImageError(path, f"the file is too large ({size:,} bytes)")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(path, (error.strerror or str(error)).lower(),
+                                   lasting=False) from error  # fmt: skip
+    except ValueError as error:  # a NUL in the name
+        raise UnreadableImageError(path, str(error), lasting=False) from error
+    reason, pixels = decode(data, max_pixels)
+    if pixels is None:
+        raise UnreadableImageError(path, reason)
+    return pixels
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[str, Pixels | None]:
+    """Decode the bytes of a picture file.
+
+    Returns:
+        An empty string and the pixels, or the reason why there are none and ``None``.
+    """
+    import cv2
+
+    if not data:
+        return "the file is empty (0 bytes)", None
+    reason, size = _header(data)
+    if size is None:
+        return reason, None
+    width, height = size
+    if width * height > max_pixels:
+        return f"{width} x {height} pixels are more than the limit of {max_pixels:,}", None
+    if _is_cut_off(data):
+        return "the file is truncated", None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        pixels = None
+    if pixels is not None:
+        return "", np.asarray(pixels, dtype=np.uint8)
+    return _decode_with_pillow(data)
+
+
+def _header(data: bytes) -> tuple[str, tuple[int, int] | None]:
+    """Read width and height without decoding: a reason or the size."""
+    from PIL import Image, UnidentifiedImageError
+
+    if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 24:
+        return "", struct.unpack(">II", data[16:24])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as picture:
+                return "", picture.size
+    except UnidentifiedImageError:
+        return "not a picture, whatever its name says", None
+    except Image.DecompressionBombError as error:
+        return f"too many pixels: {error}", None
+    except (OSError, ValueError, SyntaxError) as error:
+        return f"the header is damaged ({error})", None
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Whether a PNG lacks its end chunk, or a JPEG the end of its last scan.
+
+    Some versions of OpenCV fill the missing part of such files with grey and say nothing.
+    """
+    if data.startswith(_PNG):
+        position = len(_PNG)
+        while position + 8 <= len(data):
+            length, kind = struct.unpack(">I4s", data[position : position + 8])
+            position += 12 + length
+            if kind == b"IEND":
+                return position > len(data)
+        return True
+    if data.startswith(_JPEG):
+        # Inside a scan 0xFF is always followed by 0x00 or a restart marker.
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return False
+
+
+def _decode_with_pillow(data: bytes) -> tuple[str, Pixels | None]:
+    """Decode what this build of OpenCV cannot (animated WebP before 4.11, GIF before 4.10)."""
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as picture:
+                upright = ImageOps.exif_transpose(picture)
+                rgb = np.asarray(upright.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
+        return f"the file is damaged ({error})", None
+    return "", np.ascontiguousarray(rgb[..., ::-1])
+
+
+@dataclass(frozen=True)
+class Decoded(Generic[T]):
+    """A picture that has come out of :func:`decode_ahead`."""
+
+    index: int
+    """Its position among the paths."""
+    image: Pixels | None
+    """Its pixels as of :func:`read_image`, or ``None`` when it cannot be read."""
+    found: T | None
+    """What the function applied in the thread returned."""
+    reason: str
+    """Why it cannot be read; empty otherwise."""
+    lasting: bool = True
+    """Whether that lies in the bytes themselves."""
+
+
+def decode_ahead(
+    paths: Sequence[Path],
+    function: Callable[[Pixels], T],
+    *,
+    sizes: Sequence[int | None] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+    pixels_in_flight: int = PIXELS_IN_FLIGHT,
+) -> Iterator[Decoded[T]]:
+    """Decode pictures in threads, a little ahead of who consumes them, in order.
+
+    Memory stays the same however many pictures there are: no more than ``3 * workers`` pictures
+    and ``pixels_in_flight`` pixels wait.
+
+    Args:
+        paths: The files.
+        function: Applied to the pixels in the thread that decoded them.
+        sizes: Pixels of each picture where known; unknown ones count as one megapixel.
+        max_pixels: As in :func:`read_image`.
+        workers: Number of threads; the number of processors, 8 at most, unless given.
+        pixels_in_flight: How many pixels may wait; one picture always may.
+
+    Yields:
+        One result a path, in the order of the paths. An unreadable file is a result as well.
+    """
+    workers = workers or min(8, processors())
+    known = [10**6] * len(paths) if sizes is None else [size or 10**6 for size in sizes]
+
+    def task(index: int) -> Decoded[T]:
+        try:
+            image = read_image(paths[index], max_pixels)
+            return Decoded(index, image, function(image), "")
+        except UnreadableImageError as error:
+            return Decoded(index, None, None, error.reason, error.lasting)
+        except MemoryError:
+            return Decoded(index, None, None, "too large for this machine's memory", False)
+
+    waiting: deque[tuple[int, Future[Decoded[T]]]] = deque()
+    pixels, following = 0, 0
+    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode")
+    try:
+        while following < len(paths) or waiting:
+            while following < len(paths) and len(waiting) < 3 * workers:
+                if waiting and pixels + known[following] > pixels_in_flight:
+                    break
+                waiting.append((known[following], pool.submit(task, following)))
+                pixels += known[following]
+                following += 1
+            size, future = waiting.popleft()
+            decoded = future.result()
+            del future
+            yield decoded
+            del decoded
+            pixels -= size
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1

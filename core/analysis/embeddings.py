@@ -1,0 +1,287 @@
+"""Embeddings: what a picture shows, as one open_clip vector; and how diverse vectors are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ..errors import CuratorError
+from ..imageset import ImageSet
+from ..progress import Progress, silent
+from .decoding import Pixels
+from .face_packs import folder_fingerprint
+from .sweep import sweep
+
+if TYPE_CHECKING:
+    from ..features import FeatureStore
+
+log = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float32]
+
+ANALYSER = "embedding"
+MINIATURE = "miniature"
+MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "clip"
+_LOCAL = "local-dir:"
+_CONFIGURATION = "open_clip_config.json"
+_SLIMMEST = 8
+
+
+class ClipModelError(CuratorError):
+    """An open_clip model is unknown, missing or broken."""
+
+
+class Embedder:
+    """Embeds pictures and texts with an open_clip model.
+
+    The model loads when it is first needed; the fingerprint needs none.
+
+    Args:
+        model: ``miniature``; a folder with ``open_clip_config.json`` and weights (also written
+            ``local-dir:FOLDER``); ``hf-hub:OWNER/NAME``; or an architecture that open_clip knows
+            (``ViT-B-32``).
+        pretrained: For an architecture: the tag of its weights (``openai``,
+            ``laion2b_s34b_b79k``) or a weights file. Unless given, ``openai`` where there is such
+            a tag, else the first one that open_clip lists.
+        device: A torch device; ``auto`` takes CUDA where it is available, else the CPU.
+        batch_size: Pictures that are embedded together.
+
+    Raises:
+        ClipModelError: There is no such model, or its weights cannot be had; raised when the
+            fingerprint or the model is first needed.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "ViT-B-32",
+        pretrained: str | None = None,
+        device: str = "auto",
+        *,
+        batch_size: int = 16,
+    ) -> None:
+        self.model = str(model)
+        self.pretrained = pretrained
+        self.batch_size = batch_size
+        self._device = device
+
+    @cached_property
+    def _folder(self) -> Path | None:
+        """The folder of a local model, or ``None`` for one that open_clip fetches."""
+        if self.model == MINIATURE:
+            folder = MINIATURE_FOLDER
+        elif self.model.startswith(_LOCAL):
+            folder = Path(self.model[len(_LOCAL) :]).expanduser()
+        elif Path(self.model).expanduser().is_dir():
+            folder = Path(self.model).expanduser()
+        else:
+            return None
+        if not (folder / _CONFIGURATION).is_file():
+            raise ClipModelError(
+                f"{folder} is not an open_clip model: it has no {_CONFIGURATION}. Name a folder "
+                "that has one with its weights beside it, or an architecture such as ViT-B-32."
+            )
+        return folder.resolve()
+
+    @cached_property
+    def _tag(self) -> str:
+        """The pretrained weights of an architecture."""
+        import open_clip
+
+        if self.model.startswith("hf-hub:"):
+            return ""
+        known = open_clip.list_models()
+        if self.model not in known:
+            close = [name for name in known if self.model.lower()[:5] in name.lower()]
+            raise ClipModelError(
+                f"open_clip knows no architecture '{self.model}', and there is no such folder. "
+                f"Similar ones: {', '.join(close[:8]) or ', '.join(known[:8])}."
+            )
+        if self.pretrained and Path(self.pretrained).expanduser().is_file():
+            return str(Path(self.pretrained).expanduser())
+        tags = open_clip.list_pretrained_tags_by_model(self.model)
+        if self.pretrained is None and tags:
+            return "openai" if "openai" in tags else str(tags[0])
+        if self.pretrained not in tags:
+            raise ClipModelError(
+                f"{self.model} has no pretrained weights '{self.pretrained}', and there is no such "
+                f"file. Known: {', '.join(tags) or 'none; name a weights file'}."
+            )
+        return str(self.pretrained)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What embeddings depend on: the weights and how pictures are fitted.
+
+        The bytes of a local model; the published name and source of another, so that asking for
+        it loads nothing.
+        """
+        if self._folder:
+            return f"{folder_fingerprint(self._folder)} float16/1"
+        tag = self._tag
+        if tag and Path(tag).is_file():
+            content = hashlib.sha256(Path(tag).read_bytes()).hexdigest()
+            return f"{self.model} {content} float16/1"
+        import open_clip
+
+        source = open_clip.get_pretrained_cfg(self.model, tag) if tag else {}
+        return f"{self.model} {tag} {json.dumps(source, sort_keys=True, default=str)} float16/1"
+
+    @cached_property
+    def device(self) -> Any:
+        """The torch device that the model is on."""
+        import torch
+
+        if self._device != "auto":
+            return torch.device(self._device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The model, and the transform of a picture."""
+        import open_clip
+
+        options: dict[str, Any] = {}
+        name = f"{_LOCAL}{self._folder}" if self._folder else self.model
+        if not self._folder and self._tag:
+            options["pretrained"] = self._tag
+            if (open_clip.get_pretrained_cfg(self.model, self._tag) or {}).get("quick_gelu"):
+                options["force_quick_gelu"] = True  # as these weights were trained
+        try:
+            model, _, transform = open_clip.create_model_and_transforms(
+                name, device=self.device, **options
+            )
+        except Exception as error:  # whatever a network, a disk or a damaged file can do
+            raise ClipModelError(
+                f"The open_clip model {self.model} {options.get('pretrained', '')} cannot be "
+                f"loaded: {error}. Without a network, get its weights on another machine, and name "
+                "the file as 'pretrained' or a folder with open_clip_config.json as the model."
+            ) from error
+        return model.eval(), transform
+
+    def preprocess(self, image: Pixels) -> Any:
+        """Fit decoded pixels (BGR, uint8) for the model with its own transform.
+
+        Returns:
+            A torch tensor of shape ``(3, s, s)``, equal to what the transform makes of the file.
+        """
+        from PIL import Image
+
+        image = _not_too_slim(image)
+        return self._loaded[1](Image.fromarray(np.ascontiguousarray(image[..., ::-1])))
+
+    def embed(self, inputs: Sequence[Any]) -> FloatArray:
+        """Embed pictures that :meth:`preprocess` has fitted.
+
+        Returns:
+            L2-normalised vectors, shape ``(n, d)``.
+        """
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.stack(list(inputs)).to(self.device)
+            vectors = self._loaded[0].encode_image(batch).float()
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+
+    def embed_images(self, images: Sequence[Pixels]) -> FloatArray:
+        """Embed decoded pictures (BGR, uint8) in batches; shape ``(n, d)``, L2-normalised."""
+        inputs = [self.preprocess(image) for image in images]
+        step = self.batch_size
+        parts = [self.embed(inputs[i : i + step]) for i in range(0, len(inputs), step)]
+        return np.concatenate(parts)
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Embed texts; shape ``(n, d)``, L2-normalised, comparable with pictures."""
+        import open_clip
+        import torch
+
+        tokenizer = open_clip.get_tokenizer(
+            f"{_LOCAL}{self._folder}" if self._folder else self.model
+        )
+        with torch.inference_mode():
+            vectors = self._loaded[0].encode_text(tokenizer(list(texts)).to(self.device)).float()
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+
+
+def _not_too_slim(image: Pixels) -> Pixels:
+    """Cut the ends off a picture of more than 8 : 1: its centre square is all that is seen."""
+    height, width = image.shape[:2]
+    longest = _SLIMMEST * min(height, width)
+    top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
+    return image[top : top + longest, left : left + longest]
+
+
+def embed(
+    images: ImageSet, embedder: Embedder, store: FeatureStore, progress: Progress = silent
+) -> ImageSet:
+    """Embed the accepted pictures; adds ``embedding``, null for rejected ones.
+
+    Args:
+        images: The candidates.
+        embedder: The model.
+        store: Where embeddings are kept; only what it lacks is computed.
+        progress: Watches.
+
+    Raises:
+        ClipModelError: The model is unknown, missing or broken.
+    """
+    images = sweep(images, store, embedder=embedder, stage="Embedding", progress=progress)
+    hashes = images.table["hash"].to_list()
+    found = store.get([key for key in hashes if key], ANALYSER, embedder.fingerprint)
+    accepted = images.accepted_mask()
+    return images.with_columns(
+        pl.Series(
+            "embedding",
+            [found.get(key) if key and accepted[i] else None for i, key in enumerate(hashes)],
+            dtype=pl.Binary,
+        )
+    )
+
+
+def vendi_score(embeddings: FloatArray) -> float:
+    """Return the Vendi score: the effective number of different pictures.
+
+    The exponential of the Shannon entropy of the eigenvalues of ``K / n``, where ``K`` holds the
+    cosine similarities (Friedman and Dieng, "The Vendi Score", 2023). The eigenvalues are taken of
+    the smaller of the two Gram matrices, whose non-zero ones agree.
+
+    Args:
+        embeddings: Shape ``(n, d)``; rows are normalised first.
+
+    Returns:
+        A number from 1 (all alike) to n (all orthogonal); 0 for no pictures.
+    """
+    x = _unit_rows(embeddings)
+    if not len(x):
+        return 0.0
+    gram = x @ x.T if len(x) <= x.shape[1] else x.T @ x
+    eigenvalues = np.clip(np.linalg.eigvalsh(gram / len(x)), 0.0, None)
+    eigenvalues = eigenvalues[eigenvalues > 1e-12]
+    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
+
+
+def mean_pairwise_distance(embeddings: FloatArray) -> float:
+    """Return the mean cosine distance (1 - cosine) over all pairs of rows; 0 below two rows."""
+    x = _unit_rows(embeddings)
+    n = len(x)
+    if n < 2:
+        return 0.0
+    total = x.sum(axis=0)
+    # The squared length of the sum holds every ordered pair, and every row with itself.
+    pairs = float(total @ total) - float((x * x).sum())
+    return 1.0 - pairs / (n * (n - 1))
+
+
+def _unit_rows(embeddings: FloatArray) -> NDArray[np.float64]:
+    x = np.asarray(embeddings, dtype=np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,92 @@
+"""Where insightface packs lie, and what to do when one is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from functools import lru_cache
+from pathlib import Path
+
+from ..errors import CuratorError
+
+MINIATURE = "miniature"
+MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "faces"
+PACK_ROOT = Path("~/.insightface")
+LICENCE = "insightface's pretrained packs are licensed for non-commercial research only."
+
+
+class FacePackError(CuratorError):
+    """An insightface pack is missing, incomplete or broken."""
+
+
+def find_pack(pack: str | Path) -> Path:
+    """Return the folder that holds a pack's ONNX files.
+
+    Args:
+        pack: ``miniature``; a folder; or the name of an insightface pack (``buffalo_l``), which is
+            looked for in ``~/.insightface/models`` and, failing that, downloaded by insightface.
+
+    Raises:
+        FacePackError: There is no such pack and it cannot be downloaded, or it has no ONNX file.
+    """
+    if pack == MINIATURE:
+        return _holding_models(MINIATURE_FOLDER, pack)
+    folder = Path(pack).expanduser()
+    if folder.is_dir():
+        return _holding_models(folder.resolve(), pack)
+    if len(folder.parts) > 1:
+        raise FacePackError(
+            f"There is no folder {folder}. Name a folder with a detector and a recogniser as ONNX "
+            "files, an insightface pack such as buffalo_l, or 'miniature'."
+        )
+    installed = PACK_ROOT.expanduser() / "models" / str(pack)
+    if not installed.is_dir():
+        _download(str(pack), installed)
+    return _holding_models(installed, pack)
+
+
+def _download(pack: str, folder: Path) -> None:
+    from insightface.utils.storage import ensure_available
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            ensure_available("models", pack, root=str(PACK_ROOT))
+    except Exception as error:  # whatever a network can do
+        raise FacePackError(
+            f"The face pack '{pack}' is not in {folder}, and insightface cannot download it: "
+            f"{error}. Get {pack}.zip from the model zoo of insightface on a machine with a "
+            f"network and unpack its ONNX files into {folder}, name another folder, or take "
+            f"'miniature'. {LICENCE}"
+        ) from error
+
+
+def _holding_models(folder: Path, pack: str | Path) -> Path:
+    if any(folder.glob("*.onnx")):
+        return folder
+    inner = [path for path in sorted(folder.glob("*/")) if any(path.glob("*.onnx"))]
+    if len(inner) == 1:  # an archive that was unpacked into a folder of its own name
+        return inner[0]
+    raise FacePackError(
+        f"The face pack '{pack}' has no ONNX file in {folder}. Unpack the pack's files there."
+    )
+
+
+def folder_fingerprint(folder: Path, pattern: str = "*") -> str:
+    """Return the SHA-256 of the names and bytes of a folder's files; files are hashed once."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
+        status = path.stat()
+        content = _file_hash(path, status.st_size, status.st_mtime_ns)
+        digest.update(f"{path.name}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, size: int, modified: int) -> str:
+    del size, modified  # they tell one state of the file from another
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

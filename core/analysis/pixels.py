@@ -1,0 +1,92 @@
+"""What the pixels alone say: sharpness, contrast and size, or why there are none."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..imageset import ImageSet, Rejection
+from ..progress import Progress, silent
+from .decoding import MAX_PIXELS, Pixels
+
+if TYPE_CHECKING:
+    from ..features import FeatureStore
+
+ANALYSER = "pixels"
+FINGERPRINT = f"laplacian-variance, grey deviation/1, at most {MAX_PIXELS} pixels"
+_LAYOUT = struct.Struct("<ddii")
+
+
+@dataclass(frozen=True)
+class PixelMeasurement:
+    """Sharpness, contrast and size of one picture."""
+
+    sharpness: float
+    """Variance of the Laplacian of the grey picture."""
+    contrast: float
+    """Standard deviation of the grey picture."""
+    width: int
+    """Pixels, after the EXIF orientation is applied."""
+    height: int
+    reason: str = ""
+    """Why the picture cannot be read; the numbers are then 0."""
+
+    @staticmethod
+    def of(image: Pixels) -> PixelMeasurement:
+        """Measure decoded pixels (BGR, uint8)."""
+        import cv2
+
+        gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        sharpness = cv2.Laplacian(gray, cv2.CV_64F).var()
+        height, width = gray.shape
+        return PixelMeasurement(float(sharpness), float(gray.std()), width, height)
+
+    @staticmethod
+    def unreadable(reason: str) -> PixelMeasurement:
+        """Record that a picture has no pixels."""
+        return PixelMeasurement(0.0, 0.0, 0, 0, reason)
+
+    def to_bytes(self) -> bytes:
+        """Pack for the feature store."""
+        numbers = _LAYOUT.pack(self.sharpness, self.contrast, self.width, self.height)
+        return numbers + self.reason.encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> PixelMeasurement:
+        """Unpack what :meth:`to_bytes` made."""
+        sharpness, contrast, width, height = _LAYOUT.unpack_from(data)
+        reason = data[_LAYOUT.size :].decode()
+        return PixelMeasurement(sharpness, contrast, width, height, reason)
+
+
+def read_pixels(
+    images: ImageSet, store: FeatureStore, progress: Progress = silent
+) -> tuple[ImageSet, list[PixelMeasurement | None]]:
+    """Measure the accepted pictures that the store does not know yet.
+
+    Returns:
+        The set with what cannot be read rejected as ``unreadable``, and one measurement a row:
+        ``None`` where a row was rejected before it was ever decoded, or cannot be read.
+    """
+    from .sweep import sweep
+
+    images = sweep(images, store, stage="Measuring sharpness and contrast", progress=progress)
+    return images, known_pixels(images, store)
+
+
+def known_pixels(images: ImageSet, store: FeatureStore) -> list[PixelMeasurement | None]:
+    """Return what the store knows of each row; ``None`` for nothing, and for unreadable files."""
+    hashes = images.table["hash"].to_list()
+    found = store.get([h for h in hashes if h], ANALYSER, FINGERPRINT)
+    known = {key: PixelMeasurement.from_bytes(value) for key, value in found.items()}
+    measured = [known.get(key) if key else None for key in hashes]
+    return [m if m and not m.reason else None for m in measured]
+
+
+def reject_unreadable(images: ImageSet, reasons: Sequence[str]) -> ImageSet:
+    """Reject the rows that have a reason."""
+    return images.reject(np.array([bool(r) for r in reasons]), Rejection.UNREADABLE, reasons)

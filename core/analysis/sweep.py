@@ -1,0 +1,243 @@
+"""One pass over the pictures: decode once, measure whatever is missing, store it.
+
+Every stage of the analysis asks this pass for what it needs. A picture is decoded only when the
+feature store lacks something of it; models see decoded pictures one after the other and crops in
+batches; what has been measured is stored every few pictures, also when the pass is interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..imageset import ImageSet
+from ..progress import Progress, silent
+from . import pixels as pixels_module
+from .decoding import Pixels, decode_ahead
+from .pixels import PixelMeasurement, reject_unreadable
+
+if TYPE_CHECKING:
+    from ..features import FeatureStore
+    from .embeddings import Embedder
+    from .face_analyser import FaceAnalyser, Faces
+
+Condition = Callable[[PixelMeasurement, "Faces | None"], bool]
+
+_STORE_EVERY = 32
+
+
+def always(pixels: PixelMeasurement, faces: Faces | None) -> bool:
+    """Whatever is known of a picture, the measurement is wanted."""
+    return True
+
+
+def sweep(
+    images: ImageSet,
+    store: FeatureStore,
+    *,
+    analyser: FaceAnalyser | None = None,
+    embedder: Embedder | None = None,
+    detect: Condition = always,
+    identify: Condition = always,
+    embed: Condition = always,
+    stage: str = "Analysing",
+    progress: Progress = silent,
+) -> ImageSet:
+    """Fill the store with what is missing of the accepted pictures.
+
+    Args:
+        images: The candidates; of equal files one is decoded.
+        store: Read first, then filled.
+        analyser: Detects and identifies faces; without it there is none of either.
+        embedder: Embeds pictures; without it none are.
+        detect: Whether faces are looked for, given the pixels.
+        identify: Whether the only face is identified, given the pixels and the faces. Called only
+            for pictures with exactly one face.
+        embed: Whether a picture is embedded, given the pixels and, with an analyser, the faces
+            (``None`` when they were not looked for).
+        stage: What the progress is called.
+        progress: Watches; one step is one decoded picture.
+
+    Returns:
+        The set, with the pictures that cannot be read rejected as ``unreadable``.
+    """
+    run = _Run(store, analyser, embedder, detect, identify, embed)
+    table = images.accepted.table.filter(images.accepted.table["hash"].is_not_null())
+    rows = table.unique("hash", keep="first", maintain_order=True)
+    hashes = rows["hash"].to_list()
+    run.recall(hashes)
+    wanted = [i for i, key in enumerate(hashes) if run.lacks(key)]
+    if wanted:
+        paths = [images.root / rows["path"][i] for i in wanted]
+        sizes = [_area(rows["width"][i], rows["height"][i]) for i in wanted]
+        progress.start(stage, len(wanted))
+        try:
+            for decoded in decode_ahead(paths, PixelMeasurement.of, sizes=sizes):
+                key = hashes[wanted[decoded.index]]
+                if decoded.image is None or decoded.found is None:
+                    run.fail(key, decoded.reason, decoded.lasting)
+                else:
+                    run.take(key, decoded.image, decoded.found)
+                progress.advance()
+            run.flush()
+        finally:
+            run.save()
+        progress.finish()
+    accepted = images.accepted_mask()
+    return reject_unreadable(
+        images,
+        [
+            run.reasons.get(key, "") if accepted[i] and key else ""
+            for i, key in enumerate(images.table["hash"])
+        ],
+    )
+
+
+def _area(width: int | None, height: int | None) -> int | None:
+    return width * height if width and height else None
+
+
+@dataclass
+class _Run:
+    """The state of one pass."""
+
+    store: FeatureStore
+    analyser: FaceAnalyser | None
+    embedder: Embedder | None
+    wants_detection: Condition
+    wants_identity: Condition
+    wants_embedding: Condition
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    pixels: dict[str, PixelMeasurement] = field(default_factory=dict)
+    faces: dict[str, Faces] = field(default_factory=dict)
+    identified: set[str] = field(default_factory=set)
+    embedded: set[str] = field(default_factory=set)
+    crops: dict[str, Pixels] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    unsaved: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    taken: int = 0
+
+    def recall(self, hashes: list[str]) -> None:
+        """Read what the store knows."""
+        stored = self.store.get(hashes, pixels_module.ANALYSER, pixels_module.FINGERPRINT)
+        for key, value in stored.items():
+            self.pixels[key] = PixelMeasurement.from_bytes(value)
+            if self.pixels[key].reason:
+                self.reasons[key] = self.pixels[key].reason
+        if self.analyser:
+            from .face_analyser import DETECTION, IDENTITY, Faces
+
+            found = self.store.get(hashes, DETECTION, self.analyser.detection_fingerprint)
+            self.faces = {key: Faces.from_bytes(value) for key, value in found.items()}
+            fingerprint = self.analyser.identity_fingerprint
+            self.identified = set(self.store.get(hashes, IDENTITY, fingerprint))
+        if self.embedder:
+            from .embeddings import ANALYSER
+
+            self.embedded = set(self.store.get(hashes, ANALYSER, self.embedder.fingerprint))
+
+    def lacks(self, key: str) -> bool:
+        """Whether something of a picture is still to be measured."""
+        if key in self.reasons:
+            return False
+        if key not in self.pixels:
+            return True
+        pixels = self.pixels[key]
+        return (
+            self._detection_due(key, pixels)
+            or self._identity_due(key, pixels)
+            or self._embedding_due(key, pixels)
+        )
+
+    def _detection_due(self, key: str, pixels: PixelMeasurement) -> bool:
+        if self.analyser is None or key in self.faces:
+            return False
+        return self.wants_detection(pixels, None)
+
+    def _identity_due(self, key: str, pixels: PixelMeasurement) -> bool:
+        faces = self.faces.get(key)
+        if self.analyser is None or faces is None or key in self.identified or len(faces) != 1:
+            return False
+        return self.wants_identity(pixels, faces) and self.analyser.has_recogniser
+
+    def _embedding_due(self, key: str, pixels: PixelMeasurement) -> bool:
+        if self.embedder is None or key in self.embedded:
+            return False
+        return self.wants_embedding(pixels, self.faces.get(key))
+
+    def take(self, key: str, image: Pixels, pixels: PixelMeasurement) -> None:
+        """Measure what is missing of one decoded picture."""
+        if key not in self.pixels:
+            self.pixels[key] = pixels
+            self._keep(pixels_module.ANALYSER, pixels_module.FINGERPRINT, key, pixels.to_bytes())
+        if self.analyser and self._detection_due(key, pixels):
+            from .face_analyser import DETECTION
+
+            self.faces[key] = self.analyser.detect(image)
+            self._keep(DETECTION, self.analyser.detection_fingerprint, key,
+                       self.faces[key].to_bytes())  # fmt: skip
+        if self.analyser and self._identity_due(key, pixels):
+            self.crops[key] = self.analyser.crop(image, self.faces[key].landmarks[0])
+            if len(self.crops) >= self.analyser.batch_size:
+                self._identify()
+        if self.embedder and self._embedding_due(key, pixels):
+            self.inputs[key] = self.embedder.preprocess(image)
+            if len(self.inputs) >= self.embedder.batch_size:
+                self._embed()
+        self.taken += 1
+        if self.taken % _STORE_EVERY == 0:
+            self.save()
+
+    def fail(self, key: str, reason: str, lasting: bool) -> None:
+        """Record that a picture cannot be read; for good when its bytes are at fault."""
+        self.reasons[key] = reason
+        if lasting:
+            value = PixelMeasurement.unreadable(reason).to_bytes()
+            self._keep(pixels_module.ANALYSER, pixels_module.FINGERPRINT, key, value)
+
+    def flush(self) -> None:
+        """Run the models on the last, smaller batches."""
+        if self.crops:
+            self._identify()
+        if self.inputs:
+            self._embed()
+
+    def save(self) -> None:
+        """Store what has been measured."""
+        for (analyser, fingerprint), items in self.unsaved.items():
+            self.store.put(items, analyser, fingerprint)
+        self.unsaved.clear()
+
+    def _identify(self) -> None:
+        from .face_analyser import IDENTITY
+
+        if self.analyser is None:
+            return
+        vectors = self.analyser.identify(list(self.crops.values()))
+        for key, vector in zip(self.crops, vectors, strict=True):
+            self._keep(IDENTITY, self.analyser.identity_fingerprint, key, _pack(vector))
+        self.identified.update(self.crops)
+        self.crops.clear()
+
+    def _embed(self) -> None:
+        from .embeddings import ANALYSER
+
+        if self.embedder is None:
+            return
+        vectors = self.embedder.embed(list(self.inputs.values()))
+        for key, vector in zip(self.inputs, vectors, strict=True):
+            self._keep(ANALYSER, self.embedder.fingerprint, key, _pack(vector))
+        self.embedded.update(self.inputs)
+        self.inputs.clear()
+
+    def _keep(self, analyser: str, fingerprint: str, key: str, value: bytes) -> None:
+        self.unsaved.setdefault((analyser, fingerprint), {})[key] = value
+
+
+def _pack(vector: np.ndarray) -> bytes:
+    """Pack a normalised vector as little-endian float16, as the table's columns hold it."""
+    return np.asarray(vector, dtype="<f2").tobytes()
