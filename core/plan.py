@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from . import atomic
-from .errors import CuratorError
-from .naming import file_name, noise_seed, slug
+from .naming import file_name, noise_seed
+from .plan_checks import PlanError, check, record, without_defaults
 
 ORIGINAL = "original"
 """The kind of a reference picture: the character, plainly lit, in front of nothing."""
@@ -26,15 +26,7 @@ SCENARIO = "scenario"
 PUBLISHED_SEEDS = tuple(range(966983, 966993))
 """The ten seeds of the published recipe."""
 
-MAXIMUM_SEED = 2**53
-"""Seeds stay below this, so that a browser's number (a double) keeps every digit."""
-
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_T = TypeVar("_T")
-
-
-class PlanError(CuratorError):
-    """A plan says something impossible or ambiguous."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +139,15 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("subjects", "seeds", "scenarios", "originals"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check(self)
+        check(self)
         for subject in self.subjects:
-            for _, scenario in _kinds(self):
+            for _, scenario in self.kinds():
                 _texts(self, subject, scenario)
+
+    def kinds(self) -> Iterable[tuple[str, Scenario]]:
+        """Yield (kind, scenario) for the originals, then the scenarios."""
+        yield from ((ORIGINAL, scenario) for scenario in self.originals)
+        yield from ((SCENARIO, scenario) for scenario in self.scenarios)
 
     @cached_property
     def _requests(self) -> tuple[Request, ...]:
@@ -169,7 +166,7 @@ class Plan:
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as plain lists, mappings, texts and numbers, defaults left out."""
-        return {"seeds": list(self.seeds), **_without_defaults(self)}
+        return {"seeds": list(self.seeds), **without_defaults(self)}
 
     @staticmethod
     def from_mapping(mapping: Mapping[str, Any]) -> Plan:
@@ -182,8 +179,8 @@ class Plan:
         for key, kind in (("subjects", Subject), ("scenarios", Scenario), ("originals", Scenario)):
             if key in values:
                 entries = enumerate(values[key], 1)
-                values[key] = tuple(_record(kind, entry, f"{key}[{i}]") for i, entry in entries)
-        return _record(Plan, values, "the plan")
+                values[key] = tuple(record(kind, entry, f"{key}[{i}]") for i, entry in entries)
+        return record(Plan, values, "the plan")
 
     def to_toml(self) -> str:
         """Return the plan as TOML."""
@@ -255,10 +252,10 @@ def _requests_of(plan: Plan) -> Iterable[Request]:
     for subject in plan.subjects:
         texts = {
             (kind, scenario.number): _texts(plan, subject, scenario)
-            for kind, scenario in _kinds(plan)
+            for kind, scenario in plan.kinds()
         }
         for seed in plan.seeds:
-            for kind, scenario in _kinds(plan):
+            for kind, scenario in plan.kinds():
                 prompt, negative, caption = texts[kind, scenario.number]
                 takes = plan.takes if scenario.takes is None else scenario.takes
                 for take in range(1, takes + 1):
@@ -277,11 +274,6 @@ def _requests_of(plan: Plan) -> Iterable[Request]:
                     )
 
 
-def _kinds(plan: Plan) -> Iterable[tuple[str, Scenario]]:
-    yield from ((ORIGINAL, scenario) for scenario in plan.originals)
-    yield from ((SCENARIO, scenario) for scenario in plan.scenarios)
-
-
 def _texts(plan: Plan, subject: Subject, scenario: Scenario) -> tuple[str, str, str]:
     """Return prompt, negative prompt and caption."""
     negative = fill(f"{plan.negative_prompt}, {scenario.negative}", subject)
@@ -291,81 +283,3 @@ def _texts(plan: Plan, subject: Subject, scenario: Scenario) -> tuple[str, str, 
     # A whole prompt: in its caption the trigger stands where the looks were described.
     named = replace(subject, description=f"{subject.trigger} {subject.class_word}".strip())
     return fill(scenario.prompt, subject), negative, fill(scenario.prompt, named)
-
-
-def _check(plan: Plan) -> None:
-    if not plan.subjects or not plan.seeds or not (plan.scenarios or plan.originals):
-        raise PlanError(
-            "A plan needs at least one subject, one seed, and one scenario or original: "
-            f"this one has {len(plan.subjects)}, {len(plan.seeds)} and "
-            f"{len(plan.scenarios) + len(plan.originals)}."
-        )
-    _unique([subject.name for subject in plan.subjects], "subject")
-    for subject in plan.subjects:
-        if not subject.name.strip():
-            raise PlanError("A subject has no name. Give it one, such as 'char1'.")
-    owners: dict[str, str] = {}
-    for subject in plan.subjects:
-        # Some file systems do not tell capital letters from small ones.
-        other = owners.setdefault(slug(subject.name).casefold(), subject.name)
-        if other != subject.name:
-            raise PlanError(
-                f"The subjects '{other}' and '{subject.name}' would write files of the same names "
-                f"(char_{slug(subject.name)}_…). Give one of them another name."
-            )
-    _unique(plan.seeds, "seed")
-    _unique([scenario.number for scenario in plan.scenarios], "scenario number")
-    _unique([scenario.number for scenario in plan.originals], "original's number")
-    for seed in plan.seeds:
-        if not _whole(seed) or not 0 <= seed < MAXIMUM_SEED:
-            raise PlanError(f"Seed {seed!r} is not a whole number from 0 to 2**53 - 1.")
-    for kind, scenario in _kinds(plan):
-        if not _whole(scenario.number) or not 0 <= scenario.number < 2**31:
-            raise PlanError(
-                f"The number {scenario.number!r} of {kind} '{scenario.name}' is not a whole number "
-                "from 0 to 2**31 - 1."
-            )
-        if scenario.takes is not None and (not _whole(scenario.takes) or scenario.takes < 0):
-            raise PlanError(f"{kind} '{scenario.name}' has takes = {scenario.takes!r}: use 0, 1 …")
-    if not _whole(plan.takes) or plan.takes < 1:
-        raise PlanError(f"takes = {plan.takes!r}: a plan needs one take at least.")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _unique(values: Sequence[object], what: str) -> None:
-    seen: set[object] = set()
-    for value in values:
-        if value in seen:
-            raise PlanError(f"The {what} {value!r} is there twice. Remove or rename one.")
-        seen.add(value)
-
-
-def _record(kind: type[_T], values: object, where: str) -> _T:
-    names = [item.name for item in fields(kind) if item.init]  # type: ignore[arg-type]
-    if not isinstance(values, Mapping):
-        raise PlanError(f"{where} is {values!r}, not a table with the keys {', '.join(names)}.")
-    for key in values:
-        if key not in names:
-            raise PlanError(f"Unknown key '{key}' in {where}. Known are: {', '.join(names)}.")
-    for item in fields(kind):  # type: ignore[arg-type]
-        if item.type == "str" and not isinstance(values.get(item.name, ""), str):
-            raise PlanError(f"{item.name} = {values[item.name]!r} in {where} is not a text.")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise PlanError(f"{where} is incomplete: {error}. Its keys: {', '.join(names)}.") from error
-
-
-def _without_defaults(value: Any) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for item in fields(value):
-        content = getattr(value, item.name)
-        if item.default is not MISSING and content == item.default:
-            continue
-        if isinstance(content, tuple):
-            content = [e if isinstance(e, int) else _without_defaults(e) for e in content]
-        result[item.name] = content
-    return result

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CuratorError
-from . import conditions, models, schedulers
+from . import conditions, models, pipelines, schedulers
 from .backend import StepCallback
 from .prompts import PromptArguments
 
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
     from ..plan import Request
 
 log = logging.getLogger(__name__)
-
-
-class SettingsError(CuratorError):
-    """Settings that a model can't work with."""
-
-
-class LoraError(CuratorError):
-    """A LoRA file is missing or does not fit the model."""
 
 
 class DiffusersBackend:
@@ -75,19 +66,19 @@ class DiffusersBackend:
     ) -> None:
         import torch
 
-        self._device = _device(device)
+        self._device = pipelines.device_of(device)
         self._threads = threads
         folder = models.model_path(model)
         options = {} if variant is None else {"variant": variant}
         if folder is None:
             folder = models.downloaded(str(model), **options)
-        dtype = _dtype(dtype, self._device, folder)
+        dtype = pipelines.dtype_of(dtype, self._device, folder)
         if not safety_checker and "safety_checker" in models.parts(folder):
             options |= {"safety_checker": None, "requires_safety_checker": False}
-        pipeline = _load(folder, getattr(torch, dtype), options)
+        pipeline = pipelines.load(folder, getattr(torch, dtype), options)
         pipeline.scheduler = schedulers.make(scheduler, pipeline.scheduler)
         recorded_loras = [
-            _add_lora(pipeline, Path(path).expanduser(), float(weight), f"lora_{index}")
+            pipelines.add_lora(pipeline, Path(path).expanduser(), float(weight), f"lora_{index}")
             for index, (path, weight) in enumerate(loras)
         ]
         if recorded_loras:
@@ -100,7 +91,7 @@ class DiffusersBackend:
             pipeline.vae.enable_slicing()
         self._pipeline = pipeline
         self._prompts = PromptArguments(pipeline, guided=guidance > 1)
-        size = _size(pipeline, width, height)
+        size = pipelines.size_of(pipeline, width, height)
         self._settings: dict[str, Any] = {
             "backend": "diffusers",
             "pipeline": type(pipeline).__name__,
@@ -205,7 +196,7 @@ class DiffusersBackend:
                     output_type="pt",
                 )
             except torch.OutOfMemoryError as error:
-                raise SettingsError(
+                raise pipelines.SettingsError(
                     f"{len(requests)} pictures of {settings['width']}x{settings['height']} do not "
                     "fit into the device's memory at once. Use a smaller batch size or size."
                 ) from error
@@ -222,89 +213,3 @@ class DiffusersBackend:
 def quantise(images: np.ndarray) -> np.ndarray:
     """Turn values in [0, 1] into bytes as ComfyUI's SaveImage does: scale, clip, truncate."""
     return np.clip(255.0 * images, 0, 255).astype(np.uint8)
-
-
-def is_available(device: str) -> bool:
-    """Whether this machine has a device of the kind "cpu", "cuda" or "mps"."""
-    import torch
-
-    return {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }.get(device.split(":")[0], lambda: False)()
-
-
-def _device(name: str) -> str:
-    there = [kind for kind in ("cuda", "mps", "cpu") if is_available(kind)]
-    if name == "auto":
-        return there[0]
-    if not is_available(name):
-        raise SettingsError(
-            f"There is no device '{name}' here. Use 'auto' or one of: {', '.join(there)}."
-        )
-    return name
-
-
-def _dtype(name: str, device: str, folder: Path) -> str:
-    if name == "auto":
-        if device == "cpu":
-            return "float32"
-        return "float16" if "unet" in models.parts(folder) else "bfloat16"
-    if name not in ("float32", "float16", "bfloat16"):
-        raise SettingsError(f"dtype = '{name}': use 'auto', 'float32', 'float16' or 'bfloat16'.")
-    return name
-
-
-def _load(folder: Path, dtype: Any, options: Mapping[str, Any]) -> Any:
-    import diffusers
-    from diffusers import AutoPipelineForText2Image
-
-    # diffusers renames torch_dtype to dtype; whoever knows the new name has this function.
-    key = "dtype" if hasattr(diffusers.utils, "_resolve_dtype") else "torch_dtype"
-    try:
-        return AutoPipelineForText2Image.from_pretrained(folder, **{key: dtype}, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise models.ModelNotFoundError(
-            f"The model in {folder} can't be loaded: {error}. Check that it is a text-to-image "
-            "pipeline of diffusers and that every file of it is there."
-        ) from error
-
-
-def _add_lora(pipeline: Any, path: Path, weight: float, name: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise LoraError(f"There is no LoRA file at {path}. Name a .safetensors file.")
-    if not hasattr(pipeline, "load_lora_weights"):
-        raise LoraError(f"{type(pipeline).__name__} takes no LoRA files.")
-    try:
-        pipeline.load_lora_weights(
-            str(path.resolve().parent), weight_name=path.name, adapter_name=name
-        )
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise LoraError(
-            f"The LoRA {path} does not fit the model {type(pipeline).__name__}: {error}. Use one "
-            "that was trained on this model."
-        ) from error
-    return {
-        "path": models.reference(path),
-        "weight": weight,
-        "sha256": models.file_hash(path),
-    }
-
-
-def _size(pipeline: Any, width: int | None, height: int | None) -> tuple[int, int]:
-    core = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-    factor = int(getattr(pipeline, "vae_scale_factor", 8))
-    own = getattr(pipeline, "default_sample_size", None)
-    own = own or getattr(getattr(core, "config", None), "sample_size", None) or 64
-    sizes = []
-    for given, default in ((width, own), (height, own if isinstance(own, int) else own[1])):
-        default = default if isinstance(default, int) else default[0]
-        sizes.append(given or default * factor)
-    # Transformers put two by two latents into one token.
-    step = factor if getattr(pipeline, "unet", None) is not None else 2 * factor
-    if any(size <= 0 or size % step for size in sizes):
-        raise SettingsError(
-            f"{sizes[0]}x{sizes[1]} is no size for this model: both must be multiples of {step}."
-        )
-    return sizes[0], sizes[1]

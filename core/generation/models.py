@@ -57,6 +57,12 @@ def model_path(name: str | Path) -> Path | None:
                 "that holds model_index.json, unet/ or transformer/, vae/ and so on."
             )
         return folder
+    if folder.is_file():
+        raise ModelNotFoundError(
+            f"{folder} is a single file. Convert it into a folder once, with diffusers: "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER) (for SDXL: "
+            "StableDiffusionXLPipeline); then give that folder."
+        )
     text = str(name)
     if isinstance(name, Path) or not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
         raise ModelNotFoundError(

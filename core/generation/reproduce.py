@@ -137,7 +137,8 @@ def _backend_of(
             f"{path} was made by the back end '{settings.get('backend')}', which can't be started "
             "from here. If ComfyUI made it, drop it onto ComfyUI's canvas and queue the graph."
         )
-    from .diffusers_backend import DiffusersBackend, is_available
+    from .diffusers_backend import DiffusersBackend
+    from .pipelines import is_available
 
     device = str(recorded["device"]["kind"])
     return DiffusersBackend.from_settings(

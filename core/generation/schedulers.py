@@ -47,6 +47,7 @@ def make(choice: str | Mapping[str, Any], own: Any) -> Any:
             is not.
     """
     import diffusers
+    from diffusers import SchedulerMixin
 
     if choice == MODEL:
         return own
@@ -56,7 +57,7 @@ def make(choice: str | Mapping[str, Any], own: Any) -> Any:
         name, config = SCHEDULERS.get(choice, (choice, {}))
         config = {**own.config, **config}
     kind = getattr(diffusers, name, None)
-    if kind is None or not hasattr(kind, "from_config"):
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         known = ", ".join([MODEL, *SCHEDULERS])
         raise SchedulerError(f"Unknown scheduler '{name}'. Use one of: {known}.")
     scheduler = kind.from_config(config)

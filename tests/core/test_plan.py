@@ -8,10 +8,11 @@ import re
 import unicodedata
 
 import pytest
-from character_curator.naming import file_name, noise_seed, slug
-from character_curator.plan import Plan, PlanError, Scenario, Subject, shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from character_curator.naming import file_name, noise_seed, slug
+from character_curator.plan import Plan, PlanError, Scenario, Subject, shard
 
 names = st.text(min_size=1, max_size=80).filter(str.strip)
 seeds = st.integers(0, 2**53 - 1)
@@ -90,8 +91,12 @@ def test_a_file_name_is_safe_everywhere(name):
 
 
 def test_file_names_are_the_published_ones():
-    assert file_name("char1", 966983, "scenario", 26, 1) == "char_char1_seed_966983_scenario_26_01.png"
-    assert file_name("char1", 966985, "original", 22, 1) == "char_char1_seed_966985_original_22_01.png"
+    assert (
+        file_name("char1", 966983, "scenario", 26, 1) == "char_char1_seed_966983_scenario_26_01.png"
+    )
+    assert (
+        file_name("char1", 966985, "original", 22, 1) == "char_char1_seed_966985_original_22_01.png"
+    )
     assert file_name("char1", 7, "scenario", 101, 3) == "char_char1_seed_7_scenario_101_03.png"
 
 
