@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from character_curator.imageset import ImageSet, Rejection, vector_column
 from PIL import Image, PngImagePlugin
+
+from character_curator.imageset import ImageSet, Rejection, vector_column
 
 CLUSTERS = ("frontal, warm light", "three-quarter view", "profile", "full body")
 CATEGORIES = ("casual", "professional", "lighting", "pose", "style")

@@ -27,10 +27,10 @@ def export_names(paths: Sequence[str], suffix: str = ".png") -> list[str]:
 
     A name is kept as it is where possible, spaces and emoji included. Changed are: characters that
     Windows, globbing or ``sha256sum`` cannot take (to ``_``), a leading dot (hidden), double
-    underscores (special to Hugging Face), words that a reader takes for a split (``test.jpg`` to ``test~.png``), and stems
-    over :data:`STEM_BYTES` bytes of UTF-8 (cut, with a digest of the path). Of several pictures
-    with one name, letter case aside, the first path in order keeps it; the others get a digest of
-    their path.
+    underscores (special to Hugging Face), words that a reader takes for a split (``test.jpg`` to
+    ``test~.png``), and stems over :data:`STEM_BYTES` bytes of UTF-8 (cut, with a digest of the
+    path). Of several pictures with one name, letter case aside, the first path in order keeps it;
+    the others get a digest of their path.
 
     Args:
         paths: Paths relative to the root of the set, with ``/``; all different.

@@ -24,12 +24,14 @@ def histogram(
     low, _ = np.histogram(np.clip(selected, 0, 1), bins, (0.0, 1.0))
     high, _ = np.histogram(np.clip(others, 0, 1), bins, (0.0, 1.0))
     tallest = max(1, int((low + high).max()))
-    width, height, left, base = 800, 240, 44, 200
-    step = (width - left - 8) / bins
+    width, height, left, base = 800, 226, 40, 200
+    step = (width - left - 16) / bins
     parts = []
     for count in _ticks(tallest):
         y = base - count / tallest * (base - 20)
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<line class="grid" x1="{left}" x2="{width - 16}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
         parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{count}</text>')
     for i, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
         x, y = left + i * step, float(base)
@@ -44,10 +46,10 @@ def histogram(
                     "</title></rect>"
                 )
     for tenth in range(0, 11, 2):
-        x = left + tenth / 10 * (width - left - 8)
+        x = left + tenth / 10 * (width - left - 16)
         parts.append(f'<text x="{x:.1f}" y="{base + 20}" text-anchor="middle">{tenth / 10}</text>')
     if minimum is not None:
-        x = left + minimum * (width - left - 8)
+        x = left + minimum * (width - left - 16)
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{base}"/>')
         parts.append(f'<text x="{x - 6:.1f}" y="14" text-anchor="end">minimum {minimum:g}</text>')
     return (

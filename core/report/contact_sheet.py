@@ -14,7 +14,7 @@ from .thumbnails import thumbnails
 
 _GROUND = (250, 249, 247)
 _INK = (32, 33, 36)
-_FAINT = (112, 113, 118)
+_FAINT = (84, 85, 90)
 _TILE = (232, 231, 228)
 
 Group = tuple[str, Sequence[tuple[Path, str]]]
@@ -37,7 +37,7 @@ def contact_sheet(
     """
     from PIL import Image, ImageDraw
 
-    fonts = {size: _font(size) for size in (12, 18, 26)}
+    fonts = {size: _font(size) for size in (13, 18, 26)}
     gap, line = max(6, side // 16), 16
     margin, heading = 2 * gap + 8, 40
     cell = side + line + gap
@@ -63,10 +63,10 @@ def contact_sheet(
             y = top + position // columns * cell
             draw.rectangle((x, y, x + side - 1, y + side - 1), _TILE)
             if small is None:
-                draw.text((x + 8, y + side // 2 - 8), "unreadable", _FAINT, fonts[12])
+                draw.text((x + 8, y + side // 2 - 8), "unreadable", _FAINT, fonts[13])
             else:
                 sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
-            draw.text((x, y + side + 2), _fitted(draw, caption, fonts[12], side), _FAINT, fonts[12])
+            draw.text((x, y + side + 2), _fitted(draw, caption, fonts[13], side), _FAINT, fonts[13])
         top += lines * cell
     return sheet
 

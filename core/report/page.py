@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..dataset.composition import COLUMNS, shares
+from ..dataset.composition import COLUMNS, Share, shares
 from ..dataset.formats import recipe_toml
 from ..imageset import ImageSet, Rejection
 from .charts import funnel, histogram
@@ -36,7 +36,6 @@ _STEPS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
     ("Right identity", (Rejection.IDENTITY_MISMATCH,)),
     ("Good quality", (Rejection.LOW_QUALITY,)),
     ("Without duplicates", (Rejection.DUPLICATE,)),
-    ("Within quotas", (Rejection.QUOTA,)),
 )
 
 
@@ -80,7 +79,7 @@ def render(
         funnel=funnel(_funnel(images, selected)),
         histogram=_histogram(table, selected, threshold),
         selection=_sentences(selection),
-        composition=_composition(table, selected, selection.quotas if selection else ()),
+        composition=_composition(table, selected, selection),
         selected=selected_tiles(ImageSet(chosen, images.root), names or {}),
         rejected=rejected_tiles(images),
         candidates=candidates_table(table, selected),
@@ -139,7 +138,7 @@ def _funnel(images: ImageSet, selected: pl.Series) -> list[tuple[str, int, str]]
             left -= sum(count for count, _ in lost)
             steps.append((label, left, ", ".join(f"− {count:,} {why}" for count, why in lost)))
     final = int(selected.sum())
-    lost_last = f"− {left - final:,} not picked" if left > final else ""
+    lost_last = f"− {left - final:,} without a place in the optimum" if left > final else ""
     return [*steps, ("Selected", final, lost_last)]
 
 
@@ -157,44 +156,51 @@ def _histogram(table: pl.DataFrame, selected: pl.Series, minimum: float | None) 
 def _sentences(selection: Selection | None) -> str:
     if selection is None:
         return ""
-    return (
-        f'<ul class="facts">{"".join(f"<li>{escape(s)}</li>" for s in selection.sentences())}</ul>'
-    )
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in selection.sentences())
+    return f'<ul class="facts">{items}</ul>'
 
 
-def _composition(table: pl.DataFrame, selected: pl.Series, quotas: Sequence[QuotaCount]) -> str:
-    wanted = {(q.column, str(q.value)): q for q in quotas}
-    columns = COLUMNS | {
+def _composition(table: pl.DataFrame, selected: pl.Series, selection: Selection | None) -> str:
+    quotas = selection.quotas if selection else ()
+    total = selection.total if selection else 0
+    titles = COLUMNS | {
         q.column: q.column.replace("_", " ").capitalize() for q in quotas if q.column not in COLUMNS
     }
     parts = []
-    for column, title in columns.items():
+    for column, title in titles.items():
         counted = shares(table, selected, column)
-        if not counted:
-            continue
-        most = max(1, *(s.selected for s in counted))
-        limits = any(key[0] == column for key in wanted)
-        rows = "".join(
-            f'<tr><td>{escape(s.value)}</td><td class="meter"><span style="width:'
-            f'{s.selected / most:.1%}"></span></td><td class="number">{s.selected}</td>'
-            + (f'<td class="number">{_limits(wanted.get((column, s.key)))}</td>' if limits else "")
-            + f'<td class="number quiet">{s.candidates:,}</td></tr>'
-            for s in counted
-        )
-        quota = '<th class="number">Quota</th>' if limits else ""
-        parts.append(
-            f"<table><thead><tr><th>{escape(title)}</th><th></th>"
-            f'<th class="number">Selected</th>{quota}<th class="number">of</th></tr></thead>'
-            f"<tbody>{rows}</tbody></table>"
-        )
+        limits = {str(q.value): _limits(q, total) for q in quotas if q.column == column}
+        if len(counted) > 1 or (counted and limits):
+            parts.append(_composition_table(title, counted, limits))
     return "".join(parts)
 
 
-def _limits(quota: QuotaCount | None) -> str:
-    if quota is None:
+def _composition_table(title: str, counted: Sequence[Share], limits: Mapping[str, str]) -> str:
+    """Draw the counts of one column; ``limits`` is empty when it has no quota."""
+    most = max(1, *(share.selected for share in counted))
+    header = f"<th>{escape(title)}</th><th></th>" + "".join(
+        f'<th class="number">{text}</th>'
+        for text in ("Selected", *(["Quota"] if limits else []), "Candidates")
+    )
+    rows = []
+    for share in counted:
+        quota = f'<td class="number">{limits.get(share.key, "")}</td>' if limits else ""
+        rows.append(
+            f"<tr><td>{escape(share.value)}</td>"
+            f'<td class="meter"><span style="width:{share.selected / most:.1%}"></span></td>'
+            f'<td class="number">{share.selected}</td>{quota}'
+            f'<td class="number quiet">{share.candidates:,}</td></tr>'
+        )
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _limits(quota: QuotaCount, total: int) -> str:
+    if not quota.minimum and quota.maximum >= total:
         return ""
     if quota.minimum == quota.maximum:
         text = f"{quota.minimum}"
+    elif quota.maximum >= total:
+        text = f"≥ {quota.minimum}"
     elif quota.minimum:
         text = f"{quota.minimum}–{quota.maximum}"
     else:

@@ -12,6 +12,11 @@ import numpy as np
 import polars as pl
 import pytest
 import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
+from images import make_images, picture, png_bytes
+from PIL import Image
+
 from character_curator.dataset import CuratedDataset, collate, export, verify
 from character_curator.dataset.captions import CaptionError, caption
 from character_curator.dataset.checksums import NotADatasetError
@@ -20,10 +25,6 @@ from character_curator.dataset.names import export_names
 from character_curator.dataset.pictures import SourcesChangedError
 from character_curator.dataset.publish import OutputError, versions
 from character_curator.imageset import ImageSet, Rejection
-from hypothesis import given
-from hypothesis import strategies as st
-from images import make_images, picture, png_bytes
-from PIL import Image
 
 TESTS = Path(__file__).parents[1]
 
@@ -255,7 +256,10 @@ def test_is_a_torch_dataset_that_a_loader_batches(folder):
 
 
 def test_importing_the_package_imports_no_torch():
-    code = "import sys, character_curator.dataset as d; d.export; d.verify; print('torch' in sys.modules)"
+    code = (
+        "import sys, character_curator.dataset as d; d.export; d.verify; "
+        "print('torch' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "False", result.stderr
 
@@ -566,9 +570,10 @@ count = 0
 def watch(event, arguments):
     # Every step that changes the file system; the process ends before the step numbered 'at'.
     global count
-    changes = event in ("os.rename", "os.link", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree")
-    changes = changes or event == "open" and ".tmp-" in str(arguments[0]) and not isinstance(
-        arguments[2], type(None)) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+    if event == "open":
+        changes = ".tmp-" in str(arguments[0]) and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+    else:
+        changes = event in ("os.rename", "os.link", "os.mkdir", "os.remove", "shutil.rmtree")
     if changes and str(arguments[0]).startswith(str(place)):
         count += 1
         if count == at:
