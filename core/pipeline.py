@@ -154,7 +154,7 @@ def curate(
     analyser = faces.FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
     embedder = embeddings.Embedder(project.clip.model, project.clip.pretrained or None)
     with FeatureStore(output / STORE_FILE) as store:
-        measure.measure(
+        images = measure.measure(
             images,
             analyser,
             embedder,

@@ -19,7 +19,7 @@ from .face_analyser import DETECTION, IDENTITY, FaceAnalyser, Faces
 from .face_packs import FacePackError
 from .identities import mean_identity, robust_centroid
 from .pixels import PixelMeasurement, known_pixels
-from .poses import framing, pose, yaw
+from .poses import PROFILE_FROM, THREE_QUARTER_FROM, framing, pose, yaw
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class FaceThresholds:
     """Least width and height of the face box in pixels."""
     identity: float | None = None
     """Least cosine similarity to the reference identity; ``None`` only reports it."""
+    three_quarter: float = THREE_QUARTER_FROM
+    """Least absolute yaw that is called three-quarter."""
+    profile: float = PROFILE_FROM
+    """Least absolute yaw that is called a profile; see :data:`poses.PROFILE_FROM`."""
 
     def admits(
         self, pixels: PixelMeasurement, faces: Faces | None, confidence: float | None = None
@@ -124,7 +128,7 @@ def validate_faces(
     known = [key for key in hashes if key]
     stored = store.get(known, DETECTION, analyser.detection_fingerprint)
     faces = [Faces.from_bytes(stored[key]) if key in stored else None for key in hashes]
-    images = _with_face_columns(images, measured, faces)
+    images = _with_face_columns(images, measured, faces, limits)
     images = _reject(images, measured, faces, limits)
     vectors = store.get(known, IDENTITY, analyser.identity_fingerprint)
     accepted = images.accepted_mask()
@@ -141,6 +145,7 @@ def _with_face_columns(
     images: ImageSet,
     measured: Sequence[PixelMeasurement | None],
     faces: Sequence[Faces | None],
+    limits: FaceThresholds,
 ) -> ImageSet:
     count = [None if found is None else len(found) for found in faces]
     best = [
@@ -161,7 +166,11 @@ def _with_face_columns(
         pl.Series("face_share", share, pl.Float64),
         pl.Series("framing", [None if s is None else framing(s) for s in share], pl.String),
         pl.Series("yaw", shown, pl.Float64),
-        pl.Series("pose", [None if t is None else pose(t) for t in shown], pl.String),
+        pl.Series(
+            "pose",
+            [None if t is None else pose(t, limits.three_quarter, limits.profile) for t in shown],
+            pl.String,
+        ),
     )
 
 

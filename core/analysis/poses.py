@@ -8,8 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 FRAMINGS = (("close-up", 0.22), ("bust", 0.135), ("half body", 0.02), ("full body", 0.0))
 """Names and the least share of the picture's area that the face box takes."""
 
-POSES = (("frontal", 0.0), ("three-quarter", 0.25), ("profile", 0.75))
-"""Names and the least absolute yaw, as of :func:`yaw`: about 20 and 50 degrees."""
+THREE_QUARTER_FROM = 0.13
+"""Least absolute :func:`yaw` of a three-quarter view: about 12 degrees."""
+
+PROFILE_FROM = 0.40
+"""Least absolute :func:`yaw` of a side view: about 33 degrees.
+
+From there on a drawn head counts as a profile. For photographs, where a head turns by 90 degrees,
+0.75 (50 degrees) is nearer to common use.
+"""
 
 
 def framing(share: float) -> str:
@@ -21,13 +28,19 @@ def framing(share: float) -> str:
     return next(name for name, least in FRAMINGS if share >= least)
 
 
-def pose(turn: float) -> str:
-    """Name the pose of a head.
+def pose(
+    turn: float, three_quarter: float = THREE_QUARTER_FROM, profile: float = PROFILE_FROM
+) -> str:
+    """Name the pose of a head: ``frontal``, ``three-quarter`` or ``profile``.
 
     Args:
         turn: Its yaw as of :func:`yaw`.
+        three_quarter: Least absolute yaw of a three-quarter view.
+        profile: Least absolute yaw of a profile.
     """
-    return next(name for name, least in reversed(POSES) if abs(turn) >= least)
+    if abs(turn) >= profile:
+        return "profile"
+    return "three-quarter" if abs(turn) >= three_quarter else "frontal"
 
 
 def yaw(landmarks: ArrayLike) -> float:
@@ -35,7 +48,7 @@ def yaw(landmarks: ArrayLike) -> float:
 
     The nose tip stands out from the plane of eyes and mouth, so a turn of the head moves it off
     the middle between left and right: by ``d sin(yaw)``, while half the distance from left to
-    right shrinks to ``e cos(yaw)``. Their ratio, ``d/e tan(yaw)`` with ``d/e`` about 0.65, is
+    right shrinks to ``e cos(yaw)``. Their ratio, ``d/e tan(yaw)`` with ``d/e`` about 0.6, is
     measured along the line through the eyes, so that a tilt of the head does not matter.
 
     Args:
