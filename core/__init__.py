@@ -10,11 +10,25 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "CuratedDataset": ".dataset",
     "CuratorError": ".errors",
-    "ImageSet": ".imageset",
-    "Rejection": ".imageset",
+    "DiffusersBackend": ".generation.diffusers_backend",
+    "Embedder": ".analysis.embeddings",
+    "FaceAnalyser": ".analysis.face_analyser",
+    "FaceThresholds": ".analysis.faces",
     "FeatureStore": ".features",
+    "ImageSet": ".imageset",
+    "Plan": ".plan",
+    "QualityAssessment": ".analysis.quality",
+    "QualityThresholds": ".analysis.quality",
+    "Quota": ".selection",
+    "Rejection": ".imageset",
+    "Scenario": ".plan",
+    "Subject": ".plan",
+    "export": ".dataset",
+    "select": ".selection",
 }
+"""Public names and the modules that define them."""
 
 __all__ = sorted(_HOMES)
 __version__ = "0.1.0"

@@ -141,6 +141,7 @@ def curate(
         progress: Watches.
     """
     from .analysis import clusters, duplicates, embeddings, faces, measure, quality
+    from .analysis.face_analyser import FaceAnalyser
     from .dataset import export
     from .features import FeatureStore
     from .selection import select
@@ -148,10 +149,12 @@ def curate(
     thresholds = faces.FaceThresholds(
         confidence=project.faces.minimum_confidence,
         share=project.faces.minimum_share,
+        side=project.faces.minimum_side,
         identity=project.faces.minimum_identity,
     )
+    minimum = project.quality.minimum
     references = [_resolve(base, path) for path in project.faces.references]
-    analyser = faces.FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
+    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
     embedder = embeddings.Embedder(project.clip.model, project.clip.pretrained or None)
     with FeatureStore(output / STORE_FILE) as store:
         images = measure.measure(
@@ -160,24 +163,16 @@ def curate(
             embedder,
             store,
             thresholds=thresholds,
-            minimum_quality=project.quality.minimum,
+            minimum_quality=minimum,
             progress=progress,
         )
-        images = faces.validate_faces(
-            images, analyser, store, thresholds, references=references, progress=progress
-        )
-        images = quality.score_quality(
-            images, store, minimum=project.quality.minimum, progress=progress
-        )
-        images = embeddings.embed(images, embedder, store, progress=progress)
-        images = clusters.cluster(
-            images,
-            project.clusters.count,
-            random_state=project.clusters.random_state,
-            embedder=embedder,
-        )
-        images = duplicates.find_duplicates(images, project.duplicates.threshold)
+        images = faces.validate_faces(images, analyser, store, thresholds, references, progress)
+        images = quality.score_quality(images, store, minimum=minimum, progress=progress)
+        images = embeddings.embed(images, embedder, store, progress)
         computed = dict(store.computed)
+    grouping = project.clusters
+    images = clusters.cluster(images, grouping.count, grouping.random_state, embedder)
+    images = duplicates.find_duplicates(images, project.duplicates.threshold)
     chosen = select(
         images,
         project.selection.total,
@@ -186,17 +181,17 @@ def curate(
     )
     images = chosen.images
     images.write(output / TABLE_FILE)
-    progress.start("Exporting", 1)
     exported = export(
         images,
         dataset or output / DATASET_FOLDER,
         name=project.project.name,
-        license=project.dataset.license,
+        trigger={subject.name: subject.trigger or subject.name for subject in project.subjects}
+        or None,
         selection=chosen,
         recipe=project.model_dump(mode="json", exclude_none=True),
+        license=project.dataset.license,
+        progress=progress,
     )
-    progress.advance()
-    progress.finish()
     return Outcome(images, chosen, exported, computed)
 
 

@@ -100,6 +100,8 @@ class FacesSection(_Section):
     minimum_confidence: Share = 0.85
     minimum_share: Share = 0.01
     """Smallest area of the face, as a share of the picture's."""
+    minimum_side: float = Field(default=20.0, ge=0)
+    """Smallest width and height of the face, in pixels."""
     minimum_identity: float | None = Field(default=None, ge=-1, le=1)
     """Smallest cosine similarity to the reference identity; unset, it is only reported."""
     detection_size: int | None = Field(default=None, ge=32)

@@ -57,6 +57,7 @@ prompt = "black blazer, bar background, golden hour lighting, frontal view, bust
 [faces]
 minimum_confidence = 0.0
 minimum_share = 0.0
+minimum_side = 0.0
 
 [quality]
 minimum = 0.0
