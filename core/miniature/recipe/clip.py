@@ -198,7 +198,7 @@ def train_clip(
         ).input_ids
 
     classes = _classes(pictures)
-    order = batches(len(pictures), batch_size, np.random.default_rng([seed, session.step]))
+    order = batches(len(pictures), batch_size, np.random.default_rng(seed), skip=session.step)
     progress.start("train the open_clip model", 100)
     told, running = 0, np.zeros(2)
     model.train()

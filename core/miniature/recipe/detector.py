@@ -362,7 +362,7 @@ def train_detector(
         {"network": network}, Muon(network, lr=0.01, adam_lr=2e-3),
         checkpoint=checkpoint, budget=budget, seed=seed, ema_decay=0.995, resume=resume,
     )
-    order = batches(len(pictures), batch_size, np.random.default_rng([seed, session.step]))
+    order = batches(len(pictures), batch_size, np.random.default_rng(seed), skip=session.step)
     progress.start("train the detector", 100)
     told, running = 0, 0.0
     network.train()

@@ -6,6 +6,7 @@ only when it is complete, so an interrupted run continues where it stopped.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -287,7 +288,7 @@ def with_images(pictures: PictureSet, images: NDArray[np.uint8]) -> PictureSet:
 
 
 def batches(
-    count: int, size: int, rng: np.random.Generator
+    count: int, size: int, rng: np.random.Generator, skip: int = 0
 ) -> Iterator[NDArray[np.int64]]:
     """Yield shuffled batches of indices without end, every index once before any comes again.
 
@@ -295,13 +296,15 @@ def batches(
         count: How many indices there are.
         size: Of a batch.
         rng: Shuffles.
+        skip: Batches to leave out, for a run that continues.
 
     Yields:
         (size,) indices.
     """
     pool = np.empty(0, np.int64)
-    while True:
+    for number in itertools.count():
         while len(pool) < size:
             pool = np.concatenate([pool, rng.permutation(count)])
         batch, pool = pool[:size], pool[size:]
-        yield batch
+        if number >= skip:
+            yield batch
