@@ -20,8 +20,8 @@ __all__ = ["Bounds", "Solution", "SolverError", "solve"]
 _COST_RANGE = 2.0**14
 """Values are scaled to this range: HiGHS ends at an absolute gap of 1e-6, here 6e-11 of a range."""
 
-_ROUNDING = 1e-9
-"""A relative gap below this is the rounding of sums of doubles, not a gap."""
+_ROUNDING = 1e-5
+"""A gap below this many units of cost (6e-10 of the range of the values) is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,8 @@ def solve(
     low, unit = _scale(worth)
     bound = max(objective, -outcome.bound * unit + low * relaxed.total)
     gap = (bound - objective) / max(1.0, abs(objective))
-    if outcome.optimal and gap <= _ROUNDING:
+    rounding = _ROUNDING * unit + 1e-12 * relaxed.total * float(np.abs(worth).max())
+    if outcome.optimal and bound - objective <= rounding:
         bound, gap = objective, 0.0
     return Solution(
         rows, objective, bound, gap, outcome.optimal, outcome.nodes, relaxed.deviations, considered
