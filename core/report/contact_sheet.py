@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ..imageset import ImageSet
+from ..imageset import ImageSet, Rejection
 from .thumbnails import thumbnails
 
 _GROUND = (250, 249, 247)
@@ -91,7 +91,7 @@ def contact_sheets(
     rows, column, title = _chosen(images, by)
     groups: list[Group] = []
     parts = rows.table.partition_by(column, maintain_order=True) if len(rows) else []
-    parts.sort(key=lambda part: _order(part[column][0]))
+    parts.sort(key=lambda part: _order(column, part[column][0]))
     share = max(1, limit // max(1, len(parts)))
     for part in parts:
         shown = part.head(share)
@@ -137,7 +137,10 @@ def _chosen(images: ImageSet, by: str) -> tuple[ImageSet, str, str]:
     return rows, "cluster", "Selected" if made else "Accepted"
 
 
-def _order(value: Any) -> tuple[bool, Any]:
+def _order(column: str, value: Any) -> tuple[bool, Any]:
+    """Sort groups by value, missing values last, and reasons in the order of the stages."""
+    if column == "rejection" and value is not None:
+        value = [reason.value for reason in Rejection].index(value)
     return (value is None, 0 if value is None else value)
 
 

@@ -64,7 +64,7 @@ def render(
 
     Returns:
         HTML without any reference to something outside, apart from links to the pictures beside
-        it. Its size is bounded: at most 400 selected and 12 rejected pictures a reason are
+        it. Its size is bounded: at most 400 selected and 10 rejected pictures a reason are
         embedded, and at most 5,000 rows listed.
     """
     table, selected = images.table, _selected(images, names)

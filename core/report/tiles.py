@@ -14,7 +14,7 @@ from .contact_sheet import group_label, tile_caption
 from .thumbnails import data_uri, thumbnails
 
 MAX_SELECTED = 400
-MAX_REJECTED = 12
+MAX_REJECTED = 10
 MAX_ROWS = 5_000
 
 REASONS = {
@@ -59,13 +59,12 @@ def rejected_tiles(images: ImageSet) -> str:
         rows = images.table.filter(pl.col("rejection") == reason.value)
         if not rows.height:
             continue
-        shown = rows.gather_every(-(-rows.height // MAX_REJECTED))
-        count = f"{rows.height:,}" + (
-            f", {shown.height} shown" if shown.height < rows.height else ""
-        )
+        count = min(MAX_REJECTED, rows.height)
+        shown = rows[[i * rows.height // count for i in range(count)]]
+        text = f"{rows.height:,}" + (f", {count} shown" if count < rows.height else "")
         parts.append(
             f"<h3>{escape(reason.value.replace('_', ' ').capitalize())} "
-            f'<span class="quiet">{count}</span></h3><p class="quiet">{REASONS[reason]}</p>'
+            f'<span class="quiet">{text}</span></h3><p class="quiet">{REASONS[reason]}</p>'
             + _tiles(ImageSet(shown, images.root), {}, details=True)
         )
     return "".join(parts) or '<p class="quiet">No picture was rejected.</p>'
@@ -116,7 +115,8 @@ def _tiles(part: ImageSet, names: Mapping[str, str], *, details: bool = False) -
         if file_name := names.get(row["path"]):
             picture = f'<a href="{quote(file_name)}">{picture}</a>'
         words = row["rejection_detail"] if details else None
-        title = "\n".join(filter(None, [row["path"], row.get("caption") or row.get("prompt")]))
+        texts = [row["path"], row.get("caption") or row.get("prompt"), words]
+        title = "\n".join(filter(None, texts))
         tiles.append(
             f'<figure title="{escape(title)}">{picture}<figcaption>'
             f"{escape(words or tile_caption(row))}</figcaption></figure>"

@@ -566,7 +566,7 @@ from character_curator.dataset.export import export
 from character_curator.imageset import ImageSet
 place, at = Path({place!r}), {at}
 images = ImageSet.read(place / "images.parquet")
-count = 0
+count, renames = 0, []
 def watch(event, arguments):
     # Every step that changes the file system; the process ends before the step numbered 'at'.
     global count
@@ -576,11 +576,13 @@ def watch(event, arguments):
         changes = event in ("os.rename", "os.link", "os.mkdir", "os.remove", "shutil.rmtree")
     if changes and str(arguments[0]).startswith(str(place)):
         count += 1
+        if event == "os.rename":
+            renames.append(count)
         if count == at:
             os._exit(9)
 sys.addaudithook(watch)
 export(images, place / "set", name="new")
-print(count)
+print(count, *renames)
 """
 
 
@@ -600,13 +602,13 @@ def test_killed_before_any_step_nothing_is_half_done(tmp_path):
     ImageSet(images.table, whole / "raw").write(whole / "images.parquet")
     undisturbed = run_killed(whole, 0)
     assert undisturbed.returncode == 0, undisturbed.stderr
-    steps = int(undisturbed.stdout)
-    assert steps > 15
+    steps, *renames = map(int, undisturbed.stdout.split())
+    assert len(renames) == 3  # the list of checksums, the old folder, the new folder
     new_sums = (whole / "set" / "SHA256SUMS").read_bytes()
     assert new_sums != old_sums
     absent = 0
-    # The first steps, some of the middle, and each of the last, where folders change places.
-    for at in [1, steps // 2, *range(steps - 5, steps + 1)]:
+    # Halfway, before each of the renames that make a dataset whole and move it, and at the end.
+    for at in [steps // 2, *renames, steps]:
         place = shutil.copytree(base, tmp_path / f"at-{at}")
         ImageSet(images.table, place / "raw").write(place / "images.parquet")
         assert run_killed(place, at).returncode == 9

@@ -130,7 +130,7 @@ def test_its_size_is_bounded(tmp_path):
     many = ImageSet(pl.concat([few.table] * 700), few.root)
     page = Page(render(many, name="many"))
     shown = sum(tag == "img" for tag, _ in page.references)
-    assert shown <= 400 + 12 * len(Rejection)
+    assert shown <= 400 + 10 * len(Rejection)
     assert sum(row[0].endswith(".png") for row in page.rows if row) == 5000
     assert any("8,400" in word for word in page.words)
 
