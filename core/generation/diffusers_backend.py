@@ -86,6 +86,9 @@ class DiffusersBackend:
             pipeline.set_adapters(names, [lora["weight"] for lora in recorded_loras])
         pipeline.to(self._device)
         pipeline.set_progress_bar_config(disable=True)
+        for part in (getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)):
+            if part is not None:  # convolutions are a fifth faster so, on CPUs as on GPUs
+                part.to(memory_format=torch.channels_last)
         # A picture at a time through the decoder: memory does not grow with the batch.
         if hasattr(pipeline, "vae") and hasattr(pipeline.vae, "enable_slicing"):
             pipeline.vae.enable_slicing()
@@ -182,6 +185,8 @@ class DiffusersBackend:
         accepted = inspect.signature(type(self._pipeline).__call__).parameters
         if "callback_on_step_end" in accepted:
             arguments["callback_on_step_end"] = after_step
+        # Older versions of torch know this error as one of CUDA alone.
+        out_of_memory = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
         # The global generator is seeded too, for schedulers that draw from it (batches of one).
         with conditions.exact(self._threads), torch.random.fork_rng():
             torch.manual_seed(requests[0].noise_seed)
@@ -195,7 +200,7 @@ class DiffusersBackend:
                     height=settings["height"],
                     output_type="pt",
                 )
-            except torch.OutOfMemoryError as error:
+            except out_of_memory as error:
                 raise pipelines.SettingsError(
                     f"{len(requests)} pictures of {settings['width']}x{settings['height']} do not "
                     "fit into the device's memory at once. Use a smaller batch size or size."

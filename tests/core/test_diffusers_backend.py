@@ -31,7 +31,9 @@ def plainly(folder, request, **arguments):
     """Make a picture as diffusers' own documentation does, text in and one picture out."""
     pipeline = AutoPipelineForText2Image.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.vae.to(memory_format=torch.channels_last)
     if "Flux" not in type(pipeline).__name__:
+        pipeline.unet.to(memory_format=torch.channels_last)
         arguments["negative_prompt"] = request.negative_prompt
     with conditions.exact(1):
         image = pipeline(
