@@ -79,8 +79,12 @@ def record(row: Row, file_name: str, caption: str, placed: Placed) -> Record:
 
 
 def metadata_json(records: list[Record]) -> str:
-    """Return ``metadata.json``: an object keyed by file name."""
-    return _dumps({r.file_name: r.values for r in records}, indent=1) + "\n"
+    """Return ``metadata.json``: an object keyed by file name, in ASCII.
+
+    The published loader opens it in the encoding of the platform, which on Windows is not UTF-8.
+    """
+    values = {r.file_name: r.values for r in records}
+    return json.dumps(values, indent=1, allow_nan=False) + "\n"
 
 
 def metadata_lines(records: list[Record]) -> str:
@@ -134,5 +138,5 @@ def _parsed(text: Any) -> Any:
         return text
 
 
-def _dumps(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -396,6 +396,7 @@ def test_odd_names_from_subfolders(tmp_path, hugging_face):
     assert len(hugging_face("imagefolder", data_dir=str(done.folder))["train"]) == len(names)
     exported = {p.name for p in done.folder.glob("*.png")}
     assert "portrait.png" in exported
+    assert (done.folder / "metadata.json").read_bytes().isascii()
     assert "with space 😀 _1_.png" in exported
     for name in exported:
         assert (done.folder / name).with_suffix(".txt").is_file()
