@@ -25,6 +25,12 @@ DETECTION_SIZES = (128, 192, 256, 320, 480, 640)
 
 FloatArray = NDArray[np.float32]
 _ROW = 15  # box, score, five landmarks
+_TO_COMPLEX = np.array([1.0, 1.0j])
+_TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
+     [70.7299, 92.2041]]
+)  # fmt: skip
+"""Where ArcFace wants eyes, nose tip and mouth corners in a picture of 112 pixels."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,34 @@ class Faces:
             Face(bbox=box, kps=points, det_score=float(score))
             for box, points, score in zip(self.boxes, self.landmarks, self.scores, strict=True)
         ]
+
+
+def aligned(image: Pixels, landmarks: FloatArray, size: int = 112) -> Pixels:
+    """Cut a face out as insightface's ``norm_crop`` does.
+
+    Rotation, scale and shift are the least-squares fit of the landmarks to ArcFace's template
+    (Umeyama, 1991); over complex numbers that is one division.
+
+    Args:
+        image: BGR, uint8.
+        landmarks: Shape ``(5, 2)`` in pixels.
+        size: Edge of the result, a multiple of 112 or of 128.
+
+    Returns:
+        Shape ``(size, size, 3)``; black where the picture ends.
+    """
+    import cv2
+
+    template = _TEMPLATE * (size / 112) if size % 112 == 0 else _TEMPLATE * (size / 128)
+    if size % 112:
+        template = template + np.array([8.0 * size / 128, 0.0])
+    points = np.asarray(landmarks, dtype=np.float64)
+    source, target = points @ _TO_COMPLEX, template @ _TO_COMPLEX
+    spread = source - source.mean()
+    turn = np.vdot(spread, target - target.mean()) / max(np.vdot(spread, spread).real, 1e-12)
+    shift = target.mean() - turn * source.mean()
+    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    return np.asarray(cv2.warpAffine(image, matrix, (size, size), borderValue=0.0), dtype=np.uint8)
 
 
 class FaceAnalyser:
@@ -186,9 +220,7 @@ class FaceAnalyser:
 
     def crop(self, image: Pixels, landmarks: FloatArray) -> Pixels:
         """Cut a face out, turned and scaled as the recogniser wants it."""
-        from insightface.utils import face_align
-
-        return np.asarray(face_align.norm_crop(image, landmarks, self._recogniser.input_size[0]))
+        return aligned(image, landmarks, self._recogniser.input_size[0])
 
     def identify(self, crops: Sequence[Pixels]) -> FloatArray:
         """Embed faces that :meth:`crop` cut out.
