@@ -242,26 +242,26 @@ def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]
     from . import miniature
 
     if options.action == "train":
-        from .miniature import recipe
+        from .miniature.recipe.family import train_family
 
         with _progress(console) as progress:
-            recipe.train_family(
+            weights = train_family(
                 options.output,
                 budget_seconds=options.hours * 3600,
                 seed=options.seed,
                 progress=progress,
             )
         console.print(
-            f"Trained. Measure with: character-curator miniature measure --output {options.output}"
+            f"Trained. Measure with: character-curator miniature measure --output {weights}"
         )
-        return EXIT_DONE, {"weights": str(options.output)}
+        return EXIT_DONE, {"weights": str(weights)}
     if options.action == "measure":
         from .miniature import measure
 
         root = options.output if options.output.is_dir() else miniature.WEIGHTS
         with _progress(console) as progress:
             table = measure.measure_all(root, progress=progress)
-        console.print(measure.as_markdown(table))
+        console.print(_escape(measure.markdown_table(table)))
         return EXIT_DONE, table
     places = {
         "text-to-image": str(miniature.DIFFUSION_PATH),

@@ -189,7 +189,7 @@ def curate(
         or None,
         selection=chosen,
         recipe=project.model_dump(mode="json", exclude_none=True),
-        license=project.dataset.license,
+        **project.dataset.model_dump(),
         progress=progress,
     )
     return Outcome(images, chosen, exported, computed)

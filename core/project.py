@@ -159,6 +159,11 @@ class DatasetSection(_Section):
     """How the data set presents itself."""
 
     license: str = "other"
+    captions: str = "trigger + what varies"
+    """'prompt', 'trigger + prompt', 'trigger + what varies', or a template of your own."""
+    resolution: int | None = Field(default=None, ge=64)
+    """What dataset.toml tells trainers; derived from the pictures unless given."""
+    repeats: int = Field(default=1, ge=1)
 
 
 class Project(_Section):
