@@ -242,27 +242,27 @@ def train_diffusion(
     )
     progress.start("train the text-to-image model", 100)
     told, recent = 0, 0.0
-    while session.running():
-        generator = session.generator()
-        latents, captions = stream.batch(
-            recipe.batch, generator, recipe.phrase_dropout, recipe.caption_dropout
-        )
-        loss = denoising_loss(
-            model.unet, model.text_encoder, latents, tokens(model.tokenizer, captions),
-            alphas, generator, recipe.snr_cap,
-        )
-        session.apply(loss)
-        recent += float(loss.detach())
-        if session.step % log_every == 0:
-            logger.info(
-                "diffusion step %d, %.0f s, %d latents, loss %.4f",
-                session.step, session.elapsed, stream.refresh(), recent / log_every,
+    with session:
+        while session.running():
+            generator = session.generator()
+            latents, captions = stream.batch(
+                recipe.batch, generator, recipe.phrase_dropout, recipe.caption_dropout
             )
-            recent = 0.0
-        while told < int(100 * session.share):
-            told += 1
-            progress.advance()
-    session.save()
+            loss = denoising_loss(
+                model.unet, model.text_encoder, latents, tokens(model.tokenizer, captions),
+                alphas, generator, recipe.snr_cap,
+            )
+            session.apply(loss)
+            recent += float(loss.detach())
+            if session.step % log_every == 0:
+                logger.info(
+                    "diffusion step %d, %.0f s, %d latents, loss %.4f",
+                    session.step, session.elapsed, stream.refresh(), recent / log_every,
+                )
+                recent = 0.0
+            while told < int(100 * session.share):
+                told += 1
+                progress.advance()
     session.average.copy_to(modules)
     for module in modules.values():
         module.eval().requires_grad_(False)

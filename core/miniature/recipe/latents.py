@@ -31,7 +31,7 @@ def encode_shards(
 ) -> list[Path]:
     """Encode every shard of pictures that has not been encoded yet.
 
-    Pictures with an odd number are mirrored: captions never say which side a person faces.
+    Every picture is also encoded mirrored: captions never say which side a person faces.
 
     Args:
         data: Folder of shards from `render_data.write_shards`.
@@ -50,8 +50,7 @@ def encode_shards(
         target = out / folder.name
         if not target.exists():
             shard = read_shard(folder)
-            images = np.array(shard.images)
-            images[1::2] = images[1::2, :, ::-1]
+            images = np.concatenate([shard.images, shard.images[:, :, ::-1]])
             means = [
                 vae.encode(as_pictures(images[i : i + batch])).latent_dist.mean
                 for i in range(0, len(images), batch)
@@ -61,7 +60,8 @@ def encode_shards(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             np.save(partial / "latents.npy", latents)
-            shutil.copyfile(folder / "captions.json", partial / "captions.json")
+            captions = json.dumps([*shard.captions, *shard.captions])
+            (partial / "captions.json").write_text(captions, encoding="utf-8")
             partial.replace(target)
         progress.advance()
     progress.finish()

@@ -106,7 +106,9 @@ class Muon(torch.optim.Optimizer):
         buffer = state["momentum"].lerp_(gradient, 1 - self._momentum)
         matrix = gradient.lerp(buffer, self._momentum).reshape(gradient.shape[0], -1)
         change = orthogonalised(matrix, self._steps)
-        scale = math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1]))
+        # The scale that gives the update the root mean square of a typical Adam update, so that
+        # learning rates carry over: J. Liu et al. 2025, "Muon is scalable for LLM training".
+        scale = 0.2 * math.sqrt(max(matrix.shape))
         parameter.add_(change.reshape(parameter.shape), alpha=-lr * scale)
 
     def _adam(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:

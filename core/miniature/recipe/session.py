@@ -126,7 +126,7 @@ class Session:
         """
         self.modules, self.optimizer = modules, optimizer
         self.average = Averaged(modules, ema_decay)
-        self.step, self.elapsed = 0, 0.0
+        self.step, self.elapsed, self._stepping = 0, 0.0, False
         self._checkpoint, self._budget, self._seed = checkpoint, budget, seed
         self._save_every, self._saved_at = save_every, 0.0
         if resume and checkpoint.exists():
@@ -150,13 +150,24 @@ class Session:
         """Return the random numbers of the present step."""
         return torch.Generator().manual_seed((self._seed << 32) + self.step)
 
+    def __enter__(self) -> Session:
+        """Begin: what is reached when the block is left, for whatever reason, is kept."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Save the state, unless a step was cut in half."""
+        if not self._stepping:
+            self.save()
+
     def apply(self, loss: Tensor) -> None:
         """Take a step down the gradient of a loss, and save the state when it is time to."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._stepping = True
         self.optimizer.step()
         self.average.update(self.step)
         self.step += 1
+        self._stepping = False
         now = time.monotonic()
         self.elapsed += now - self._tick
         self._tick = now

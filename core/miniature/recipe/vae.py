@@ -41,6 +41,8 @@ class VaeRecipe:
     """Share of crops that are centred on the face."""
     kl_weight: float = 1e-6
     gradient_weight: float = 0.5
+    color_weight: float = 0.5
+    """Of `unexplained_color`: without it, fine texture crowds a whole axis of colour out."""
     ema_decay: float = 0.998
 
 
@@ -97,6 +99,28 @@ def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float =
         difference = functional.avg_pool2d(difference, 2)
         loss = loss + difference.abs().mean()
     return loss
+
+
+def unexplained_color(latents: Tensor, pictures: Tensor, ridge: float = 0.05) -> Tensor:
+    """Share of the local mean colours that no linear map reads from the latents.
+
+    Args:
+        latents: (n, c, h / 8, w / 8), with a spread of about one.
+        pictures: (n, 3, h, w) in [-1, 1].
+        ridge: Penalty of the regression; keeps the colours from hiding in a tiny amplitude.
+
+    Returns:
+        Mean residual variance of lightness, red-green and blue-yellow, each in units of its own.
+    """
+    red, green, blue = functional.avg_pool2d(pictures, 8).unbind(1)
+    axes = torch.stack([red + green + blue, red - green, blue - (red + green) / 2], -1)
+    axes = axes.flatten(0, 2)
+    axes = (axes - axes.mean(0)) / (axes.std(0) + 1e-3)
+    points = latents.permute(0, 2, 3, 1).flatten(0, 2)
+    points = points - points.mean(0)
+    moments = points.T @ points / len(points) + ridge * torch.eye(points.shape[1])
+    weights = torch.linalg.solve(moments, points.T @ axes / len(points))
+    return (axes - points @ weights).square().mean()
 
 
 class PictureStream:
@@ -208,28 +232,33 @@ def train_vae(
     )
     progress.start("train the autoencoder", 100)
     told = 0
-    while session.running():
-        generator = session.generator()
-        whole = session.share >= 1 - recipe.whole_share
-        pictures = stream.batch(generator, whole=whole)
-        with torch.set_grad_enabled(not decoder_only):
-            posterior = vae.encode(pictures).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator)
-            latents = posterior.mean + posterior.std * noise
-            if latent_noise:
-                extra = torch.randn(posterior.mean.shape, generator=generator)
-                latents = latents + latent_noise / SCALING_FACTOR * extra
-        loss = reconstruction_loss(vae.decode(latents).sample, pictures, recipe.gradient_weight)
-        if not decoder_only:
-            loss = loss + recipe.kl_weight * posterior.kl().mean()
-        session.apply(loss)
-        if session.step % log_every == 0:
-            logger.info("vae step %d, %.0f s, loss %.4f", session.step, session.elapsed, loss)
-            stream.refresh()
-        while told < int(100 * session.share):
-            told += 1
-            progress.advance()
-    session.save()
+    with session:
+        while session.running():
+            generator = session.generator()
+            whole = session.share >= 1 - recipe.whole_share
+            pictures = stream.batch(generator, whole=whole)
+            with torch.set_grad_enabled(not decoder_only):
+                posterior = vae.encode(pictures).latent_dist
+                noise = torch.randn(posterior.mean.shape, generator=generator)
+                latents = posterior.mean + posterior.std * noise
+                if latent_noise:
+                    extra = torch.randn(posterior.mean.shape, generator=generator)
+                    latents = latents + latent_noise / SCALING_FACTOR * extra
+            loss = reconstruction_loss(vae.decode(latents).sample, pictures, recipe.gradient_weight)
+            if not decoder_only:
+                loss = loss + recipe.kl_weight * posterior.kl().mean()
+                color = unexplained_color(posterior.mean, pictures)
+                loss = loss + recipe.color_weight * color
+            session.apply(loss)
+            if session.step % log_every == 0:
+                logger.info(
+                    "vae step %d, %.0f s, loss %.4f, unexplained colour %.3f",
+                    session.step, session.elapsed, loss.item(), 0.0 if decoder_only else color.item(),
+                )
+                stream.refresh()
+            while told < int(100 * session.share):
+                told += 1
+                progress.advance()
     session.average.copy_to({"vae": vae})
     progress.finish()
     return vae.eval().requires_grad_(False)

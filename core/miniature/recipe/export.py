@@ -1,0 +1,93 @@
+"""Write the trained parts as one folder that diffusers loads like Stable Diffusion 1.5."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from .diffusion import DiffusionModel, build_model, build_scheduler
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+    from .diffusion import DiffusionRecipe
+
+
+def assemble(vae: AutoencoderKL, model: DiffusionModel) -> StableDiffusionPipeline:
+    """Put the parts together.
+
+    Args:
+        vae: The autoencoder, its latents normalised.
+        model: U-Net, text model and tokenizer.
+
+    Returns:
+        A pipeline without a safety checker: it can draw nothing but drawn portraits.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def averaged_model(
+    state: Path, tokenizer_folder: Path, recipe: DiffusionRecipe | None = None
+) -> DiffusionModel:
+    """Take the averaged networks out of the checkpoint of a run that may still be going on.
+
+    Args:
+        state: `diffusion-state.pt` of the run.
+        tokenizer_folder: Files of the tokenizer that it is trained with.
+        recipe: Shape of the networks.
+
+    Returns:
+        The networks in evaluation mode.
+    """
+    model = build_model(tokenizer_folder, recipe)
+    average = torch.load(state, map_location="cpu", weights_only=True)["average"]
+    for name, module in (("unet", model.unet), ("text_encoder", model.text_encoder)):
+        prefix = name + "."
+        weights = {
+            key.removeprefix(prefix): value
+            for key, value in average.items()
+            if key.startswith(prefix)
+        }
+        module.load_state_dict({**module.state_dict(), **weights})
+        module.eval().requires_grad_(False)
+    return model
+
+
+def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> Path:
+    """Save a pipeline in half precision; the folder is complete at every moment.
+
+    Args:
+        pipeline: Converted in place.
+        folder: Replaced as a whole when the new one is written.
+
+    Returns:
+        The folder.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(new, ignore_errors=True)
+    pipeline.to(dtype=torch.float16)
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(memory_format=torch.contiguous_format)
+    pipeline.save_pretrained(new, safe_serialization=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
