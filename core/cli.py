@@ -288,7 +288,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     funnel.add_row("[bold]chosen[/]", f"[bold]{len(chosen)}[/]")
     console.print(funnel)
     if len(chosen):
-        scores = chosen.table["quality"]
+        scores = chosen.table["quality"].to_numpy()
         console.print(
             f"Quality of the chosen: {scores.min():.2f} to {scores.max():.2f}, "
             f"mean {scores.mean():.2f}"

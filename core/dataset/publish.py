@@ -19,6 +19,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -156,7 +157,7 @@ def _locked(output: Path) -> Iterator[None]:
 
 def _lock(file: IO[bytes]) -> None:
     """Lock an open file until it is closed or the process ends."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         import msvcrt
 
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

@@ -116,7 +116,7 @@ def _cards(chosen: pl.DataFrame, table: pl.DataFrame) -> str:
         (f"{chosen.height / max(1, table.height):.1%}", "of the candidates"),
     ]
     if "quality" in chosen.columns and chosen["quality"].drop_nulls().len():
-        scores = chosen["quality"].drop_nulls()
+        scores = chosen["quality"].drop_nulls().to_numpy()
         cards.append((f"{scores.mean():.2f}", "mean quality"))
         cards.append((f"{scores.min():.2f}", "lowest quality"))
     for column, label in (("seed", "seeds"), ("cluster", "clusters")):

@@ -61,7 +61,7 @@ def solve_priced(full: Program, start: IntArray, time_limit: float | None) -> tu
         if outcome.counts is None:
             return full.solve(time_limit), full.items
     counts = np.zeros(full.items, dtype=np.int64)
-    counts[core] = outcome.counts
+    counts[core] = np.asarray(outcome.counts)
     return (
         Outcome(counts, outcome.cost, outcome.bound, outcome.nodes, outcome.optimal),
         len(core),

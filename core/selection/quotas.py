@@ -83,9 +83,9 @@ class Quota:
                 raise ContradictoryQuotaError(
                     self.column, f"the minimum {least:g}{where} exceeds the maximum {most:g}"
                 )
-        for name, amount in (("exact", self.exact), ("minimum", self.minimum)):
-            if self.shares and isinstance(amount, Mapping):
-                whole = math.fsum(amount.values())
+        for name, stated in (("exact", self.exact), ("minimum", self.minimum)):
+            if self.shares and isinstance(stated, Mapping):
+                whole = math.fsum(stated.values())
                 if whole > 1 + 1e-9:
                     raise ContradictoryQuotaError(
                         self.column, f"its {name} shares sum to {whole:g}, which is more than 1"

@@ -57,7 +57,7 @@ def degrade(image: Picture, rng: np.random.Generator, odds: Degradation | None =
     if rng.random() < odds.jpeg:
         quality = int(rng.integers(30, 90))
         _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(image, np.uint8)
 
 
