@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ log = logging.getLogger(__name__)
 class DiffusersBackend:
     """Makes pictures with a diffusers pipeline, found by ``AutoPipelineForText2Image``.
 
-    Noise is drawn on the CPU, by one generator a row, seeded with the request's noise seed. Pixels
-    are quantised as ComfyUI's SaveImage does: 255 * value, clipped, the fraction cut off.
+    Weights are loaded when the first picture is asked for, so that a run that finds everything on
+    disk is quick. Noise is drawn on the CPU, by one generator a row, seeded with the request's
+    noise seed. Pixels are quantised as ComfyUI's SaveImage does: 255 * value, clipped, the
+    fraction cut off.
 
     Args:
         model: ``miniature``, the folder of a pipeline, or an id of the Hugging Face hub.
@@ -44,7 +47,7 @@ class DiffusersBackend:
     Raises:
         ModelNotFoundError: There is no such model here or on the hub.
         SchedulerError: The scheduler is unknown or does not fit.
-        LoraError: A LoRA file is missing or does not fit.
+        LoraError: A LoRA file is missing.
         SettingsError: Size, dtype or device is impossible.
     """
 
@@ -64,26 +67,49 @@ class DiffusersBackend:
         safety_checker: bool = True,
         threads: int | None = None,
     ) -> None:
-        import torch
-
         self._device = pipelines.device_of(device)
         self._threads = threads
-        folder = models.model_path(model)
-        options = {} if variant is None else {"variant": variant}
-        if folder is None:
-            folder = models.downloaded(str(model), **options)
-        dtype = pipelines.dtype_of(dtype, self._device, folder)
-        if not safety_checker and "safety_checker" in models.parts(folder):
-            options |= {"safety_checker": None, "requires_safety_checker": False}
-        pipeline = pipelines.load(folder, getattr(torch, dtype), options)
-        pipeline.scheduler = schedulers.make(scheduler, pipeline.scheduler)
-        recorded_loras = [
-            pipelines.add_lora(pipeline, Path(path).expanduser(), float(weight), f"lora_{index}")
-            for index, (path, weight) in enumerate(loras)
-        ]
-        if recorded_loras:
-            names = [f"lora_{index}" for index in range(len(recorded_loras))]
-            pipeline.set_adapters(names, [lora["weight"] for lora in recorded_loras])
+        self._loras = [(Path(path).expanduser(), float(weight)) for path, weight in loras]
+        self._options: dict[str, Any] = {} if variant is None else {"variant": variant}
+        folder = models.model_path(model) or models.downloaded(str(model), **self._options)
+        self._folder = folder
+        keeps_checker = safety_checker and "safety_checker" in models.parts(folder)
+        if "safety_checker" in models.parts(folder) and not safety_checker:
+            self._options |= {"safety_checker": None, "requires_safety_checker": False}
+        self._scheduler = schedulers.make(scheduler, pipelines.own_scheduler(folder))
+        size = pipelines.size_of(folder, width, height)
+        self._settings: dict[str, Any] = {
+            "backend": "diffusers",
+            "pipeline": models.pipeline_class(folder),
+            "model": models.reference(model),
+            "model_fingerprint": models.fingerprint(folder, variant),
+            "variant": variant,
+            "scheduler": schedulers.describe(self._scheduler),
+            "steps": int(steps),
+            "guidance": float(guidance),
+            "width": size[0],
+            "height": size[1],
+            "dtype": pipelines.dtype_of(dtype, self._device, folder),
+            "loras": [pipelines.describe_lora(path, weight) for path, weight in self._loras],
+            "safety_checker": keeps_checker,
+        }
+        takes = pipelines.passes_generators(models.pipeline_class(folder))
+        apart = schedulers.has_rows_of_their_own(self._scheduler, steps, takes)
+        self._maximum_batch = None if apart else 1
+
+    @cached_property
+    def _pipeline(self) -> Any:
+        """The pipeline, its weights loaded when the first picture is asked for."""
+        import torch
+
+        dtype = getattr(torch, self._settings["dtype"])
+        pipeline = pipelines.load(self._folder, dtype, self._options)
+        pipeline.scheduler = self._scheduler
+        names = [f"lora_{index}" for index in range(len(self._loras))]
+        for name, (path, _) in zip(names, self._loras, strict=True):
+            pipelines.add_lora(pipeline, path, name)
+        if names:
+            pipeline.set_adapters(names, [weight for _, weight in self._loras])
         pipeline.to(self._device)
         pipeline.set_progress_bar_config(disable=True)
         for part in (getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)):
@@ -92,26 +118,11 @@ class DiffusersBackend:
         # A picture at a time through the decoder: memory does not grow with the batch.
         if hasattr(pipeline, "vae") and hasattr(pipeline.vae, "enable_slicing"):
             pipeline.vae.enable_slicing()
-        self._pipeline = pipeline
-        self._prompts = PromptArguments(pipeline, guided=guidance > 1)
-        size = pipelines.size_of(pipeline, width, height)
-        self._settings: dict[str, Any] = {
-            "backend": "diffusers",
-            "pipeline": type(pipeline).__name__,
-            "model": models.reference(model),
-            "model_fingerprint": models.fingerprint(folder, variant),
-            "variant": variant,
-            "scheduler": schedulers.describe(pipeline.scheduler),
-            "steps": int(steps),
-            "guidance": float(guidance),
-            "width": size[0],
-            "height": size[1],
-            "dtype": dtype,
-            "loras": recorded_loras,
-            "safety_checker": getattr(pipeline, "safety_checker", None) is not None,
-        }
-        rows_apart = schedulers.has_rows_of_their_own(pipeline.scheduler, steps, pipeline)
-        self._maximum_batch = None if rows_apart else 1
+        return pipeline
+
+    @cached_property
+    def _prompts(self) -> PromptArguments:
+        return PromptArguments(self._pipeline, guided=self._settings["guidance"] > 1)
 
     @staticmethod
     def from_settings(
@@ -169,6 +180,8 @@ class DiffusersBackend:
             uint8 RGB array of shape ``(len(requests), height, width, 3)``.
 
         Raises:
+            ModelNotFoundError: Some part of the model can't be loaded.
+            LoraError: A LoRA file does not fit the model.
             SettingsError: The batch does not fit into memory.
         """
         import torch

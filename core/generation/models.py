@@ -119,12 +119,40 @@ def reference(name: str | Path) -> str:
 
 def parts(folder: Path) -> set[str]:
     """Return the names of a pipeline's parts, such as "unet" and "vae"."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     return {
         name
-        for name, value in index.items()
+        for name, value in _json(folder, "model_index.json").items()
         if isinstance(value, list) and value and value[0] is not None
     }
+
+
+def pipeline_class(folder: Path) -> str:
+    """Return the name of a pipeline's class."""
+    return str(_json(folder, "model_index.json").get("_class_name"))
+
+
+def class_of(folder: Path, part: str) -> str:
+    """Return the name of the class of a pipeline's part."""
+    library_and_class = _json(folder, "model_index.json").get(part) or (None, None)
+    return str(library_and_class[1])
+
+
+def config(folder: Path, part: str) -> dict[str, Any]:
+    """Return the configuration of a pipeline's part.
+
+    Raises:
+        ModelNotFoundError: It is missing or broken.
+    """
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    return _json(folder, f"{part}/{name}")
+
+
+def unloadable(folder: Path, reason: str) -> ModelNotFoundError:
+    """Return the error of a folder that is not a whole pipeline."""
+    return ModelNotFoundError(
+        f"The model in {folder} can't be loaded: {reason}. Check that it is a text-to-image "
+        "pipeline of diffusers and that every file of it is there."
+    )
 
 
 def fingerprint(folder: Path, variant: str | None = None) -> str:
@@ -159,6 +187,16 @@ def file_hash(path: Path) -> str:
         except OSError as error:
             log.debug("hashes are not remembered: %s", error)
     return known[key]
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise unloadable(folder, f"{name}: {error}") from error
+    if not isinstance(content, dict):
+        raise unloadable(folder, f"{name} holds no table")
+    return content
 
 
 def _files(folder: Path, variant: str | None) -> Iterator[Path]:

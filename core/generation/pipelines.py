@@ -76,10 +76,7 @@ def load(folder: Path, dtype: Any, options: Mapping[str, Any]) -> Any:
         with _without_bars():
             return AutoPipelineForText2Image.from_pretrained(folder, **{key: dtype}, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise models.ModelNotFoundError(
-            f"The model in {folder} can't be loaded: {error}. Check that it is a text-to-image "
-            "pipeline of diffusers and that every file of it is there."
-        ) from error
+        raise models.unloadable(folder, str(error)) from error
 
 
 @contextmanager
@@ -99,17 +96,12 @@ def _without_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def add_lora(pipeline: Any, path: Path, weight: float, name: str) -> dict[str, Any]:
+def add_lora(pipeline: Any, path: Path, name: str) -> None:
     """Load a LoRA file into a pipeline as the adapter ``name``.
 
-    Returns:
-        What a record says of it: ``path``, ``weight``, ``sha256``.
-
     Raises:
-        LoraError: The file is missing, or none of it fits the model.
+        LoraError: None of it fits the model.
     """
-    if not path.is_file():
-        raise LoraError(f"There is no LoRA file at {path}. Name a .safetensors file.")
     if not hasattr(pipeline, "load_lora_weights"):
         raise LoraError(f"{type(pipeline).__name__} takes no LoRA files.")
     try:
@@ -125,31 +117,58 @@ def add_lora(pipeline: Any, path: Path, weight: float, name: str) -> dict[str, A
             f"The LoRA {path} does not fit the model {type(pipeline).__name__}: {reason}. Use one "
             "that was trained on this kind of model."
         )
-    return {
-        "path": models.reference(path),
-        "weight": weight,
-        "sha256": models.file_hash(path),
-    }
 
 
-def size_of(pipeline: Any, width: int | None, height: int | None) -> tuple[int, int]:
+def describe_lora(path: Path, weight: float) -> dict[str, Any]:
+    """Return what a record says of a LoRA: ``path``, ``weight`` and ``sha256``.
+
+    Raises:
+        LoraError: There is no such file.
+    """
+    if not path.is_file():
+        raise LoraError(f"There is no LoRA file at {path}. Name a .safetensors file.")
+    return {"path": models.reference(path), "weight": weight, "sha256": models.file_hash(path)}
+
+
+def own_scheduler(folder: Path) -> Any:
+    """Return the scheduler that the pipeline in a folder comes with.
+
+    Raises:
+        ModelNotFoundError: Its configuration is missing, or diffusers does not know it.
+    """
+    import diffusers
+
+    name = models.class_of(folder, "scheduler")
+    kind = getattr(diffusers, name, None)
+    if kind is None:
+        raise models.unloadable(folder, f"diffusers {diffusers.__version__} has no {name}")
+    return kind.from_config(models.config(folder, "scheduler"))
+
+
+def passes_generators(pipeline_class: str) -> bool:
+    """Whether pipelines of a class hand the rows' generators on to their scheduler."""
+    import diffusers
+
+    return hasattr(getattr(diffusers, pipeline_class, None), "prepare_extra_step_kwargs")
+
+
+def size_of(folder: Path, width: int | None, height: int | None) -> tuple[int, int]:
     """Return width and height in pixels: what is given, else the model's own.
 
     Raises:
         SettingsError: The model can't make that size.
     """
-    core = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-    factor = int(getattr(pipeline, "vae_scale_factor", 8))
-    own = getattr(pipeline, "default_sample_size", None)
-    own = own or getattr(getattr(core, "config", None), "sample_size", None) or 64
-    sizes = []
-    for given, default in ((width, own), (height, own if isinstance(own, int) else own[1])):
-        default = default if isinstance(default, int) else default[0]
-        sizes.append(given or default * factor)
+    has_unet = "unet" in models.parts(folder)
+    latents = models.config(folder, "unet" if has_unet else "transformer").get("sample_size")
+    # Models that name no size are those of 1024 pixels, 128 latents of 8 each.
+    own = latents if isinstance(latents, (list, tuple)) else (latents or 128,) * 2
+    blocks = models.config(folder, "vae").get("block_out_channels", (0,) * 4)
+    factor = 2 ** (len(blocks) - 1)
+    size = (width or own[1] * factor, height or own[0] * factor)
     # Transformers put two by two latents into one token.
-    step = factor if getattr(pipeline, "unet", None) is not None else 2 * factor
-    if any(size <= 0 or size % step for size in sizes):
+    step = factor if has_unet else 2 * factor
+    if any(side <= 0 or side % step for side in size):
         raise SettingsError(
-            f"{sizes[0]}x{sizes[1]} is no size for this model: both must be multiples of {step}."
+            f"{size[0]}x{size[1]} is no size for this model: both must be multiples of {step}."
         )
-    return sizes[0], sizes[1]
+    return size

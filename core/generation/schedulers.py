@@ -76,7 +76,7 @@ def describe(scheduler: Any) -> dict[str, Any]:
     return {"class": type(scheduler).__name__, "config": json.loads(text)}
 
 
-def has_rows_of_their_own(scheduler: Any, steps: int, pipeline: Any) -> bool:
+def has_rows_of_their_own(scheduler: Any, steps: int, with_generators: bool) -> bool:
     """Find out by trying whether a batch's rows stay independent of each other under a scheduler.
 
     Some schedulers draw noise on the way. Most take it from the generators that they are given,
@@ -87,11 +87,10 @@ def has_rows_of_their_own(scheduler: Any, steps: int, pipeline: Any) -> bool:
     Args:
         scheduler: Any scheduler of diffusers.
         steps: How many steps it will make.
-        pipeline: The pipeline, which decides whether the scheduler is given generators at all.
+        with_generators: Whether the pipeline hands the scheduler the rows' generators.
     """
     import torch
 
-    passes_generators = hasattr(pipeline, "prepare_extra_step_kwargs")
     accepts = "generator" in inspect.signature(scheduler.step).parameters
 
     def walk(order: tuple[int, int]) -> torch.Tensor:
@@ -99,7 +98,7 @@ def has_rows_of_their_own(scheduler: Any, steps: int, pipeline: Any) -> bool:
         flow = trial.config.get("use_dynamic_shifting", False)
         trial.set_timesteps(steps, **({"mu": 1.0} if flow else {}))
         generators = [torch.Generator().manual_seed(seed) for seed in order]
-        extra = {"generator": generators} if passes_generators and accepts else {}
+        extra = {"generator": generators} if with_generators and accepts else {}
         rows = [torch.randn((1, 4, 8, 8), generator=generator) for generator in generators]
         sample = torch.cat(rows) * float(getattr(trial, "init_noise_sigma", 1.0))
         for time in trial.timesteps:

@@ -152,7 +152,7 @@ def test_a_lora_that_is_missing_or_of_another_model_is_named(tiny_sd15, tiny_flu
     with pytest.raises(LoraError, match="no LoRA file"):
         DiffusersBackend(tiny_sd15, loras=[(tmp_path / "absent.safetensors", 1.0)], **SIZE)
     with pytest.raises(LoraError, match="does not fit"):
-        DiffusersBackend(tiny_flux, loras=[(lora, 1.0)], **SIZE)
+        DiffusersBackend(tiny_flux, loras=[(lora, 1.0)], **SIZE).sample(REQUESTS[:1])
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,18 @@ def test_impossible_settings_are_named(tiny_sd15, change, message):
 def test_the_size_is_the_models_own_unless_given(tiny_sd15):
     backend = DiffusersBackend(tiny_sd15, device="cpu")
     assert (backend.settings["width"], backend.settings["height"]) == (128, 128)
+
+
+@pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sdxl", "tiny_flux"])
+def test_what_is_said_before_the_weights_are_loaded_is_true_of_them(family, request):
+    backend = DiffusersBackend(request.getfixturevalue(family), device="cpu")
+    said = backend.settings
+    assert "_pipeline" not in vars(backend)
+    pipeline = backend._pipeline
+    assert type(pipeline).__name__ == said["pipeline"]
+    latents = getattr(pipeline, "default_sample_size", None) or pipeline.unet.config.sample_size
+    assert said["width"] == said["height"] == latents * pipeline.vae_scale_factor
+    assert hasattr(pipeline, "prepare_extra_step_kwargs") == (family != "tiny_flux")
 
 
 def test_steps_are_reported_and_may_cancel(tiny_sd15):
@@ -221,8 +233,11 @@ def test_a_folder_without_a_pipeline_and_one_cut_in_half_are_named(tiny_sd15, tm
     with pytest.raises(models.ModelNotFoundError, match="from_single_file"):
         DiffusersBackend(tmp_path / "model.safetensors")
     half = shutil.copytree(tiny_sd15, tmp_path / "half")
-    shutil.rmtree(half / "unet")
+    next((half / "unet").glob("*.safetensors")).unlink()
     with pytest.raises(models.ModelNotFoundError, match="can't be loaded"):
+        DiffusersBackend(half).sample(REQUESTS[:1])
+    shutil.rmtree(half / "unet")
+    with pytest.raises(models.ModelNotFoundError, match="can't be loaded: unet"):
         DiffusersBackend(half)
 
 

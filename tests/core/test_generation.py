@@ -127,6 +127,12 @@ def test_a_second_run_makes_nothing(backend, tmp_path):
     assert second.table.equals(first.table)
 
 
+def test_a_run_that_finds_everything_loads_no_weights(tiny_sd15, undisturbed):
+    idle = DiffusersBackend(tiny_sd15, **SETTINGS)
+    generate(plan_of(), idle, undisturbed.root, batch_size=BATCH)
+    assert "_pipeline" not in vars(idle)
+
+
 def test_only_what_has_changed_is_made_again(backend, tmp_path):
     plan = plan_of()
     generate(plan, backend, tmp_path, batch_size=BATCH)
