@@ -23,9 +23,13 @@ _HOMES = {
     "QualityThresholds": ".analysis.quality",
     "Quota": ".selection",
     "Rejection": ".imageset",
+    "Request": ".plan",
     "Scenario": ".plan",
     "Subject": ".plan",
     "export": ".dataset",
+    "generate": ".generation.run",
+    "noise_seed": ".naming",
+    "reproduce": ".generation.reproduce",
     "select": ".selection",
 }
 """Public names and the modules that define them."""

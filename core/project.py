@@ -47,14 +47,15 @@ class ModelSection(_Section):
     """The text-to-image model and how it samples."""
 
     path: str = "miniature"
-    """'miniature', a diffusers folder, a single-file checkpoint, or a model hub's id."""
-    scheduler: str = "ddim"
+    """'miniature', a diffusers folder, or a model hub's id."""
+    scheduler: str = "model"
+    """'model' takes the one that the model comes with; or ddim, euler, dpm++ and so on."""
     steps: int = Field(default=20, ge=1)
     guidance: float = Field(default=2.5, ge=0)
-    width: int = Field(default=128, ge=8)
-    height: int = Field(default=128, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    height: int | None = Field(default=None, ge=8)
     batch_size: int = Field(default=8, ge=1)
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: str = "auto"
 
 

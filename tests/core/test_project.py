@@ -20,7 +20,7 @@ description = "a woman"
 [[scenarios]]
 number = 1
 name = "park"
-prompt = "{subject}, park"
+prompt = "{description}, park"
 
 [[scenarios]]
 number = 2
