@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import logging
@@ -100,10 +101,10 @@ class Embedder:
             return ""
         known = open_clip.list_models()
         if self.model not in known:
-            close = [name for name in known if self.model.lower()[:5] in name.lower()]
+            close = difflib.get_close_matches(self.model, known, n=8, cutoff=0.4)
             raise ClipModelError(
                 f"open_clip knows no architecture '{self.model}', and there is no such folder. "
-                f"Similar ones: {', '.join(close[:8]) or ', '.join(known[:8])}."
+                f"Similar ones: {', '.join(close or known[:8])}."
             )
         if self.pretrained and Path(self.pretrained).expanduser().is_file():
             return str(Path(self.pretrained).expanduser())
@@ -171,7 +172,8 @@ class Embedder:
         """Fit decoded pixels (BGR, uint8) for the model with its own transform.
 
         Returns:
-            A torch tensor of shape ``(3, s, s)``, equal to what the transform makes of the file.
+            A torch tensor of shape ``(3, s, s)``, equal to what the transform makes of the file
+            (where that is turned by EXIF, or has a palette, of the pixels as they are seen).
         """
         from PIL import Image
 
@@ -204,11 +206,12 @@ class Embedder:
         import open_clip
         import torch
 
+        model = self._loaded[0]
         tokenizer = open_clip.get_tokenizer(
             f"{_LOCAL}{self._folder}" if self._folder else self.model
         )
         with torch.inference_mode():
-            vectors = self._loaded[0].encode_text(tokenizer(list(texts)).to(self.device)).float()
+            vectors = model.encode_text(tokenizer(list(texts)).to(self.device)).float()
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
             return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
 

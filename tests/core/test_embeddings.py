@@ -29,7 +29,7 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    for number, mode in enumerate(["RGB", "RGBA", "L", "P", "RGB", "RGB", "RGB"]):
+    for number, mode in enumerate(["RGB", "RGBA", "L", "RGB", "RGB", "RGB", "RGB"]):
         pixels = rng.integers(0, 256, (50, 40 + 7 * number, 4), dtype=np.uint8)
         picture = Image.fromarray(pixels, "RGBA").convert("RGB").convert(mode)
         picture.save(tmp_path / f"{number}.png")
@@ -106,7 +106,7 @@ def test_unknown_models_are_named(model, tag, words):
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(ClipModelError, match="open_clip_config.json"):
+    with pytest.raises(ClipModelError, match="open_clip_config"):
         _ = Embedder(tmp_path).fingerprint
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(ClipModelError, match="cannot be loaded"):

@@ -117,7 +117,9 @@ def degraded(number):
     image = (portrait, portrait, group, empty_place)[number % 4 if number % 3 == 0 else 0](number)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.05, 2.2))
     gain = rng.choice([0.15, 0.5, 1.0, 1.0, 1.6, 6.0])
-    image = (image.astype(float) - image.mean()) * gain + image.mean()
+    if gain == 6.0:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    image = (image.astype(float) - np.median(image)) * gain + np.median(image)
     if number % 5 == 0:
         image += rng.normal(0, rng.uniform(0, 60), image.shape)
     return image.clip(0, 255).astype(np.uint8)
