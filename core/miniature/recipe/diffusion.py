@@ -31,14 +31,14 @@ class DiffusionRecipe:
     number of attention heads in every block, projections are convolutions.
     """
 
-    channels: tuple[int, ...] = (64, 128, 160)
+    channels: tuple[int, ...] = (64, 128, 128)
     layers: int = 1
     heads: int = 4
     text_width: int = 128
     text_layers: int = 2
     text_heads: int = 4
-    lr: float = 2e-3
-    batch: int = 48
+    lr: float = 1e-3
+    batch: int = 32
     caption_dropout: float = 0.1
     """Share of empty captions, for guidance without a classifier."""
     phrase_dropout: float = 0.15

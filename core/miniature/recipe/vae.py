@@ -39,6 +39,8 @@ class VaeRecipe:
     """Last share of the budget, in which whole pictures are trained instead of crops."""
     face_share: float = 0.6
     """Share of crops that are centred on the face."""
+    face_emphasis: float = 2.0
+    """Factor on the errors inside the face box."""
     kl_weight: float = 1e-6
     gradient_weight: float = 0.5
     color_weight: float = 0.5
@@ -79,18 +81,23 @@ def build_vae(recipe: VaeRecipe | None = None, size: int = 128) -> AutoencoderKL
     return vae.to(memory_format=torch.channels_last)
 
 
-def reconstruction_loss(output: Tensor, target: Tensor, gradient_weight: float = 0.5) -> Tensor:
+def reconstruction_loss(
+    output: Tensor, target: Tensor, gradient_weight: float = 0.5, emphasis: Tensor | None = None
+) -> Tensor:
     """L1 at three scales plus the L1 of the picture's gradients at the two finer ones.
 
     Args:
         output: Decoded pictures (n, 3, h, w) in [-1, 1].
         target: The pictures.
         gradient_weight: Weight of the gradients.
+        emphasis: Factor on the error at every pixel (n, 1, h, w).
 
     Returns:
         The mean loss.
     """
     difference = output - target
+    if emphasis is not None:
+        difference = difference * emphasis
     loss = difference.abs().mean()
     for _ in range(2):
         dx = difference[..., 1:] - difference[..., :-1]
@@ -142,7 +149,7 @@ class PictureStream:
         self._lengths = np.cumsum([len(images) for images, _ in self._shards])
         return int(self._lengths[-1]) if self._shards else 0
 
-    def batch(self, generator: torch.Generator, *, whole: bool) -> Tensor:
+    def batch(self, generator: torch.Generator, *, whole: bool) -> tuple[Tensor, Tensor]:
         """Draw a batch.
 
         Args:
@@ -150,33 +157,43 @@ class PictureStream:
             whole: Whole pictures (a quarter of the batch) instead of crops.
 
         Returns:
-            float32 (n, 3, h, w) in [-1, 1], channels last, half of them mirrored.
+            float32 pictures (n, 3, h, w) in [-1, 1], channels last, half of them mirrored, and
+            the emphasis on each pixel (n, 1, h, w).
         """
         rng = np.random.default_rng(
             int(torch.randint(2**31, (1,), generator=generator, dtype=torch.int64))
         )
         recipe = self._recipe
-        pictures = []
+        pictures, maps = [], []
         for _ in range(max(1, recipe.batch // 4) if whole else recipe.batch):
             index = int(rng.integers(self._lengths[-1]))
             which = int(np.searchsorted(self._lengths, index, side="right"))
             images, boxes = self._shards[which]
             row = index - (int(self._lengths[which - 1]) if which else 0)
-            picture = images[row]
+            picture, emphasis = images[row], np.ones(images.shape[1:3], np.float32)
+            left, top, right, bottom = boxes[row].round().astype(int)
+            emphasis[top:bottom, left:right] = recipe.face_emphasis
             if not whole:
-                picture = self._crop(picture, boxes[row], rng)
-            pictures.append(picture[:, ::-1] if rng.random() < 0.5 else picture)
+                window = self._window(picture.shape[0], boxes[row], rng)
+                picture, emphasis = picture[window], emphasis[window]
+            if rng.random() < 0.5:
+                picture, emphasis = picture[:, ::-1], emphasis[:, ::-1]
+            pictures.append(picture)
+            maps.append(emphasis)
         stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        return stacked.to(torch.float32).div_(127.5).sub_(1)
+        scaled = stacked.to(torch.float32).div_(127.5).sub_(1)
+        return scaled, torch.from_numpy(np.stack(maps))[:, None]
 
-    def _crop(self, picture: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        size, room = self._recipe.crop, picture.shape[0] - self._recipe.crop
+    def _window(
+        self, edge: int, box: np.ndarray, rng: np.random.Generator
+    ) -> tuple[slice, slice]:
+        size, room = self._recipe.crop, edge - self._recipe.crop
         left, top = rng.integers(room + 1, size=2)
         if rng.random() < self._recipe.face_share:
             jitter = rng.integers(-size // 4, size // 4 + 1, size=2)
             centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2 + jitter
             left, top = np.clip((centre - size / 2).astype(int), 0, room)
-        return picture[top : top + size, left : left + size]
+        return slice(top, top + size), slice(left, left + size)
 
 
 def train_vae(
@@ -235,8 +252,9 @@ def train_vae(
     with session:
         while session.running():
             generator = session.generator()
-            whole = session.share >= 1 - recipe.whole_share
-            pictures = stream.batch(generator, whole=whole)
+            # A fixed encoder has to be met as it will be used: on whole pictures.
+            whole = decoder_only or session.share >= 1 - recipe.whole_share
+            pictures, emphasis = stream.batch(generator, whole=whole)
             with torch.set_grad_enabled(not decoder_only):
                 posterior = vae.encode(pictures).latent_dist
                 noise = torch.randn(posterior.mean.shape, generator=generator)
@@ -244,7 +262,9 @@ def train_vae(
                 if latent_noise:
                     extra = torch.randn(posterior.mean.shape, generator=generator)
                     latents = latents + latent_noise / SCALING_FACTOR * extra
-            loss = reconstruction_loss(vae.decode(latents).sample, pictures, recipe.gradient_weight)
+            loss = reconstruction_loss(
+                vae.decode(latents).sample, pictures, recipe.gradient_weight, emphasis
+            )
             if not decoder_only:
                 loss = loss + recipe.kl_weight * posterior.kl().mean()
                 color = unexplained_color(posterior.mean, pictures)
