@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +86,7 @@ def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> Path:
     pipeline.save_pretrained(new, safe_serialization=True)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
+        folder.replace(old)
+    new.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
     return folder

@@ -64,7 +64,7 @@ class Muon(torch.optim.Optimizer):
         """
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        for module in [modules] if isinstance(modules, nn.Module) else modules:
+        for module in modules if isinstance(modules, list) else [modules]:
             tables = {
                 id(table.weight) for table in module.modules() if isinstance(table, nn.Embedding)
             }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -186,7 +185,7 @@ class Session:
         self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self._checkpoint.with_name(self._checkpoint.name + ".partial")
         torch.save(state, partial)
-        os.replace(partial, self._checkpoint)
+        partial.replace(self._checkpoint)
         self._saved_at = self.elapsed
 
     def _load(self) -> None:

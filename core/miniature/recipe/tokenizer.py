@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
     merges: list[tuple[str, str]] = []
     while True:
         pairs = Counter(
-            pair for pieces in spelled for pair in zip(pieces, pieces[1:], strict=False)
+            pair for pieces in spelled for pair in pairwise(pieces)
         )
         if not pairs:
             return merges

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ...progress import Progress, silent
 from .muon import Muon
-from .render_data import read_shard, shard_folders
+from .picture_stream import PictureStream
 from .session import Budget, Session, prepare_cpu
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class VaeRecipe:
 
     channels: tuple[int, ...] = (16, 32, 64, 128)
     groups: int = 8
-    lr: float = 2e-3
+    lr: float = 1e-3
     batch: int = 16
     crop: int = 64
     whole_share: float = 0.15
@@ -130,72 +129,6 @@ def unexplained_color(latents: Tensor, pictures: Tensor, ridge: float = 0.05) ->
     return (axes - points @ weights).square().mean()
 
 
-class PictureStream:
-    """Random crops or whole pictures from a folder of shards that may still be growing."""
-
-    def __init__(self, folder: Path, recipe: VaeRecipe) -> None:
-        """Open the shards that are complete."""
-        self._folder, self._recipe = folder, recipe
-        self._opened: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
-        self.refresh()
-
-    def refresh(self) -> int:
-        """Open shards that have been completed since; returns how many pictures there are."""
-        for folder in shard_folders(self._folder):
-            if folder not in self._opened:
-                shard = read_shard(folder)
-                self._opened[folder] = (np.array(shard.images), shard.boxes)
-        self._shards = list(self._opened.values())
-        self._lengths = np.cumsum([len(images) for images, _ in self._shards])
-        return int(self._lengths[-1]) if self._shards else 0
-
-    def batch(self, generator: torch.Generator, *, whole: bool) -> tuple[Tensor, Tensor]:
-        """Draw a batch.
-
-        Args:
-            generator: Source of randomness.
-            whole: Whole pictures (a quarter of the batch) instead of crops.
-
-        Returns:
-            float32 pictures (n, 3, h, w) in [-1, 1], channels last, half of them mirrored, and
-            the emphasis on each pixel (n, 1, h, w).
-        """
-        rng = np.random.default_rng(
-            int(torch.randint(2**31, (1,), generator=generator, dtype=torch.int64))
-        )
-        recipe = self._recipe
-        pictures, maps = [], []
-        for _ in range(max(1, recipe.batch // 4) if whole else recipe.batch):
-            index = int(rng.integers(self._lengths[-1]))
-            which = int(np.searchsorted(self._lengths, index, side="right"))
-            images, boxes = self._shards[which]
-            row = index - (int(self._lengths[which - 1]) if which else 0)
-            picture, emphasis = images[row], np.ones(images.shape[1:3], np.float32)
-            left, top, right, bottom = boxes[row].round().astype(int)
-            emphasis[top:bottom, left:right] = recipe.face_emphasis
-            if not whole:
-                window = self._window(picture.shape[0], boxes[row], rng)
-                picture, emphasis = picture[window], emphasis[window]
-            if rng.random() < 0.5:
-                picture, emphasis = picture[:, ::-1], emphasis[:, ::-1]
-            pictures.append(picture)
-            maps.append(emphasis)
-        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        scaled = stacked.to(torch.float32).div_(127.5).sub_(1)
-        return scaled, torch.from_numpy(np.stack(maps))[:, None]
-
-    def _window(
-        self, edge: int, box: np.ndarray, rng: np.random.Generator
-    ) -> tuple[slice, slice]:
-        size, room = self._recipe.crop, edge - self._recipe.crop
-        left, top = rng.integers(room + 1, size=2)
-        if rng.random() < self._recipe.face_share:
-            jitter = rng.integers(-size // 4, size // 4 + 1, size=2)
-            centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2 + jitter
-            left, top = np.clip((centre - size / 2).astype(int), 0, room)
-        return slice(top, top + size), slice(left, left + size)
-
-
 def train_vae(
     data: Path,
     out: Path,
@@ -237,7 +170,13 @@ def train_vae(
     if decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
-    stream = PictureStream(data, recipe)
+    stream = PictureStream(
+        data,
+        batch=recipe.batch,
+        crop=recipe.crop,
+        face_share=recipe.face_share,
+        face_emphasis=recipe.face_emphasis,
+    )
     session = Session(
         {"vae": vae},
         Muon(vae, recipe.lr),
@@ -265,15 +204,15 @@ def train_vae(
             loss = reconstruction_loss(
                 vae.decode(latents).sample, pictures, recipe.gradient_weight, emphasis
             )
+            color = unexplained_color(posterior.mean, pictures)
             if not decoder_only:
                 loss = loss + recipe.kl_weight * posterior.kl().mean()
-                color = unexplained_color(posterior.mean, pictures)
                 loss = loss + recipe.color_weight * color
             session.apply(loss)
             if session.step % log_every == 0:
                 logger.info(
                     "vae step %d, %.0f s, loss %.4f, unexplained colour %.3f",
-                    session.step, session.elapsed, loss.item(), 0.0 if decoder_only else color.item(),
+                    session.step, session.elapsed, loss.item(), color.item(),
                 )
                 stream.refresh()
             while told < int(100 * session.share):
