@@ -10,8 +10,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..imageset import ImageSet
+from .embeddings import text_vectors
 
 if TYPE_CHECKING:
+    from ..features import FeatureStore
     from .embeddings import Embedder
 
 CLUSTERS = 8
@@ -58,6 +60,7 @@ def cluster(
     random_state: int = 0,
     embedder: Embedder | None = None,
     prompts: Prompts = PROMPTS,
+    store: FeatureStore | None = None,
 ) -> ImageSet:
     """Group the accepted pictures by KMeans on their embeddings.
 
@@ -71,6 +74,7 @@ def cluster(
         embedder: The model that made the embeddings; it names the clusters. Without it they are
             called ``cluster 0`` and so on.
         prompts: What clusters are named after.
+        store: Remembers the prompts' embeddings, so that the model need not load for them again.
 
     Raises:
         MissingColumnError: The pictures are not embedded.
@@ -84,7 +88,7 @@ def cluster(
         vectors = images.filter(pl.Series(usable)).embeddings()
         found = kmeans_labels(vectors, k, random_state)
         called = (
-            cluster_names(vectors, found, embedder, prompts)
+            cluster_names(vectors, found, embedder, prompts, store)
             if embedder is not None
             else [f"cluster {label}" for label in range(int(found.max()) + 1)]
         )
@@ -127,6 +131,7 @@ def cluster_names(
     labels: NDArray[np.int64],
     embedder: Embedder,
     prompts: Prompts = PROMPTS,
+    store: FeatureStore | None = None,
 ) -> list[str]:
     """Name each cluster after what sets it apart, by zero-shot classification of its pictures.
 
@@ -138,7 +143,9 @@ def cluster_names(
         A name a cluster, all different.
     """
     from_attribute = [
-        _lifts(vectors, labels, embedder.embed_texts(list(choices.values())), list(choices))
+        _lifts(
+            vectors, labels, text_vectors(list(choices.values()), embedder, store), list(choices)
+        )
         for choices in prompts.values()
         if choices
     ]

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FloatArray = NDArray[np.float32]
 
 ANALYSER = "embedding"
+TEXTS = "text"
 MINIATURE = "miniature"
 MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "clip"
 _LOCAL = "local-dir:"
@@ -214,6 +215,30 @@ class Embedder:
             vectors = model.encode_text(tokenizer(list(texts)).to(self.device)).float()
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
             return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+
+
+def text_vectors(
+    texts: Sequence[str], embedder: Embedder, store: FeatureStore | None = None
+) -> FloatArray:
+    """Embed texts; with a store, what it knows needs no model.
+
+    Returns:
+        Shape ``(n, d)``, L2-normalised.
+    """
+    if store is None:
+        return embedder.embed_texts(texts)
+    keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    found = store.get(keys, TEXTS, embedder.fingerprint)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+    if missing:
+        vectors = embedder.embed_texts(list(missing.values()))
+        new = {
+            key: np.asarray(vector, dtype="<f4").tobytes()
+            for key, vector in zip(missing, vectors, strict=True)
+        }
+        store.put(new, TEXTS, embedder.fingerprint)
+        found |= new
+    return np.stack([np.frombuffer(found[key], dtype="<f4") for key in keys])
 
 
 def _not_too_slim(image: Pixels) -> Pixels:

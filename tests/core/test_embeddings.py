@@ -15,6 +15,7 @@ from character_curator.analysis.embeddings import (
     Embedder,
     embed,
     mean_pairwise_distance,
+    text_vectors,
     vendi_score,
 )
 from character_curator.features import FeatureStore
@@ -59,6 +60,19 @@ def test_texts_are_embedded_by_the_same_model(clip):
         expected = model.eval().encode_text(tokens, normalize=True).numpy()
     found = Embedder(f"local-dir:{clip}").embed_texts(["a portrait", "a park"])
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_known_texts_need_no_model(clip):
+    with FeatureStore() as store:
+        first = text_vectors(["a portrait", "a park"], Embedder(clip), store)
+        assert store.computed["text"] == 2
+        np.testing.assert_allclose(first, Embedder(clip).embed_texts(["a portrait", "a park"]))
+        again = text_vectors(["a park", "a beach", "a portrait"], Embedder(clip), store)
+        assert store.computed["text"] == 3
+        np.testing.assert_array_equal(again[[2, 0]], first)
+        embedder = Embedder(clip)
+        text_vectors(["a beach"], embedder, store)
+        assert "_loaded" not in vars(embedder)
 
 
 def test_the_stage_embeds_what_is_accepted_once(folder, clip):

@@ -1,0 +1,57 @@
+"""Pictures of 768 x 768 with known outcomes, for measuring speed.
+
+A sharp picture is coarse coloured clouds with grain; a blurred one has no grain and fails the
+sharpness component whatever its face. Where there is a face, a patch is painted pure red, which the
+probe of `architectures.py` reports.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SIDE = 768
+NO_FACE, LOW_QUALITY = 0.15, 0.60
+"""The published recipe's shares of 1,500 raw pictures."""
+
+
+def kinds(count: int) -> list[str]:
+    """Return what each picture is, mixed evenly: ``no face``, ``blurred`` or ``good``."""
+    shares = np.array([NO_FACE, LOW_QUALITY, 1 - NO_FACE - LOW_QUALITY])
+    made = np.zeros(3)
+    names = []
+    for number in range(1, count + 1):
+        index = int(np.argmax(shares * number - made))
+        made[index] += 1
+        names.append(("no face", "blurred", "good")[index])
+    return names
+
+
+def draw(number: int, kind: str) -> np.ndarray:
+    """Draw one picture, BGR uint8; every number another one."""
+    rng = np.random.default_rng(number)
+    clouds = cv2.resize(rng.normal(0, 70, (12, 12, 3)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    image = 128 + clouds
+    if kind != "blurred":
+        image += cv2.resize(rng.normal(0, 9, (SIDE, SIDE)), (SIDE, SIDE))[..., None]
+    image = image.clip(0, 255).astype(np.uint8)
+    image[..., 2] = np.minimum(image[..., 2], image[..., 1])  # nothing else is red
+    if kind != "no face":
+        image[340:440, 340:440] = (0, 0, 255)
+    return image
+
+
+def write(folder: Path, count: int) -> Path:
+    """Write the pictures that are not there yet as PNG; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, kind in enumerate(kinds(count)):
+        path = folder / f"{number:05} {kind}.png"
+        if not path.exists():
+            partial = path.with_suffix(".partial.png")
+            cv2.imwrite(str(partial), draw(number, kind))
+            partial.rename(path)
+    for path in sorted(folder.glob("*.png"))[count:]:
+        path.unlink()
+    return folder
