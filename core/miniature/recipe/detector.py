@@ -25,7 +25,7 @@ from .augment import degrade, occlude_face, ruin_face
 from .blocks import Chain, ConvUnit, Graph, ResidualBlock, emit_convolution
 from .faces_data import MAX_FACES, PictureSet, batches
 from .muon import Muon
-from .session import Budget, Session, prepare_cpu
+from .session import Budget, Session, flushing_denormals
 
 logger = logging.getLogger(__name__)
 
@@ -331,6 +331,7 @@ def _generalised_iou_loss(a: Tensor, b: Tensor) -> Tensor:
     return 1 - shared / union.clamp(min=1e-3) + (hull - union) / hull
 
 
+@flushing_denormals()
 def train_detector(
     pictures: PictureSet,
     checkpoint: Path,
@@ -355,7 +356,6 @@ def train_detector(
     Returns:
         The trained network, averaged over its last steps, in evaluation mode.
     """
-    prepare_cpu()
     torch.manual_seed(seed)
     network = FaceNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     session = Session(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...progress import Progress, silent
 from .latents import LatentStream
 from .muon import Muon
-from .session import Budget, Session, prepare_cpu
+from .session import Budget, Session, flushing_denormals
 from .tokenizer import POSITIONS, read_tokenizer
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ def build_model(tokenizer_folder: Path, recipe: DiffusionRecipe | None = None) -
     return DiffusionModel(build_unet(recipe), build_text_encoder(tokenizer, recipe), tokenizer)
 
 
+@flushing_denormals()
 def train_diffusion(
     data: Path,
     out: Path,
@@ -224,7 +225,6 @@ def train_diffusion(
     Returns:
         The networks with averaged weights, in evaluation mode.
     """
-    prepare_cpu()
     recipe = recipe or DiffusionRecipe()
     torch.manual_seed(seed)
     model = build_model(tokenizer_folder, recipe)

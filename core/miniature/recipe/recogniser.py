@@ -26,7 +26,7 @@ from .augment import Degradation, degrade
 from .blocks import Chain, ConvUnit, Graph, ResidualBlock, emit_convolution
 from .faces_data import PictureSet, batches
 from .muon import Muon
-from .session import Budget, Session, prepare_cpu
+from .session import Budget, Session, flushing_denormals
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +161,7 @@ def margin_logits(embeddings: Tensor, people: Tensor) -> Tensor:
     return _SCALE * cosine.scatter(1, people[:, None], moved)
 
 
+@flushing_denormals()
 def train_recogniser(
     pictures: PictureSet,
     checkpoint: Path,
@@ -187,7 +188,6 @@ def train_recogniser(
     Returns:
         The trained network, averaged over its last steps, in evaluation mode.
     """
-    prepare_cpu()
     torch.manual_seed(seed)
     usable = np.flatnonzero(pictures.people >= 0)
     albums: dict[int, list[int]] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,17 @@ def lr_factor(share: float, step: int, *, warm_up: int = 40, floor: float = 0.02
     return cosine * min(1.0, (step + 1) / warm_up)
 
 
-def prepare_cpu() -> None:
-    """Flush denormal numbers: without it a trained network's arithmetic slows down on a CPU."""
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Flush denormal numbers: without it a trained network's arithmetic slows down on a CPU.
+
+    It is a setting of the whole process, so it is taken back afterwards.
+    """
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 class Averaged:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ...progress import Progress, silent
 from .muon import Muon
 from .picture_stream import PictureStream
-from .session import Budget, Session, prepare_cpu
+from .session import Budget, Session, flushing_denormals
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -129,6 +129,7 @@ def unexplained_color(latents: Tensor, pictures: Tensor, ridge: float = 0.05) ->
     return (axes - points @ weights).square().mean()
 
 
+@flushing_denormals()
 def train_vae(
     data: Path,
     out: Path,
@@ -162,7 +163,6 @@ def train_vae(
     Returns:
         The autoencoder with averaged weights, in evaluation mode.
     """
-    prepare_cpu()
     recipe = recipe or VaeRecipe()
     torch.manual_seed(seed)
     vae = start_from if start_from is not None else build_vae(recipe)
