@@ -170,8 +170,10 @@ def curate(
         images = quality.score_quality(images, store, minimum=minimum, progress=progress)
         images = embeddings.embed(images, embedder, store, progress)
         computed = dict(store.computed)
-    grouping = project.clusters
-    images = clusters.cluster(images, grouping.count, grouping.random_state, embedder)
+        grouping = project.clusters
+        images = clusters.cluster(
+            images, grouping.count, grouping.random_state, embedder, store=store
+        )
     images = duplicates.find_duplicates(images, project.duplicates.threshold)
     chosen = select(
         images,
