@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,15 @@ class Scrfd10(nn.Module):
         return (*scores, *boxes, *points)
 
 
+class LightScrfd(Scrfd10):
+    """The same outputs and probe after next to no computation."""
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Return the pyramid at strides 8, 16 and 32."""
+        wide = self.lateral[0].weight.reshape(-1)[: 56 * 3].reshape(56, 3, 1, 1)
+        return [F.conv2d(F.avg_pool2d(x, stride), wide) for stride in (8, 16, 32)]
+
+
 class ResidualPrelu(nn.Module):
     """A block of IResNet."""
 
@@ -198,9 +208,39 @@ def face_pack(cache: Path) -> Path:
     return folder
 
 
+def light_face_pack(cache: Path) -> Path:
+    """Return a folder with a detector and a recogniser that cost little, built once."""
+    folder = cache / "light-faces"
+    if not (folder / "done").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        export(LightScrfd(), folder / "det_light.onnx", 640, 9, free="size")
+        export(mobilenet(0.25, 512), folder / "rec_light.onnx", 112)
+        (folder / "done").touch()
+    return folder
+
+
+def light_clip_model(cache: Path) -> Path:
+    """Return a folder with a small vision transformer of 512 numbers, built once."""
+    return _save_clip(
+        cache / "light-clip",
+        {
+            "embed_dim": 512,
+            "vision_cfg": {"image_size": 224, "layers": 2, "width": 128, "patch_size": 32},
+            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2,
+                         "layers": 2},
+        },
+    )  # fmt: skip
+
+
 def clip_model(cache: Path) -> Path:
     """Return a folder with ViT-B/32 in open_clip's local layout, built once."""
-    folder = cache / "vit-b-32-random"
+    import open_clip
+
+    return _save_clip(cache / "vit-b-32-random", open_clip.get_model_config("ViT-B-32"))
+
+
+def _save_clip(folder: Path, configuration: dict[str, Any]) -> Path:
     if (folder / "done").exists():
         return folder
     import open_clip
@@ -208,9 +248,9 @@ def clip_model(cache: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    model = open_clip.create_model("ViT-B-32")
-    configuration = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
-    (folder / "open_clip_config.json").write_text(json.dumps(configuration))
+    model = open_clip.CLIP(**configuration)
+    whole = {"model_cfg": configuration, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(whole))
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(weights, str(folder / "open_clip_model.safetensors"))
     (folder / "done").touch()

@@ -29,17 +29,18 @@ def kinds(count: int) -> list[str]:
     return names
 
 
-def draw(number: int, kind: str) -> np.ndarray:
-    """Draw one picture, BGR uint8; every number another one."""
+def draw(number: int, kind: str, side: int = SIDE) -> np.ndarray:
+    """Draw one square picture, BGR uint8; every number another one."""
     rng = np.random.default_rng(number)
-    clouds = cv2.resize(rng.normal(0, 70, (12, 12, 3)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    clouds = cv2.resize(rng.normal(0, 70, (12, 12, 3)), (side, side), interpolation=cv2.INTER_CUBIC)
     image = 128 + clouds
     if kind != "blurred":
-        image += cv2.resize(rng.normal(0, 9, (SIDE, SIDE)), (SIDE, SIDE))[..., None]
+        image += cv2.resize(rng.normal(0, 9, (SIDE, SIDE)), (side, side))[..., None]
     image = image.clip(0, 255).astype(np.uint8)
     image[..., 2] = np.minimum(image[..., 2], image[..., 1])  # nothing else is red
     if kind != "no face":
-        image[340:440, 340:440] = (0, 0, 255)
+        first, last = side // 2 - 50, side // 2 + 50
+        image[first:last, first:last] = (0, 0, 255)
     return image
 
 
