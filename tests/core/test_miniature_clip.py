@@ -78,6 +78,17 @@ def test_short_encoding_is_that_of_open_clip(trained):
         )
 
 
+def test_images_of_both_training_sizes_are_embedded(trained):
+    model, _ = trained
+    for size in (clip.EARLY_SIZE, clip.IMAGE_SIZE):
+        images = np.random.default_rng(0).integers(0, 255, (2, size, size, 3)).astype(np.uint8)
+        found = clip.embed_images(model, clip.network_input(images))
+        assert found.shape == (2, 128)
+        if size == clip.IMAGE_SIZE:
+            expected = model.encode_image(clip.network_input(images), normalize=True)
+            torch.testing.assert_close(found, expected)
+
+
 def test_folder_loads_offline_after_it_was_moved(trained, tmp_path, monkeypatch):
     model, folder = trained
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

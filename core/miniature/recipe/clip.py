@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...atomic import replacing, write_text
+from ...atomic import write_bytes, write_text
 from ...progress import Progress, silent
 from .. import vocabulary
 from .augment import Degradation, degrade
@@ -29,7 +29,7 @@ from .faces_data import PictureSet, batches
 from .muon import Muon
 from .prompts import PHRASES, random_prompts
 from .render_data import shuffled_caption
-from .session import Budget, Session, prepare_cpu
+from .session import Budget, Session, flushing_denormals
 from .tokenizer import POSITIONS, read_tokenizer, write_tokenizer
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IMAGE_SIZE = 96
+EARLY_SIZE = 64
+"""Edge of the pictures at first: colours and places are learnt twice faster on small ones."""
+_EARLY_SHARE = 0.5
+_EMPHASIS = {"pose": 3.0, "outfit": 2.0, "light": 2.0, "hair_style": 2.0}
+"""Weights of what is hard to see."""
 _ODDS = Degradation(blur=0.3, resample=0.3, noise=0.2, jpeg=0.2, color=0.0)
 _MEAN = _DEVIATION = 0.5
 
@@ -92,15 +97,15 @@ def write_clip(model: CLIP, folder: Path) -> None:
         model: The trained model.
         folder: Where configuration, half-precision weights and tokenizer go.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     write_tokenizer(folder, vocabulary.WORDS)
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    with replacing(folder / "open_clip_model.safetensors") as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+    weights = save(state, metadata={"format": "pt"})
+    write_bytes(folder / "open_clip_model.safetensors", weights)
     content = configuration(model.vocab_size)
     write_text(folder / "open_clip_config.json", json.dumps(content, indent=2) + "\n")
 
@@ -126,13 +131,39 @@ def encode_texts(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 def network_input(images: NDArray[np.uint8]) -> Tensor:
-    """Scale uint8 (n, 96, 96, 3) in RGB to the model's (n, 3, 96, 96)."""
+    """Scale uint8 (n, size, size, 3) in RGB to the model's (n, 3, size, size)."""
     scaled = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - _MEAN) / _DEVIATION
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def view(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Make one training picture: mirrored and moved a little, degraded, at the model's size."""
+def embed_images(model: CLIP, x: Tensor) -> Tensor:
+    """Embed pictures of any size that is a multiple of 32.
+
+    The network is convolutional but for the table of positions in its last layer; that is
+    interpolated where the size is not the model's own.
+
+    Args:
+        model: The model.
+        x: (n, 3, size, size) from `network_input`.
+
+    Returns:
+        (n, 128), of length one.
+    """
+    name = "attnpool.positional_embedding"
+    table = model.visual.get_parameter(name)
+    own, grid = round(math.sqrt(len(table) - 1)), x.shape[-1] // 32
+    if own == grid:
+        return F.normalize(model.visual(x), dim=-1)
+    cells = table[1:].T.reshape(1, -1, own, own)
+    cells = F.interpolate(cells, (grid, grid), mode="bilinear", align_corners=False)
+    resized = torch.cat([table[:1], cells.reshape(table.shape[1], -1).T])
+    return F.normalize(torch.func.functional_call(model.visual, {name: resized}, (x,)), dim=-1)
+
+
+def view(
+    image: NDArray[np.uint8], rng: np.random.Generator, size: int = IMAGE_SIZE
+) -> NDArray[np.uint8]:
+    """Make one training picture: mirrored and moved a little, degraded, brought to a size."""
     if rng.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
     shift = rng.uniform(-4, 4, 2)
@@ -142,9 +173,7 @@ def view(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8
         np.uint8
     )
     image = degrade(image, rng, _ODDS)
-    return cv2.resize(image, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA).astype(
-        np.uint8
-    )
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def _classes(pictures: PictureSet) -> dict[str, Tensor]:
@@ -159,6 +188,7 @@ def _classes(pictures: PictureSet) -> dict[str, Tensor]:
     }
 
 
+@flushing_denormals()
 def train_clip(
     pictures: PictureSet,
     checkpoint: Path,
@@ -183,7 +213,6 @@ def train_clip(
     Returns:
         The trained model, averaged over its last steps, in evaluation mode.
     """
-    prepare_cpu()
     torch.manual_seed(seed)
     tokenizer = read_tokenizer(write_tokenizer(checkpoint.parent, vocabulary.WORDS))
     model = build_clip(len(tokenizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -205,11 +234,12 @@ def train_clip(
     while session.running():
         rng = np.random.default_rng([seed, session.step])
         indices = next(order)
-        images = np.stack([view(pictures.images[i], rng) for i in indices])
+        size = EARLY_SIZE if session.share < _EARLY_SHARE else IMAGE_SIZE
+        images = np.stack([view(pictures.images[i], rng, size) for i in indices])
         drop = float(rng.uniform(0, 0.6))
         captions = [shuffled_caption(pictures.captions[i], rng, drop) for i in indices]
         prompts = random_prompts(rng)
-        seen = F.normalize(model.visual(network_input(images)), dim=-1)
+        seen = embed_images(model, network_input(images))
         scale = model.logit_scale.clamp(max=math.log(60)).exp()
         said = encode_texts(model, tokens(captions))
         logits = scale * seen @ said.T
@@ -218,7 +248,7 @@ def train_clip(
         asked = encode_texts(model, tokens([text for group in prompts.values() for text in group]))
         answers = (scale * seen @ asked.T).split([len(group) for group in prompts.values()], -1)
         sorting = torch.stack([
-            F.cross_entropy(answer, classes[attribute][indices])
+            _EMPHASIS.get(attribute, 1.0) * F.cross_entropy(answer, classes[attribute][indices])
             for attribute, answer in zip(prompts, answers, strict=True)
         ]).mean()
         session.apply(0.3 * matching + 2 * sorting)
