@@ -1,4 +1,4 @@
-"""Embeddings: what a picture shows, as one open_clip vector; and how diverse vectors are."""
+"""Embeddings: what a picture shows, as one open_clip vector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from .decoding import Pixels
-from .face_packs import folder_fingerprint
+from .diversity import mean_pairwise_distance, vendi_score
+from .fingerprints import file_fingerprint, folder_fingerprint
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ class Embedder:
             return f"{folder_fingerprint(self._folder)} float16/1"
         tag = self._tag
         if tag and Path(tag).is_file():
-            content = hashlib.sha256(Path(tag).read_bytes()).hexdigest()
-            return f"{self.model} {content} float16/1"
+            return f"{self.model} {file_fingerprint(Path(tag))} float16/1"
         import open_clip
 
         source = open_clip.get_pretrained_cfg(self.model, tag) if tag else {}
@@ -276,40 +276,11 @@ def embed(
     )
 
 
-def vendi_score(embeddings: FloatArray) -> float:
-    """Return the Vendi score: the effective number of different pictures.
-
-    The exponential of the Shannon entropy of the eigenvalues of ``K / n``, where ``K`` holds the
-    cosine similarities (Friedman and Dieng, "The Vendi Score", 2023). The eigenvalues are taken of
-    the smaller of the two Gram matrices, whose non-zero ones agree.
-
-    Args:
-        embeddings: Shape ``(n, d)``; rows are normalised first.
-
-    Returns:
-        A number from 1 (all alike) to n (all orthogonal); 0 for no pictures.
-    """
-    x = _unit_rows(embeddings)
-    if not len(x):
-        return 0.0
-    gram = x @ x.T if len(x) <= x.shape[1] else x.T @ x
-    eigenvalues = np.clip(np.linalg.eigvalsh(gram / len(x)), 0.0, None)
-    eigenvalues = eigenvalues[eigenvalues > 1e-12]
-    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
-
-
-def mean_pairwise_distance(embeddings: FloatArray) -> float:
-    """Return the mean cosine distance (1 - cosine) over all pairs of rows; 0 below two rows."""
-    x = _unit_rows(embeddings)
-    n = len(x)
-    if n < 2:
-        return 0.0
-    total = x.sum(axis=0)
-    # The squared length of the sum holds every ordered pair, and every row with itself.
-    pairs = float(total @ total) - float((x * x).sum())
-    return 1.0 - pairs / (n * (n - 1))
-
-
-def _unit_rows(embeddings: FloatArray) -> NDArray[np.float64]:
-    x = np.asarray(embeddings, dtype=np.float64)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+__all__ = [
+    "ClipModelError",
+    "Embedder",
+    "embed",
+    "mean_pairwise_distance",
+    "text_vectors",
+    "vendi_score",
+]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decoding import Pixels
-from .face_packs import FacePackError, find_pack, folder_fingerprint
+from .face_packs import FacePackError, find_pack
+from .fingerprints import folder_fingerprint
 
 DETECTION = "faces"
 IDENTITY = "identity"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-from functools import lru_cache
 from pathlib import Path
 
 from ..errors import CuratorError
@@ -70,23 +68,3 @@ def _holding_models(folder: Path, pack: str | Path) -> Path:
     raise FacePackError(
         f"The face pack '{pack}' has no ONNX file in {folder}. Unpack the pack's files there."
     )
-
-
-def folder_fingerprint(folder: Path, pattern: str = "*") -> str:
-    """Return the SHA-256 of the names and bytes of a folder's files; files are hashed once."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
-        status = path.stat()
-        content = _file_hash(path, status.st_size, status.st_mtime_ns)
-        digest.update(f"{path.name}\0{content}\n".encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _file_hash(path: Path, size: int, modified: int) -> str:
-    del size, modified  # they tell one state of the file from another
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
