@@ -132,6 +132,7 @@ def main() -> None:
     assessment = published_way.PublishedQualityAssessment(pack, provider)
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{clip}")
     loaded = (model.eval().to(embedder.device), transform, embedder.device)
+    _ = analyser.detection_fingerprint, embedder.fingerprint  # hashes the weights
     for path in images.paths()[:3]:  # sessions, kernels and caches
         assessment.score_quality(str(path))
         analyser.identify([analyser.crop(read_image(path), np.eye(5, 2, dtype=np.float32) * 90)])
