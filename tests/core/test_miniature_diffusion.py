@@ -299,8 +299,12 @@ def test_the_exported_folder_loads_as_stable_diffusion(tmp_path, tokenizer_folde
     folder = write_pipeline(assemble(vae, model), tmp_path / "diffusion")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diffusion"]
     pictures = []
-    for loader in (StableDiffusionPipeline, AutoPipelineForText2Image):
-        pipeline = loader.from_pretrained(folder, torch_dtype=torch.float32)
+    for loader, options in (
+        (StableDiffusionPipeline, {}),
+        (StableDiffusionPipeline, {"torch_dtype": torch.float32}),
+        (AutoPipelineForText2Image, {"torch_dtype": torch.float32}),
+    ):
+        pipeline = loader.from_pretrained(folder, **options)
         pipeline.set_progress_bar_config(disable=True)
         result = pipeline(
             "portrait of a freckled woman", num_inference_steps=2, guidance_scale=2.5,
@@ -310,6 +314,6 @@ def test_the_exported_folder_loads_as_stable_diffusion(tmp_path, tokenizer_folde
         assert result.images.shape == (1, 64, 64, 3)
         assert np.isfinite(result.images).all()
         pictures.append(result.images)
-    assert np.array_equal(*pictures)
+    assert all(np.array_equal(pictures[0], picture) for picture in pictures)
     write_pipeline(assemble(build_vae(TINY_VAE, 64), model), folder)
     assert (folder / "model_index.json").is_file()

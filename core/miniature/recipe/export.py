@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +85,12 @@ def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> Path:
     for network in (pipeline.unet, pipeline.vae):
         network.to(memory_format=torch.contiguous_format)
     pipeline.save_pretrained(new, safe_serialization=True)
+    # Loaded without a dtype, the parts of diffusers come as float32 and those of transformers as
+    # their configuration says: they have to agree.
+    config = new / "text_encoder" / "config.json"
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["dtype"] = "float32"
+    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.replace(old)
