@@ -51,7 +51,9 @@ PROMPTS: Prompts = {
         "magical aura": _PERSON + "magical aura background",
     },
 }
-"""What clusters are named after: attributes, each with its labels and their zero-shot prompts."""
+"""What clusters are named after: attributes, each with its labels and their zero-shot prompts.
+
+Pose and framing are taken from the columns that face validation adds, where it has run."""
 
 
 def cluster(
@@ -71,8 +73,8 @@ def cluster(
         images: With ``embedding``.
         k: Number of clusters; fewer when there are fewer different pictures.
         random_state: Seed of KMeans.
-        embedder: The model that made the embeddings; it names the clusters. Without it they are
-            called ``cluster 0`` and so on.
+        embedder: The model that made the embeddings; its prompts and the columns ``pose`` and
+            ``framing`` name the clusters. Without it they are called ``cluster 0`` and so on.
         prompts: What clusters are named after.
         store: Remembers the prompts' embeddings, so that the model need not load for them again.
 
@@ -88,7 +90,7 @@ def cluster(
         vectors = images.filter(pl.Series(usable)).embeddings()
         found = kmeans_labels(vectors, k, random_state)
         called = (
-            cluster_names(vectors, found, embedder, prompts, store)
+            cluster_names(vectors, found, embedder, prompts, store, _measured(images, rows))
             if embedder is not None
             else [f"cluster {label}" for label in range(int(found.max()) + 1)]
         )
@@ -98,6 +100,16 @@ def cluster(
         pl.Series("cluster", labels, dtype=pl.Int32),
         pl.Series("cluster_name", names, dtype=pl.String),
     )
+
+
+def _measured(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, list[str]]:
+    """Return the attributes that the landmarks and the face box have already told."""
+    columns = {
+        name: images.table[name].gather(rows)
+        for name in ("pose", "framing")
+        if name in images.table.columns
+    }
+    return {name: values.to_list() for name, values in columns.items() if not values.null_count()}
 
 
 def kmeans_labels(
@@ -132,45 +144,55 @@ def cluster_names(
     embedder: Embedder,
     prompts: Prompts = PROMPTS,
     store: FeatureStore | None = None,
+    measured: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
-    """Name each cluster after what sets it apart, by zero-shot classification of its pictures.
+    """Name each cluster after what sets it apart.
 
-    Of every attribute each picture gets the label whose prompt lies closest. A cluster is named by
-    the labels whose share in it most exceeds their share in the whole set: by one, or by as many
-    as it takes to tell it from the others.
+    Of every attribute each picture has a label: the measured one, or else the one whose prompt
+    lies closest (zero-shot). A cluster is named by the labels whose share in it most exceeds their
+    share in the whole set, those of half of its pictures or more first: by one, or by as many as
+    it takes to tell it from the others.
+
+    Args:
+        vectors: Embeddings, shape ``(n, d)``.
+        labels: Their clusters, from 0, shape ``(n,)``.
+        embedder: The model that made the embeddings.
+        prompts: Attributes, each with its labels and their prompts.
+        store: Remembers the prompts' embeddings.
+        measured: Attributes whose labels are known, one a picture.
 
     Returns:
         A name a cluster, all different.
     """
-    from_attribute = [
-        _lifts(
-            vectors, labels, text_vectors(list(choices.values()), embedder, store), list(choices)
-        )
-        for choices in prompts.values()
-        if choices
-    ]
-    words: list[list[str]] = []
-    for label in range(int(labels.max()) + 1):
-        ranked = sorted((lifts[label] for lifts in from_attribute), key=lambda pair: -pair[0])
-        words.append([word for _, word in ranked] or ["cluster"])
-    return unique_names(words)
+    words: list[list[tuple[tuple[bool, float], str]]] = [[] for _ in range(int(labels.max()) + 1)]
+    for attribute, choices in prompts.items():
+        known = (measured or {}).get(attribute)
+        if known is None and not choices:
+            continue
+        if known is None:
+            texts = text_vectors(list(choices.values()), embedder, store)
+            names = list(choices)
+            known = [names[i] for i in np.argmax(vectors @ texts.T, axis=1)]
+        for found, best in zip(words, _standing_out(labels, known), strict=True):
+            found.append(best)
+    ranked = [sorted(found, key=lambda pair: pair[0], reverse=True) for found in words]
+    return unique_names([[word for _, word in found] or ["cluster"] for found in ranked])
 
 
-def _lifts(
-    vectors: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    texts: NDArray[np.float32],
-    choices: Sequence[str],
-) -> list[tuple[float, str]]:
-    """Return, for each cluster, the label of one attribute that stands out most, after how much."""
-    chosen = np.argmax(vectors @ texts.T, axis=1)
+def _standing_out(
+    labels: NDArray[np.int64], known: Sequence[str]
+) -> list[tuple[tuple[bool, float], str]]:
+    """Return, for each cluster, how much one attribute stands out in it, and by which label."""
+    choices = list(dict.fromkeys(known))
+    chosen = np.array([choices.index(word) for word in known])
     overall = np.bincount(chosen, minlength=len(choices)) / len(chosen)
     found = []
     for label in range(int(labels.max()) + 1):
         members = chosen[labels == label]
-        lift = np.bincount(members, minlength=len(choices)) / len(members) - overall
-        best = int(np.argmax(lift))
-        found.append((float(lift[best]), choices[best]))
+        share = np.bincount(members, minlength=len(choices)) / len(members)
+        best = int(np.argmax(share - overall))
+        strength = (bool(share[best] >= 0.5), float(share[best] - overall[best]))
+        found.append((strength, choices[best]))
     return found
 
 

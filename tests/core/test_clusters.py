@@ -1,6 +1,7 @@
 """Clusters: found, ordered, repeatable, and named apart."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +95,17 @@ def test_names_say_what_sets_a_cluster_apart():
     assert names[0].split(", ")[0] in {"profile", "bright"}
     assert names[1].startswith("from behind")
     assert len(set(names)) == 3
+
+
+def test_measured_attributes_go_before_zero_shot_ones():
+    vectors, member = blobs()
+    images = image_set(list(vectors)).with_columns(
+        pl.Series("pose", [("frontal", "profile", "three-quarter")[m] for m in member])
+    )
+    prompts = {"pose": {"upside down": "axis 0"}, "light": {"dim": "axis 5"}}
+    found = cluster(images, 3, embedder=Words(), prompts=prompts)
+    named = {(m, name) for m, name in zip(member, found.table["cluster_name"], strict=True)}
+    assert named == {(0, "frontal"), (1, "profile"), (2, "three-quarter")}
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3), min_size=1, max_size=9))
