@@ -175,6 +175,8 @@ def curate(
             images, grouping.count, grouping.random_state, embedder, store=store
         )
     images = duplicates.find_duplicates(images, project.duplicates.threshold)
+    # Before the selection, which may find nothing to select: the table says why.
+    images.write(output / TABLE_FILE)
     chosen = select(
         images,
         project.selection.total,
