@@ -1,0 +1,221 @@
+"""Every option of a training run, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from ..errors import CuratorError
+
+OptimizerName = Literal["adamw", "adamw8bit", "prodigy"]
+ScheduleName = Literal["constant", "cosine", "linear"]
+Precision = Literal["fp32", "bf16"]
+CropMode = Literal["centre", "face"]
+
+
+class SettingsError(CuratorError):
+    """A training option has a value that makes no sense, or does not exist."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a training run does. The defaults are sound for 20 to 200 pictures of one character.
+
+    Raises:
+        SettingsError: A value is out of its range; the message names the option.
+    """
+
+    rank: int = 16
+    """Rank of the adapters."""
+    alpha: float = 16.0
+    """Scale of the adapters: alpha / rank, with rsLoRA alpha / sqrt(rank)."""
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    """Ends of the names of the layers that carry adapters."""
+    dropout: float = 0.0
+    """Share of an adapter's inputs that a step drops."""
+    rslora: bool = False
+    """Rank-stabilised scale (arXiv 2312.03732)."""
+    dora: bool = False
+    """Weight-decomposed adapters (arXiv 2402.09353)."""
+    train_text_encoder: bool = False
+    """Also adapt the text encoders; captions are then encoded in every step."""
+    text_learning_rate: float | None = None
+    """Of the text encoders' adapters; the general one if ``None``."""
+
+    epochs: int = 100
+    """Passes over the training pictures."""
+    batch_size: int = 1
+    """Pictures in one forward pass."""
+    accumulation: int = 1
+    """Batches in one optimizer step. Gradients are those of one batch of all their pictures."""
+    learning_rate: float = 1e-4
+    """Peak learning rate; Prodigy wants 1."""
+    optimizer: OptimizerName = "adamw"
+    """``adamw``, or with their libraries ``adamw8bit`` and ``prodigy``."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and second moment."""
+    schedule: ScheduleName = "constant"
+    """Course of the learning rate after the warm-up."""
+    warm_up: int = 0
+    """Optimizer steps of the linear rise."""
+    clip_norm: float | None = 1.0
+    """Largest norm of the gradient; ``None`` leaves it be."""
+
+    resolution: int = 512
+    """Side of a square of a bucket's area, in pixels."""
+    bucket_step: int = 64
+    """Sides of buckets are multiples of this."""
+    upscale: bool = False
+    """Enlarge pictures that are smaller than their bucket instead of giving them a smaller one."""
+    crop: CropMode = "face"
+    """Where a picture is cut to its bucket: ``centre``, or ``face`` around the known face."""
+    repeats: int = 1
+    """How often an epoch shows a picture."""
+
+    min_snr_gamma: float | None = None
+    """Cap of the signal-to-noise ratio in the loss weights (arXiv 2303.09556), 5 as published."""
+    noise_offset: float = 0.0
+    """Strength of the noise that is constant over a channel."""
+    face_weight: float = 1.0
+    """Weight of a pixel of the face against one beside it; 1 leaves the face unweighted."""
+    prior_weight: float = 1.0
+    """Weight of a prior-preservation picture against one of the subject."""
+    caption_dropout: float = 0.0
+    """Share of captions that are replaced by the empty one."""
+
+    precision: Precision = "fp32"
+    """``bf16``: forward passes under autocast; adapters and optimizer stay in 32 bits."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to hold fewer of them."""
+    ema_decay: float | None = None
+    """Decay of an average of the weights, which is then what is validated and kept."""
+
+    validation_share: float = 0.1
+    """Share of pictures held out, one at least; 0 trains on all and validates nothing."""
+    validation_timesteps: int = 8
+    """How many fixed timesteps a held-out picture is seen at."""
+    validate_every: int = 1
+    """Epochs from one validation to the next."""
+    patience: int | None = None
+    """Stop after so many validations without a lower loss; ``None`` trains to the end."""
+    min_improvement: float = 1e-3
+    """What counts as lower: by this share of the lowest so far."""
+    plateau_tolerance: float = 0.05
+    """Share of the whole improvement that may be missing at the epoch of convergence."""
+
+    save_every: int | None = None
+    """Optimizer steps from one resumable state to the next; the end of an epoch always saves."""
+    checkpoint_every: int | None = None
+    """Epochs from one kept checkpoint to the next; ``None`` keeps the best and the last."""
+    sample_every: int | None = None
+    """Epochs from one set of sample pictures to the next."""
+    seed: int = 0
+    """Of the data order, the noise, the dropout and the adapters' first weights."""
+    deterministic: bool = False
+    """On CUDA: only kernels with reproducible results, which costs speed."""
+
+    def __post_init__(self) -> None:
+        for name in ("targets", "betas"):  # from JSON and TOML they come as lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_choices()
+        for name in _FROM_1:
+            self._check(name, 1, math.inf)
+        for name in _FROM_0:
+            self._check(name, 0, math.inf)
+        for name in _SHARES:
+            self._check(name, 0, 1)
+        if not self.targets:
+            raise SettingsError("targets is empty: name at least one layer, for instance 'to_q'.")
+        if self.validation_share >= 1 or self.dropout >= 1:
+            raise SettingsError("validation_share and dropout must be below 1.")
+        if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
+            raise SettingsError(f"betas is {self.betas}: two numbers from 0 up to below 1.")
+        if self.learning_rate <= 0 or self.alpha <= 0 or self.min_snr_gamma == 0:
+            raise SettingsError("learning_rate, alpha and min_snr_gamma must be above 0.")
+
+    def _check(self, name: str, lowest: float, highest: float) -> None:
+        value = getattr(self, name)
+        if value is None and name in _OPTIONAL:
+            return
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not lowest <= value <= highest or not math.isfinite(value):
+            limits = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
+            raise SettingsError(f"{name} is {value!r}: give a number, {limits}.")
+        if name in _WHOLE and int(value) != value:
+            raise SettingsError(f"{name} is {value!r}: give a whole number.")
+
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}."
+                )
+
+    @staticmethod
+    def from_mapping(values: Mapping[str, Any], preset: str | None = None) -> TrainingSettings:
+        """Make settings from named values over a preset's, or over the defaults.
+
+        Raises:
+            SettingsError: An option or the preset does not exist, or a value makes no sense.
+        """
+        base = PRESETS.get(preset or "default")
+        if base is None:
+            raise SettingsError(f"No preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
+        known = {field.name for field in fields(TrainingSettings)}
+        for name in values:
+            if name not in known:
+                raise SettingsError(
+                    f"No training option '{name}'. Options are: {', '.join(sorted(known))}."
+                )
+        return replace(base, **values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return every option by name, as JSON and TOML know values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(OptimizerName),
+    "schedule": get_args(ScheduleName),
+    "precision": get_args(Precision),
+    "crop": get_args(CropMode),
+}
+_FROM_1 = (
+    "rank", "epochs", "batch_size", "accumulation", "resolution", "bucket_step", "repeats",
+    "validation_timesteps", "validate_every", "patience", "save_every", "checkpoint_every",
+    "sample_every",
+)  # fmt: skip
+_FROM_0 = (
+    "alpha", "learning_rate", "text_learning_rate", "weight_decay", "warm_up", "clip_norm",
+    "min_snr_gamma", "noise_offset", "face_weight", "prior_weight", "min_improvement", "seed",
+)  # fmt: skip
+_SHARES = ("dropout", "caption_dropout", "ema_decay", "validation_share", "plateau_tolerance")
+_OPTIONAL = frozenset({
+    "text_learning_rate", "clip_norm", "min_snr_gamma", "ema_decay", "patience", "save_every",
+    "checkpoint_every", "sample_every",
+})  # fmt: skip
+_WHOLE = frozenset({*_FROM_1, "warm_up", "seed"})
+
+PRESETS: dict[str, TrainingSettings] = {
+    "default": TrainingSettings(),
+    "seed-document": TrainingSettings(
+        rank=8,
+        alpha=8.0,
+        targets=("to_q", "to_v"),
+        dropout=0.05,
+        learning_rate=1e-4,
+        epochs=100,
+        batch_size=1,
+        clip_norm=None,
+        crop="centre",
+    ),
+}
+"""Settings by name. ``seed-document`` is the published recipe: what it does not name (no clipping,
+no warm-up, one picture a step) is as its loop has it."""

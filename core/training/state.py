@@ -1,0 +1,114 @@
+"""A run's resumable state in one safetensors file; never pickle.
+
+Tensors are stored by name, everything else as JSON in the file's header, so that one rename makes
+both valid at once and a kill can never part them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .. import atomic
+from ..errors import CuratorError
+
+VERSION = 1
+
+
+class StateWriteError(CuratorError):
+    """A checkpoint cannot be written, for instance because the disk is full."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        kept = f" The last good one is still there: {path}." if path.exists() else ""
+        super().__init__(
+            f"The checkpoint {path.name} cannot be written to {path.parent}: {reason}.{kept} Free "
+            "some space on that disk and start the training again: it goes on from there."
+        )
+
+
+class StateMismatchError(CuratorError):
+    """A folder holds the state of another training run, or something unreadable."""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts atomically.
+
+    Raises:
+        StateWriteError: The disk is full or the folder cannot be written; what was there stays.
+    """
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    try:
+        with atomic.replacing(path) as temporary:
+            save_file(
+                plain, temporary, metadata={"facts": json.dumps({"version": VERSION, **facts})}
+            )
+    except (OSError, SafetensorError) as error:
+        raise StateWriteError(path, error) from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_tensors` wrote.
+
+    Raises:
+        StateMismatchError: The file is damaged or of another version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise StateMismatchError(
+            f"{path} is no checkpoint of this trainer, or is damaged ({error}). Delete it, or "
+            "choose another folder, to start from the beginning."
+        ) from error
+    if facts.get("version") != VERSION:
+        raise StateMismatchError(
+            f"{path} is of version {facts.get('version')}, and {VERSION} is known. Delete it, or "
+            "choose another folder, to start from the beginning."
+        )
+    return tensors, facts
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Divide an optimizer's state into tensors by name and plain values."""
+    packed = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {"state": {}, "groups": []}
+    for index, values in packed["state"].items():
+        plain["state"][str(index)] = _divide(values, f"optimizer.state.{index}.", tensors)
+    for number, group in enumerate(packed["param_groups"]):
+        plain["groups"].append(_divide(group, f"optimizer.group.{number}.", tensors))
+    return tensors, plain
+
+
+def unpack_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
+) -> None:
+    """Give an optimizer of the same parameters the state that :func:`pack_optimizer` divided."""
+    state = {
+        int(index): values | _with_prefix(tensors, f"optimizer.state.{index}.")
+        for index, values in plain["state"].items()
+    }
+    groups = [
+        group | _with_prefix(tensors, f"optimizer.group.{number}.")
+        for number, group in enumerate(plain["groups"])
+    ]
+    for group in groups:
+        group["betas"] = tuple(group["betas"])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _divide(values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    tensors |= {prefix + name: v for name, v in values.items() if isinstance(v, Tensor)}
+    return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: v for name, v in tensors.items() if name.startswith(prefix)}
