@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .loop import train
     from .result import Callbacks, EpochReport, StepReport, TrainingResult
     from .settings import PRESETS, TrainingSettings
+    from .state import load_weights
     from .validation import Convergence
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "TrainingResult": ".result",
     "TrainingSettings": ".settings",
     "as_prior": ".examples",
+    "load_weights": ".state",
     "read_examples": ".examples",
     "train": ".loop",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "as_prior",
+    "load_weights",
     "read_examples",
     "train",
 ]

@@ -62,7 +62,9 @@ class EncodedFeatures:
             What could not be read, with the reason; :meth:`latents` must not be asked for those.
         """
         missing = self._missing(LATENTS, {_latent_key(*item): item for item in items})
-        skipped = []
+        skipped: list[Skipped] = []
+        if not missing:
+            return skipped
         progress.start("Encoding pictures", len(missing))
         for key, (example, crop) in missing.items():
             try:
@@ -80,6 +82,8 @@ class EncodedFeatures:
     def add_captions(self, captions: Iterable[str], progress: Progress = silent) -> None:
         """Encode the captions that the store does not know."""
         missing = self._missing(TEXT, {_text_key(caption): caption for caption in captions})
+        if not missing:
+            return
         progress.start("Encoding captions", len(missing))
         for key, caption in missing.items():
             with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ..generation import conditions
 from .data import TrainingData
 from .denoiser import Denoiser
 from .ema import AveragedWeights, copy_into
@@ -29,11 +31,14 @@ from .schedule import lr_factor
 from .settings import TrainingSettings
 from .state import (
     load_tensors,
+    load_weights,
     pack_optimizer,
     save_tensors,
     unpack_optimizer,
 )
 from .validation import Patience, convergence
+
+logger = logging.getLogger(__name__)
 
 STATE, BEST, LAST = "state.safetensors", "best.safetensors", "last.safetensors"
 
@@ -91,6 +96,7 @@ class TrainingRun:
         self._patience = Patience(settings.patience, settings.min_improvement)
         self._sums = _Sums()
         self._origin = origin_of(denoiser, self.parameters, data, settings)
+        self._conditions = conditions.current(self.device.type)
 
     def take_step(self, batches: Sequence[Batch]) -> StepReport:
         """Take one optimizer step.
@@ -207,8 +213,7 @@ class TrainingRun:
     def result(self) -> TrainingResult:
         """Put the best weights into the parameters and say what the run has come to."""
         best = self.folder / (BEST if self._best else LAST)
-        weights, _ = load_tensors(best)
-        copy_into(self.parameters, weights)
+        load_weights(best, self.parameters)
         validated = [
             (r.epoch, r.validation_loss) for r in self.history if r.validation_loss is not None
         ]
@@ -242,6 +247,7 @@ class TrainingRun:
             tensors |= {f"average.{name}": v for name, v in self.average.values.items()}
         facts = {
             "origin": self._origin,
+            "conditions": self._conditions,
             "optimizer": plain,
             "epoch": self.epoch,
             "position": self.position,
@@ -266,6 +272,10 @@ class TrainingRun:
             return False
         tensors, facts = load_tensors(path)
         check_origin(path, facts["origin"], self._origin)
+        for difference in conditions.differences(facts["conditions"], self._conditions):
+            logger.warning(
+                "Going on under other conditions, so the last bits may differ: %s", difference
+            )
         self._restore_weights(tensors)
         unpack_optimizer(self.optimizer, tensors, facts["optimizer"])
         self.epoch, self.position, self.step = facts["epoch"], facts["position"], facts["step"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import CuratorError
+
+if TYPE_CHECKING:
+    from .adapters import LoraSettings
 
 OptimizerName = Literal["adamw", "adamw8bit", "prodigy"]
 ScheduleName = Literal["constant", "cosine", "linear"]
@@ -31,8 +34,9 @@ class TrainingSettings:
     """Rank of the adapters."""
     alpha: float = 16.0
     """Scale of the adapters: alpha / rank, with rsLoRA alpha / sqrt(rank)."""
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
-    """Ends of the names of the layers that carry adapters."""
+    targets: str | tuple[str, ...] = "attention"
+    """Layers that carry adapters: ``seed-document`` (to_q, to_v), ``attention``, ``full``, or ends
+    of their names."""
     dropout: float = 0.0
     """Share of an adapter's inputs that a step drops."""
     rslora: bool = False
@@ -120,7 +124,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("targets", "betas"):  # from JSON and TOML they come as lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                object.__setattr__(self, name, tuple(value))
         self._check_choices()
         for name in _FROM_1:
             self._check(name, 1, math.inf)
@@ -136,6 +142,24 @@ class TrainingSettings:
             raise SettingsError(f"betas is {self.betas}: two numbers from 0 up to below 1.")
         if self.learning_rate <= 0 or self.alpha <= 0 or self.min_snr_gamma == 0:
             raise SettingsError("learning_rate, alpha and min_snr_gamma must be above 0.")
+
+    def adapters(self) -> LoraSettings:
+        """Return the part of the settings that adapters are made from.
+
+        Raises:
+            AdapterError: There is no preset of layers of that name.
+        """
+        from .adapters import LoraSettings
+
+        return LoraSettings(
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            targets=self.targets,
+            rslora=self.rslora,
+            dora=self.dora,
+            text_encoder=self.train_text_encoder,
+        )
 
     def _check(self, name: str, lowest: float, highest: float) -> None:
         value = getattr(self, name)
@@ -208,7 +232,7 @@ PRESETS: dict[str, TrainingSettings] = {
     "seed-document": TrainingSettings(
         rank=8,
         alpha=8.0,
-        targets=("to_q", "to_v"),
+        targets="seed-document",
         dropout=0.05,
         learning_rate=1e-4,
         epochs=100,

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import atomic
 from ..errors import CuratorError
+from .ema import copy_into
 
 VERSION = 1
 
@@ -74,6 +75,22 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "choose another folder, to start from the beginning."
         )
     return tensors, facts
+
+
+def load_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> int:
+    """Put the weights of a run's checkpoint into its parameters; return their epoch.
+
+    Raises:
+        StateMismatchError: The file is damaged, or of other adapters.
+    """
+    weights, facts = load_tensors(path)
+    if {n: v.shape for n, v in weights.items()} != {n: p.shape for n, p in parameters.items()}:
+        raise StateMismatchError(
+            f"The checkpoint {path} is of other adapters: use the rank, the layers and the base "
+            "model that it was trained with."
+        )
+    copy_into(parameters, weights)
+    return int(facts["epoch"])
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from character_curator.errors import CuratorError, MissingDependencyError
 from character_curator.features import FeatureStore
-from character_curator.training import Callbacks, TrainingSettings, train
+from character_curator.training import Callbacks, TrainingSettings, load_weights, train
 from character_curator.training.buckets import Size
 from character_curator.training.cache import EncodedFeatures
 from character_curator.training.data import prepare
@@ -423,6 +423,30 @@ def test_checkpoints_and_samples_on_the_way(examples, tmp_path):
     torch.testing.assert_close(weights(kept[0][1]), sampled[1][1])
     plain, _ = run(examples, tmp_path / "plain")
     assert_same(result.last, plain.last)
+
+
+def test_a_checkpoint_goes_back_into_its_parameters(examples, tmp_path):
+    run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, checkpoint_every=2))
+    path = tmp_path / "run" / "epoch-0002.safetensors"
+    denoiser = TinyDenoiser(seed=3)
+    assert load_weights(path, denoiser.parameters) == 2
+    kept = weights(path)
+    assert all(torch.equal(kept[name], p) for name, p in denoiser.parameters.items())
+    with pytest.raises(StateMismatchError, match="other adapters"):
+        load_weights(path, dict(denoiser.text.named_parameters()))
+
+
+def test_other_conditions_are_said(examples, tmp_path, caplog):
+    settings = dataclasses.replace(SETTINGS, schedule="constant")
+    run(examples, tmp_path / "run", settings)
+    assert not caplog.records
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        run(examples, tmp_path / "run", dataclasses.replace(settings, epochs=5))
+    finally:
+        torch.set_num_threads(threads)
+    assert f"threads: {threads} -> {threads + 1}" in caplog.text
 
 
 def test_nothing_to_train(examples, tmp_path):
