@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -298,6 +299,10 @@ def test_the_exported_folder_loads_as_stable_diffusion(tmp_path, tokenizer_folde
     vae = build_vae(TINY_VAE, 64)
     folder = write_pipeline(assemble(vae, model), tmp_path / "diffusion")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diffusion"]
+    for name in ("vocab.json", "merges.txt"):
+        written = (folder / "tokenizer" / name).read_text(encoding="utf-8")
+        source = (tokenizer_folder / name).read_text(encoding="utf-8")
+        assert (json.loads(written) == json.loads(source)) if "json" in name else written == source
     pictures = []
     for loader, options in (
         (StableDiffusionPipeline, {}),

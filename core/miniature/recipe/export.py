@@ -91,9 +91,29 @@ def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> Path:
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings["dtype"] = "float32"
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    _write_vocabulary(new / "tokenizer")
+    for path in new.rglob("*.safetensors"):
+        path.chmod(0o644)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.replace(old)
     new.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _write_vocabulary(folder: Path) -> None:
+    """Put a tokenizer's `vocab.json` and `merges.txt` beside its `tokenizer.json`.
+
+    Newer versions of transformers write the one file, older ones and ComfyUI read the two.
+    """
+    single = folder / "tokenizer.json"
+    if not single.exists():
+        return
+    model = json.loads(single.read_text(encoding="utf-8"))["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (folder / "vocab.json").write_text(
+        json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8"
+    )
+    lines = "\n".join(["#version: 0.2", *merges])
+    (folder / "merges.txt").write_text(lines + "\n", encoding="utf-8")
