@@ -1,6 +1,21 @@
-"""Weights of adapters as training leaves them."""
+"""Models to train, and weights of adapters as training leaves them."""
 
 from __future__ import annotations
+
+import copy
+from functools import cache
+
+
+@cache
+def _loaded(folder):
+    from diffusers import AutoPipelineForText2Image
+
+    return AutoPipelineForText2Image.from_pretrained(folder)
+
+
+def pipeline_in(folder):
+    """A pipeline of its own, copied from one that is loaded once: many tests change theirs."""
+    return copy.deepcopy(_loaded(folder))
 
 
 def shake(adapters, seed=0):

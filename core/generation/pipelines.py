@@ -105,9 +105,8 @@ def add_lora(pipeline: Any, path: Path, name: str) -> None:
     if not hasattr(pipeline, "load_lora_weights"):
         raise LoraError(f"{type(pipeline).__name__} takes no LoRA files.")
     try:
-        pipeline.load_lora_weights(
-            str(path.resolve().parent), weight_name=path.name, adapter_name=name
-        )
+        source, options = _lora_source(pipeline, path)
+        pipeline.load_lora_weights(source, adapter_name=name, **options)
         applied = any(name in names for names in pipeline.get_list_adapters().values())
         reason = "" if applied else "none of its weights belongs to a layer of the model"
     except (ValueError, KeyError, RuntimeError, OSError) as error:
@@ -117,6 +116,18 @@ def add_lora(pipeline: Any, path: Path, name: str) -> None:
             f"The LoRA {path} does not fit the model {type(pipeline).__name__}: {reason}. Use one "
             "that was trained on this kind of model."
         )
+
+
+def _lora_source(pipeline: Any, path: Path) -> tuple[Any, dict[str, Any]]:
+    """Return what ``load_lora_weights`` is given: the file, or what it leaves out of DoRA files."""
+    from ..training import checkpoint, layer_names
+
+    if path.suffix == ".safetensors":
+        file = checkpoint.read(path)
+        # Files by other tools may use names that only diffusers can translate.
+        if file.is_dora and set(file.names) <= layer_names.of_pipeline(pipeline).keys():
+            return checkpoint.for_diffusers(pipeline, file), {}
+    return str(path.resolve().parent), {"weight_name": path.name}
 
 
 def describe_lora(path: Path, weight: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ alpha / rank, so alpha also says rsLoRA's scale. DoRA adds ``<name>.dora_scale``
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -246,7 +246,7 @@ def for_diffusers(pipeline: Any, file: LoraFile) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file names a layer that the pipeline lacks.
     """
-    layers = dict(_pipeline_layers(pipeline))
+    layers = layer_names.of_pipeline(pipeline)
     tensors: dict[str, Tensor] = {}
     for name in file.names:
         if name not in layers:
@@ -262,21 +262,6 @@ def for_diffusers(pipeline: Any, file: LoraFile) -> dict[str, Tensor]:
             update = scale * _product(up.float(), down.float()).reshape(weight.shape)
             tensors[f"{path}.lora_magnitude_vector"] = dora.magnitude_of(magnitude, weight, update)
     return tensors
-
-
-def _pipeline_layers(pipeline: Any) -> Iterator[tuple[str, tuple[str, Any]]]:
-    """Yield the file's name of each layer, its path from the pipeline, and the layer."""
-    clips = [n for n in ("text_encoder", "text_encoder_2") if getattr(pipeline, n, None)]
-    clips = [n for n in clips if type(getattr(pipeline, n)).__name__.startswith("CLIPText")]
-    parts = {"unet": "denoiser", "transformer": "denoiser"}
-    parts |= {name: f"te{n}" for n, name in enumerate(clips, start=1)}
-    for where, part in parts.items():
-        module = getattr(pipeline, where, None)
-        for path, layer in module.named_modules() if module is not None else ():
-            if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
-                found = f"{where}.{path}", layer
-                yield layer_names.kohya(part, path, text_encoders=len(clips)), found
-                yield layer_names.diffusers(part, path), found
 
 
 def _product(up: Tensor, down: Tensor) -> Tensor:

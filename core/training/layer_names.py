@@ -8,6 +8,8 @@ separate q, k and v of diffusers onto its joint layers, which kohya's names can'
 
 from __future__ import annotations
 
+from typing import Any
+
 _TEXT = {"te1": "text_encoder", "te2": "text_encoder_2"}
 
 
@@ -37,6 +39,30 @@ def diffusers(part: str, path: str) -> str:
 def generic(part: str, path: str) -> str:
     """Return the name that ComfyUI knows for its own modules, of any architecture."""
     return f"diffusion_model.{path}" if part == "denoiser" else kohya(part, path, text_encoders=2)
+
+
+def of_pipeline(pipeline: Any) -> dict[str, tuple[str, Any]]:
+    """Return, by each name that a file may call it, a layer's path from a pipeline and the layer.
+
+    Args:
+        pipeline: Of diffusers.
+    """
+    import torch
+
+    clips = [name for name in _TEXT.values() if getattr(pipeline, name, None) is not None]
+    clips = [n for n in clips if type(getattr(pipeline, n)).__name__.startswith("CLIPText")]
+    parts = {"unet": "denoiser", "transformer": "denoiser"}
+    parts |= {name: f"te{n}" for n, name in enumerate(clips, start=1)}
+    layers = {}
+    for where, part in parts.items():
+        module = getattr(pipeline, where, None)
+        for path, layer in module.named_modules() if module is not None else ():
+            if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
+                path = path.removesuffix(".base_layer")  # where another LoRA is loaded already
+                found = f"{where}.{path}", layer
+                layers[kohya(part, path, text_encoders=len(clips))] = found
+                layers[diffusers(part, path)] = found
+    return layers
 
 
 def is_kohya(key: str) -> bool:

@@ -6,15 +6,14 @@ import math
 
 import pytest
 import torch
-from diffusers import AutoPipelineForText2Image
-from lora_weights import shake
+from lora_weights import pipeline_in, shake
 
 from character_curator.training.adapters import PRESETS, AdapterError, LoraSettings, inject
 
 
 @pytest.fixture
 def pipeline(tiny_sd15):
-    return AutoPipelineForText2Image.from_pretrained(tiny_sd15)
+    return pipeline_in(tiny_sd15)
 
 
 def run(unet, seed=1):

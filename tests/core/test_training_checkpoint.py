@@ -8,18 +8,18 @@ import importlib.util
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoPipelineForText2Image, UNet2DConditionModel
-from lora_weights import shake
+from diffusers import UNet2DConditionModel
+from lora_weights import pipeline_in, shake
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from character_curator.generation.pipelines import add_lora
 from character_curator.training import checkpoint, layer_names
 from character_curator.training.adapters import LoraSettings, inject
 from character_curator.training.metadata import LoraCard, metadata
@@ -114,7 +114,7 @@ FAMILIES = {"tiny_sd15": kohya, "tiny_sdxl": kohya_xl, "tiny_flux": layer_names.
 
 
 def pipeline_of(family, request):
-    return AutoPipelineForText2Image.from_pretrained(request.getfixturevalue(family))
+    return pipeline_in(request.getfixturevalue(family))
 
 
 def outputs(pipeline):
@@ -197,7 +197,7 @@ def test_diffusers_loads_dora(family, magnitudes, request, tmp_path, caplog):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_goes_on_from_a_file(kind, tiny_sd15, tmp_path):
-    unet = AutoPipelineForText2Image.from_pretrained(tiny_sd15).unet
+    unet = pipeline_in(tiny_sd15).unet
     adapters = trained({"denoiser": unet}, KINDS[kind])
     with torch.no_grad():
         expected = run_unet(unet, unet_inputs())
@@ -276,8 +276,8 @@ def in_comfyui(tiny_flux, tiny_sd15, tmp_path_factory):
     """
     comfyui = comfyui_folder()
     folder = tmp_path_factory.mktemp("comfyui")
-    flux = AutoPipelineForText2Image.from_pretrained(tiny_flux).transformer
-    encoder = AutoPipelineForText2Image.from_pretrained(tiny_sd15).text_encoder
+    flux = pipeline_in(tiny_flux).transformer
+    encoder = pipeline_in(tiny_sd15).text_encoder
     sdxl = comfy_sdxl()
     tokens = {"tokens": torch.arange(20, 97).reshape(1, 77) % 200}
     models = {
@@ -345,12 +345,28 @@ def test_comfyui_loads_what_was_trained(model, kind, in_comfyui):
     assert distance(load_file(case["output"])["output"], expected) < 1e-3
 
 
+def test_our_own_back_end_renders_a_dora_file(tiny_sd15, tmp_path):
+    """Pictures by the path that evaluation takes are those of the adapters that were trained."""
+    pipeline = pipeline_in(tiny_sd15)
+    adapters = trained({"denoiser": pipeline.unet}, KINDS["dora"])
+    with torch.no_grad():
+        expected = run_unet(pipeline.unet, unet_inputs())
+    path = tmp_path / "lora.safetensors"
+    checkpoint.write(path, checkpoint.tensors_of(adapters, kohya), {})
+    adapters.remove()
+    add_lora(pipeline, path, "another")
+    add_lora(pipeline, path, "char1")
+    pipeline.set_adapters(["char1"], [1.0])
+    with torch.no_grad():
+        assert distance(run_unet(pipeline.unet, unet_inputs()), expected) < 1e-3
+
+
 # --------------------------------------------------------------------------------- file and text
 
 
 @pytest.fixture
 def tensors(tiny_sd15):
-    unet = AutoPipelineForText2Image.from_pretrained(tiny_sd15).unet
+    unet = pipeline_in(tiny_sd15).unet
     return checkpoint.tensors_of(trained({"denoiser": unet}, LoraSettings()), kohya)
 
 
@@ -395,6 +411,7 @@ def test_weights_that_are_no_numbers_are_not_written(tensors, tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(tensors, tmp_path):
+    resource = pytest.importorskip("resource")
     path = tmp_path / "a.safetensors"
     checkpoint.write(path, tensors, {"which": "old"})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -422,7 +439,7 @@ def test_pickles_and_broken_files_are_refused(tensors, tmp_path):
 
 
 def test_a_file_of_another_model_is_refused(tensors, tiny_sdxl):
-    pipeline = AutoPipelineForText2Image.from_pretrained(tiny_sdxl)
+    pipeline = pipeline_in(tiny_sdxl)
     with pytest.raises(checkpoint.CheckpointError, match="has no layer"):
         checkpoint.for_diffusers(pipeline, checkpoint.LoraFile(tensors, {}))
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoPipelineForText2Image, DDPMScheduler
-from lora_weights import shake
+from diffusers import DDPMScheduler
+from lora_weights import pipeline_in, shake
 
 from character_curator.training import diffusers_denoiser
 from character_curator.training.adapters import LoraSettings, inject
@@ -18,14 +18,18 @@ FAMILIES = ["tiny_sd15", "tiny_sdxl", "tiny_flux"]
 CAPTIONS = ["char1 woman", "char1 woman, from the side, smiling"]
 
 
+def denoiser_in(folder):
+    return diffusers_denoiser.of_pipeline(pipeline_in(folder))
+
+
 @pytest.fixture(params=FAMILIES)
 def denoiser(request):
-    return diffusers_denoiser.load(request.getfixturevalue(request.param), device="cpu")
+    return denoiser_in(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
 def sd15(tiny_sd15):
-    return diffusers_denoiser.load(tiny_sd15, device="cpu")
+    return denoiser_in(tiny_sd15)
 
 
 def pixels(n=2, height=64, width=48):
@@ -123,7 +127,7 @@ def test_timesteps_come_from_the_generator_and_the_fixed_ones_are_its_quantiles(
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_noise_and_targets_are_those_of_the_scheduler(tiny_sd15, prediction):
-    pipeline = AutoPipelineForText2Image.from_pretrained(tiny_sd15)
+    pipeline = pipeline_in(tiny_sd15)
     pipeline.scheduler = type(pipeline.scheduler).from_config(
         pipeline.scheduler.config, prediction_type=prediction
     )
@@ -142,7 +146,7 @@ def test_noise_and_targets_are_those_of_the_scheduler(tiny_sd15, prediction):
 
 
 def test_a_flow_goes_straight_from_picture_to_noise(tiny_flux):
-    denoiser = diffusers_denoiser.load(tiny_flux, device="cpu")
+    denoiser = denoiser_in(tiny_flux)
     latents, noise, _ = batch(denoiser)
     ends = torch.tensor([0.0, 1000.0])
     noisy = denoiser.add_noise(latents, noise, ends)
@@ -159,7 +163,7 @@ def test_a_flow_goes_straight_from_picture_to_noise(tiny_flux):
 def test_predictions_are_those_that_the_pipeline_samples_with(family, request):
     """The model's inputs, caught while the pipeline samples, give the same output here."""
     folder = request.getfixturevalue(family)
-    pipeline = AutoPipelineForText2Image.from_pretrained(folder)
+    pipeline = pipeline_in(folder)
     pipeline.set_progress_bar_config(disable=True)
     denoiser = diffusers_denoiser.of_pipeline(pipeline)
     caught = {}
@@ -187,7 +191,7 @@ def test_predictions_are_those_that_the_pipeline_samples_with(family, request):
 
 
 def test_sdxl_is_told_the_size(tiny_sdxl):
-    denoiser = diffusers_denoiser.load(tiny_sdxl, device="cpu")
+    denoiser = denoiser_in(tiny_sdxl)
     told = []
     denoiser.module().register_forward_pre_hook(
         lambda _, __, kwargs: told.append(kwargs["added_cond_kwargs"]["time_ids"]), with_kwargs=True
@@ -214,9 +218,9 @@ def test_the_identity_is_that_of_the_weights_and_their_type(tiny_sd15, tiny_sdxl
         diffusers_denoiser.load(tiny_sd15, device="cpu", dtype="bfloat16").identity,
         diffusers_denoiser.load(tiny_sdxl, device="cpu").identity,
     ]
-    pipeline = AutoPipelineForText2Image.from_pretrained(tiny_sd15)
+    pipeline = pipeline_in(tiny_sd15)
     hashed = diffusers_denoiser.of_pipeline(pipeline).identity
-    same = AutoPipelineForText2Image.from_pretrained(tiny_sd15)
+    same = pipeline_in(tiny_sd15)
     assert diffusers_denoiser.of_pipeline(same).identity == hashed
     with torch.no_grad():
         next(iter(same.unet.parameters())).add_(1e-3)
@@ -234,7 +238,7 @@ def test_half_precision_gives_float32_predictions_near_the_exact_ones(tiny_sd15,
 
 
 def test_facts_of_the_families(tiny_sd15, tiny_sdxl, tiny_flux):
-    kinds = [diffusers_denoiser.load(f, device="cpu") for f in (tiny_sd15, tiny_sdxl, tiny_flux)]
+    kinds = [denoiser_in(f) for f in (tiny_sd15, tiny_sdxl, tiny_flux)]
     assert [d.architecture for d in kinds] == [
         "stable-diffusion-v1", "stable-diffusion-xl-v1-base", "flux-1-dev",
     ]  # fmt: skip
