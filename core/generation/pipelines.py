@@ -23,11 +23,12 @@ def is_available(device: str) -> bool:
     """Whether this machine has a device of the kind "cpu", "cuda" or "mps"."""
     import torch
 
-    return {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }.get(device.split(":")[0], lambda: False)()
+    kind = device.split(":")[0]
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind == "cpu"
 
 
 def device_of(name: str) -> str:

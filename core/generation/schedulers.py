@@ -60,7 +60,7 @@ def make(choice: str | Mapping[str, Any], own: Any) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         known = ", ".join([MODEL, *SCHEDULERS])
         raise SchedulerError(f"Unknown scheduler '{name}'. Use one of: {known}.")
-    scheduler = kind.from_config(config)
+    scheduler = kind.from_config(config)  # type: ignore[attr-defined]
     if _is_flow(scheduler) != _is_flow(own):
         raise SchedulerError(
             f"{name} does not fit this model, which comes with {type(own).__name__}: one is for "

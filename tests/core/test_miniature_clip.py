@@ -74,7 +74,9 @@ def test_short_encoding_is_that_of_open_clip(trained):
     with torch.no_grad():
         torch.testing.assert_close(
             clip.encode_texts(model, tokens[:, :16]),
-            model.encode_text(tokens, normalize=True), atol=1e-5, rtol=1e-4,
+            model.encode_text(tokens, normalize=True),
+            atol=1e-5,
+            rtol=1e-4,
         )
 
 
@@ -112,11 +114,18 @@ def test_views_keep_size_and_are_reproducible():
 
 
 def test_figures_become_a_table():
-    text = markdown_table({
-        "clip": {"hair": 0.9, "mean": 0.875},
-        "generation": {"pictures": 304, "one_face": 0.5, "foreign_one_face": None,
-                       "one_face_confident": 0.25, "as_prompted": {"hair_style": 1.0}},
-    })
+    text = markdown_table(
+        {
+            "clip": {"hair": 0.9, "mean": 0.875},
+            "generation": {
+                "pictures": 304,
+                "one_face": 0.5,
+                "foreign_one_face": None,
+                "one_face_confident": 0.25,
+                "as_prompted": {"hair_style": 1.0},
+            },
+        }
+    )
     assert "| Zero-shot accuracy: mean | 87.5 % |" in text
     assert "| Exactly one face (MTCNN) | not measured |" in text
     assert "| As prompted: hair style | 100.0 % |" in text

@@ -181,9 +181,9 @@ def test_latents_are_normalised_and_pictures_stay(pictures):
         assert torch.allclose(scaled.mean((0, 2, 3)), torch.zeros(4), atol=1e-3)
         assert torch.allclose(scaled.std((0, 2, 3)), torch.ones(4), atol=1e-3)
         assert torch.allclose(vae.decode(after.mean).sample, decoded, atol=1e-3)
-        ratio = (after.std / before.std) / (
-            after.mean.std((0, 2, 3)) / before.mean.std((0, 2, 3))
-        )[None, :, None, None]
+        ratio = (after.std / before.std) / (after.mean.std((0, 2, 3)) / before.mean.std((0, 2, 3)))[
+            None, :, None, None
+        ]
         assert torch.allclose(ratio, torch.ones_like(ratio), atol=1e-2)
 
 
@@ -239,8 +239,13 @@ def test_the_decoder_alone_leaves_the_latents(tmp_path, pictures):
     vae = build_vae(TINY_VAE, 64)
     encoder = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
     trained = train_vae(
-        pictures, tmp_path, budget=Budget(steps=2), recipe=TINY_VAE,
-        decoder_only=True, start_from=vae, latent_noise=0.05,
+        pictures,
+        tmp_path,
+        budget=Budget(steps=2),
+        recipe=TINY_VAE,
+        decoder_only=True,
+        start_from=vae,
+        latent_noise=0.05,
     )
     changed = {
         name.split(".")[0]
@@ -312,8 +317,12 @@ def test_the_exported_folder_loads_as_stable_diffusion(tmp_path, tokenizer_folde
         pipeline = loader.from_pretrained(folder, **options)
         pipeline.set_progress_bar_config(disable=True)
         result = pipeline(
-            "portrait of a freckled woman", num_inference_steps=2, guidance_scale=2.5,
-            height=64, width=64, output_type="np",
+            "portrait of a freckled woman",
+            num_inference_steps=2,
+            guidance_scale=2.5,
+            height=64,
+            width=64,
+            output_type="np",
             generator=torch.Generator().manual_seed(0),
         )
         assert result.images.shape == (1, 64, 64, 3)

@@ -57,8 +57,10 @@ def test_people_are_reproducible_and_every_third_is_a_look_alike(few):
     np.testing.assert_array_equal(few.images, again.images)
     people = sample_people(5, 0, 6)
     for k in (2, 5):
-        said = [(p.gender, p.skin, p.hair_color, p.hair_style, p.eye_color, p.freckles)
-                for p in people[k - 1 : k + 1]]
+        said = [
+            (p.gender, p.skin, p.hair_color, p.hair_style, p.eye_color, p.freckles)
+            for p in people[k - 1 : k + 1]
+        ]
         assert said[0] == said[1]
         assert people[k].face_width != people[k - 1].face_width
 
@@ -237,8 +239,11 @@ def test_training_continues_where_it_was_interrupted(few, tmp_path):
 
 @pytest.mark.parametrize(
     ("a", "b", "share"),
-    [((0, 0, 2, 2), (0, 0, 2, 2), 1.0), ((0, 0, 2, 2), (1, 0, 3, 2), 1 / 3),
-     ((0, 0, 1, 1), (2, 2, 3, 3), 0.0)],
+    [
+        ((0, 0, 2, 2), (0, 0, 2, 2), 1.0),
+        ((0, 0, 2, 2), (1, 0, 3, 2), 1 / 3),
+        ((0, 0, 1, 1), (2, 2, 3, 3), 0.0),
+    ],
 )
 def test_overlap(a, b, share):
     assert overlap(np.array(a, np.float32), np.array(b, np.float32)) == pytest.approx(share)

@@ -44,8 +44,11 @@ _LABELS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 _TITLES = {
-    "detector": "Face detector", "recogniser": "Face recogniser", "clip": "open_clip model",
-    "codec": "VAE", "generation": "Text to image",
+    "detector": "Face detector",
+    "recogniser": "Face recogniser",
+    "clip": "open_clip model",
+    "codec": "VAE",
+    "generation": "Text to image",
 }
 
 

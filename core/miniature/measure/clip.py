@@ -35,10 +35,12 @@ class ClipModel:
 
         rows = []
         for start in range(0, len(images), batch_size):
-            batch = torch.stack([
-                self.preprocess(Image.fromarray(image))
-                for image in images[start : start + batch_size]
-            ])
+            batch = torch.stack(
+                [
+                    self.preprocess(Image.fromarray(image))
+                    for image in images[start : start + batch_size]
+                ]
+            )
             with torch.inference_mode():
                 rows.append(self.model.encode_image(batch, normalize=True).float().numpy())
         return np.concatenate(rows)
@@ -83,10 +85,12 @@ def classify(
         For each picture the value whose phrases, averaged, lie nearest.
     """
     values = PHRASES[attribute]
-    centres = np.stack([
-        clip.embed_texts([template.format(phrase) for phrase in phrases]).mean(0)
-        for phrases in values.values()
-    ])
+    centres = np.stack(
+        [
+            clip.embed_texts([template.format(phrase) for phrase in phrases]).mean(0)
+            for phrases in values.values()
+        ]
+    )
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     names = list(values)
     return [names[k] for k in (embeddings @ centres.T).argmax(1)]

@@ -135,11 +135,15 @@ def generate_fresh(
     for start in range(0, count, BATCH):
         batch = wishes[start : start + BATCH]
         noise = [torch.Generator().manual_seed(seed + start + k) for k in range(len(batch))]
-        images.append(pipeline(
-            [caption(identity, scene) for identity, scene in batch],
-            num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=noise,
-            output_type="np",
-        ).images)
+        images.append(
+            pipeline(
+                [caption(identity, scene) for identity, scene in batch],
+                num_inference_steps=STEPS,
+                guidance_scale=GUIDANCE,
+                generator=noise,
+                output_type="np",
+            ).images
+        )
     pictures = (np.concatenate(images) * 255).round().astype(np.uint8)
     return pictures, [attributes(identity, scene) for identity, scene in wishes]
 

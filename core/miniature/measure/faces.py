@@ -29,7 +29,8 @@ def load_pack(pack: Path, det_size: tuple[int, int] = (128, 128)) -> Any:
     from insightface.app import FaceAnalysis
 
     analysis = FaceAnalysis(
-        name=str(pack), allowed_modules=["detection", "recognition"],
+        name=str(pack),
+        allowed_modules=["detection", "recognition"],
         providers=["CPUExecutionProvider"],
     )
     analysis.prepare(ctx_id=-1, det_thresh=0.5, det_size=det_size)
@@ -71,9 +72,7 @@ class DetectorQuality:
     """Mean distance of landmarks in portraits, in heights of the face."""
 
 
-def match_faces(
-    faces: list[Any], boxes: NDArray[np.float32]
-) -> tuple[int, list[tuple[Any, int]]]:
+def match_faces(faces: list[Any], boxes: NDArray[np.float32]) -> tuple[int, list[tuple[Any, int]]]:
     """Pair found faces with drawn ones, the most certain first.
 
     Args:

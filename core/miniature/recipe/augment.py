@@ -98,9 +98,9 @@ def ruin_face(
         source = face.copy()
         for (i, j), k in zip(tiles, order, strict=True):
             a, b = tiles[int(k)]
-            face[i * th : (i + 1) * th, j * tw : (j + 1) * tw] = (
-                source[a * th : (a + 1) * th, b * tw : (b + 1) * tw]
-            )
+            face[i * th : (i + 1) * th, j * tw : (j + 1) * tw] = source[
+                a * th : (a + 1) * th, b * tw : (b + 1) * tw
+            ]
         return image, 0.08
     if kind in (1, 2):  # melted
         strength = rng.uniform(0.08, 0.3)

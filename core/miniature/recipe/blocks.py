@@ -99,7 +99,9 @@ class Graph:
         ]
         graph = helper.make_graph(self._nodes, path.stem, inputs, outputs, self._constants)
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", _OPSET)], doc_string=description,
+            graph,
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            doc_string=description,
             producer_name="character-curator",
         )
         model.ir_version = _IR_VERSION
@@ -126,9 +128,15 @@ def emit_convolution(
         bias = (bias - mean) * gain + norm.bias.detach()
     pad_y, pad_x = (int(p) for p in conv.padding)  # type: ignore[arg-type]
     return graph.op(
-        "Conv", value, graph.constant(_array(weight)), graph.constant(_array(bias)),
-        kernel_shape=list(conv.kernel_size), strides=list(conv.stride), group=conv.groups,
-        dilations=list(conv.dilation), pads=[pad_y, pad_x, pad_y, pad_x],
+        "Conv",
+        value,
+        graph.constant(_array(weight)),
+        graph.constant(_array(bias)),
+        kernel_shape=list(conv.kernel_size),
+        strides=list(conv.stride),
+        group=conv.groups,
+        dilations=list(conv.dilation),
+        pads=[pad_y, pad_x, pad_y, pad_x],
     )
 
 
@@ -136,7 +144,13 @@ class ConvUnit(nn.Module):
     """Convolution, batch normalisation and, unless told otherwise, ReLU."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1,
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
         relu: bool = True,
     ) -> None:
         """Make a unit that keeps the size of its input but for the stride.

@@ -60,17 +60,25 @@ def configuration(tokens: int) -> dict[str, Any]:
         "model_cfg": {
             "embed_dim": 128,
             "vision_cfg": {
-                "image_size": IMAGE_SIZE, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64,
+                "image_size": IMAGE_SIZE,
+                "layers": [1, 1, 1, 1],
+                "width": 16,
+                "head_width": 64,
             },
             "text_cfg": {
-                "context_length": POSITIONS, "vocab_size": tokens, "width": 96, "heads": 3,
+                "context_length": POSITIONS,
+                "vocab_size": tokens,
+                "width": 96,
+                "heads": 3,
                 "layers": 2,
                 # open_clip then reads the tokenizer from the model's own folder.
                 "hf_tokenizer_name": "miniature",
             },
         },
         "preprocess_cfg": {
-            "mean": [_MEAN] * 3, "std": [_DEVIATION] * 3, "interpolation": "bicubic",
+            "mean": [_MEAN] * 3,
+            "std": [_DEVIATION] * 3,
+            "interpolation": "bicubic",
             "resize_mode": "shortest",
         },
     }
@@ -217,8 +225,13 @@ def train_clip(
     tokenizer = read_tokenizer(write_tokenizer(checkpoint.parent, vocabulary.WORDS))
     model = build_clip(len(tokenizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     session = Session(
-        {"model": model}, Muon(model, lr=0.01, adam_lr=2e-3),
-        checkpoint=checkpoint, budget=budget, seed=seed, ema_decay=0.995, resume=resume,
+        {"model": model},
+        Muon(model, lr=0.01, adam_lr=2e-3),
+        checkpoint=checkpoint,
+        budget=budget,
+        seed=seed,
+        ema_decay=0.995,
+        resume=resume,
     )
 
     def tokens(texts: list[str]) -> Tensor:
@@ -247,16 +260,23 @@ def train_clip(
         matching = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
         asked = encode_texts(model, tokens([text for group in prompts.values() for text in group]))
         answers = (scale * seen @ asked.T).split([len(group) for group in prompts.values()], -1)
-        sorting = torch.stack([
-            _EMPHASIS.get(attribute, 1.0) * F.cross_entropy(answer, classes[attribute][indices])
-            for attribute, answer in zip(prompts, answers, strict=True)
-        ]).mean()
+        sorting = torch.stack(
+            [
+                _EMPHASIS.get(attribute, 1.0) * F.cross_entropy(answer, classes[attribute][indices])
+                for attribute, answer in zip(prompts, answers, strict=True)
+            ]
+        ).mean()
         session.apply(0.3 * matching + 2 * sorting)
         now = np.array([float(matching.detach()), float(sorting.detach())])
         running += (now - running) * max(0.02, 1 / session.step)
         if session.step % 100 == 0:
-            logger.info("open_clip step %d, %.0f s, matching %.3f, sorting %.3f, scale %.1f",
-                        session.step, session.elapsed, *running, float(scale.detach()))
+            logger.info(
+                "open_clip step %d, %.0f s, matching %.3f, sorting %.3f, scale %.1f",
+                session.step,
+                session.elapsed,
+                *running,
+                float(scale.detach()),
+            )
         if int(session.share * 100) > told:
             progress.advance(int(session.share * 100) - told, f"loss {running[1]:.3f}")
             told = int(session.share * 100)

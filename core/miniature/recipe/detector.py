@@ -53,17 +53,23 @@ class FaceNetwork(nn.Module):
         super().__init__()
         a, b, c, d = widths
         self.fine = Chain(
-            ConvUnit(3, a, stride=2), ConvUnit(a, b, stride=2), ResidualBlock(b),
-            ConvUnit(b, c, stride=2), ResidualBlock(c),
+            ConvUnit(3, a, stride=2),
+            ConvUnit(a, b, stride=2),
+            ResidualBlock(b),
+            ConvUnit(b, c, stride=2),
+            ResidualBlock(c),
         )
         self.coarse = Chain(
-            ConvUnit(c, d, stride=2), ResidualBlock(d), ResidualBlock(d, dilation=2),
+            ConvUnit(c, d, stride=2),
+            ResidualBlock(d),
+            ResidualBlock(d, dilation=2),
             ConvUnit(d, c, kernel=1, relu=False),
         )
         self.joint = Chain(ConvUnit(c, c), ConvUnit(c, c))
         self.head = nn.Conv2d(c, len(_ANCHORS) * _PER_ANCHOR, 1)
         nn.init.normal_(self.head.weight, std=0.01)
         with torch.no_grad():
+            assert self.head.bias is not None  # noqa: S101 - for the type checker
             self.head.bias.zero_()
             self.head.bias[: len(_ANCHORS)] = -4.6  # a hundredth of the cells see a face
 
@@ -81,11 +87,22 @@ class FaceNetwork(nn.Module):
         fine = self.fine.emit(graph, value)
         coarse = self.coarse.emit(graph, fine)
         four = [graph.constant(np.array(k, np.int64)) for k in ([0], [2], [4])]
-        shape = graph.op("Concat",
+        shape = graph.op(
+            "Concat",
             graph.op("Slice", graph.op("Shape", coarse), four[0], four[1]),
-            graph.op("Slice", graph.op("Shape", fine), four[1], four[2]), axis=0)
-        coarse = graph.op("Resize", coarse, "", "", shape, mode="nearest",
-            coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+            graph.op("Slice", graph.op("Shape", fine), four[1], four[2]),
+            axis=0,
+        )
+        coarse = graph.op(
+            "Resize",
+            coarse,
+            "",
+            "",
+            shape,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
         joint = self.joint.emit(graph, graph.op("Relu", graph.op("Add", fine, coarse)))
         return emit_convolution(graph, joint, self.head)
 
@@ -130,9 +147,7 @@ def export_detector(network: FaceNetwork, path: Path) -> None:
 
         def part(k: int, width: int, cells: str = cells, ends: list[str] = ends) -> str:
             piece = graph.op("Slice", cells, ends[k], ends[k + 1], ends[4])
-            return graph.op(
-                "Reshape", piece, graph.constant(np.array([-1, 2, width], np.int64))
-            )
+            return graph.op("Reshape", piece, graph.constant(np.array([-1, 2, width], np.int64)))
 
         flat = {w: graph.constant(np.array([-1, w], np.int64)) for w in (1, 4, 10)}
         scores = graph.op("Sigmoid", part(0, 1))
@@ -194,7 +209,8 @@ def view(
         image = cv2.GaussianBlur(image, (0, 0), 0.35 / scale)
     canvas = (
         cv2.resize(pictures.images[cover], (CANVAS, CANVAS))
-        if pictures.face_counts[cover] == 0 else np.zeros((CANVAS, CANVAS, 3), np.uint8)
+        if pictures.face_counts[cover] == 0
+        else np.zeros((CANVAS, CANVAS, 3), np.uint8)
     )
     canvas = cv2.warpAffine(
         image, matrix, (CANVAS, CANVAS), dst=canvas, borderMode=cv2.BORDER_TRANSPARENT
@@ -230,10 +246,11 @@ def _placement(
     angle = float(rng.uniform(-12, 12))
     if chance < 0.45:  # from very near: parts of a face are no faces
         scale = float(np.exp(rng.uniform(np.log(1.6), np.log(6)))) * CANVAS / edge
-        at = rng.uniform(0.2, 0.8, 2) * edge
+        at: NDArray[np.float64] = rng.uniform(0.2, 0.8, 2) * edge
         if len(boxes) and rng.random() < 0.8:
             k = int(rng.integers(len(boxes)))
-            at = boxes[k, :2] + rng.uniform(0, 1, 2) * (boxes[k, 2:] - boxes[k, :2])
+            corner, far = boxes[k, :2].astype(float), boxes[k, 2:].astype(float)
+            at = corner + rng.uniform(0, 1, 2) * (far - corner)
         return scale, at, np.full(2, CANVAS / 2), angle
     if len(boxes):
         k = int(rng.integers(len(boxes)))
@@ -359,8 +376,13 @@ def train_detector(
     torch.manual_seed(seed)
     network = FaceNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     session = Session(
-        {"network": network}, Muon(network, lr=0.01, adam_lr=2e-3),
-        checkpoint=checkpoint, budget=budget, seed=seed, ema_decay=0.995, resume=resume,
+        {"network": network},
+        Muon(network, lr=0.01, adam_lr=2e-3),
+        checkpoint=checkpoint,
+        budget=budget,
+        seed=seed,
+        ema_decay=0.995,
+        resume=resume,
     )
     order = batches(len(pictures), batch_size, np.random.default_rng(seed), skip=session.step)
     progress.start("train the detector", 100)
@@ -369,9 +391,7 @@ def train_detector(
     while session.running():
         rng = np.random.default_rng([seed, session.step])
         indices = next(order)
-        views = [
-            view(pictures, int(i), int(rng.integers(len(pictures))), rng) for i in indices
-        ]
+        views = [view(pictures, int(i), int(rng.integers(len(pictures))), rng) for i in indices]
         images, boxes, points, worth = (
             torch.from_numpy(np.stack(part)) for part in zip(*views, strict=True)
         )
@@ -380,8 +400,9 @@ def train_detector(
         session.apply(loss)
         running += (float(loss.detach()) - running) * max(0.02, 1 / session.step)
         if session.step % 100 == 0:
-            logger.info("detector step %d, %.0f s, loss %.3f",
-                        session.step, session.elapsed, running)
+            logger.info(
+                "detector step %d, %.0f s, loss %.3f", session.step, session.elapsed, running
+            )
         if int(session.share * 100) > told:
             progress.advance(int(session.share * 100) - told, f"loss {running:.3f}")
             told = int(session.share * 100)

@@ -249,15 +249,23 @@ def train_diffusion(
                 recipe.batch, generator, recipe.phrase_dropout, recipe.caption_dropout
             )
             loss = denoising_loss(
-                model.unet, model.text_encoder, latents, tokens(model.tokenizer, captions),
-                alphas, generator, recipe.snr_cap,
+                model.unet,
+                model.text_encoder,
+                latents,
+                tokens(model.tokenizer, captions),
+                alphas,
+                generator,
+                recipe.snr_cap,
             )
             session.apply(loss)
             recent += float(loss.detach())
             if session.step % log_every == 0:
                 logger.info(
                     "diffusion step %d, %.0f s, %d latents, loss %.4f",
-                    session.step, session.elapsed, stream.refresh(), recent / log_every,
+                    session.step,
+                    session.elapsed,
+                    stream.refresh(),
+                    recent / log_every,
                 )
                 recent = 0.0
             while told < int(100 * session.share):

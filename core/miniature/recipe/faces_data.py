@@ -30,9 +30,23 @@ SCENES_PER_PERSON = 6
 _PEOPLE_PER_SHARD = 50
 _OTHERS_PER_SHARD = 150
 _TRAITS = (
-    "face_width", "jaw_width", "chin_width", "cheek_height", "eye_spacing", "eye_width",
-    "eye_aspect", "eye_height", "eye_tilt", "brow_thickness", "brow_arch", "brow_gap",
-    "nose_length", "nose_width", "mouth_width", "mouth_height", "lip_fullness",
+    "face_width",
+    "jaw_width",
+    "chin_width",
+    "cheek_height",
+    "eye_spacing",
+    "eye_width",
+    "eye_aspect",
+    "eye_height",
+    "eye_tilt",
+    "brow_thickness",
+    "brow_arch",
+    "brow_gap",
+    "nose_length",
+    "nose_width",
+    "mouth_width",
+    "mouth_height",
+    "lip_fullness",
 )
 _COLORS = ("skin_rgb", "hair_rgb", "eye_rgb", "lip_rgb")
 
@@ -149,12 +163,13 @@ def draw_people(
     texts = []
     for i, (identity, scene, _, rng) in enumerate(cases):
         portrait = render(identity, scene, size=size)
-        images[i], boxes[i, 0], landmarks[i, 0] = (
-            portrait.image, portrait.box, portrait.landmarks
-        )
+        images[i], boxes[i, 0], landmarks[i, 0] = (portrait.image, portrait.box, portrait.landmarks)
         texts.append(tuple(caption(identity, scene, rng) for _ in range(PARAPHRASES)))
     return PictureSet(
-        images, np.ones(n, np.int64), boxes, landmarks,
+        images,
+        np.ones(n, np.int64),
+        boxes,
+        landmarks,
         np.array([number for _, _, number, _ in cases]),
         np.stack([trait_vector(identity) for identity, _, _, _ in cases]),
         tuple(attributes(identity, scene) for identity, scene, _, _ in cases),
@@ -189,8 +204,14 @@ def draw_others(seed: int, first: int, count: int, *, size: int = 128) -> Pictur
         counts[i] = n
     width = len(_TRAITS) + 3 * len(_COLORS) + len(vocabulary.HAIR_STYLES) + 2
     return PictureSet(
-        images, counts, boxes, landmarks, np.full(count, -1, np.int64),
-        np.zeros((count, width), np.float32), ({},) * count, ((),) * count,
+        images,
+        counts,
+        boxes,
+        landmarks,
+        np.full(count, -1, np.int64),
+        np.zeros((count, width), np.float32),
+        ({},) * count,
+        ((),) * count,
     )
 
 
@@ -233,8 +254,12 @@ def write_sets(
 def _save(folder: Path, pictures: PictureSet) -> None:
     np.save(folder / "images.npy", pictures.images)
     np.savez(
-        folder / "faces.npz", face_counts=pictures.face_counts, boxes=pictures.boxes,
-        landmarks=pictures.landmarks, people=pictures.people, traits=pictures.traits,
+        folder / "faces.npz",
+        face_counts=pictures.face_counts,
+        boxes=pictures.boxes,
+        landmarks=pictures.landmarks,
+        people=pictures.people,
+        traits=pictures.traits,
     )
     texts = {"attributes": pictures.attributes, "captions": pictures.captions}
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
@@ -244,7 +269,8 @@ def _load(folder: Path) -> PictureSet:
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
     with np.load(folder / "faces.npz") as arrays:
         return PictureSet(
-            np.load(folder / "images.npy"), **{name: arrays[name] for name in arrays.files},
+            np.load(folder / "images.npy"),
+            **{name: arrays[name] for name in arrays.files},
             attributes=tuple(texts["attributes"]),
             captions=tuple(tuple(variants) for variants in texts["captions"]),
         )
@@ -271,12 +297,17 @@ def read_sets(folder: Path, kinds: Sequence[str] = ("people", "others")) -> Pict
 
 def joined(sets: Sequence[PictureSet]) -> PictureSet:
     """Put several sets behind one another."""
+
     def stack(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in sets])
 
     return PictureSet(
-        stack("images"), stack("face_counts"), stack("boxes"), stack("landmarks"),
-        stack("people"), stack("traits"),
+        stack("images"),
+        stack("face_counts"),
+        stack("boxes"),
+        stack("landmarks"),
+        stack("people"),
+        stack("traits"),
         tuple(entry for part in sets for entry in part.attributes),
         tuple(entry for part in sets for entry in part.captions),
     )

@@ -120,7 +120,7 @@ def train_text_to_image(
         seed=seed + 1,
         decoder_only=True,
         start_from=vae,
-        latent_noise=0.05,
+        latent_noise=0.12,
         progress=progress,
     )
     return write_pipeline(assemble(vae, model), folder)

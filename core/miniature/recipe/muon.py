@@ -71,9 +71,11 @@ class Muon(torch.optim.Optimizer):
             for parameter in module.parameters():
                 if not parameter.requires_grad:
                     continue
-                wide = parameter.ndim >= 2 and min(
-                    parameter.shape[0], parameter.numel() // parameter.shape[0]
-                ) >= _SMALLEST_SIDE
+                wide = (
+                    parameter.ndim >= 2
+                    and min(parameter.shape[0], parameter.numel() // parameter.shape[0])
+                    >= _SMALLEST_SIDE
+                )
                 matrix = wide and id(parameter) not in tables
                 (matrices if matrix else others).append(parameter)
         groups = [

@@ -81,9 +81,7 @@ class PictureStream:
         scaled = stacked.to(torch.float32).div_(127.5).sub_(1)
         return scaled, torch.from_numpy(np.stack(maps))[:, None]
 
-    def _window(
-        self, edge: int, box: np.ndarray, rng: np.random.Generator
-    ) -> tuple[slice, slice]:
+    def _window(self, edge: int, box: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice]:
         size, room = self._crop, edge - self._crop
         left, top = rng.integers(room + 1, size=2)
         if rng.random() < self._face_share:

@@ -9,8 +9,14 @@ import numpy as np
 from .. import vocabulary
 
 TEMPLATES = (
-    "{}", "a portrait with {}", "portrait of a person, {}", "a picture of {}", "photo, {}",
-    "an image with {}", "a character with {}", "a drawing, {}",
+    "{}",
+    "a portrait with {}",
+    "portrait of a person, {}",
+    "a picture of {}",
+    "photo, {}",
+    "an image with {}",
+    "a character with {}",
+    "a drawing, {}",
 )
 """Ways to ask for one thing. Some of their words are outside the vocabulary, on purpose."""
 
@@ -64,7 +70,6 @@ def random_prompts(rng: np.random.Generator) -> dict[str, list[str]]:
     for attribute, values in PHRASES.items():
         template = TEMPLATES[int(rng.integers(len(TEMPLATES)))]
         chosen[attribute] = [
-            template.format(phrases[int(rng.integers(len(phrases)))])
-            for phrases in values.values()
+            template.format(phrases[int(rng.integers(len(phrases)))]) for phrases in values.values()
         ]
     return chosen

@@ -34,8 +34,14 @@ SIZE = 112
 EMBEDDING = 128
 _POOL = 2
 _TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
-     [70.7299, 92.2041]], np.float32,
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
+    np.float32,
 )
 """Where ArcFace wants eyes, nose and mouth corners in a picture of 112 pixels."""
 _SCALE, _MARGIN = 20.0, 0.2
@@ -62,9 +68,7 @@ def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[n
     spread = source - source.mean()
     turn = np.vdot(spread, wanted - wanted.mean()) / max(np.vdot(spread, spread).real, 1e-6)
     shift = wanted.mean() - turn * source.mean()
-    matrix = np.array([
-        [turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]
-    ])
+    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
     return cv2.warpAffine(image, matrix, (SIZE, SIZE), borderValue=(0, 0, 0)).astype(np.uint8)
 
 
@@ -80,9 +84,14 @@ class RecogniserNetwork(nn.Module):
         super().__init__()
         a, b, c = widths
         self.body = Chain(
-            ConvUnit(3, a, kernel=5, stride=2), ResidualBlock(a),
-            ConvUnit(a, b, stride=2), ResidualBlock(b), ResidualBlock(b),
-            ConvUnit(b, c, stride=2), ResidualBlock(c), ResidualBlock(c),
+            ConvUnit(3, a, kernel=5, stride=2),
+            ResidualBlock(a),
+            ConvUnit(a, b, stride=2),
+            ResidualBlock(b),
+            ResidualBlock(b),
+            ConvUnit(b, c, stride=2),
+            ResidualBlock(c),
+            ResidualBlock(c),
         )
         self.gather = nn.Conv2d(c, c, 7, groups=c, bias=False)  # a weighted mean of each channel
         self.gather_norm = nn.BatchNorm2d(c)
@@ -97,9 +106,7 @@ class RecogniserNetwork(nn.Module):
 
     def emit(self, graph: Graph, value: str, output: str) -> None:
         """Add the network to an ONNX graph."""
-        value = graph.op(
-            "AveragePool", value, kernel_shape=[_POOL, _POOL], strides=[_POOL, _POOL]
-        )
+        value = graph.op("AveragePool", value, kernel_shape=[_POOL, _POOL], strides=[_POOL, _POOL])
         value = self.body.emit(graph, value)
         value = emit_convolution(graph, value, self.gather, self.gather_norm)
         value = emit_convolution(graph, value, self.embed, self.embed_norm)
@@ -116,7 +123,9 @@ def export_recogniser(network: RecogniserNetwork, path: Path) -> None:
     graph = Graph()
     network.emit(graph, "input", "embedding")
     graph.save(
-        path, ["batch", 3, SIZE, SIZE], {"embedding": ["batch", EMBEDDING]},
+        path,
+        ["batch", 3, SIZE, SIZE],
+        {"embedding": ["batch", EMBEDDING]},
         "Face recogniser of the miniature; read by insightface's ArcFaceONNX class. Faces are "
         "aligned by norm_crop; colours are RGB, (value - 127.5) / 127.5.",
     )
@@ -203,8 +212,13 @@ def train_recogniser(
     reader = nn.Linear(EMBEDDING, traits.shape[1])
     modules = {"network": network, "reader": reader}
     session = Session(
-        modules, Muon(list(modules.values()), lr=0.01, adam_lr=3e-3),
-        checkpoint=checkpoint, budget=budget, seed=seed, ema_decay=0.995, resume=resume,
+        modules,
+        Muon(list(modules.values()), lr=0.01, adam_lr=3e-3),
+        checkpoint=checkpoint,
+        budget=budget,
+        seed=seed,
+        ema_decay=0.995,
+        resume=resume,
     )
     order = batches(len(parties), groups, np.random.default_rng(seed), skip=session.step)
     progress.start("train the recogniser", 100)
@@ -214,9 +228,7 @@ def train_recogniser(
         rng = np.random.default_rng([seed, session.step])
         chosen = [album for k in next(order) for album in parties[int(k)]]
         indices = np.array([rng.permutation(album)[:scenes] for album in chosen]).ravel()
-        faces = np.stack([
-            crop(pictures.images[i], pictures.landmarks[i, 0], rng) for i in indices
-        ])
+        faces = np.stack([crop(pictures.images[i], pictures.landmarks[i, 0], rng) for i in indices])
         own = torch.arange(len(chosen)).repeat_interleave(scenes)
         embeddings = network(network_input(torch.from_numpy(faces)))
         logits = margin_logits(embeddings, own)
@@ -229,8 +241,12 @@ def train_recogniser(
         now = np.array([float(naming.detach()), float(reading.detach()), float(right)])
         running += (now - running) * max(0.02, 1 / session.step)
         if session.step % 100 == 0:
-            logger.info("recogniser step %d, %.0f s, naming %.3f, reading %.3f, right %.3f",
-                        session.step, session.elapsed, *running)
+            logger.info(
+                "recogniser step %d, %.0f s, naming %.3f, reading %.3f, right %.3f",
+                session.step,
+                session.elapsed,
+                *running,
+            )
         if int(session.share * 100) > told:
             progress.advance(int(session.share * 100) - told, f"loss {running[0]:.3f}")
             told = int(session.share * 100)

@@ -167,9 +167,7 @@ def read_shard(folder: Path) -> Shard:
     )
 
 
-def shuffled_caption(
-    variants: Sequence[str], rng: np.random.Generator, drop: float = 0.15
-) -> str:
+def shuffled_caption(variants: Sequence[str], rng: np.random.Generator, drop: float = 0.15) -> str:
     """Pick one paraphrase of a caption, drop some of its phrases and shuffle the rest.
 
     Args:

@@ -40,9 +40,7 @@ def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
     spelled = [(*word[:-1], word[-1] + _WORD_END) for word in sorted(set(words))]
     merges: list[tuple[str, str]] = []
     while True:
-        pairs = Counter(
-            pair for pieces in spelled for pair in pairwise(pieces)
-        )
+        pairs = Counter(pair for pieces in spelled for pair in pairwise(pieces))
         if not pairs:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -83,9 +81,7 @@ def write_tokenizer(folder: Path, words: Iterable[str]) -> Path:
     tokens = [*dict.fromkeys(tokens), START, END]
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(
-        json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8"
-    )
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = {

@@ -212,7 +212,10 @@ def train_vae(
             if session.step % log_every == 0:
                 logger.info(
                     "vae step %d, %.0f s, loss %.4f, unexplained colour %.3f",
-                    session.step, session.elapsed, loss.item(), color.item(),
+                    session.step,
+                    session.elapsed,
+                    loss.item(),
+                    color.item(),
                 )
                 stream.refresh()
             while told < int(100 * session.share):
