@@ -70,6 +70,7 @@ def sweep(
     hashes = rows["hash"].to_list()
     run.recall(hashes)
     wanted = [i for i, key in enumerate(hashes) if run.lacks(key)]
+    run.keep_only({hashes[i] for i in wanted})
     if wanted:
         paths = [images.root / rows["path"][i] for i in wanted]
         sizes = [_area(rows["width"][i], rows["height"][i]) for i in wanted]
@@ -140,6 +141,11 @@ class _Run:
 
             self.embedded = set(self.store.get(hashes, ANALYSER, self.embedder.fingerprint))
 
+    def keep_only(self, keys: set[str]) -> None:
+        """Forget what is known of all other pictures."""
+        self.pixels = {key: value for key, value in self.pixels.items() if key in keys}
+        self.faces = {key: value for key, value in self.faces.items() if key in keys}
+
     def lacks(self, key: str) -> bool:
         """Whether something of a picture is still to be measured."""
         if key in self.reasons:
@@ -188,6 +194,9 @@ class _Run:
             self.inputs[key] = self.embedder.preprocess(image)
             if len(self.inputs) >= self.embedder.batch_size:
                 self._embed()
+        # Nothing of a picture is kept: memory does not grow with their number.
+        del self.pixels[key]
+        self.faces.pop(key, None)
         self.taken += 1
         if self.taken % _STORE_EVERY == 0:
             self.save()
@@ -220,7 +229,6 @@ class _Run:
         vectors = self.analyser.identify(list(self.crops.values()))
         for key, vector in zip(self.crops, vectors, strict=True):
             self._keep(IDENTITY, self.analyser.identity_fingerprint, key, _pack(vector))
-        self.identified.update(self.crops)
         self.crops.clear()
 
     def _embed(self) -> None:
@@ -231,7 +239,6 @@ class _Run:
         vectors = self.embedder.embed(list(self.inputs.values()))
         for key, vector in zip(self.inputs, vectors, strict=True):
             self._keep(ANALYSER, self.embedder.fingerprint, key, _pack(vector))
-        self.embedded.update(self.inputs)
         self.inputs.clear()
 
     def _keep(self, analyser: str, fingerprint: str, key: str, value: bytes) -> None:
