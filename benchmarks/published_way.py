@@ -95,7 +95,7 @@ def analyse(paths: list[Path], assessment: PublishedQualityAssessment, clip: Any
             vectors.append((vector / vector.norm(dim=-1, keepdim=True)).cpu().numpy())
     valid = [r["face_detected"] and r["quality"] >= 0.74 for r in results]
     return {
-        "faces": sum(r["face_detected"] for r in results),
-        "kept": sum(valid),
+        "faces": int(sum(r["face_detected"] for r in results)),
+        "kept": int(sum(valid)),
         "embeddings": np.concatenate(vectors),
     }
