@@ -17,7 +17,7 @@ from ..progress import Progress, silent
 from .decoding import read_image
 from .face_analyser import DETECTION, IDENTITY, FaceAnalyser, Faces
 from .face_packs import FacePackError
-from .identities import mean_identity, robust_centroid
+from .identities import mean_identity, normalised, robust_centroid
 from .pixels import PixelMeasurement, known_pixels
 from .poses import PROFILE_FROM, THREE_QUARTER_FROM, framing, pose, yaw
 from .sweep import sweep
@@ -224,7 +224,8 @@ def _with_identity(
         members = rows[subjects[rows] == subject]
         vectors = np.stack([identities[i] for i in members])  # type: ignore[misc]
         centre = robust_centroid(vectors) if target is None else target
-        similarity[members] = vectors @ centre
+        # Stored as float16, vectors are not quite of length 1.
+        similarity[members] = np.clip(normalised(vectors) @ centre, -1, 1)
     known = ~np.isnan(similarity)
     source = "set" if target is None else "references"
     images = images.with_columns(
