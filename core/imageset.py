@@ -250,8 +250,7 @@ class ImageSet:
             raise MissingColumnError(column, stage)
         if not len(self):
             return np.zeros((0, 0), np.float32)
-        flat = np.frombuffer(b"".join(values.to_list()), dtype="<f2")
-        return flat.reshape(len(self), -1).astype(np.float32)
+        return unpack_vector(b"".join(values.to_list())).reshape(len(self), -1)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the content hashes, in row order: the set's identity."""
@@ -259,11 +258,21 @@ class ImageSet:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def pack_vector(vector: np.ndarray) -> bytes:
+    """Pack a vector as little-endian float16, as columns and the feature store hold it."""
+    return np.asarray(vector, dtype="<f2").tobytes()
+
+
+def unpack_vector(data: bytes) -> np.ndarray:
+    """Read a vector that :func:`pack_vector` packed, as float32."""
+    return np.frombuffer(data, dtype="<f2").astype(np.float32)
+
+
 def vector_column(name: str, vectors: Sequence[np.ndarray | None]) -> pl.Series:
     """Make a Binary column of little-endian float16 vectors; ``None`` becomes null."""
     return pl.Series(
         name,
-        [None if v is None else np.asarray(v, dtype="<f2").tobytes() for v in vectors],
+        [None if v is None else pack_vector(v) for v in vectors],
         dtype=pl.Binary,
     )
 

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from character_curator.analysis.face_packs import MINIATURE_FOLDER
+from character_curator.miniature import FACE_PACK_PATH
 
 needs_miniature_faces = pytest.mark.skipif(
-    not any(MINIATURE_FOLDER.glob("*.onnx")), reason="the miniature's face pack is not here"
+    not any(FACE_PACK_PATH.glob("*.onnx")), reason="the miniature's face pack is not here"
 )
 
 

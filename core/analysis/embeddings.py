@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import CuratorError
 from ..imageset import ImageSet
+from ..miniature import CLIP_PATH
 from ..progress import Progress, silent
 from .decoding import Pixels
 from .diversity import mean_pairwise_distance, vendi_score
@@ -33,7 +34,6 @@ FloatArray = NDArray[np.float32]
 ANALYSER = "embedding"
 TEXTS = "text"
 MINIATURE = "miniature"
-MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "clip"
 _LOCAL = "local-dir:"
 _CONFIGURATION = "open_clip_config.json"
 _SLIMMEST = 8
@@ -80,7 +80,7 @@ class Embedder:
     def _folder(self) -> Path | None:
         """The folder of a local model, or ``None`` for one that open_clip fetches."""
         if self.model == MINIATURE:
-            folder = MINIATURE_FOLDER
+            folder = CLIP_PATH
         elif self.model.startswith(_LOCAL):
             folder = Path(self.model[len(_LOCAL) :]).expanduser()
         elif Path(self.model).expanduser().is_dir():

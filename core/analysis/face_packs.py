@@ -7,9 +7,9 @@ import io
 from pathlib import Path
 
 from ..errors import CuratorError
+from ..miniature import FACE_PACK_PATH
 
 MINIATURE = "miniature"
-MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature" / "weights" / "faces"
 PACK_ROOT = Path("~/.insightface")
 LICENCE = "insightface's pretrained packs are licensed for non-commercial research only."
 
@@ -29,7 +29,7 @@ def find_pack(pack: str | Path) -> Path:
         FacePackError: There is no such pack and it cannot be downloaded, or it has no ONNX file.
     """
     if pack == MINIATURE:
-        return _holding_models(MINIATURE_FOLDER, pack)
+        return _holding_models(FACE_PACK_PATH, pack)
     folder = Path(pack).expanduser()
     if folder.is_dir():
         return _holding_models(folder.resolve(), pack)

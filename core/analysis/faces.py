@@ -12,7 +12,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import CuratorError
-from ..imageset import ImageSet, Rejection, content_hash, vector_column
+from ..imageset import (
+    ImageSet,
+    Rejection,
+    content_hash,
+    pack_vector,
+    unpack_vector,
+    vector_column,
+)
 from ..progress import Progress, silent
 from .decoding import read_image
 from .face_analyser import DETECTION, IDENTITY, FaceAnalyser, Faces
@@ -133,9 +140,7 @@ def validate_faces(
     vectors = store.get(known, IDENTITY, analyser.identity_fingerprint)
     accepted = images.accepted_mask()
     identities = [
-        np.frombuffer(vectors[key], dtype="<f2").astype(np.float32)
-        if accepted[i] and key in vectors
-        else None
+        unpack_vector(vectors[key]) if accepted[i] and key in vectors else None
         for i, key in enumerate(hashes)
     ]
     return _with_identity(images, identities, target, limits)
@@ -261,10 +266,10 @@ def _reference_identity(
             if len(faces) != 1:
                 raise ReferenceFaceError(reference, len(faces))
             vector = analyser.identify([analyser.crop(image, faces.landmarks[0])])[0]
-            stored = {key: np.asarray(vector, dtype="<f2").tobytes()}
+            stored = {key: pack_vector(vector)}
             store.put({key: faces.to_bytes()}, DETECTION, analyser.detection_fingerprint)
             store.put(stored, IDENTITY, analyser.identity_fingerprint)
-        vectors.append(np.frombuffer(stored[key], dtype="<f2").astype(np.float32))
+        vectors.append(unpack_vector(stored[key]))
     return mean_identity(np.stack(vectors))
 
 

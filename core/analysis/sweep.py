@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..imageset import ImageSet
+from ..imageset import ImageSet, pack_vector
 from ..progress import Progress, silent
 from . import pixels as pixels_module
 from .decoding import Pixels, decode_ahead
@@ -228,7 +226,7 @@ class _Run:
             return
         vectors = self.analyser.identify(list(self.crops.values()))
         for key, vector in zip(self.crops, vectors, strict=True):
-            self._keep(IDENTITY, self.analyser.identity_fingerprint, key, _pack(vector))
+            self._keep(IDENTITY, self.analyser.identity_fingerprint, key, pack_vector(vector))
         self.crops.clear()
 
     def _embed(self) -> None:
@@ -238,13 +236,8 @@ class _Run:
             return
         vectors = self.embedder.embed(list(self.inputs.values()))
         for key, vector in zip(self.inputs, vectors, strict=True):
-            self._keep(ANALYSER, self.embedder.fingerprint, key, _pack(vector))
+            self._keep(ANALYSER, self.embedder.fingerprint, key, pack_vector(vector))
         self.inputs.clear()
 
     def _keep(self, analyser: str, fingerprint: str, key: str, value: bytes) -> None:
         self.unsaved.setdefault((analyser, fingerprint), {})[key] = value
-
-
-def _pack(vector: np.ndarray) -> bytes:
-    """Pack a normalised vector as little-endian float16, as the table's columns hold it."""
-    return np.asarray(vector, dtype="<f2").tobytes()

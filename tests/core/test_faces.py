@@ -19,7 +19,7 @@ from tiny_models_analysis import (
 )
 
 from character_curator.analysis.face_analyser import aligned
-from character_curator.analysis.face_packs import MINIATURE_FOLDER, find_pack
+from character_curator.analysis.face_packs import find_pack
 from character_curator.analysis.faces import (
     FaceAnalyser,
     FacePackError,
@@ -32,6 +32,7 @@ from character_curator.analysis.identities import robust_centroid
 from character_curator.analysis.poses import framing, pose, yaw
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
+from character_curator.miniature import FACE_PACK_PATH
 from character_curator.miniature.identity import sample_identity
 from character_curator.miniature.portrait import render
 from character_curator.miniature.scene import sample_scene
@@ -139,7 +140,7 @@ def test_faces_survive_packing():
 def test_detection_and_identity_are_insightfaces(det_size):
     from insightface.app import FaceAnalysis
 
-    reference = FaceAnalysis(name=str(MINIATURE_FOLDER), providers=["CPUExecutionProvider"])
+    reference = FaceAnalysis(name=str(FACE_PACK_PATH), providers=["CPUExecutionProvider"])
     reference.prepare(ctx_id=-1, det_size=(det_size, det_size))
     analyser = FaceAnalyser("miniature", det_size)
     pictures = [portrait(1), group(2), empty_place(3), cv2.resize(portrait(4), (230, 310))]
