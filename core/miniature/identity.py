@@ -90,17 +90,17 @@ def _freckle_pattern(
 ) -> tuple[tuple[float, float, float], ...]:
     """Spread freckles over both cheeks and the nose, none on top of another."""
     spots: list[tuple[float, float, float]] = []
-    for _ in range(400):
+    for _ in range(600):
         if len(spots) >= count:
             break
         region = rng.random()
         if region < 0.2:
-            x, y = rng.uniform(-0.13, 0.13), rng.uniform(0.0, 0.24)
+            x, y = rng.uniform(-0.12, 0.12), rng.uniform(-0.02, 0.2)
         else:
-            x = rng.uniform(0.2, 0.6) * (1 if region < 0.6 else -1)
-            y = rng.uniform(0.1, 0.46) - 0.12 * max(abs(x) - 0.4, 0)
-        if all((x - a) ** 2 + (y - b) ** 2 > 0.125**2 for a, b, _ in spots):
-            spots.append((float(x), float(y), float(rng.uniform(0.042, 0.054))))
+            x = rng.uniform(0.22, 0.6) * (1 if region < 0.6 else -1)
+            y = rng.uniform(0.06, 0.37) - 0.12 * max(abs(x) - 0.4, 0)
+        if all((x - a) ** 2 + (y - b) ** 2 > 0.175**2 for a, b, _ in spots):
+            spots.append((float(x), float(y), float(rng.uniform(0.062, 0.074))))
     return tuple(spots)
 
 
@@ -174,7 +174,7 @@ def make_identity(
         chin_width=u(0.17, 0.3) if woman else u(0.24, 0.4),
         cheek_height=u(-0.05, 0.2),
         eye_spacing=u(0.335, 0.425),
-        eye_width=u(0.175, 0.218) if woman else u(0.162, 0.2),
+        eye_width=u(0.192, 0.238) if woman else u(0.178, 0.22),
         eye_aspect=u(0.52, 0.72) if woman else u(0.48, 0.64),
         eye_height=u(-0.22, -0.08),
         eye_tilt=u(-0.22, 0.12),
@@ -194,7 +194,7 @@ def make_identity(
         neck_width=u(0.36, 0.44) if woman else u(0.46, 0.56),
         shoulder_width=u(1.35, 1.6) if woman else u(1.65, 1.95),
         hair_seed=int(rng.integers(2**31)),
-        freckle_pattern=_freckle_pattern(rng, int(rng.integers(11, 18))) if freckles else (),
+        freckle_pattern=_freckle_pattern(rng, int(rng.integers(7, 11))) if freckles else (),
     )
 
 

@@ -109,7 +109,7 @@ def draw_features(canvas: Canvas, head: Head, scene: Scene) -> dict[str, tuple[f
 def _freckles(canvas: Canvas, head: Head) -> None:
     i = head.identity
     r, g, b = i.skin_rgb
-    color = (r * 0.62, g * 0.42, b * 0.32)
+    color = (r * 0.66, g * 0.46, b * 0.34)
     for x, y, radius in i.freckle_pattern:
         u = x * head.width / 0.78
         canvas.ellipse(head.x(u), y, radius * max(head.foreshortening(u), 0.5), radius, color)
@@ -152,7 +152,7 @@ def _nose(canvas: Canvas, head: Head) -> tuple[float, float]:
             ],
             closed=False,
         )
-        canvas.line(ridge, tone(skin, 0.68), 0.03)
+        canvas.line(ridge, tone(skin, 0.66), 0.045)
     else:
         for s, x in ((-1, left), (1, right)):
             canvas.line(
@@ -161,13 +161,13 @@ def _nose(canvas: Canvas, head: Head) -> tuple[float, float]:
                     closed=False,
                 ),
                 tone(skin, 0.6),
-                0.03,
+                0.042,
             )
     for s in (-1, 1):
         if s * head.yaw > 0.7:
             continue
         canvas.ellipse(
-            head.x(s * width * 0.48, base + 0.1), y + 0.045, 0.042, 0.024, tone(skin, 0.34)
+            head.x(s * width * 0.48, base + 0.1), y + 0.045, 0.048, 0.03, tone(skin, 0.34)
         )
     return tip, y - 0.02
 
@@ -200,7 +200,7 @@ def _mouth(
         canvas.polygon(smooth([*seam_top[1:-1], *teeth[-2:0:-1]]), (250, 246, 240))
     else:
         seam = smooth(seam_top, closed=False)
-        canvas.line(seam, dark, 0.036)
+        canvas.line(seam, dark, 0.05)
         canvas.ellipse(*at(0.0, full * 0.7), half * 0.3, full * 0.25, tone(lip, 1.14, 8))
     left, right = at(-1.0, 0.0), at(1.0, 0.0)
     if lift > 0.05:
@@ -212,7 +212,7 @@ def _mouth(
                     closed=False,
                 ),
                 tone(i.skin_rgb, 0.62),
-                0.026,
+                0.036,
             )
     return left, right
 
@@ -261,8 +261,8 @@ def _eye(canvas: Canvas, head: Head, expression: str, side: int) -> tuple[float,
         lash = (
             np.concatenate([lash, wing[None]]) if side > 0 else np.concatenate([wing[None], lash])
         )
-    canvas.line(lash, (34, 22, 20), 0.05 if woman else 0.036)
-    canvas.line(np.stack([x, low], 1), tone(skin, 0.52), 0.02)
+    canvas.line(lash, (34, 22, 20), 0.062 if woman else 0.046)
+    canvas.line(np.stack([x, low], 1), tone(skin, 0.52), 0.026)
     canvas.line(np.stack([x, top - 0.065], 1)[2:-2], tone(skin, 0.66), 0.022)
 
     # Brow: a tapering arch, thicker at the nose.

@@ -30,10 +30,10 @@ def draw_back_hair(canvas: Canvas, head: Head) -> None:
         top = [(cx + rx * np.cos(a), cy - ry * np.sin(a)) for a in np.linspace(0.3, np.pi - 0.3, 9)]
         outline = smooth(np.concatenate([np.array(top), edge_l, edge_r[::-1]]))
         canvas.polygon(outline, tone(i.hair_rgb, 0.72))
-        for k in np.linspace(-0.94, 0.94, 15):
+        for n, k in enumerate((-0.88, -0.6, -0.3, 0.0, 0.3, 0.6, 0.88)):
             x = cx + rx * k * widen + bulge * np.sign(k)
-            shade = 0.5 if rng.random() < 0.5 else 0.95
-            canvas.line(smooth(np.stack([x, ys], 1), closed=False), tone(i.hair_rgb, shade), 0.03)
+            shade = 0.62 if n % 2 else 0.84
+            canvas.line(smooth(np.stack([x, ys], 1), closed=False), tone(i.hair_rgb, shade), 0.08)
     elif style == "curly":
         _curls(canvas, head, rng, behind=True)
     else:
@@ -150,22 +150,22 @@ def _strands(
     i = head.identity
     cx, cy, rx, _ = skull
     crown = _crown(head, skull)
-    picks = np.linspace(0, len(line) - 1, 17).astype(int)
+    picks = np.linspace(0, len(line) - 1, 7).astype(int)
     ends = list(line[picks])
     if i.hair_style != "curly":
         for side, end in ((1, line[-1]), (-1, line[0])):
-            for share in (0.35, 0.7):
+            for share in (0.6,):
                 ends.append(end + share * (np.array([cx + side * rx, end[1]]) - end))
     for n, end in enumerate(ends):
         middle = (crown + end) / 2
         out = middle - np.array([cx, cy + 0.2])
-        middle = middle + out * (0.16 if n < 17 else 0.3)
-        gain, lift = ((0.66, 0.0), (1.28, 10.0), (0.84, 0.0))[n % 3]
+        middle = middle + out * (0.16 if n < 7 else 0.3)
+        gain, lift = ((0.78, 0.0), (1.16, 10.0))[n % 2]
         start = crown + rng.uniform(-0.05, 0.05, 2)
         canvas.line(
             smooth(np.array([start, middle, end]), closed=False),
             tone(i.hair_rgb, gain, lift),
-            0.032,
+            0.07,
         )
 
 
@@ -216,11 +216,11 @@ def _side_locks(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
             np.concatenate([smooth(inner, closed=False), smooth(outside[::-1], closed=False)]),
             i.hair_rgb,
         )
-        for k, share in enumerate((0.03, 0.22, 0.4, 0.58, 0.76, 0.95)):
+        for k, share in enumerate((0.05, 0.35, 0.65, 0.95)):
             strand = inner + (outside - inner) * share
-            gain, lift = ((0.52, 0.0), (1.25, 10.0), (0.72, 0.0))[k % 3]
+            gain, lift = ((0.68, 0.0), (1.16, 10.0))[k % 2]
             strand[:, 0] += rng.uniform(-0.01, 0.01)
-            canvas.line(smooth(strand, closed=False), tone(i.hair_rgb, gain, lift), 0.036)
+            canvas.line(smooth(strand, closed=False), tone(i.hair_rgb, gain, lift), 0.07)
 
 
 def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool) -> None:
@@ -233,19 +233,19 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
         canvas.polygon(_nape(head, cx, cy, rx, ry), tone(i.hair_rgb, 0.6))
         spots = [
             (cx + rx * 1.02 * np.cos(a), cy - ry * np.sin(a))
-            for a in np.linspace(-0.15, np.pi + 0.15, 15)
+            for a in np.linspace(-0.15, np.pi + 0.15, 10)
         ]
-        for y in np.arange(0.0, reach, 0.24):
+        for y in np.arange(0.05, reach, 0.36):
             spots += [(cx - rx * 1.08, y), (cx + rx * 1.08, y)]
-            spots += [(cx - rx * 0.8, y + 0.1), (cx + rx * 0.8, y + 0.1)]
-        size = 0.2
+            spots += [(cx - rx * 0.78, y + 0.16), (cx + rx * 0.78, y + 0.16)]
+        size = 0.29
     else:
         line = np.array(_hairline(head))
-        spots = [(x, y - 0.03) for x, y in smooth(line, closed=False)[::3]]
+        spots = [(x, y - 0.03) for x, y in smooth(line, closed=False)[::6]]
         spots += [
             (cx + rx * f * np.cos(a), cy - ry * f * np.sin(a))
-            for f in (0.9, 0.66)
-            for a in np.linspace(0.45, np.pi - 0.45, 8)
+            for f in (0.86,)
+            for a in np.linspace(0.4, np.pi - 0.4, 6)
         ]
         spots = [p for p in spots if p[1] < -0.3]
         if abs(head.yaw) > 0.3:
@@ -254,10 +254,10 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
             temple, edge = line[0 if side < 0 else -1][0], cx + side * rx
             spots += [
                 (temple + (edge - temple) * share, y)
-                for y in (0.12, -0.08, -0.28, -0.48)
-                for share in (0.25, 0.6, 0.95)
+                for y in (0.1, -0.2, -0.48)
+                for share in (0.3, 0.85)
             ]
-        size = 0.145
+        size = 0.21
     for x, y in spots:
         radius = size * rng.uniform(0.85, 1.15)
         x, y = x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03)
@@ -268,7 +268,7 @@ def _curls(canvas: Canvas, head: Head, rng: np.random.Generator, *, behind: bool
             (x + radius * 0.5 * np.cos(a), y + radius * 0.5 * np.sin(a))
             for a in np.linspace(start, start + 2.4, 4)
         ]
-        canvas.line(np.array(arc), tone(i.hair_rgb, 1.35, 18), 0.045)
+        canvas.line(np.array(arc), tone(i.hair_rgb, 1.3, 16), 0.075)
 
 
 def _braids(canvas: Canvas, head: Head) -> None:
@@ -278,9 +278,9 @@ def _braids(canvas: Canvas, head: Head) -> None:
     light: Color = tone(i.hair_rgb, 1.3, 14)
     for side in (-1, 1):
         x = cx + side * rx * 0.96
-        for n in range(9):
-            y = 0.22 + n * 0.2
-            px = x + side * 0.02 * n
-            canvas.ellipse(px, y, 0.15, 0.13, tone(i.hair_rgb, 0.5))
-            canvas.ellipse(px - 0.04, y - 0.01, 0.08, 0.105, i.hair_rgb, 0.6)
-            canvas.ellipse(px + 0.05, y + 0.02, 0.06, 0.095, light, -0.6)
+        for n in range(6):
+            y = 0.24 + n * 0.31
+            px = x + side * 0.03 * n
+            canvas.ellipse(px, y, 0.19, 0.19, tone(i.hair_rgb, 0.5))
+            canvas.ellipse(px - 0.04, y - 0.02, 0.12, 0.15, i.hair_rgb, 0.6)
+            canvas.ellipse(px + 0.06, y + 0.03, 0.07, 0.12, light, -0.6)

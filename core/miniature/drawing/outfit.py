@@ -165,7 +165,7 @@ def _blazer(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
             [(s * 0.52, 1.22), (s * 0.82, 1.5), (s * 0.72, 2.0), (s * 0.86, 2.1), (s * 0.06, 3.2)]
         )
         canvas.polygon(lapel, tone(color, 0.82, 10))
-        canvas.line(lapel, edge, 0.05, closed=True)
+        canvas.line(lapel, edge, 0.075, closed=True)
     canvas.line(np.array([(0.0, 3.2), (0.0, 5.5)]), edge, 0.05)
     canvas.ellipse(0.1, 3.45, 0.07, 0.07, edge)
 
@@ -177,10 +177,10 @@ def _shirt(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
     for s in (-1, 1):
         flap = np.array([(s * 0.42, 1.14), (s * 0.66, 1.42), (s * 0.42, 2.02), (0.0, 1.86)])
         canvas.polygon(flap, tone(color, 1.08, 24))
-        canvas.line(flap, edge, 0.05, closed=True)
+        canvas.line(flap, edge, 0.07, closed=True)
     contrast: Color = (250, 250, 250) if sum(color) < 520 else (60, 60, 70)
-    for y in (2.2, 2.65, 3.1, 3.55):
-        canvas.ellipse(0.0, y, 0.06, 0.06, contrast)
+    for y in (2.3, 2.95, 3.6):
+        canvas.ellipse(0.0, y, 0.09, 0.09, contrast)
 
 
 def _dress(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
@@ -225,13 +225,13 @@ def _sweater(canvas: Canvas, half: float, color: Color, skin: Color) -> None:
     collar = smooth([(-0.5, 1.06), (0.5, 1.06), (0.6, 1.5), (0.0, 1.66), (-0.6, 1.5)])
     canvas.polygon(collar, tone(color, 1.05, 14))
     canvas.line(collar, _edge(color), 0.05, closed=True)
-    for x in (-0.3, -0.1, 0.1, 0.3):
-        canvas.line(np.array([(x, 1.1), (x * 1.15, 1.56)]), tone(color, 0.7), 0.035)
-    for k, y in enumerate((1.95, 2.25, 2.55, 2.85, 3.15, 3.45)):
-        xs = np.linspace(-half * 0.62, half * 0.62, 15)
-        zig = y + 0.07 * np.where(np.arange(15) % 2, 1.0, -1.0)
+    for x in (-0.24, 0.0, 0.24):
+        canvas.line(np.array([(x, 1.1), (x * 1.15, 1.56)]), tone(color, 0.7), 0.06)
+    for k, y in enumerate((2.05, 2.6, 3.15)):
+        xs = np.linspace(-half * 0.62, half * 0.62, 9)
+        zig = y + 0.13 * np.where(np.arange(9) % 2, 1.0, -1.0)
         canvas.line(
-            np.stack([xs, zig], 1), tone(color, 0.66) if k % 2 else tone(color, 1.1, 30), 0.06
+            np.stack([xs, zig], 1), tone(color, 0.62) if k % 2 else tone(color, 1.1, 36), 0.12
         )
 
 
