@@ -27,7 +27,7 @@ def commands():
 
 @pytest.mark.parametrize("line", commands())
 def test_every_command_is_understood(line):
-    options = cli._parser().parse_args(shlex.split(line)[1:])
+    options = cli.parser().parse_args(shlex.split(line)[1:])
     assert callable(options.command)
 
 

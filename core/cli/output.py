@@ -1,0 +1,38 @@
+"""What every command needs to talk: exit codes, progress, JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..console import ConsoleProgress
+
+Command = Callable[..., argparse.ArgumentParser]
+"""``command(name, run, text)`` adds a command and returns its parser, for its arguments."""
+
+EXIT_DONE, EXIT_DIFFERENT, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 130
+
+
+def progress_on(console: Console) -> ConsoleProgress:
+    """Return a watcher that shows the stages on a console; use it as a context manager."""
+    from ..console import ConsoleProgress
+
+    return ConsoleProgress(console)
+
+
+def write_json(value: Any) -> None:
+    """Write a value to stdout as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def escape(text: str) -> str:
+    """Return a text in which rich sees no markup."""
+    from rich.markup import escape as plain
+
+    return plain(text)
