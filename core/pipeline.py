@@ -174,15 +174,11 @@ def curate(
         images = clusters.cluster(
             images, grouping.count, grouping.random_state, embedder, store=store
         )
-    images = duplicates.find_duplicates(images, project.duplicates.threshold)
+    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold)
+    images = duplicates.find_duplicates(images, pairs=pairs)
     # Before the selection, which may find nothing to select: the table says why.
     images.write(output / TABLE_FILE)
-    chosen = select(
-        images,
-        project.selection.total,
-        quotas_of(project),
-        conflicts=duplicates.duplicate_pairs(images, project.duplicates.threshold),
-    )
+    chosen = select(images, project.selection.total, quotas_of(project), conflicts=pairs)
     images = chosen.images
     images.write(output / TABLE_FILE)
     exported = export(

@@ -136,7 +136,9 @@ def _equal_files(images: ImageSet) -> IntArray:
     return np.concatenate([np.zeros((0, 2), np.int64), *pairs])
 
 
-def find_duplicates(images: ImageSet, threshold: float = THRESHOLD) -> ImageSet:
+def find_duplicates(
+    images: ImageSet, threshold: float = THRESHOLD, *, pairs: IntArray | None = None
+) -> ImageSet:
     """Number the groups of near-duplicates; adds ``duplicate_group``, null for unique pictures.
 
     The best picture (by ``quality``, then by position) that is in no group leads one, and takes
@@ -146,12 +148,15 @@ def find_duplicates(images: ImageSet, threshold: float = THRESHOLD) -> ImageSet:
     Args:
         images: With ``embedding``.
         threshold: Cosine similarity from which on two pictures count as one.
+        pairs: What :func:`duplicate_pairs` found in ``images`` at this threshold, where it is
+            known already; ``images`` then needs no embeddings.
 
     Raises:
         MissingColumnError: The pictures are not embedded.
         TooManyDuplicatesError: The threshold is too low for these pictures.
     """
-    pairs = duplicate_pairs(images, threshold)
+    if pairs is None:
+        pairs = duplicate_pairs(images, threshold)
     neighbours: dict[int, list[int]] = {}
     for a, b in pairs.tolist():
         neighbours.setdefault(a, []).append(b)

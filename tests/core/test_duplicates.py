@@ -103,8 +103,11 @@ def test_pairs_do_not_chain():
 )
 def test_the_best_leads_a_group(quality, groups):
     images = image_set(angles(0, 5, 10, 60), quality=quality)
-    found = find_duplicates(images, float(np.cos(np.radians(6))))
+    threshold = float(np.cos(np.radians(6)))
+    found = find_duplicates(images, threshold)
     assert found.table["duplicate_group"].to_list() == groups
+    known = find_duplicates(images, pairs=duplicate_pairs(images, threshold))
+    assert known.table.equals(found.table)
     assert found.table["rejection"].null_count() == 4
     assert "duplicate_group" not in images.table.columns
 
