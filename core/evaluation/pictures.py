@@ -1,0 +1,238 @@
+"""Pictures of an evaluation: what is asked for, and what each of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ..analysis.face_analyser import IDENTITY
+from ..analysis.faces import FaceThresholds, validate_faces
+from ..analysis.identities import mean_identity, normalised, robust_centroid
+from ..analysis.quality import MINIMUM_QUALITY, score_quality
+from ..analysis.sweep import sweep
+from ..errors import CuratorError
+from ..imageset import ImageSet, content_hash, unpack_vector
+from ..plan import SCENARIO, Request
+from ..progress import Progress, silent
+from .figures import nearest
+from .prompts import Prompt
+
+if TYPE_CHECKING:
+    from ..analysis.embeddings import Embedder
+    from ..analysis.face_analyser import FaceAnalyser
+    from ..features import FeatureStore
+
+FIRST_SEED = 1_000_000
+"""Noise seed of the first picture of a list of new prompts; the next has the next."""
+
+
+class NoReferenceError(CuratorError):
+    """A dataset shows nobody to compare with."""
+
+
+def requests_for(
+    prompts: Sequence[Prompt], who: str, series: str, *, neutral: str, first_seed: int = FIRST_SEED
+) -> tuple[Request, ...]:
+    """Return the pictures to make: every prompt with each of its seeds.
+
+    A prompt without seeds of its own is made once, with the noise seed ``first_seed`` plus its
+    place in the list. The noise seed is a plain seed: a KSampler with it makes the same picture.
+
+    Args:
+        prompts: What to ask for.
+        who: How the person is named.
+        series: What the pictures are called together; part of their file names.
+        neutral: How the person is named in the text that adherence is measured with (``caption``).
+        first_seed: See above.
+    """
+    return tuple(
+        Request(
+            subject=series,
+            seed=seed,
+            kind=SCENARIO,
+            scenario=number,
+            take=1,
+            category="",
+            scenario_name=prompt.text,
+            prompt=prompt.of(who),
+            negative_prompt="",
+            caption=prompt.of(neutral),
+            noise_seed=seed,
+        )
+        for number, prompt in enumerate(prompts, 1)
+        for seed in prompt.seeds or (first_seed + number - 1,)
+    )
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What pictures are measured with."""
+
+    analyser: FaceAnalyser
+    embedder: Embedder
+    store: FeatureStore
+    thresholds: FaceThresholds = field(default_factory=FaceThresholds)
+    """What a certain face is."""
+    minimum_quality: float = MINIMUM_QUALITY
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What evaluated pictures are compared with.
+
+    Attributes:
+        identity: The character's identity, L2-normalised, shape ``(d,)``.
+        source: Whose centre that is: of ``references``, or of the ``set`` itself.
+        similarities: Identity similarity of every training picture; NaN without one face.
+        embeddings: Of the training pictures, shape ``(n, e)``, L2-normalised.
+        names: Their file names.
+    """
+
+    identity: NDArray[np.float32]
+    source: str
+    similarities: NDArray[np.float64]
+    embeddings: NDArray[np.float32]
+    names: tuple[str, ...]
+
+
+def measured(
+    images: ImageSet, instruments: Instruments, progress: Progress = silent
+) -> tuple[ImageSet, list[NDArray[np.float32] | None], NDArray[np.float32]]:
+    """Look at every picture as the curation would, and reject what it would reject.
+
+    Args:
+        images: Pictures; none is rejected yet.
+        instruments: Models and thresholds.
+        progress: Watches.
+
+    Returns:
+        The set with the columns of ``validate_faces`` and ``score_quality``; the identity of the
+        only face of each picture (``None`` without exactly one); the embeddings, shape ``(n, e)``,
+        rows of zeros for pictures that can't be read.
+    """
+    store, analyser = instruments.store, instruments.analyser
+    found = sweep(
+        images, store, analyser=analyser, embedder=instruments.embedder,
+        stage="Measuring", progress=progress,
+    )  # fmt: skip
+    found = validate_faces(found, analyser, store, instruments.thresholds)
+    found = score_quality(found, store, minimum=instruments.minimum_quality)
+    hashes = [key or "" for key in found.table["hash"]]
+    vectors = store.get(hashes, IDENTITY, analyser.identity_fingerprint)
+    single = found.table["face_count"] == 1
+    identities = [
+        unpack_vector(vectors[key]) if one and key in vectors else None
+        for key, one in zip(hashes, single, strict=True)
+    ]
+    return found, identities, _embeddings(hashes, instruments)
+
+
+def read_reference(
+    images: ImageSet,
+    instruments: Instruments,
+    references: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> Reference:
+    """Measure a training set.
+
+    Args:
+        images: The training pictures.
+        instruments: Models and thresholds.
+        references: Pictures of the person, one face each, whose mean is then the identity. Without
+            them it is the robust centre of the training set's faces, as in the curation.
+        progress: Watches.
+
+    Raises:
+        NoReferenceError: Not one picture shows exactly one face.
+    """
+    found, identities, embeddings = measured(images, instruments, progress)
+    known = _stack(identities)
+    source = "set"
+    if references:
+        rows = [{"path": str(Path(p).resolve()), "hash": content_hash(Path(p))} for p in references]
+        _, given, _ = measured(ImageSet.from_rows(rows, images.root), instruments, progress)
+        known, source = _stack(given), "references"
+    if not len(known):
+        raise NoReferenceError(
+            f"No picture of {', '.join(map(str, references)) or images.root} shows exactly one "
+            "face, so there is no identity to compare with. Check the pictures and the face pack."
+        )
+    centre = mean_identity(known) if references else robust_centroid(known)
+    readable = np.linalg.norm(embeddings, axis=1) > 0
+    names = tuple(Path(p).name for p, ok in zip(found.table["path"], readable, strict=True) if ok)
+    return Reference(centre, source, similarities(identities, centre), embeddings[readable], names)
+
+
+def compared(
+    images: ImageSet, reference: Reference, instruments: Instruments, progress: Progress = silent
+) -> tuple[ImageSet, NDArray[np.float32]]:
+    """Measure evaluated pictures.
+
+    Adds to the columns of :func:`measured` ``one_face`` (certain and large enough),
+    ``identity_similarity`` (null without exactly one face), ``adherence`` (CLIP similarity with
+    ``caption``), ``nearest_training`` and ``nearest_distance`` (1 - CLIP similarity), ``artefact``
+    and ``artefact_reason``.
+
+    Returns:
+        The set, nothing rejected, and the embeddings.
+    """
+    from ..analysis.embeddings import text_vectors
+
+    found, identities, embeddings = measured(images, instruments, progress)
+    texts = [text or "" for text in found.table["caption"]]
+    distinct = list(dict.fromkeys(texts))
+    vectors = text_vectors(distinct, instruments.embedder, instruments.store)
+    place = {text: row for row, text in enumerate(distinct)}
+    asked = vectors[[place[text] for text in texts]]
+    adherence = np.einsum("ij,ij->i", embeddings.astype(np.float64), asked.astype(np.float64))
+    index, distance = nearest(embeddings, reference.embeddings)
+    reasons = found.table["rejection"]
+    faulty = reasons.is_in(["unreadable", "no_face", "several_faces", "low_confidence",
+                            "face_too_small"])  # fmt: skip
+    near = [reference.names[i] if i >= 0 else None for i in index]
+    found = found.with_columns(
+        (~faulty.fill_null(False)).alias("one_face"),
+        pl.Series("identity_similarity", similarities(identities, reference.identity)).fill_nan(
+            None
+        ),
+        pl.Series("adherence", adherence, pl.Float64),
+        pl.Series("nearest_training", near, pl.String),
+        pl.Series("nearest_distance", distance, pl.Float64).fill_nan(None),
+        reasons.is_not_null().alias("artefact"),
+        pl.Series("artefact_reason", found.table["rejection_detail"]),
+    )
+    nothing = pl.lit(None, pl.String)
+    cleared = found.with_columns(nothing.alias("rejection"), nothing.alias("rejection_detail"))
+    return cleared, embeddings
+
+
+def similarities(
+    identities: Sequence[NDArray[np.float32] | None], centre: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the cosine of each identity with a centre; NaN where there is none."""
+    result = np.full(len(identities), np.nan)
+    rows = [i for i, vector in enumerate(identities) if vector is not None]
+    if rows:
+        result[rows] = np.clip(normalised(_stack(identities)) @ centre, -1, 1)
+    return result
+
+
+def _stack(identities: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    known = [vector for vector in identities if vector is not None]
+    return np.stack(known) if known else np.zeros((0, 1), np.float32)
+
+
+def _embeddings(hashes: Sequence[str], instruments: Instruments) -> NDArray[np.float32]:
+    from ..analysis.embeddings import ANALYSER
+
+    stored = instruments.store.get(hashes, ANALYSER, instruments.embedder.fingerprint)
+    vectors = {key: unpack_vector(value) for key, value in stored.items()}
+    width = next((len(vector) for vector in vectors.values()), 1)
+    nothing = np.zeros(width, np.float32)
+    return normalised(np.stack([vectors.get(key, nothing) for key in hashes]))

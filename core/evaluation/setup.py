@@ -1,0 +1,142 @@
+"""What an evaluation is made with: the character, prompts, sampling, models and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..analysis.duplicates import THRESHOLD
+from ..analysis.quality import MINIMUM_QUALITY
+from .character import Character, DatasetFacts, read_facts
+from .prompts import PUBLISHED, Prompt, new_prompts
+from .threshold import ThresholdRule
+
+if TYPE_CHECKING:
+    from ..features import FeatureStore
+    from ..generation.diffusers_backend import DiffusersBackend
+    from .pictures import Instruments
+
+_SAMPLING = ("scheduler", "steps", "guidance", "width", "height", "dtype", "device")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything about an evaluation except the LoRA.
+
+    Attributes:
+        model: The base model: ``miniature``, a folder, or a hub id.
+        character: Whom it is about.
+        prompts: New prompts; each is made once in every series.
+        grid: Prompts with seeds of their own, rated picture by picture.
+        sampling: Arguments of :class:`.DiffusersBackend`: ``steps``, ``guidance``, …
+        batch_size: Pictures that are sampled together.
+        strength: Weight of the LoRA.
+        faces: insightface pack.
+        clip: open_clip model and weights.
+        rule: How the identity threshold is found.
+        minimum_quality: Least quality of a picture without artefacts.
+        minimum_confidence: Least confidence of a certain face.
+        duplicates: Cosine from which on two pictures count as one.
+        with_class: Make the pictures of the class word, which leakage is measured on.
+    """
+
+    model: str | Path
+    character: Character
+    prompts: tuple[Prompt, ...]
+    grid: tuple[Prompt, ...] = PUBLISHED
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 8
+    strength: float = 1.0
+    faces: str = "buffalo_l"
+    clip: tuple[str, str] = ("ViT-B-32", "")
+    rule: ThresholdRule = field(default_factory=ThresholdRule)
+    minimum_quality: float = MINIMUM_QUALITY
+    minimum_confidence: float = 0.85
+    duplicates: float = THRESHOLD
+    with_class: bool = True
+
+    @staticmethod
+    def of_dataset(
+        dataset: Path,
+        *,
+        model: str | Path | None = None,
+        trigger: str | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        count: int = 100,
+        seed: int = 0,
+        captions: Sequence[str] = (),
+        **options: Any,
+    ) -> Setup:
+        """Set up the evaluation of LoRAs that were trained on a dataset.
+
+        What is not given is as the dataset's ``recipe.toml`` says its own pictures were made and
+        curated.
+
+        Args:
+            dataset: Its folder.
+            model: The base model.
+            trigger: The trigger word, if known otherwise.
+            prompts: To evaluate with; ``count`` new ones from the dataset's vocabulary unless
+                given.
+            count: How many prompts; given ones are repeated in turn, each time with another seed.
+            seed: Of the draw of new prompts.
+            captions: The training captions, so that no new prompt repeats one.
+            options: Other attributes of this class.
+        """
+        facts = read_facts(dataset, trigger)
+        if prompts is None:
+            prompts = prompts_of(facts, count, seed=seed, captions=captions)
+        else:
+            prompts = [prompts[i % len(prompts)] for i in range(count)]
+        known = {name: facts.model[name] for name in _SAMPLING if facts.model.get(name) is not None}
+        given = {k: v for k, v in (options.pop("sampling", None) or {}).items() if v is not None}
+        values: dict[str, Any] = {
+            "model": model or facts.model.get("path") or "miniature",
+            "character": facts.character,
+            "prompts": tuple(prompts),
+            "sampling": {**known, **given},
+            "batch_size": int(facts.model.get("batch_size", 8)),
+            "faces": facts.faces,
+            "clip": facts.clip,
+            "minimum_quality": facts.minimum_quality,
+            "minimum_confidence": facts.minimum_confidence,
+            "duplicates": facts.duplicates,
+        }
+        return Setup(**values | {k: v for k, v in options.items() if v is not None})
+
+    def backend(self, lora: Path | None = None) -> DiffusersBackend:
+        """Return the base model, with or without a LoRA; weights load when they are needed."""
+        from ..generation.diffusers_backend import DiffusersBackend
+
+        loras = [] if lora is None else [(lora, self.strength)]
+        return DiffusersBackend(self.model, loras=loras, **self.sampling)
+
+    def instruments(self, store: FeatureStore) -> Instruments:
+        """Return what pictures are measured with; models load when they are needed."""
+        from ..analysis.embeddings import Embedder
+        from ..analysis.face_analyser import FaceAnalyser
+        from ..analysis.faces import FaceThresholds
+        from .pictures import Instruments
+
+        return Instruments(
+            FaceAnalyser(self.faces),
+            Embedder(self.clip[0], self.clip[1] or None),
+            store,
+            FaceThresholds(confidence=self.minimum_confidence),
+            self.minimum_quality,
+        )
+
+
+def prompts_of(
+    facts: DatasetFacts, count: int, *, seed: int = 0, captions: Sequence[str] = ()
+) -> tuple[Prompt, ...]:
+    """Return new prompts in a dataset's words; no scene of the training set comes again."""
+    return new_prompts(
+        count,
+        vocabulary=facts.vocabulary,
+        template=facts.template,
+        known=[*facts.scenes, *captions],
+        seed=seed,
+    )

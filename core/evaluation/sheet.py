@@ -1,0 +1,57 @@
+"""Contact sheets of evaluated pictures, a rating under each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from .. import atomic
+from ..report.contact_sheet import Group, contact_sheet
+
+
+def sheet(parts: Sequence[tuple[str, pl.DataFrame, Path]], *, title: str, columns: int = 9) -> Any:
+    """Draw measured and judged pictures, a heading for each part.
+
+    Under each picture stand its rating, its name, and its identity similarity.
+
+    Args:
+        parts: (heading, table, folder of the pictures).
+        title: A line on top.
+        columns: Pictures a line.
+
+    Returns:
+        A PIL image in RGB.
+    """
+    groups: list[Group] = [
+        (
+            heading,
+            [(root / row["path"], label(row)) for row in table.iter_rows(named=True)],
+        )
+        for heading, table, root in parts
+        if table.height
+    ]
+    return contact_sheet(groups, title=title, columns=columns)
+
+
+def grid_parts(table: pl.DataFrame, root: Path) -> list[tuple[str, pl.DataFrame, Path]]:
+    """Return the rows of a prompts x seeds grid: a part a prompt."""
+    parts = table.partition_by("scenario", maintain_order=True)
+    return [(part["prompt"][0], part, root) for part in parts]
+
+
+def label(row: dict[str, Any]) -> str:
+    """Return what stands under a picture, such as ``5 excellent  .87``."""
+    similarity = row.get("identity_similarity")
+    face = "no face" if similarity is None else f"{similarity:.2f}"
+    return f"{row['rating']} {row['rating_name']}  {face}"
+
+
+def write_png(picture: Any, path: Path) -> None:
+    """Write a picture as PNG, whole or not at all."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    atomic.write_bytes(path, buffer.getvalue())

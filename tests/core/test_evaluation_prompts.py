@@ -1,0 +1,158 @@
+"""Prompts of an evaluation, and what a dataset says of its character."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from character_curator.evaluation.character import read_facts, with_article
+from character_curator.evaluation.pictures import FIRST_SEED, requests_for
+from character_curator.evaluation.prompts import (
+    PUBLISHED,
+    VOCABULARY,
+    Prompt,
+    PromptError,
+    new_prompts,
+    read_prompts,
+    vocabulary_of,
+)
+
+RECIPE = """
+[model]
+path = "somewhere"
+steps = 12
+guidance = 2.5
+
+[plan]
+seeds = [1]
+caption = "portrait of {trigger} {class_word}, {scenario}"
+
+[[subjects]]
+name = "char1"
+trigger = "ohwx"
+class_word = "woman"
+description = "gentle freckled woman"
+
+[[scenarios]]
+number = 1
+name = "a"
+prompt = "red hoodie, warm smile, park background"
+
+[[scenarios]]
+number = 2
+name = "b"
+prompt = "blue dress, serious, bar background, glasses"
+
+[faces]
+pack = "my-pack"
+
+[quality]
+minimum = 0.5
+"""
+
+
+def test_the_grid_is_the_published_one():
+    assert [p.seeds for p in PUBLISHED] == [(100, 101, 102), (200, 201, 202), (300, 301, 302)]
+    assert PUBLISHED[0].of("freckled person") == (
+        "portrait of freckled person, casual hoodie, warm smile, golden hour lighting, "
+        "depth of field, professional photography"
+    )
+    requests = requests_for(PUBLISHED, "char1 woman", "grid", neutral="a woman")
+    assert [r.noise_seed for r in requests] == [100, 101, 102, 200, 201, 202, 300, 301, 302]
+    assert len({r.file_name for r in requests}) == 9
+    assert requests[3].prompt.startswith("professional headshot of char1 woman, business casual")
+    assert requests[3].caption.startswith("professional headshot of a woman, business casual")
+
+
+def test_prompts_without_seeds_get_consecutive_ones():
+    prompts = [Prompt("{who} a"), Prompt("{who} b"), Prompt("{who} a")]
+    requests = requests_for(prompts, "x", "trigger", neutral="y")
+    assert [r.noise_seed for r in requests] == [FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2]
+    assert len({r.file_name for r in requests}) == 3
+
+
+def test_nobody_leaves_no_stray_comma():
+    assert Prompt("{who}, at  the bar").of("") == "at the bar"
+    with pytest.raises(PromptError, match=r"no \{who\}"):
+        Prompt("at the bar")
+
+
+@given(st.integers(0, 60), st.integers(0, 5))
+def test_new_prompts_are_new_different_and_repeatable(count, seed):
+    known = [", ".join(place[0] for place in VOCABULARY)]
+    prompts = new_prompts(count, known=known, seed=seed)
+    texts = [p.text for p in prompts]
+    assert len(set(texts)) == count
+    assert all(known[0] not in text for text in texts)
+    assert prompts == new_prompts(count + 7, known=known, seed=seed)[:count]
+    for text in texts:
+        parts = text.split(", ")[1:]
+        assert all(part in place for part, place in zip(parts, VOCABULARY, strict=True))
+
+
+def test_a_training_caption_that_holds_the_scene_is_no_new_prompt():
+    vocabulary = (("a", "b"), ("c", "d"))
+    prompts = new_prompts(3, vocabulary=vocabulary, known=["portrait of char1, a, c, close-up"])
+    assert {p.text.split(", ", 2)[1] + p.text.split(", ", 2)[2] for p in prompts} == {
+        "ad", "bc", "bd",
+    }  # fmt: skip
+    with pytest.raises(PromptError, match="only 3 scenes"):
+        new_prompts(4, vocabulary=vocabulary, known=["portrait of char1, a, c, close-up"])
+
+
+def test_a_vocabulary_is_read_off_scenarios_of_one_order():
+    scenes = ["red hoodie, smile, park", "blue dress, serious, bar, glasses"]
+    assert vocabulary_of(scenes) == (
+        ("red hoodie", "blue dress"), ("smile", "serious"), ("park", "bar"),
+    )  # fmt: skip
+    assert vocabulary_of(["one", "two"]) == ()
+    assert vocabulary_of(["a, b"]) == ()
+    assert vocabulary_of([]) == ()
+
+
+def test_a_recipe_tells_character_vocabulary_and_models(tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    facts = read_facts(tmp_path)
+    character = facts.character
+    assert character.with_trigger == "ohwx woman"
+    assert character.described == "a gentle freckled woman"
+    assert character.of_class == "a woman"
+    assert facts.template == "portrait of {who}, {scene}"
+    assert facts.vocabulary[0] == ("red hoodie", "blue dress")
+    assert facts.model["steps"] == 12
+    assert (facts.faces, facts.minimum_quality, facts.clip) == ("my-pack", 0.5, ("ViT-B-32", ""))
+    assert read_facts(tmp_path, "sks").character.trigger == "sks"
+
+
+def test_a_folder_of_pictures_has_working_defaults(tmp_path):
+    facts = read_facts(tmp_path / "mia")
+    assert facts.character.with_trigger == "mia person"
+    assert facts.vocabulary == VOCABULARY
+    (tmp_path / "recipe.toml").write_text("this is not TOML")
+    assert read_facts(tmp_path).faces == "buffalo_l"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("woman", "a woman"), ("old man", "an old man"), ("The Queen", "The Queen"), ("", "")],
+)
+def test_articles(words, expected):
+    assert with_article(words) == expected
+
+
+def test_lists_of_prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("# mine\n\nphoto of {who}, park\n  ohwx woman, at the bar\nan ohwx statue\n")
+    prompts = read_prompts(path, "ohwx", "woman")
+    assert [p.text for p in prompts] == [
+        "photo of {who}, park", "{who}, at the bar", "an {who} statue",
+    ]  # fmt: skip
+    path.write_text("photo of {who}\na park\n")
+    with pytest.raises(PromptError, match="line 2"):
+        read_prompts(path, "ohwx")
+    path.write_text("\n")
+    with pytest.raises(PromptError, match="no prompt"):
+        read_prompts(path)
+    with pytest.raises(PromptError, match="cannot be read"):
+        read_prompts(tmp_path / "absent.txt")
