@@ -12,6 +12,7 @@ from .data import NO_CAPTION, TrainingData
 from .denoiser import Denoiser
 from .objective import draw_noise, face_mask, row_losses, row_weights
 from .order import Batch, draw
+from .processes import Processes
 from .settings import TrainingSettings
 
 
@@ -22,6 +23,7 @@ def add_gradients(
     settings: TrainingSettings,
     device: torch.device,
     moment: tuple[int, int],
+    processes: Processes | None = None,
 ) -> float:
     """Add the gradient of a step's loss to the parameters, one batch after the other.
 
@@ -36,23 +38,22 @@ def add_gradients(
         settings: The objective.
         device: Where the model is.
         moment: Epoch, and number of the step in it: with the seed, all that randomness depends on.
+        processes: Who shares the step; this process adds the gradient of its own rows.
 
     Returns:
-        The loss; not finite if the step must not be taken.
+        The loss (this process's part of it); not finite if the step must not be taken.
     """
     rows = sum(len(batch) for batch in batches)
     total = torch.zeros((), device=device)
-    done = 0
-    for number, batch in enumerate(batches):
-        torch.manual_seed(draw("dropout", settings.seed, *moment, number))
+    for first, batch in (processes or Processes()).share(batches):
+        torch.manual_seed(draw("dropout", settings.seed, *moment, first))
         sources = [
-            torch.Generator().manual_seed(draw("row", settings.seed, *moment, done + i))
+            torch.Generator().manual_seed(draw("row", settings.seed, *moment, first + i))
             for i in range(len(batch))
         ]
         loss = _weighted_losses(denoiser, data, batch, settings, device, sources).sum() / rows
         loss.backward()
         total += loss.detach()
-        done += len(batch)
     return float(total)
 
 

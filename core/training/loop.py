@@ -18,6 +18,7 @@ from .data import prepare
 from .denoiser import Denoiser
 from .examples import Example
 from .modes import checkpointed, reproducible, training_modes
+from .processes import Processes
 from .result import Callbacks, EpochReport, TrainingResult
 from .run import Diverged, TrainingRun
 from .settings import TrainingSettings
@@ -44,7 +45,8 @@ def train(
 
     On the same machine kind, versions and number of threads, the same arguments give the same
     weights to the bit on a CPU, however often the run was killed and started again (on CUDA: see
-    ``settings.deterministic``).
+    ``settings.deterministic``). Where ``accelerate launch`` has started several processes they
+    share every step; the first of them alone writes files and tells of the progress.
 
     Args:
         denoiser: The model; its adapters are in place.
@@ -80,6 +82,9 @@ def train(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    processes = Processes.current()
+    if not processes.is_first:
+        callbacks, progress = None, silent
     with ExitStack() as stack:
         if store is None:
             store = stack.enter_context(FeatureStore(folder / "features.sqlite"))
@@ -87,15 +92,17 @@ def train(
         stack.enter_context(reproducible(settings.deterministic))
         text_modules = tuple(denoiser.text_modules().values())
         stack.enter_context(training_modes((denoiser.module(), *text_modules), False))
-        data = prepare(
-            denoiser, examples, settings, features, validation=validation, progress=progress
-        )
+        with processes.first_alone():
+            data = prepare(
+                denoiser, examples, settings, features, validation=validation, progress=progress
+            )
         for left_out in data.skipped:
             logger.warning("Left out %s: %s", left_out.path, left_out.reason)
         stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))
-        run = TrainingRun(denoiser, parameters, data, settings, folder)
+        run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
         if resume:
             run.resume()
+        processes.wait()  # no one may overwrite what another still reads
         _Loop(run, callbacks or Callbacks(), progress).execute()
         return run.result()
 
@@ -136,14 +143,16 @@ class _Loop:
         steps = run.data.steps(run.epoch + 1, settings)
         with training_modes(self._modules):
             for batches in steps[run.position :]:
+                if run.step == settings.steps:
+                    break
                 report = run.take_step(batches)
                 if settings.save_every and run.step % settings.save_every == 0:
                     run.save()
                 if self._callbacks.on_step:
                     self._callbacks.on_step(report)
-                note = f"epoch {report.epoch}/{settings.epochs}, loss {report.loss:.4f}"
-                self._progress.advance(note=note)
-        due = (run.epoch + 1) % settings.validate_every == 0 or run.epoch + 1 == settings.epochs
+                self._progress.advance(note=f"epoch {report.epoch}, loss {report.loss:.4f}")
+        last = run.epoch + 1 == settings.epochs if settings.steps is None else run.is_over
+        due = (run.epoch + 1) % settings.validate_every == 0 or last
         self._report(run.finish_epoch(self._validate() if due else None))
 
     def _validate(self) -> float | None:
@@ -163,6 +172,7 @@ class _Loop:
                     timesteps=settings.validation_timesteps,
                     batch_size=max(4, settings.batch_size),
                     device=run.device,
+                    processes=run.processes,
                 )
 
     def _report(self, report: EpochReport) -> None:

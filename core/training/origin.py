@@ -16,7 +16,7 @@ from .settings import TrainingSettings
 from .state import StateMismatchError
 
 _FREE = frozenset({
-    "epochs", "patience", "min_improvement", "plateau_tolerance", "save_every",
+    "epochs", "steps", "patience", "min_improvement", "plateau_tolerance", "save_every",
     "checkpoint_every", "sample_every",
 })  # fmt: skip
 """Options that change nothing in what a step does; they may differ when a run goes on."""
@@ -33,7 +33,8 @@ def origin_of(
     held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
     options = {k: v for k, v in settings.to_mapping().items() if k not in _FREE}
     if settings.schedule != "constant":
-        options["epochs"] = settings.epochs  # the whole course of the rate depends on it
+        # The whole course of the rate depends on the length.
+        options |= {"epochs": settings.epochs, "steps": settings.steps}
     return {
         "pictures": _digest(sorted(pictures)),
         "validation pictures": _digest(sorted(held_out)),
@@ -55,7 +56,7 @@ def check_origin(path: Path, found: Mapping[str, Any], present: Mapping[str, Any
     if other:
         raise StateMismatchError(
             f"{path} is the state of another run; different are: {', '.join(other)}. "
-            "Choose another folder, delete that file, or train without resuming."
+            "Choose another folder, delete that file, or train without resuming (--restart)."
         )
 
 

@@ -19,6 +19,7 @@ from .gradients import add_gradients
 from .optimizers import make_optimizer, set_rate
 from .order import Batch
 from .origin import check_origin, origin_of
+from .processes import Processes
 from .result import (
     DivergedError,
     EpochReport,
@@ -77,9 +78,11 @@ class TrainingRun:
         data: TrainingData,
         settings: TrainingSettings,
         folder: Path,
+        processes: Processes | None = None,
     ) -> None:
         self.denoiser, self.parameters, self.data = denoiser, dict(parameters), data
         self.settings, self.folder = settings, folder
+        self.processes = processes or Processes()
         self.device = next(iter(self.parameters.values())).device
         text = [p for module in denoiser.text_modules().values() for p in module.parameters()]
         self.optimizer = make_optimizer(self.parameters, settings, text)
@@ -90,7 +93,7 @@ class TrainingRun:
         self.history: list[EpochReport] = []
         self.stopped: StopReason | None = None
         self.is_whole = True
-        self.total_steps = settings.epochs * len(data.steps(1, settings))
+        self.total_steps = settings.steps or settings.epochs * len(data.steps(1, settings))
         self._message = ""
         self._best: tuple[int, float] | None = None
         self._patience = Patience(settings.patience, settings.min_improvement)
@@ -110,7 +113,10 @@ class TrainingRun:
         set_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
         moment = (self.epoch + 1, self.position)
-        loss = add_gradients(self.denoiser, self.data, batches, settings, self.device, moment)
+        part = add_gradients(
+            self.denoiser, self.data, batches, settings, self.device, moment, self.processes
+        )
+        loss = self.processes.add_gradients(self.parameters.values(), part)
         limit = math.inf if settings.clip_norm is None else settings.clip_norm
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -138,6 +144,13 @@ class TrainingRun:
             self.epoch + 1, self.step, self.total_steps, loss, settings.learning_rate * factor,
             norm, pictures, seconds,
         )  # fmt: skip
+
+    @property
+    def is_over(self) -> bool:
+        """Whether as many steps or epochs are done as the settings say."""
+        if self.settings.steps is not None:
+            return self.step >= self.settings.steps
+        return self.epoch >= self.settings.epochs
 
     def finish_epoch(self, validation: float | None) -> EpochReport:
         """Close an epoch: record it, keep the weights if they are the best, save the state.
@@ -179,8 +192,9 @@ class TrainingRun:
                     f"Stopped at the plateau: no lower validation loss for {self._patience.waited} "
                     f"validations."
                 )
-        if self.stopped is None and self.epoch >= self.settings.epochs:
-            self.stopped, self._message = "completed", f"All {epoch} epochs are done."
+        if self.stopped is None and epoch and self.is_over:
+            whole = f"All {self.step} steps" if self.settings.steps else f"All {epoch} epochs"
+            self.stopped, self._message = "completed", f"{whole} are done."
         self.is_whole = True
         if self.stopped is not None:
             self._write_weights(self.folder / LAST)
@@ -200,6 +214,7 @@ class TrainingRun:
         self.stopped = "diverged"
         kept = self._best[0] if self._best else self.epoch
         self._message = f"{where}. The weights of epoch {kept} are kept. {advice}"
+        self.processes.wait()
         tensors, _ = load_tensors(self.folder / STATE)
         self._restore_weights(tensors)
         self._write_weights(self.folder / LAST)
@@ -212,6 +227,7 @@ class TrainingRun:
 
     def result(self) -> TrainingResult:
         """Put the best weights into the parameters and say what the run has come to."""
+        self.processes.wait()
         best = self.folder / (BEST if self._best else LAST)
         load_weights(best, self.parameters)
         validated = [
@@ -241,6 +257,8 @@ class TrainingRun:
         Raises:
             StateWriteError: It cannot be written; the state before stays.
         """
+        if not self.processes.is_first:
+            return
         tensors, plain = pack_optimizer(self.optimizer)
         tensors |= {f"parameter.{name}": p for name, p in self.parameters.items()}
         if self.average is not None:
@@ -284,7 +302,7 @@ class TrainingRun:
         self._best = tuple(facts["best"]) if facts["best"] else None
         self._patience.reference, self._patience.waited = facts["patience"]
         self.stopped, self._message = facts["stopped"], facts["message"]
-        if self.stopped == "completed" and self.epoch < self.settings.epochs:
+        if self.stopped == "completed" and not self.is_over:
             self.stopped, self._message = None, ""
         return True
 
@@ -295,6 +313,8 @@ class TrainingRun:
                 value.copy_(tensors[f"average.{name}"])
 
     def _write_weights(self, path: Path) -> None:
+        if not self.processes.is_first:
+            return
         weights: Mapping[str, Tensor] = self.average.values if self.average else self.parameters
         loss = self.history[-1].validation_loss
         save_tensors(path, weights, {"epoch": self.epoch, "validation_loss": loss})

@@ -19,7 +19,15 @@ CropMode = Literal["centre", "face"]
 
 
 class SettingsError(CuratorError):
-    """A training option has a value that makes no sense, or does not exist."""
+    """A training option has a value that makes no sense, or does not exist.
+
+    Attributes:
+        option: Its name, where it is one option's fault.
+    """
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class TrainingSettings:
 
     epochs: int = 100
     """Passes over the training pictures."""
+    steps: int | None = None
+    """Optimizer steps in all, where given instead of ``epochs``; the last epoch may be cut."""
     batch_size: int = 1
     """Pictures in one forward pass."""
     accumulation: int = 1
@@ -125,7 +135,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name in ("targets", "betas"):  # from JSON and TOML they come as lists
             value = getattr(self, name)
-            if not isinstance(value, str):
+            if isinstance(value, list | tuple):
                 object.__setattr__(self, name, tuple(value))
         self._check_choices()
         for name in _FROM_1:
@@ -134,14 +144,22 @@ class TrainingSettings:
             self._check(name, 0, math.inf)
         for name in _SHARES:
             self._check(name, 0, 1)
-        if not self.targets:
-            raise SettingsError("targets is empty: name at least one layer, for instance 'to_q'.")
-        if self.validation_share >= 1 or self.dropout >= 1:
-            raise SettingsError("validation_share and dropout must be below 1.")
-        if not all(0 <= beta < 1 for beta in self.betas) or len(self.betas) != 2:
-            raise SettingsError(f"betas is {self.betas}: two numbers from 0 up to below 1.")
-        if self.learning_rate <= 0 or self.alpha <= 0 or self.min_snr_gamma == 0:
-            raise SettingsError("learning_rate, alpha and min_snr_gamma must be above 0.")
+        names = (self.targets,) if isinstance(self.targets, str) else self.targets
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise SettingsError(
+                "targets is empty: name at least one layer, for instance 'to_q'.", "targets"
+            )
+        for name in ("validation_share", "dropout"):
+            if getattr(self, name) >= 1:
+                raise SettingsError(f"{name} must be below 1.", name)
+        pair = isinstance(self.betas, tuple) and len(self.betas) == 2
+        if not pair or not all(_is_number(b) and 0 <= b < 1 for b in self.betas):
+            raise SettingsError(
+                f"betas is {self.betas}: give two numbers from 0 up to below 1.", "betas"
+            )
+        for name in ("learning_rate", "alpha", "min_snr_gamma"):
+            if getattr(self, name) == 0:
+                raise SettingsError(f"{name} must be above 0.", name)
 
     def adapters(self) -> LoraSettings:
         """Return the part of the settings that adapters are made from.
@@ -165,19 +183,21 @@ class TrainingSettings:
         value = getattr(self, name)
         if value is None and name in _OPTIONAL:
             return
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not lowest <= value <= highest or not math.isfinite(value):
+        if not _is_number(value) or not lowest <= value <= highest:
             limits = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
-            raise SettingsError(f"{name} is {value!r}: give a number, {limits}.")
+            raise SettingsError(f"{name} is {value!r}: give a number, {limits}.", name)
         if name in _WHOLE and int(value) != value:
-            raise SettingsError(f"{name} is {value!r}: give a whole number.")
+            raise SettingsError(f"{name} is {value!r}: give a whole number.", name)
 
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}."
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}.", name
                 )
+        for name in FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} is {getattr(self, name)!r}: say true or false.", name)
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any], preset: str | None = None) -> TrainingSettings:
@@ -188,14 +208,31 @@ class TrainingSettings:
         """
         base = PRESETS.get(preset or "default")
         if base is None:
-            raise SettingsError(f"No preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
+            raise SettingsError(
+                f"No preset '{preset}'. Choose one of: {', '.join(PRESETS)}.", "preset"
+            )
         known = {field.name for field in fields(TrainingSettings)}
         for name in values:
             if name not in known:
                 raise SettingsError(
-                    f"No training option '{name}'. Options are: {', '.join(sorted(known))}."
+                    f"No training option '{name}'. Options are: {', '.join(sorted(known))}.", name
                 )
         return replace(base, **values)
+
+    @staticmethod
+    def faults(values: Mapping[str, Any], preset: str | None = None) -> dict[str, str]:
+        """Return what is wrong with named values, a message by option; empty if nothing is."""
+        try:
+            TrainingSettings.from_mapping({}, preset)
+        except SettingsError as error:
+            return {"preset": str(error)}
+        found = {}
+        for name, value in values.items():
+            try:
+                TrainingSettings.from_mapping({name: value}, preset)
+            except SettingsError as error:
+                found[name] = str(error)
+        return found
 
     def to_mapping(self) -> dict[str, Any]:
         """Return every option by name, as JSON and TOML know values."""
@@ -205,6 +242,14 @@ class TrainingSettings:
         }
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+FLAGS = (
+    "rslora", "dora", "train_text_encoder", "upscale", "gradient_checkpointing", "deterministic",
+)  # fmt: skip
+"""Options that are true or false."""
 _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(OptimizerName),
     "schedule": get_args(ScheduleName),
@@ -212,7 +257,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "crop": get_args(CropMode),
 }
 _FROM_1 = (
-    "rank", "epochs", "batch_size", "accumulation", "resolution", "bucket_step", "repeats",
+    "rank", "epochs", "steps", "batch_size", "accumulation", "resolution", "bucket_step", "repeats",
     "validation_timesteps", "validate_every", "patience", "save_every", "checkpoint_every",
     "sample_every",
 )  # fmt: skip
@@ -223,7 +268,7 @@ _FROM_0 = (
 _SHARES = ("dropout", "caption_dropout", "ema_decay", "validation_share", "plateau_tolerance")
 _OPTIONAL = frozenset({
     "text_learning_rate", "clip_norm", "min_snr_gamma", "ema_decay", "patience", "save_every",
-    "checkpoint_every", "sample_every",
+    "checkpoint_every", "sample_every", "steps",
 })  # fmt: skip
 _WHOLE = frozenset({*_FROM_1, "warm_up", "seed"})
 

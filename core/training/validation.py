@@ -19,6 +19,7 @@ from .cache import Item, picture_sizes
 from .denoiser import Denoiser, TextEmbeddings
 from .objective import row_losses
 from .order import draw
+from .processes import Processes
 
 
 @torch.no_grad()
@@ -31,6 +32,7 @@ def validation_loss(
     timesteps: int,
     batch_size: int,
     device: torch.device,
+    processes: Processes | None = None,
 ) -> float:
     """Return the mean loss over pictures and timesteps; the model must be in evaluation mode.
 
@@ -42,16 +44,14 @@ def validation_loss(
         timesteps: How many fixed timesteps.
         batch_size: Rows in a forward pass.
         device: Where the model is.
+        processes: Who shares the work; all of them get the loss of the whole.
     """
+    shared = processes or Processes()
     steps = denoiser.fixed_timesteps(timesteps)
     rows = [(item, k) for item in items for k in range(len(steps))]
     rows.sort(key=lambda row: (row[0][1].size, row[0][0].hash, row[1]))
     total = torch.zeros((), dtype=torch.float64)
-    start = 0
-    while start < len(rows):
-        size = rows[start][0][1].size
-        batch = [r for r in rows[start : start + batch_size] if r[0][1].size == size]
-        start += len(batch)
+    for batch in _batches(rows, batch_size)[shared.rank :: shared.count]:
         clean = latents([item for item, _ in batch])
         noise = torch.stack([_noise(item[0].hash, k, clean.shape[1:]) for item, k in batch])
         clean, noise = clean.to(device), noise.to(device)
@@ -61,7 +61,19 @@ def validation_loss(
         predicted = denoiser.predict(noisy, times, embeddings, picture_sizes([i for i, _ in batch]))
         losses = row_losses(predicted, denoiser.target(clean, noise, times))
         total += losses.double().sum().cpu()
+    if shared.count > 1:
+        total = shared.add(total.to(device))
     return float(total / len(rows))
+
+
+def _batches(rows: Sequence[tuple[Item, int]], most: int) -> list[list[tuple[Item, int]]]:
+    """Divide sorted rows into batches of one picture size each."""
+    batches, start = [], 0
+    while start < len(rows):
+        size = rows[start][0][1].size
+        batches.append([r for r in rows[start : start + most] if r[0][1].size == size])
+        start += len(batches[-1])
+    return batches
 
 
 def _noise(digest: str, k: int, shape: Sequence[int]) -> Tensor:

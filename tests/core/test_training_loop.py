@@ -449,6 +449,38 @@ def test_other_conditions_are_said(examples, tmp_path, caplog):
     assert f"threads: {threads} -> {threads + 1}" in caplog.text
 
 
+def test_steps_end_a_run_within_an_epoch(examples, tmp_path):
+    settings = dataclasses.replace(SETTINGS, steps=5, epochs=1)
+    per_epoch = 2
+    result, _ = run(examples, tmp_path / "run", settings)
+    assert result.steps == 5
+    assert result.history["step"].to_list() == [0, per_epoch, 2 * per_epoch, 5]
+    assert result.history["pictures"].to_list()[1:] == [8, 8, 4]
+    assert result.message == "All 5 steps are done."
+    assert result.history["validation_loss"].null_count() == 0
+    again, denoiser = run(examples, tmp_path / "run", settings)
+    assert denoiser.calls["predict"] == 0
+    assert again.history.equals(result.history)
+    with pytest.raises(Cancelled):
+        run(examples, tmp_path / "cut", settings, progress=CancelAfter(3))
+    resumed, _ = run(examples, tmp_path / "cut", settings)
+    assert_same(resumed.last, result.last)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rank", 0), ("rank", "8"), ("rslora", "yes"), ("betas", 0.9), ("betas", ["a", "b"]),
+     ("targets", []), ("optimizer", "sgd"), ("dropout", 1), ("steps", 0), ("learning_rate", 0),
+     ("nonsense", 1)],
+)  # fmt: skip
+def test_every_fault_names_its_option(name, value):
+    with pytest.raises(SettingsError) as raised:
+        TrainingSettings.from_mapping({name: value})
+    assert raised.value.option == name
+    assert name in str(raised.value)
+    assert set(TrainingSettings.faults({name: value, "seed": 3})) == {name}
+
+
 def test_nothing_to_train(examples, tmp_path):
     with pytest.raises(CuratorError, match="targets"):
         train(TinyDenoiser(), {}, examples, SETTINGS, tmp_path)
