@@ -10,10 +10,11 @@ from .quotas import (
     QuotaSyntaxError,
 )
 from .resolve import UncountableColumnError, UnknownColumnError
-from .result import QuotaCount, Relaxation, Selection
+from .result import Cause, QuotaCount, Relaxation, Selection
 
 __all__ = [
     "Bounds",
+    "Cause",
     "ContradictoryQuotaError",
     "NoCandidatesError",
     "NonFiniteValueError",

@@ -11,6 +11,7 @@ import polars as pl
 
 from ..errors import CuratorError
 from ..imageset import ImageSet, Rejection
+from .advice import advise
 from .conflicts import Conflicts, IntArray
 from .explain import explain_relaxations, nearest_selected, places_taken
 from .optimum import solve
@@ -118,6 +119,7 @@ def select(
     relaxations = explain_relaxations(
         resolved, Conflicts.of(pairs, len(worth)), chosen, total, time_limit
     )
+    relaxations = advise(table, relaxations, resolved, int(chosen.sum()))
     marked, duplicates = _marked(images, place, worth, chosen, resolved, pairs, alike)
     return Selection(
         images=marked,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from .model import SolverError
 from .reduction import FloatArray
 from .relaxation import largest_selection
 from .resolve import ResolvedQuota
-from .result import Relaxation
+from .result import Cause, Relaxation
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -90,17 +91,20 @@ def explain_relaxations(
     total: int,
     time_limit: float | None,
 ) -> list[Relaxation]:
-    """List what was missed, the total first, then the quotas as listed."""
+    """List what was missed, the total first, then the quotas as listed; without advice yet."""
     found: list[Relaxation] = []
     got_total = int(chosen.sum())
     if got_total < total:
-        reason = f"there are only {len(chosen)} candidates"
+        cause, reason = Cause.FEW, f"there are only {len(chosen)} candidates"
         if got_total < len(chosen):
+            cause = Cause.ALIKE
             reason = (
                 f"of {len(chosen)} candidates only {got_total} are left when of each pair of "
                 "near-duplicates one is taken"
             )
-        found.append(Relaxation("total", None, total, total, got_total, total - got_total, reason))
+        missing = total - got_total
+        numbers = (total, total, got_total, missing, got_total)
+        found.append(Relaxation("total", None, *numbers, cause, reason, advice=""))
     for listed, item in enumerate(resolved):
         bounds, column = item.bounds, item.quota.column
         counted = bounds.codes >= 0
@@ -112,15 +116,25 @@ def explain_relaxations(
             if least <= number <= most:
                 continue
             members = np.flatnonzero(bounds.codes == value)
-            if number < least:
-                reason = _why_short(item, label, members, least, conflicts, got_total, time_limit)
-                amount = least - number
-            else:
-                reason = _why_beyond(item, got_total)
-                amount = number - most
-            reason = reason or f"{_listing(first)} {'comes' if len(first) == 1 else 'come'} first"
-            found.append(Relaxation(column, label, least, most, number, amount, reason))
+            why = (
+                _why_short(item, label, members, least, conflicts, got_total, time_limit)
+                if number < least
+                else _why_beyond(item, len(members), got_total)
+            ) or _Why(
+                Cause.OTHERS,
+                f"{_listing(first)} {'comes' if len(first) == 1 else 'come'} first",
+                len(members),
+            )
+            amount = max(least - number, number - most)
+            numbers = (least, most, number, amount, why.available)
+            found.append(Relaxation(column, label, *numbers, why.cause, why.reason, advice=""))
     return found
+
+
+class _Why(NamedTuple):
+    cause: Cause
+    reason: str
+    available: int
 
 
 def _why_short(
@@ -131,34 +145,40 @@ def _why_short(
     conflicts: Conflicts,
     total: int,
     time_limit: float | None,
-) -> str:
+) -> _Why | None:
     named = f"{item.quota.column} {label}"
     if len(members) == 0:
-        return f"{named} has no candidates"
+        return _Why(Cause.FEW, f"{named} has no candidates", 0)
     if len(members) < least:
-        return f"{named} has only {_candidates(len(members))}"
+        reason = f"{named} has only {_candidates(len(members))}"
+        return _Why(Cause.FEW, reason, len(members))
     try:
         apart = largest_selection([], [], conflicts, members, least, time_limit)
     except SolverError:
         apart = least
     if apart < least:
-        return (
+        reason = (
             f"{named} has {_candidates(len(members))}, but only {apart} when of each pair of "
             "near-duplicates one is taken"
         )
+        return _Why(Cause.ALIKE, reason, apart)
     asked = int(item.bounds.minimum.sum())
     if asked > total:
-        return f"the minimums of {item.quota.column} sum to {asked}, more than the total of {total}"
-    return ""
+        reason = (
+            f"the minimums of {item.quota.column} sum to {asked}, more than the total of {total}"
+        )
+        return _Why(Cause.TOTAL, reason, len(members))
+    return None
 
 
-def _why_beyond(item: ResolvedQuota, total: int) -> str:
+def _why_beyond(item: ResolvedQuota, available: int, total: int) -> _Why | None:
     bounds = item.bounds
     present = np.bincount(bounds.codes[bounds.codes >= 0], minlength=len(bounds.maximum))
     room = int(np.minimum(present, bounds.maximum).sum() + (bounds.codes < 0).sum())
     if room < total:
-        return f"within the maximums there are only {_candidates(room)} for the total of {total}"
-    return ""
+        reason = f"within the maximums there are only {_candidates(room)} for the total of {total}"
+        return _Why(Cause.TOTAL, reason, available)
+    return None
 
 
 def _candidates(number: int) -> str:

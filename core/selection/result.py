@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import Any
 
 import polars as pl
 
 from ..imageset import ImageSet
 from .quotas import Quota
+
+
+class Cause(str, Enum):
+    """What kind of reason there is for a number that could not be met."""
+
+    FEW = "few candidates"
+    ALIKE = "near-duplicates"
+    TOTAL = "the total"
+    OTHERS = "other quotas"
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,11 @@ class Relaxation:
         maximum: The most pictures wanted.
         selected: How many there are.
         amount: By how many pictures the number is missed.
+        available: How many candidates there are for it; of near-duplicates one, where they are
+            the cause.
+        cause: The kind of the reason.
         reason: Why, for people.
+        advice: What to do about it, a sentence; the same for all values of one quota.
     """
 
     column: str
@@ -31,7 +45,10 @@ class Relaxation:
     maximum: int
     selected: int
     amount: int
+    available: int
+    cause: Cause
     reason: str
+    advice: str
 
     def __str__(self) -> str:
         if self.selected < self.minimum:
@@ -150,13 +167,17 @@ class Selection:
             "nodes": self.nodes,
             "quotas": [{**asdict(q), "value": str(q.value), "met": q.met} for q in self.quotas],
             "relaxations": [
-                {**asdict(r), "value": None if r.value is None else str(r.value)}
+                {
+                    **asdict(r),
+                    "value": None if r.value is None else str(r.value),
+                    "cause": r.cause.value,
+                }
                 for r in self.relaxations
             ],
         }
 
     def sentences(self) -> list[str]:
-        """Return the outcome for people, a sentence for each quota."""
+        """Return the outcome for people: a sentence for each quota, advice for each not met."""
         count = len(self)
         proven = (
             f"proven optimal (gap {self.gap:g}, {_count(self.nodes, 'node')})"
@@ -168,12 +189,15 @@ class Selection:
             f"{self.objective:.4f} in total, {self.objective / max(1, count):.4f} on average; "
             f"{proven}."
         ]
-        lines += [
-            f"total: {self.total} - not reached: {relaxation} ({relaxation.reason})."
-            for relaxation in self.relaxations
-            if relaxation.value is None
-        ]
-        lines += [self._quota_sentence(quota) for quota in self.stated]
+        for relaxation in self.relaxations:
+            if relaxation.value is None:
+                lines.append(
+                    f"total: {self.total} - not reached: {relaxation} ({relaxation.reason})."
+                )
+                lines.append(relaxation.advice)
+        for quota in self.stated:
+            lines.append(self._quota_sentence(quota))
+            lines += dict.fromkeys(missed.advice for missed in self._missed(quota))
         if count < self.candidates:
             lines.append(
                 f"Left out: {_count(self.duplicates, 'near-duplicate')} of selected pictures, "
@@ -181,12 +205,15 @@ class Selection:
             )
         return lines
 
+    def _missed(self, quota: Quota) -> list[Relaxation]:
+        return [r for r in self.relaxations if r.column == quota.column and r.value is not None]
+
     def _quota_sentence(self, quota: Quota) -> str:
         rows = [row for row in self.quotas if row.column == quota.column]
         text = str(quota)
         if quota.named() == [None]:
             text += f" of {_count(len(rows), 'value')}"
-        missed = [r for r in self.relaxations if r.column == quota.column and r.value is not None]
+        missed = self._missed(quota)
         if missed:
             by = sum(relaxation.amount for relaxation in missed)
             reasons = dict.fromkeys(relaxation.reason for relaxation in missed)

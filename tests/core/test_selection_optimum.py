@@ -1,0 +1,200 @@
+"""Selection against brute force over all subsets."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from character_curator.selection import Bounds, pricing, solve
+from character_curator.selection.conflicts import Conflicts
+from character_curator.selection.reduction import classes, needed_rows
+
+
+class Exhaustive:
+    """All conflict-free subsets of up to 12 rows as bit rows, built without the code under test."""
+
+    def __init__(self, rows, conflicts):
+        self.subsets = (np.arange(1 << rows)[:, None] >> np.arange(rows)) & 1
+        keep = np.ones(len(self.subsets), dtype=bool)
+        for a, b in conflicts:
+            if a != b:
+                keep &= (self.subsets[:, a] & self.subsets[:, b]) == 0
+        self.subsets = self.subsets[keep]
+
+    def best(self, values, groups, total):
+        """Return (size, deviation of each quota, value) of the lexicographic optimum."""
+        left = self.subsets[self.subsets.sum(axis=1) <= total]
+        sizes = left.sum(axis=1)
+        left = left[sizes == sizes.max()]
+        deviations = []
+        for group in groups:
+            missed = np.zeros(len(left), dtype=int)
+            for value, (low, high) in enumerate(zip(group.minimum, group.maximum, strict=True)):
+                got = left[:, np.asarray(group.codes) == value].sum(axis=1)
+                missed += np.maximum(low - got, 0) + np.maximum(got - high, 0)
+            deviations.append(int(missed.min()))
+            left = left[missed == missed.min()]
+        return int(sizes.max()), tuple(deviations), float((left @ values).max())
+
+
+@st.composite
+def instances(draw, least=1, most=10):
+    n = draw(st.integers(least, most))
+    value = draw(
+        st.sampled_from(
+            [
+                st.floats(0, 1, allow_subnormal=False),
+                st.integers(0, 3).map(float),  # many ties
+                st.floats(-1e4, 1e4),
+                st.integers(0, 20).map(lambda k: 0.74 + k * 1e-6),  # hardly apart
+            ]
+        )
+    )
+    values = np.asarray(draw(st.lists(value, min_size=n, max_size=n)))
+    groups = []
+    for _ in range(draw(st.integers(0, 3))):
+        k = draw(st.integers(1, 3))
+        codes = draw(st.lists(st.integers(-1, k - 1), min_size=n, max_size=n))
+        low = np.asarray(draw(st.lists(st.integers(0, 3), min_size=k, max_size=k)))
+        width = np.asarray(draw(st.lists(st.integers(0, 3), min_size=k, max_size=k)))
+        groups.append(Bounds(np.asarray(codes), low, low + width))
+    row = st.integers(0, n - 1)
+    pairs = draw(st.lists(st.tuples(row, row), max_size=8))
+    return values, groups, pairs, draw(st.integers(1, 6))
+
+
+def check(instance, **options):
+    values, groups, pairs, total = instance
+    found = solve(values, groups, pairs, total, **options)
+    size, deviations, value = Exhaustive(len(values), pairs).best(values, groups, total)
+    assert len(found.rows) == size
+    assert found.deviations == deviations
+    spread = max(1.0, float(np.abs(values).max()))
+    assert found.objective == pytest.approx(value, abs=1e-9 * spread)
+    # The rows themselves, not only what is said about them.
+    assert found.objective == math.fsum(values[found.rows])
+    chosen = set(found.rows.tolist())
+    assert len(chosen) == size
+    assert not any(a != b and a in chosen and b in chosen for a, b in pairs)
+    for group, missed in zip(groups, deviations, strict=True):
+        got = np.bincount(
+            [c for c in group.codes[found.rows] if c >= 0], minlength=len(group.minimum)
+        )
+        beside = np.maximum(group.minimum - got, 0) + np.maximum(got - group.maximum, 0)
+        assert beside.sum() == missed
+    assert found.optimal
+    assert found.gap == 0.0
+    assert found.bound == found.objective
+
+
+THOROUGH = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@given(instances())
+@settings(THOROUGH, max_examples=1400)
+def test_equals_brute_force(instance):
+    check(instance)
+
+
+@given(instances())
+@settings(THOROUGH, max_examples=300)
+def test_equals_brute_force_through_prices(instance):
+    check(instance, price_above=0)
+
+
+@given(instances(least=5))
+@settings(THOROUGH, max_examples=300)
+def test_equals_brute_force_when_prices_see_few_rows_first(instance):
+    # The first program then sees three rows: the others must be admitted, or be proven useless.
+    whole, pricing._CORE = pricing._CORE, 3
+    try:
+        check(instance, price_above=0)
+    finally:
+        pricing._CORE = whole
+
+
+@given(instances(least=6, most=12), st.integers(1, 3))
+@settings(THOROUGH, max_examples=300)
+def test_reduction_keeps_an_optimum(instance, total):
+    """With small totals and few classes, rows are dropped, and never one that is needed."""
+    values, groups, pairs, _ = instance
+    groups = groups[:1]
+    conflicts = Conflicts.of(pairs, len(values))
+    class_of = classes([group.codes for group in groups], len(values))
+    limits = np.full(class_of.max() + 1, total)
+    for group in groups:
+        for label in np.unique(class_of):
+            code = group.codes[class_of == label][0]
+            if code >= 0:
+                limits[label] = min(total, group.maximum[code])
+    kept = needed_rows(values, class_of, limits, conflicts, total)
+
+    def optimum(rows):
+        best = None
+        for subset in Exhaustive(len(values), pairs).subsets:
+            if subset.sum() != total or subset[np.setdiff1d(np.arange(len(values)), rows)].any():
+                continue
+            counts = [
+                subset[group.codes == value].sum()
+                for group in groups
+                for value in range(len(group.minimum))
+            ]
+            low = [m for group in groups for m in group.minimum]
+            high = [m for group in groups for m in group.maximum]
+            if all(a <= c <= b for a, c, b in zip(low, counts, high, strict=True)):
+                worth = math.fsum(values[subset.astype(bool)])
+                best = worth if best is None else max(best, worth)
+        return best
+
+    everything, reduced = optimum(np.arange(len(values))), optimum(kept)
+    assert (everything is None) == (reduced is None)
+    if everything is not None:
+        assert reduced == pytest.approx(everything, abs=1e-9)
+
+
+def test_reduction_drops_rows():
+    values = np.linspace(1, 0, 1000)
+    one = np.zeros(1000, dtype=np.int64)
+    assert needed_rows(values, one, np.array([7]), Conflicts.of(None, 1000), 70).tolist() == list(
+        range(7)
+    )
+    # Ten best rows in five pairs: the five best of pairs are as good as free rows.
+    pairs = [(i, i + 1) for i in range(0, 10, 2)]
+    kept = needed_rows(values, one, np.array([7]), Conflicts.of(pairs, 1000), 70)
+    assert kept.tolist() == list(range(12))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
+@settings(THOROUGH, max_examples=100)
+def test_cliques_cover_every_pair_and_nothing_else(pairs):
+    wanted = {(min(p), max(p)) for p in pairs if p[0] != p[1]}
+    covered = {
+        (a, b)
+        for clique in Conflicts.of(pairs, 10).cliques()
+        for k, a in enumerate(clique)
+        for b in clique[k + 1 :]
+    }
+    assert covered == wanted
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prices_change_nothing_on_thousands_of_rows(seed):
+    random = np.random.default_rng(seed)
+    n = 6000
+    values = random.beta(6, 3, n)
+    groups = [
+        Bounds(random.integers(0, 10, n), np.full(10, 7), np.full(10, 7)),
+        Bounds(random.integers(0, 8, n), np.full(8, 8), np.full(8, 10)),
+        Bounds(random.integers(0, 2, n), np.array([18, 52]), np.array([18, 52])),
+        Bounds(random.integers(0, 30, n), np.zeros(30, int), np.full(30, 3)),
+    ]
+    pairs = random.integers(0, n, (n // 10, 2))
+    plain = solve(values, groups, pairs, 70, price_above=n)
+    priced = solve(values, groups, pairs, 70, price_above=100)
+    assert priced.considered < plain.considered
+    assert priced.objective == pytest.approx(plain.objective, abs=1e-9)
+    assert priced.gap == plain.gap == 0
