@@ -104,6 +104,17 @@ def read_facts(dataset: Path, trigger: str | None = None) -> DatasetFacts:
     )
 
 
+def read_captions(dataset: Path) -> tuple[str, ...]:
+    """Return the captions beside a dataset's pictures, in the order of the files' names."""
+    texts = []
+    for path in sorted(dataset.glob("*.txt")):
+        try:
+            texts.append(" ".join(path.read_text(encoding="utf-8", errors="replace").split()))
+        except OSError:
+            continue  # a caption that can't be read can't be repeated either
+    return tuple(filter(None, texts))
+
+
 def with_article(words: str) -> str:
     """Put an article before words that have none."""
     first = words.split(maxsplit=1)[0].lower() if words.strip() else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..analysis.duplicates import THRESHOLD
 from ..analysis.quality import MINIMUM_QUALITY
-from .character import Character, DatasetFacts, read_facts
+from .character import Character, DatasetFacts, read_captions, read_facts
 from .prompts import PUBLISHED, Prompt, new_prompts
 from .threshold import ThresholdRule
 
@@ -66,7 +66,6 @@ class Setup:
         prompts: Sequence[Prompt] | None = None,
         count: int = 100,
         seed: int = 0,
-        captions: Sequence[str] = (),
         **options: Any,
     ) -> Setup:
         """Set up the evaluation of LoRAs that were trained on a dataset.
@@ -82,12 +81,11 @@ class Setup:
                 given.
             count: How many prompts; given ones are repeated in turn, each time with another seed.
             seed: Of the draw of new prompts.
-            captions: The training captions, so that no new prompt repeats one.
             options: Other attributes of this class.
         """
         facts = read_facts(dataset, trigger)
         if prompts is None:
-            prompts = prompts_of(facts, count, seed=seed, captions=captions)
+            prompts = prompts_of(facts, count, seed=seed, captions=read_captions(dataset))
         else:
             prompts = [prompts[i % len(prompts)] for i in range(count)]
         known = {name: facts.model[name] for name in _SAMPLING if facts.model.get(name) is not None}

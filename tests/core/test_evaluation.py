@@ -79,6 +79,7 @@ def loras(tmp_path_factory):
         tensors = checkpoint.tensors_of(adapters, denoiser.file_key)
         card = LoraCard(name, "stable-diffusion-v1", trigger_phrase="char1")
         checkpoint.write(folder / f"{name}.safetensors", tensors, metadata(card, settings, tensors))
+        adapters.remove()
     return folder
 
 
@@ -219,3 +220,59 @@ def test_a_missing_file_is_told_before_anything_is_made(dataset, tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="no LoRA file"):
         evaluate([tmp_path / "x.safetensors"], dataset, setup_of(dataset), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def run_command(*arguments, capsys):
+    from character_curator import cli
+
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured
+
+
+def test_the_command_tells_figures_threshold_and_the_best(results, dataset, capsys):
+    _, output, files = results
+    code, said = run_command(
+        "evaluate", files[0], "--checkpoints", files[1], "--dataset", dataset, "--count", 4,
+        "--output", output, "--json", "--identity-threshold", "0.3", capsys=capsys,
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads(said.out)
+    rows = {row["name"]: row for row in result["checkpoints"]}
+    assert list(rows) == ["nothing", "plain", "base model"]
+    assert result["identity_threshold"]["value"] == 0.3
+    assert result["best_by_validation_loss"] is None
+    scores = {name: rows[name]["score"] for name in ("nothing", "plain")}
+    assert scores[result["best_by_evaluation"]] == max(scores.values())
+    for text in ("character consistency", "Identity threshold 0.300 (given)", "sheet.png"):
+        assert text in said.err
+
+
+def test_the_command_takes_prompts_and_seeds(results, dataset, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("char1 woman, at the beach\nphoto of {who}, park\n")
+    code, said = run_command(
+        "evaluate", results[2][0], "--dataset", dataset, "--prompts", tmp_path / "prompts.txt",
+        "--count", 4, "--seeds", "7,8", "--no-leakage", "--output", tmp_path / "out", "--json",
+        "--steps", 1, capsys=capsys,
+    )  # fmt: skip
+    assert code == 0
+    table = pl.read_parquet(json.loads(said.out)["evaluations"][0]["table"])
+    own = table.filter(pl.col("series") == "trigger")
+    assert own.select("prompt", "noise_seed").rows() == [
+        ("char1 woman, at the beach", 7), ("char1 woman, at the beach", 8),
+        ("photo of char1 woman, park", 7), ("photo of char1 woman, park", 8),
+    ]  # fmt: skip
+    assert set(table["series"]) == {"trigger", "grid", "base"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "."], "Nothing to evaluate"),
+        (["absent.safetensors", "--dataset", "."], "no LoRA file"),
+    ],
+)
+def test_the_command_says_what_to_mend(arguments, message, capsys):
+    code, said = run_command("evaluate", *arguments, "--json", capsys=capsys)
+    assert code == 2
+    assert message in json.loads(said.out)["message"]

@@ -1,0 +1,90 @@
+"""Several checkpoints side by side, and which of them is the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from ..training.metadata import OWN_PREFIX
+from .checkpoints import Evaluation
+
+VALIDATION_LOSS = f"{OWN_PREFIX}validation_loss"
+"""Metadata of a LoRA file that holds the validation loss of its weights."""
+
+_BASE = "base model"
+
+
+def figures_table(evaluations: Sequence[Evaluation]) -> pl.DataFrame:
+    """Return a row a checkpoint, in the order given, and one of the base model.
+
+    Columns: ``name, score, consistency, artefacts, leakage, adherence, identity, quality, rating,
+    grid_rating, diversity, memorised, one_face, validation_loss``; null where not measured.
+    """
+    rows = [_row(evaluation) for evaluation in evaluations]
+    base = evaluations[0].summary if evaluations else None
+    if base is not None and base.base is not None:
+        chance = base.base_leakage
+        rows.append(
+            _figures(_BASE, base.base)
+            | {"leakage": chance.value if chance and chance.total else None}
+        )
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return pl.DataFrame(
+        {
+            column: pl.Series(
+                column,
+                [row.get(column) for row in rows],
+                pl.String if column == "name" else pl.Float64,
+            )
+            for column in columns
+        }
+    )
+
+
+def best_by_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Return the checkpoint with the highest score; of equal ones the first.
+
+    Raises:
+        ValueError: There is none.
+    """
+    return max(evaluations, key=lambda evaluation: evaluation.summary.score)
+
+
+def best_by_validation(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """Return the checkpoint with the lowest validation loss; ``None`` if no file says any."""
+    known = [e for e in evaluations if validation_loss(e.metadata) is not None]
+    return min(known, key=lambda e: validation_loss(e.metadata) or 0.0, default=None)
+
+
+def validation_loss(metadata: Mapping[str, str]) -> float | None:
+    """Return what a LoRA file says of its validation loss."""
+    try:
+        value = float(metadata[VALIDATION_LOSS])
+    except (KeyError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _row(evaluation: Evaluation) -> dict[str, Any]:
+    summary = evaluation.summary
+    leakage, grid = summary.leakage, summary.grid
+    return (
+        {"name": evaluation.name, "score": summary.score}
+        | _figures(evaluation.name, summary.trigger)
+        | {
+            "leakage": leakage.value if leakage and leakage.total else None,
+            "grid_rating": grid.rating if grid else None,
+            "validation_loss": validation_loss(evaluation.metadata),
+        }
+    )
+
+
+def _figures(name: str, figures: Any) -> dict[str, Any]:
+    numbers = ("adherence", "identity", "quality", "rating", "diversity")
+    shares = ("consistency", "artefacts", "memorised", "one_face", "usable")
+    values = {n: getattr(figures, n) for n in numbers}
+    values |= {n: getattr(figures, n).value for n in shares}
+    return {"name": name} | {n: v if math.isfinite(v) else None for n, v in values.items()}
