@@ -6,6 +6,8 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from ..imageset import content_hash
+
 
 def file_fingerprint(path: Path) -> str:
     """Return the SHA-256 of a file's bytes; one that has not changed is hashed once a process."""
@@ -24,8 +26,4 @@ def folder_fingerprint(folder: Path, pattern: str = "*") -> str:
 @lru_cache(maxsize=256)
 def _hashed(path: Path, size: int, modified: int) -> str:
     del size, modified  # they tell one state of the file from another
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+    return content_hash(path)

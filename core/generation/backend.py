@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ..hashing import json_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +73,7 @@ def request_fingerprint(request: Request, settings: Mapping[str, Any]) -> str:
         "negative_prompt": request.negative_prompt,
         "settings": _without_whereabouts(settings),
     }
-    text = json.dumps(described, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_hash(described)
 
 
 def row_of(request: Request, batch_size: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import atomic
 from ..errors import CuratorError
+from ..hashing import json_hash
 from ..imageset import content_hash
 
 log = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def _config_hash(file: Path) -> str:
     if isinstance(content, dict):
         written_by = ("transformers_version", "torch_dtype", "dtype", "name_or_path")
         content = {k: v for k, v in content.items() if k[:1] != "_" and k not in written_by}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_hash(content)
 
 
 def _cache_path() -> Path:
