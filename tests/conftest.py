@@ -1,10 +1,40 @@
-"""Options of the whole test suite."""
+"""How the whole suite runs: workers, threads, examples, longer suites."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Workers share the cores, so that each library gets one thread. Set before any of them is imported,
+# and inherited by the workers and by every process that a test starts.
+for _name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
+    os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# How long an example takes says nothing on a shared machine.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+MOST_WORKERS = 8
+"""Each holds torch and some models: about 2 GB."""
 
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the longer suites too")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Start a worker a core, and none for a single file."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    chosen = [Path(argument.split("::")[0]) for argument in config.args]
+    files = sum(len(list(p.rglob("test_*.py"))) if p.is_dir() else 1 for p in chosen)
+    workers = min(cores or 1, files, MOST_WORKERS)
+    return workers if workers > 1 else 0
 
 
 def pytest_collection_modifyitems(config, items):
