@@ -78,9 +78,20 @@ def read_facts(dataset: Path, trigger: str | None = None) -> DatasetFacts:
     try:
         recipe = tomllib.loads((dataset / "recipe.toml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return DatasetFacts(Character(trigger or dataset.name))
+        recipe = {}
+    return facts_of(recipe, dataset.name, trigger)
+
+
+def facts_of(recipe: Mapping[str, Any], name: str, trigger: str | None = None) -> DatasetFacts:
+    """Take what is known of a dataset from its recipe.
+
+    Args:
+        recipe: A project as nested tables; may be empty.
+        name: What the dataset is called: the trigger word, if nothing says another.
+        trigger: The trigger word, if known otherwise.
+    """
     subject = next(iter(_list(recipe, "subjects")), {})
-    known = str(subject.get("trigger") or subject.get("name") or dataset.name)
+    known = str(subject.get("trigger") or subject.get("name") or name)
     character = Character(
         trigger or known,
         str(subject.get("class_word") or "person"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from ..training.metadata import OWN_PREFIX
 from .checkpoints import Evaluation
 
 VALIDATION_LOSS = f"{OWN_PREFIX}validation_loss"
-"""Metadata of a LoRA file that holds the validation loss of its weights."""
+"""Metadata of a LoRA file that holds the validation loss of its weights; without it the training
+comment is looked at (``… validation loss 0.0812, …``)."""
 
 _BASE = "base model"
 
@@ -61,9 +63,10 @@ def best_by_validation(evaluations: Sequence[Evaluation]) -> Evaluation | None:
 
 def validation_loss(metadata: Mapping[str, str]) -> float | None:
     """Return what a LoRA file says of its validation loss."""
+    said = re.search(r"validation loss ([0-9.eE+-]+)", metadata.get("ss_training_comment", ""))
     try:
-        value = float(metadata[VALIDATION_LOSS])
-    except (KeyError, ValueError):
+        value = float(metadata.get(VALIDATION_LOSS) or (said.group(1) if said else ""))
+    except ValueError:
         return None
     return value if math.isfinite(value) else None
 

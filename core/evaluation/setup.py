@@ -59,33 +59,44 @@ class Setup:
 
     @staticmethod
     def of_dataset(
-        dataset: Path,
-        *,
-        model: str | Path | None = None,
-        trigger: str | None = None,
-        prompts: Sequence[Prompt] | None = None,
-        count: int = 100,
-        seed: int = 0,
-        **options: Any,
+        dataset: Path, *, trigger: str | None = None, seed: int = 0, **options: Any
     ) -> Setup:
-        """Set up the evaluation of LoRAs that were trained on a dataset.
-
-        What is not given is as the dataset's ``recipe.toml`` says its own pictures were made and
-        curated.
+        """Set up the evaluation of LoRAs that were trained on a dataset; see :meth:`of_facts`.
 
         Args:
             dataset: Its folder.
-            model: The base model.
             trigger: The trigger word, if known otherwise.
+            seed: Of the draw of new prompts.
+            options: As for :meth:`of_facts`.
+        """
+        facts = read_facts(dataset, trigger)
+        return Setup.of_facts(facts, seed=seed, captions=read_captions(dataset), **options)
+
+    @staticmethod
+    def of_facts(
+        facts: DatasetFacts,
+        *,
+        model: str | Path | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        count: int = 100,
+        seed: int = 0,
+        captions: Sequence[str] = (),
+        **options: Any,
+    ) -> Setup:
+        """Set up an evaluation; what is not given is as the training pictures were made.
+
+        Args:
+            facts: What is known of the dataset.
+            model: The base model.
             prompts: To evaluate with; ``count`` new ones from the dataset's vocabulary unless
                 given.
             count: How many prompts; given ones are repeated in turn, each time with another seed.
             seed: Of the draw of new prompts.
-            options: Other attributes of this class.
+            captions: The training captions, so that no new prompt repeats one.
+            options: Other attributes of this class; ``None`` stands for the default.
         """
-        facts = read_facts(dataset, trigger)
         if prompts is None:
-            prompts = prompts_of(facts, count, seed=seed, captions=read_captions(dataset))
+            prompts = prompts_of(facts, count, seed=seed, captions=captions)
         else:
             prompts = [prompts[i % len(prompts)] for i in range(count)]
         known = {name: facts.model[name] for name in _SAMPLING if facts.model.get(name) is not None}

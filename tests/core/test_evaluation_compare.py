@@ -68,3 +68,10 @@ def test_the_table_has_a_row_a_checkpoint_and_one_of_the_base_model():
 @pytest.mark.parametrize("text", ["", "nan", "low", "inf"])
 def test_a_validation_loss_that_is_no_number_is_none(text):
     assert validation_loss({VALIDATION_LOSS: text}) is None
+
+
+def test_a_training_comment_tells_the_validation_loss_too():
+    comment = {"ss_training_comment": "epoch 7 of 20, validation loss 0.0812, converged at epoch 5"}
+    assert validation_loss(comment) == 0.0812
+    assert validation_loss({**comment, VALIDATION_LOSS: "0.08125"}) == 0.08125
+    assert validation_loss({"ss_training_comment": "epoch 7 of 20"}) is None

@@ -1,0 +1,153 @@
+"""The command that tries what curation does: the same training with and without it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .output import EXIT_DONE, escape, progress_on
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..experiment.plan import ExperimentPlan
+    from ..project import Project
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command and its arguments."""
+    sub = command("experiment", _experiment, "Measure what curating does for the trained LoRA.")
+    sub.add_argument("name", choices=("before-after",), help="which experiment")
+    sub.add_argument(
+        "projects", type=Path, nargs="+", metavar="PROJECT.toml|FOLDER",
+        help="a project file, or the folder of a run that holds project.toml",
+    )  # fmt: skip
+    sub.add_argument("--output", type=Path, help="folder (default: before-after in the project's)")
+    sub.add_argument("--steps", type=int, default=600, help="optimizer steps a run (%(default)s)")
+    sub.add_argument(
+        "--repeats", type=int, default=3, help="runs of the two main arms (%(default)s)"
+    )
+    sub.add_argument(
+        "--ablation", type=int, default=1, help="runs of the arms between (%(default)s; 0: none)"
+    )
+    sub.add_argument(
+        "--pictures", type=int, default=100, help="evaluated pictures a run (%(default)s)"
+    )
+    sub.add_argument(
+        "--validation", type=int, default=16, help="pictures held out for all arms (%(default)s)"
+    )
+    sub.add_argument(
+        "--validate-steps", type=int, default=50,
+        help="optimizer steps between validations (%(default)s)",
+    )  # fmt: skip
+    sub.add_argument("--preset", help="training settings to start from")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE", type=_option, dest="options",
+        help="a training option, such as learning_rate=1e-3 (repeat)",
+    )  # fmt: skip
+    sub.add_argument("--weights", choices=("best", "last"), default="best", help="(%(default)s)")
+    sub.add_argument("--identity-threshold", type=float, metavar="COSINE")
+    sub.add_argument("--no-leakage", action="store_true", help="leave out the class word")
+    sub.add_argument(
+        "--document", type=Path, help="also put the table into this Markdown file, at its marks"
+    )
+
+
+def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..errors import CuratorError
+    from ..experiment import tables
+    from ..experiment.before_after import before_after
+
+    if options.output is not None and len(options.projects) > 1:
+        raise CuratorError("--output is for one project; leave it out with several.")
+    plan = plan_of(options)
+    reports: dict[str, Any] = {}
+    for name in options.projects:
+        project, base = read_project(name)
+        output = options.output or base / project.project.output / "before-after"
+        started = time.monotonic()
+
+        def told(
+            arm: str, seed: int, done: int, total: int, result: Mapping[str, Any],
+            started: float = started,
+        ) -> None:  # fmt: skip
+            figures = result["series"]["trigger"]
+            left = (time.monotonic() - started) / done * (total - done)
+            console.print(
+                f"Run {done} of {total}, {arm} (seed {seed}): consistency "
+                f"{figures['consistency']['share']:.0%}, artefacts "
+                f"{figures['artefacts']['share']:.0%}, validation loss {result['best']:.4f}; "
+                f"about {left / 60:.0f} min left"
+            )
+
+        with progress_on(console) as progress:
+            report = before_after(project, plan, output, base=base, progress=progress, on_run=told)
+        table = tables.markdown(report)
+        console.print(escape(table))
+        console.print(f"Report: [bold]{escape(str(output))}[/]")
+        if options.document is not None:
+            _put(options.document, table)
+        reports[str(name)] = {"output": str(output), **report}
+    return EXIT_DONE, reports
+
+
+def plan_of(options: argparse.Namespace) -> ExperimentPlan:
+    """Return the plan that the arguments ask for.
+
+    Raises:
+        SettingsError: A training option is unknown or makes no sense.
+    """
+    from ..experiment.plan import ExperimentPlan
+    from ..training.settings import TrainingSettings
+
+    return ExperimentPlan(
+        steps=options.steps,
+        repeats=options.repeats,
+        ablation=options.ablation,
+        settings=TrainingSettings.from_mapping(dict(options.options), options.preset),
+        validation=options.validation,
+        validate_steps=options.validate_steps,
+        pictures=options.pictures,
+        leakage=not options.no_leakage,
+        weights=options.weights,
+        identity_threshold=options.identity_threshold,
+    )
+
+
+def read_project(path: Path) -> tuple[Project, Path]:
+    """Read a project file, or that of the folder of a run.
+
+    Returns:
+        The project, and the folder that its relative paths start from.
+    """
+    from .. import pipeline, project
+
+    if path.is_dir():
+        return pipeline.with_output(project.read(path / "project.toml"), path.resolve()), path
+    return project.read(path), path.parent
+
+
+def _put(document: Path, table: str) -> None:
+    from .. import atomic
+    from ..errors import CuratorError
+    from ..experiment.tables import replaced
+
+    try:
+        text = replaced(document.read_text(encoding="utf-8"), table)
+    except (OSError, ValueError) as error:
+        raise CuratorError(f"{document} is left as it was: {error}.") from error
+    atomic.write_text(document, text)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text} is not OPTION=VALUE, as in learning_rate=1e-3")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

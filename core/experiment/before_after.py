@@ -1,0 +1,213 @@
+"""Before and after curation: the same training on all raw pictures and on the curated set."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import atomic, pipeline
+from ..dataset.captions import caption
+from ..evaluation.character import DatasetFacts, facts_of
+from ..evaluation.checkpoints import prepare
+from ..evaluation.pictures import read_reference
+from ..evaluation.setup import Setup
+from ..evaluation.threshold import ThresholdRule
+from ..features import FeatureStore
+from ..imageset import ImageSet
+from ..progress import Progress, silent
+from ..project import Project
+from ..training.buckets import Size
+from ..training.examples import Example
+from .arms import Arms, Curation, analysed, make_arms, paths_of
+from .plan import ExperimentError, ExperimentPlan, commit
+from .runs import Workbench, known_result, run_arm
+from .tables import markdown, report_of
+
+if TYPE_CHECKING:
+    from ..analysis.faces import FaceThresholds
+
+log = logging.getLogger(__name__)
+
+ARMS_FILE, REPORT_FILE, TABLE_FILE = "arms.json", "before-after.json", "before-after.md"
+RUNS_FOLDER = "runs"
+
+OnRun = Callable[[str, int, int, int, Mapping[str, Any]], None]
+"""Told of every run: arm, seed, how many are done, how many there are, the result."""
+
+
+def before_after(
+    project: Project,
+    plan: ExperimentPlan,
+    output: Path | str,
+    *,
+    base: Path | str = ".",
+    progress: Progress = silent,
+    on_run: OnRun | None = None,
+) -> dict[str, Any]:
+    """Train and evaluate every arm of an experiment.
+
+    The plan is written first and is not changed afterwards. Every run's result stays in its folder
+    and is not made again, so a stopped experiment goes on where it was. After every run the report
+    so far is written: ``before-after.json`` and ``before-after.md``.
+
+    Args:
+        project: Whose pictures, thresholds and quotas.
+        plan: Budget and settings.
+        output: Folder of the experiment.
+        base: The folder that the project's relative paths start from.
+        progress: Watches.
+        on_run: Told of every run.
+
+    Returns:
+        The report, as ``before-after.json`` has it.
+
+    Raises:
+        ExperimentError: The project is of several characters.
+        PlanChangedError: The folder holds an experiment with another plan.
+        CuratorError: Something else that the message says how to mend.
+    """
+    from ..training.diffusers_denoiser import load
+
+    if len(project.subjects) > 1:
+        raise ExperimentError(
+            f"The project has {len(project.subjects)} subjects; an experiment is about one."
+        )
+    root = Path(output).expanduser()
+    images = raw_pictures(project, base, progress)
+    plan = with_context(plan, project, images)
+    commit(plan, root)
+    curation = curation_of(project, base)
+    facts = facts_of(project.model_dump(mode="json", exclude_none=True), project.project.name)
+    store_file = Path(base).expanduser() / project.project.output / pipeline.STORE_FILE
+    with FeatureStore(store_file) as store:
+        setup = setup_of(plan, facts)
+        instruments = setup.instruments(store)
+        found = analysed(
+            images, curation, instruments.analyser, instruments.embedder, store, progress
+        )
+        arms = make_arms(found, curation, plan.validation)
+        _write_arms(arms, root / ARMS_FILE)
+        reference = read_reference(images, instruments, curation.references, progress)
+        bench = prepare(setup, instruments, reference, root, progress)
+        examples = examples_of(found, project)
+        denoiser = load(setup.model, device=str(setup.sampling.get("device", "auto")))
+        shared = Workbench(
+            denoiser, bench, [examples[row] for row in arms.validation], store, plan.weights
+        )
+        results: dict[str, list[Mapping[str, Any]]] = {}
+        report: dict[str, Any] = {}
+        for number, (arm, seed) in enumerate(plan.runs(), 1):
+            own = [examples[row] for row in arms.rows[arm]]
+            folder = root / RUNS_FOLDER / f"{arm}-{seed}"
+            result = run_arm(shared, arm, own, plan.training(seed, len(own)), folder, progress)
+            results.setdefault(arm, []).append(result)
+            report = {
+                "plan": plan.as_mapping(),
+                "identity_threshold": bench.threshold.as_mapping(),
+                "validation_pictures": len(arms.validation),
+                "base": bench_figures(result),
+                **report_of(results),
+                "runs": [r for runs in results.values() for r in runs],
+            }
+            write_report(report, root)
+            if on_run is not None:
+                on_run(arm, seed, number, len(plan.runs()), result)
+    return report
+
+
+def raw_pictures(project: Project, base: Path | str, progress: Progress = silent) -> ImageSet:
+    """Return all pictures of a project before any curation; makes those that are missing."""
+    if project.source is not None:
+        return ImageSet.from_folder(Path(base).expanduser() / project.source, progress=progress)
+    return pipeline.generate(project, base, progress=progress)
+
+
+def with_context(plan: ExperimentPlan, project: Project, images: ImageSet) -> ExperimentPlan:
+    """Return the plan with what the experiment is about written into it."""
+    from dataclasses import replace
+
+    described = project.model_dump(mode="json", exclude_none=True, exclude={"project"})
+    context = {"pictures": len(images), "fingerprint": images.fingerprint(), "project": described}
+    return replace(plan, context=context)
+
+
+def curation_of(project: Project, base: Path | str) -> Curation:
+    """Return how a project curates."""
+    faces = project.faces
+    return Curation(
+        thresholds_of(project),
+        project.quality.minimum,
+        tuple(Path(base).expanduser() / Path(path).expanduser() for path in faces.references),
+        project.clusters.count,
+        project.clusters.random_state,
+        project.duplicates.threshold,
+        project.selection.total,
+        tuple(pipeline.quotas_of(project)),
+    )
+
+
+def thresholds_of(project: Project) -> FaceThresholds:
+    """Return what a valid face is in a project."""
+    from ..analysis.faces import FaceThresholds
+
+    faces = project.faces
+    return FaceThresholds(
+        confidence=faces.minimum_confidence,
+        share=faces.minimum_share,
+        side=faces.minimum_side,
+        identity=faces.minimum_identity,
+    )
+
+
+def setup_of(plan: ExperimentPlan, facts: DatasetFacts) -> Setup:
+    """Return how every LoRA of an experiment is evaluated."""
+    return Setup.of_facts(
+        facts,
+        count=plan.pictures,
+        rule=ThresholdRule(plan.identity_threshold),
+        with_class=plan.leakage,
+    )
+
+
+def examples_of(images: ImageSet, project: Project) -> list[Example]:
+    """Return every picture as one to train on, captioned as the dataset's are."""
+    # One subject at most: found pictures, which name none, are of it too.
+    trigger = next((s.trigger or s.name for s in project.subjects), None)
+    strategy = project.dataset.captions
+    return [
+        Example(
+            path,
+            row["hash"] or "",
+            caption(row, trigger, strategy),
+            Size(row["width"] or 0, row["height"] or 0),
+        )
+        for path, row in zip(images.paths(), images.table.iter_rows(named=True), strict=True)
+    ]
+
+
+def bench_figures(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the base model does by itself, from any run's result."""
+    series = result["series"]
+    return {name: series[name] for name in ("base", "base_of_class") if name in series}
+
+
+def write_report(report: Mapping[str, Any], root: Path) -> None:
+    """Write the report as JSON and as Markdown."""
+    text = json.dumps(report, indent=1, allow_nan=False, default=str)
+    atomic.write_text(root / REPORT_FILE, text + "\n")
+    atomic.write_text(root / TABLE_FILE, markdown(report))
+
+
+def runs_done(plan: ExperimentPlan, output: Path) -> int:
+    """Return how many of a plan's runs have a result already."""
+    folders = [output / RUNS_FOLDER / f"{arm}-{seed}" for arm, seed in plan.runs()]
+    return sum(known_result(folder) is not None for folder in folders)
+
+
+def _write_arms(arms: Arms, path: Path) -> None:
+    names: dict[str, Sequence[str]] = {arm: paths_of(arms, rows) for arm, rows in arms.rows.items()}
+    names["validation"] = paths_of(arms, arms.validation)
+    atomic.write_text(path, json.dumps(names, indent=1) + "\n")

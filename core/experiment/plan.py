@@ -1,0 +1,118 @@
+"""What an experiment will do, written down before anything is looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from .. import atomic
+from ..errors import CuratorError
+from ..training.settings import TrainingSettings
+from .arms import ARMS
+
+PLAN_FILE = "plan.json"
+
+MAIN = ("raw", "curated")
+"""The two arms of the before/after table."""
+
+
+class PlanChangedError(CuratorError):
+    """The folder holds another experiment."""
+
+
+class ExperimentError(CuratorError):
+    """An experiment that cannot be made as it is asked for."""
+
+
+@dataclass(frozen=True)
+class ExperimentPlan:
+    """The budget and the settings, the same in every arm.
+
+    Attributes:
+        steps: Optimizer steps of every run.
+        repeats: Runs of the two main arms, with training seeds 1, 2, …
+        ablation: Runs of the other arms.
+        settings: Training options; ``steps``, ``seed`` and ``validate_every`` are set by the
+            experiment.
+        validation: Pictures in the common validation set.
+        validate_steps: Optimizer steps from one validation to the next, to the nearest epoch.
+        pictures: New prompts that every LoRA is evaluated with.
+        leakage: Also make the pictures of the class word.
+        weights: Which weights are evaluated: those with the lowest validation loss, or the last.
+        identity_threshold: A given one; derived once for all arms unless given.
+        context: What the experiment is about: model, pictures, thresholds, quotas.
+    """
+
+    steps: int = 600
+    repeats: int = 3
+    ablation: int = 1
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    validation: int = 16
+    validate_steps: int = 50
+    pictures: int = 100
+    leakage: bool = True
+    weights: Literal["best", "last"] = "best"
+    identity_threshold: float | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "repeats", "validation", "validate_steps", "pictures"):
+            if getattr(self, name) < 1:
+                raise ExperimentError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+        if self.ablation < 0:
+            raise ExperimentError("The ablation's repeats can't be fewer than 0.")
+
+    def runs(self) -> tuple[tuple[str, int], ...]:
+        """Return (arm, training seed) of every run; the main arms first, taking turns."""
+        main = [(arm, seed) for seed in range(1, self.repeats + 1) for arm in MAIN]
+        rest = [
+            (arm, seed) for seed in range(1, self.ablation + 1) for arm in ARMS if arm not in MAIN
+        ]
+        return (*main, *rest)
+
+    def training(self, seed: int, pictures: int) -> TrainingSettings:
+        """Return the settings of one run.
+
+        Args:
+            seed: Of the training.
+            pictures: How many pictures its arm has; validations come at about the same steps in
+                every arm.
+        """
+        rows = pictures * self.settings.repeats
+        per_step = self.settings.batch_size * self.settings.accumulation
+        per_epoch = max(1, -(-rows // per_step))
+        every = max(1, round(self.validate_steps / per_epoch))
+        return replace(self.settings, steps=self.steps, seed=seed, validate_every=every)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the plan as JSON knows it."""
+        values = asdict(replace(self, context={}))
+        values["settings"] = self.settings.to_mapping()
+        return {**values, "runs": [list(run) for run in self.runs()], "context": dict(self.context)}
+
+
+def commit(plan: ExperimentPlan, folder: Path) -> None:
+    """Write the plan, or check that the folder is of the same plan.
+
+    Raises:
+        PlanChangedError: It is of another; what is done is not mixed with what is asked for now.
+    """
+    path = folder / PLAN_FILE
+    text = json.dumps(plan.as_mapping(), indent=1, sort_keys=True, default=str) + "\n"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        atomic.write_text(path, text)
+        return
+    except (OSError, ValueError) as error:
+        raise PlanChangedError(f"{path} cannot be read: {error}. Take another folder.") from error
+    now = json.loads(text)
+    other = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
+    if other:
+        raise PlanChangedError(
+            f"{folder} holds an experiment with another plan; different are: {', '.join(other)}. "
+            "Choose another folder (--output): a plan is not changed after looking at results."
+        )

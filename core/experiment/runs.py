@@ -1,0 +1,174 @@
+"""One run of an experiment: train an arm, evaluate its LoRA, keep the result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import atomic
+from ..evaluation.checkpoints import Bench, evaluate_file
+from ..evaluation.pictures import Reference
+from ..progress import Progress, silent
+from ..training import checkpoint
+from ..training.adapters import inject
+from ..training.examples import Example
+from ..training.loop import train
+from ..training.metadata import LoraCard, metadata
+from ..training.result import TrainingResult
+from ..training.settings import TrainingSettings
+from ..training.state import load_weights
+from .curves import steps_at, steps_to
+
+if TYPE_CHECKING:
+    from ..features import FeatureStore
+    from ..training.diffusers_denoiser import DiffusersDenoiser
+
+RESULT_FILE, LORA_FILE, HISTORY_FILE = "result.json", "lora.safetensors", "history.parquet"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What all runs share.
+
+    Attributes:
+        denoiser: The frozen model.
+        bench: Base pictures, thresholds and prompts of the evaluation.
+        validation: The common validation set.
+        store: Where latents are kept.
+        weights: ``best`` or ``last``.
+    """
+
+    denoiser: DiffusersDenoiser
+    bench: Bench
+    validation: Sequence[Example]
+    store: FeatureStore
+    weights: str
+
+
+def known_result(folder: Path) -> dict[str, Any] | None:
+    """Return what a run has come to, if it is done."""
+    try:
+        value = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def run_arm(
+    shared: Workbench,
+    arm: str,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    folder: Path,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train on an arm's pictures, evaluate, write ``result.json``; or return what is there.
+
+    A run that was killed while it trained goes on from its last state.
+
+    Args:
+        shared: What all runs share.
+        arm: Its name.
+        examples: Its pictures.
+        settings: Of the training; its seed is the run's.
+        folder: Of the run.
+        progress: Watches.
+    """
+    known = known_result(folder)
+    if known is not None:
+        return known
+    denoiser = shared.denoiser
+    modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
+    adapters = inject(modules, settings.adapters(), seed=settings.seed)
+    started = time.monotonic()
+    try:
+        result = train(
+            denoiser,
+            adapters.named_parameters(),
+            examples,
+            settings,
+            folder / "training",
+            store=shared.store,
+            validation=shared.validation,
+            progress=progress,
+        )
+        load_weights(
+            result.last if shared.weights == "last" else result.best, adapters.named_parameters()
+        )
+        trained = time.monotonic() - started
+        tensors = checkpoint.tensors_of(adapters, denoiser.file_key)
+        card = LoraCard(
+            f"{arm}-{settings.seed}",
+            denoiser.architecture,
+            denoiser.prediction,
+            trigger_phrase=shared.bench.setup.character.trigger,
+            pictures=len(examples),
+            steps=result.steps,
+            seed=settings.seed,
+            settings=settings.to_mapping(),
+        )
+        file = folder / LORA_FILE
+        checkpoint.write(file, tensors, metadata(card, adapters.settings, tensors))
+    finally:
+        adapters.remove()
+    with atomic.replacing(folder / HISTORY_FILE) as temporary:
+        result.history.write_parquet(temporary)
+    started = time.monotonic()
+    names = {example.path.name for example in examples}
+    bench = replace(shared.bench, reference=of_pictures(shared.bench.reference, names))
+    evaluation = evaluate_file(bench, file, folder / "evaluation", progress=progress)
+    value = {
+        "arm": arm,
+        "seed": settings.seed,
+        "pictures": len(examples),
+        **training_figures(result),
+        **evaluation.summary.as_mapping(),
+        "seconds": {"training": trained, "evaluation": time.monotonic() - started},
+    }
+    atomic.write_text(folder / RESULT_FILE, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    return value
+
+
+def training_figures(result: TrainingResult) -> dict[str, Any]:
+    """Return what a training has come to, as JSON knows it."""
+    rows = result.history.drop_nulls("validation_loss")
+    course = [
+        (int(step), float(loss))
+        for step, loss in zip(rows["step"], rows["validation_loss"], strict=True)
+    ]
+    found = result.convergence
+    return {
+        "steps": result.steps,
+        "epochs": int(result.history["epoch"].to_list()[-1]),
+        "stopped": result.stopped,
+        "converged_epoch": found.epoch if found else None,
+        "converged_step": steps_at(result.history, found.epoch) if found else None,
+        "settled": found.settled if found else None,
+        "start": course[0][1] if course else None,
+        "plateau": found.plateau if found else None,
+        "best": result.best_loss,
+        "last": course[-1][1] if course else None,
+        "course": course,
+    }
+
+
+def steps_to_level(results: Sequence[Mapping[str, Any]], level: float) -> list[int | None]:
+    """Return when the validation loss of each run first fell to a level; ``None`` if it never did.
+
+    The course is smoothed as for the epoch of convergence.
+    """
+    return [steps_to([tuple(point) for point in result["course"]], level) for result in results]
+
+
+def of_pictures(reference: Reference, names: set[str]) -> Reference:
+    """Return a reference whose training pictures are only those of the given names."""
+    rows = [row for row, name in enumerate(reference.names) if Path(name).name in names]
+    return replace(
+        reference,
+        embeddings=reference.embeddings[rows],
+        names=tuple(reference.names[row] for row in rows),
+    )
