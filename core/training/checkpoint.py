@@ -170,8 +170,12 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     return len(text).to_bytes(8, "little") + text + plain[8 + size :]
 
 
-def read(path: Path) -> LoraFile:
+def read(path: Path, *, allow_pickle: bool = False) -> LoraFile:
     """Read a LoRA file.
+
+    Args:
+        path: Of the file.
+        allow_pickle: Also read tensors from a pickle; torch refuses what is not a tensor in it.
 
     Raises:
         PickleRefusedError: It is a pickle.
@@ -188,9 +192,11 @@ def read(path: Path) -> LoraFile:
             f"There is no LoRA file to read at {path}: {error.strerror}."
         ) from error
     if path.suffix.lower() in _PICKLES or start[:2] == b"PK" or start[:1] == b"\x80":
+        if allow_pickle:
+            return _read_pickle(path)
         raise PickleRefusedError(
             f"{path} is a pickle, which could run any program when opened. Use a .safetensors "
-            "file; convert this one only if you trust where it comes from."
+            "file; or allow pickles (--allow-pickle) if you trust where this one comes from."
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -198,6 +204,21 @@ def read(path: Path) -> LoraFile:
             return LoraFile(tensors, file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is no whole safetensors file: {error}") from error
+
+
+def _read_pickle(path: Path) -> LoraFile:
+    import pickle
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} holds no plain tensors, or is damaged: {str(error).splitlines()[0]}"
+        ) from error
+    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise CheckpointError(f"{path} holds no table of tensors by name.")
+    return LoraFile(dict(sorted(tensors.items())), {})
 
 
 def restore(adapters: Adapters, file: LoraFile, file_key: FileKey) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..errors import CuratorError
 from ..generation import models, pipelines
 from . import layer_names
+from .checkpoint import PickleRefusedError
 from .denoiser import Prediction, TextEmbeddings
 
 
@@ -28,6 +30,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     variant: str | None = None,
+    allow_pickle: bool = False,
 ) -> DiffusersDenoiser:
     """Load a model for training.
 
@@ -37,15 +40,19 @@ def load(
         dtype: Of the frozen weights: ``float32``, ``float16``, ``bfloat16``; or ``auto``: float32
             on a CPU, else bfloat16.
         variant: The variant of the weights to load, such as ``fp16``.
+        allow_pickle: Also load weights in Python's pickle format (``.bin``).
 
     Raises:
         ModelNotFoundError: There is no such model, or it is not whole.
+        PickleRefusedError: Weights are there as pickles only.
         UnknownModelError: It can't be trained here.
         SettingsError: Device or number type is impossible.
     """
     kind = pipelines.device_of(device)
     options: dict[str, Any] = {} if variant is None else {"variant": variant}
     folder = models.model_path(model) or models.downloaded(str(model), **options)
+    if not allow_pickle:
+        _refuse_pickles(folder)
     # Gradients of half precision underflow; those of bfloat16 do not.
     wanted = "bfloat16" if dtype == "auto" and kind != "cpu" else dtype
     name = pipelines.dtype_of(wanted, kind, folder)
@@ -55,6 +62,18 @@ def load(
     pipeline.to(kind)
     mark = f"{models.fingerprint(folder, variant)} {name}"
     return of_pipeline(pipeline, hashlib.sha256(mark.encode()).hexdigest())
+
+
+def _refuse_pickles(folder: Path) -> None:
+    for part in sorted(models.parts(folder) - {"safety_checker"}):
+        names = [file.name for file in (folder / part).glob("*") if file.is_file()]
+        pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        if pickles and not any(name.endswith(".safetensors") for name in names):
+            raise PickleRefusedError(
+                f"{folder / part / pickles[0]} is a pickle, which could run any program when "
+                "opened, and there is no .safetensors beside it. Take the model in that format; or "
+                "allow pickles (--allow-pickle) if you trust where this one comes from."
+            )
 
 
 def of_pipeline(pipeline: Any, identity: str | None = None) -> DiffusersDenoiser:
@@ -79,7 +98,7 @@ def of_pipeline(pipeline: Any, identity: str | None = None) -> DiffusersDenoiser
     )
 
 
-class DiffusersDenoiser:
+class DiffusersDenoiser(ABC):
     """What the families have in common; see :class:`.denoiser.Denoiser` for the methods."""
 
     architecture = ""
@@ -91,20 +110,23 @@ class DiffusersDenoiser:
         # The number type is remembered: adapters, which come later, may have another.
         self._dtype = next(self._module.parameters()).dtype
         self._identity = identity
-        for module in (self._module, pipeline.vae, *self._encoders()):
+        # Adapters that are placed later rename layers and add weights: neither is part of it.
+        modules = (self._module, pipeline.vae, *self._encoders())
+        self._frozen = [m.state_dict() for m in modules] if identity is None else []
+        for module in modules:
             module.requires_grad_(False).eval()
 
     @property
+    @abstractmethod
     def prediction(self) -> Prediction:
         """What the model predicts."""
-        raise NotImplementedError
 
     @property
     def identity(self) -> str:
         """Fingerprint of the frozen weights and their number type."""
         if self._identity is None:
-            modules = (self._module, self.pipeline.vae, *self._encoders())
-            self._identity = _weights_hash(modules)
+            self._identity = _weights_hash(self._frozen)
+            self._frozen = []
         return self._identity
 
     @property
@@ -154,26 +176,27 @@ class DiffusersDenoiser:
         shift = vae.config.get("shift_factor") or 0.0
         return (drawn.float() - shift) * vae.config.scaling_factor
 
+    @abstractmethod
     def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
         """Encode captions; gradients reach the text encoders where grad mode is on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Draw timesteps from the distribution that the model is trained with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fixed_timesteps(self, k: int) -> Tensor:
         """Return the ``k`` mid-quantiles of that distribution, ascending."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return the latents with the noise of their timesteps."""
-        raise NotImplementedError
 
+    @abstractmethod
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return what a perfect model would predict."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(
         self,
         noisy: Tensor,
@@ -182,11 +205,10 @@ class DiffusersDenoiser:
         size: Sequence[tuple[int, int]],
     ) -> Tensor:
         """Return the model's prediction in float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def snr(self, timesteps: Tensor) -> Tensor | None:
         """Return the signal-to-noise ratios; ``None`` for flow matching."""
-        raise NotImplementedError
 
 
 class StableDiffusionDenoiser(DiffusersDenoiser):
@@ -399,10 +421,10 @@ class FluxDenoiser(DiffusersDenoiser):
         ).float()
 
 
-def _weights_hash(modules: Sequence[torch.nn.Module]) -> str:
+def _weights_hash(states: Sequence[Mapping[str, Tensor]]) -> str:
     digest = hashlib.sha256()
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
+    for state in states:
+        for name, tensor in sorted(state.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(raw.numpy().tobytes())

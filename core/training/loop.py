@@ -184,6 +184,8 @@ class _Loop:
                 callbacks.on_checkpoint(report.epoch, path)
         if callbacks.on_epoch:
             callbacks.on_epoch(report)
+        if callbacks.on_history:
+            callbacks.on_history(tuple(run.history))
         every = settings.sample_every
         if callbacks.on_sample and every and report.epoch % every == 0:
             with self._as_kept(), torch.random.fork_rng():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -74,6 +74,8 @@ class Callbacks:
     Attributes:
         on_step: After every optimizer step.
         on_epoch: After every epoch, epoch 0 before training included; its state is then saved.
+        on_history: At the same time, with the reports of all epochs so far, those before a kill
+            included.
         on_sample: Before training and every ``sample_every`` epochs, with the weights in place that
             would be kept (the averaged ones, if any) and the model in evaluation mode. Random
             numbers that it draws change nothing in the run.
@@ -82,8 +84,27 @@ class Callbacks:
 
     on_step: Callable[[StepReport], None] | None = None
     on_epoch: Callable[[EpochReport], None] | None = None
-    on_sample: Callable[[int], None] | None = None
+    on_history: Callable[[Sequence[EpochReport]], None] | None = None
+    on_sample: Callable[[int], object] | None = None
     on_checkpoint: Callable[[int, Path], None] | None = None
+
+
+def joined(*several: Callbacks | None) -> Callbacks:
+    """Return callbacks that tell each of several, in this order."""
+
+    def both(name: str) -> Callable[..., None] | None:
+        told = [getattr(one, name) for one in several if one is not None]
+        told = [call for call in told if call is not None]
+        if not told:
+            return None
+
+        def tell(*what: Any) -> None:
+            for call in told:
+                call(*what)
+
+        return tell
+
+    return Callbacks(**{field.name: both(field.name) for field in fields(Callbacks)})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,154 @@
+"""What a LoRA is made from, and what comes of it, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import CuratorError
+from .examples import Skipped
+from .facts import DatasetFacts
+from .result import TrainingResult
+from .samples import SampleSettings
+
+SUFFIX = ".safetensors"
+
+
+class OutputNameError(CuratorError):
+    """The name of a LoRA file does not end as it must, or stands for a folder."""
+
+
+@dataclass(frozen=True)
+class LoraJob:
+    """What a LoRA is made from, and where it goes.
+
+    Attributes:
+        dataset: An exported dataset, or any folder of pictures with captions beside them.
+        output: The LoRA file; ends with ``.safetensors``.
+        base: ``miniature``, the folder of a diffusers pipeline, or an id of the Hugging Face hub.
+        work: Folder of the resumable state and the caches; ``NAME.work`` beside the output.
+        caption: For pictures that have none.
+        trigger: The trigger word; what the dataset says unless given.
+        validation: Folder of pictures to validate with, instead of a share of the dataset.
+        prior: Folder of prior-preservation pictures.
+        prior_caption: For those that have none; the class prompt.
+        start: A LoRA file whose weights the training starts from, of the same shape.
+        samples: What is sampled, before, while (``sample_every``) and after it trains; ``None``
+            samples nothing.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        dtype: Number type of the frozen weights: ``auto``, ``float32``, ``float16``, ``bfloat16``.
+        variant: The variant of the weights to load, such as ``fp16``.
+        allow_pickle: Also load base models and LoRA files in Python's pickle format.
+    """
+
+    dataset: Path
+    output: Path
+    base: str | Path = "miniature"
+    work: Path | None = None
+    caption: str | None = None
+    trigger: str | None = None
+    validation: Path | None = None
+    prior: Path | None = None
+    prior_caption: str | None = None
+    start: Path | None = None
+    samples: SampleSettings | None = field(default_factory=SampleSettings)
+    device: str = "auto"
+    dtype: str = "auto"
+    variant: str | None = None
+    allow_pickle: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the state and the caches are."""
+        return self.work or self.output.with_name(f"{self.output.stem}.work")
+
+    def beside(self, end: str) -> Path:
+        """Return the path of a file that goes with the output: ``NAME`` and another end."""
+        return self.output.with_name(self.output.stem + end)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A LoRA file of one epoch.
+
+    Attributes:
+        epoch: Its epoch.
+        file: Its file.
+        validation_loss: Of its weights, if measured.
+        score: What the evaluation gave it, if there was one; higher is better.
+    """
+
+    epoch: int
+    file: Path
+    validation_loss: float | None
+    score: float | None = None
+
+
+Score = Callable[[Checkpoint], float]
+"""Evaluates the LoRA file of a checkpoint; higher is better."""
+
+
+@dataclass(frozen=True)
+class LoraResult:
+    """A finished training.
+
+    Attributes:
+        file: The LoRA file.
+        kept: The checkpoint that it holds.
+        by_validation: The checkpoint with the lowest validation loss (without one, the last).
+        by_evaluation: The checkpoint with the highest score; ``None`` without a score.
+        checkpoints: All that were kept, in the order of their epochs.
+        training: What the loop has to say.
+        facts: What the dataset says of itself.
+        skipped: Pictures that were left out, with reasons.
+        plot: The loss over the epochs, as SVG; the PNG is beside it.
+        samples: The sheet of sample pictures, if any were made.
+        warnings: What is likely a mistake, in words.
+    """
+
+    file: Path
+    kept: Checkpoint
+    by_validation: Checkpoint
+    by_evaluation: Checkpoint | None
+    checkpoints: tuple[Checkpoint, ...]
+    training: TrainingResult
+    facts: DatasetFacts
+    skipped: tuple[Skipped, ...]
+    plot: Path
+    samples: Path | None
+    warnings: tuple[str, ...] = ()
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the outcome as JSON knows values."""
+        training = self.training
+        course = training.convergence
+        return {
+            "file": str(self.file),
+            "trigger": self.facts.trigger,
+            "dataset_fingerprint": self.facts.fingerprint,
+            "stopped": training.stopped,
+            "message": training.message,
+            "steps": training.steps,
+            "epochs": training.history["epoch"].to_list()[-1],
+            "best_epoch": self.by_validation.epoch,
+            "best_validation_loss": self.by_validation.validation_loss,
+            "best_epoch_by_evaluation": self.by_evaluation and self.by_evaluation.epoch,
+            "best_score": self.by_evaluation and self.by_evaluation.score,
+            "kept_epoch": self.kept.epoch,
+            "convergence_epoch": training.convergence_epoch,
+            "plateau": course and course.plateau,
+            "settled": course and course.settled,
+            "checkpoints": [
+                {"epoch": c.epoch, "file": str(c.file), "validation_loss": c.validation_loss,
+                 "score": c.score}
+                for c in self.checkpoints
+            ],
+            "held_out": len(training.held_out),
+            "skipped": [{"file": s.path.name, "reason": s.reason} for s in self.skipped],
+            "warnings": list(self.warnings),
+            "plot": str(self.plot),
+            "samples": None if self.samples is None else str(self.samples),
+            "history": training.history.to_dicts(),
+        }  # fmt: skip

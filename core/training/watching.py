@@ -1,0 +1,120 @@
+"""Who looks on while a LoRA trains: sample pictures and the plot of the losses."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .buckets import Size
+from .diffusers_denoiser import DiffusersDenoiser
+from .examples import Example
+from .job import LoraJob
+from .modes import training_modes
+from .plot import write_plot
+from .result import Callbacks, EpochReport, TrainingResult, history_table
+from .samples import FOLDER, default_prompts, sample, write_samples, write_strip
+from .settings import TrainingSettings
+
+PLOT_INTERVAL = 5.0
+"""Seconds from one drawing of the plot to the next, at least."""
+
+
+class Sampler:
+    """Makes the sample pictures of a training.
+
+    Args:
+        job: What is sampled, and where it goes.
+        settings: Of the training.
+        denoiser: The model with its adapters.
+        examples: Lend their captions where there are no prompts.
+    """
+
+    def __init__(
+        self,
+        job: LoraJob,
+        settings: TrainingSettings,
+        denoiser: DiffusersDenoiser,
+        examples: Sequence[Example],
+    ) -> None:
+        self._job, self._denoiser = job, denoiser
+        self._settings = job.samples
+        if job.samples is not None and not job.samples.prompts:
+            self._settings = replace(job.samples, prompts=default_prompts(examples))
+        sizes: list[Size] = sorted(example.crop(settings).size for example in examples)
+        self._size = max(sizes, key=lambda size: (sizes.count(size), size))
+
+    def forget(self) -> None:
+        """Delete the samples of an earlier run."""
+        shutil.rmtree(self._job.folder / FOLDER, ignore_errors=True)
+
+    def callbacks(self) -> Callbacks:
+        """Return who samples while it trains."""
+        return Callbacks(on_sample=None if self._settings is None else self._add)
+
+    def finish(self, epoch: int) -> np.ndarray | None:
+        """Sample with the weights as they are now, the best ones.
+
+        Args:
+            epoch: Of these weights.
+
+        Returns:
+            uint8 RGB array of shape ``(prompts, height, width, 3)``; ``None`` without prompts.
+        """
+        return None if self._settings is None else self._add(epoch)
+
+    def _add(self, epoch: int) -> np.ndarray:
+        settings = self._settings
+        assert settings is not None  # noqa: S101  # nobody calls otherwise
+        modules = (self._denoiser.module(), *self._denoiser.text_modules().values())
+        with training_modes(modules, False):
+            pictures = sample(self._denoiser.pipeline, settings, self._size)
+        write_samples(self._job.folder, epoch, pictures)
+        write_strip(
+            self._job.folder,
+            self._job.beside(".samples.png"),
+            settings.prompts,
+            title=self._job.output.stem,
+        )
+        return pictures
+
+
+class Plotter:
+    """Draws the losses while it trains, and in the end.
+
+    Args:
+        job: Where the plot goes.
+    """
+
+    def __init__(self, job: LoraJob) -> None:
+        self._job = job
+        self._drawn = 0.0
+
+    def callbacks(self) -> Callbacks:
+        """Return who draws while it trains."""
+        return Callbacks(on_history=self._draw)
+
+    def finish(self, result: TrainingResult) -> None:
+        """Draw the whole course, with the best epoch and that of convergence."""
+        write_plot(
+            result.history,
+            self._job.beside(".loss.svg"),
+            self._job.beside(".loss.png"),
+            title=self._job.output.stem,
+            best_epoch=result.best_epoch,
+            convergence_epoch=result.convergence_epoch,
+        )
+
+    def _draw(self, reports: Sequence[EpochReport]) -> None:
+        if time.monotonic() - self._drawn < PLOT_INTERVAL:
+            return
+        write_plot(
+            history_table(reports),
+            self._job.beside(".loss.svg"),
+            self._job.beside(".loss.png"),
+            title=self._job.output.stem,
+        )
+        self._drawn = time.monotonic()
