@@ -32,3 +32,14 @@ def tiny_flux(tmp_path_factory):
     import tiny_models
 
     return tiny_models.save_flux(tmp_path_factory.mktemp("models") / "flux")
+
+
+@pytest.fixture
+def hugging_face(tmp_path, monkeypatch):
+    """The library, with its caches here, and no network."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return lambda *args, **kwargs: datasets.load_dataset(
+        *args, cache_dir=str(tmp_path / "cache"), **kwargs
+    )
