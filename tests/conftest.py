@@ -19,6 +19,21 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
+FIRST = (
+    "test_pipeline.py",
+    "test_selection_optimum.py",
+    "test_training_denoiser.py",
+    "test_training_end_to_end.py",
+    "test_training_processes.py",
+    "test_generation.py",
+    "test_training_loop.py",
+    "test_training_checkpoint.py",
+    "test_diffusers_backend.py",
+    "test_miniature_faces.py",
+    "test_quality.py",
+)
+"""The longest files: begun first, so that no worker is left with one of them at the end."""
+
 MOST_WORKERS = 8
 """Each holds torch and some models: about 2 GB."""
 
@@ -38,6 +53,8 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    ranks = {name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(FIRST)))
     if config.getoption("--slow"):
         return
     for item in items:
