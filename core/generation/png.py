@@ -72,7 +72,12 @@ def read_record(data: bytes) -> dict[str, Any] | None:
     return found
 
 
-def write(path: Path, pixels: np.ndarray, record: Mapping[str, Any]) -> bytes:
+def write(
+    path: Path,
+    pixels: np.ndarray,
+    record: Mapping[str, Any],
+    texts: Mapping[str, str] | None = None,
+) -> bytes:
     """Write a picture with its record, whole or not at all.
 
     It is written to ``.<name>.tmp`` beside its name and renamed. As that name belongs to one
@@ -82,6 +87,7 @@ def write(path: Path, pixels: np.ndarray, record: Mapping[str, Any]) -> bytes:
         path: Where to; the folder exists.
         pixels: uint8 RGB array of shape ``(height, width, 3)``.
         record: How it was generated, ready for JSON.
+        texts: Further text chunks, by keyword.
 
     Returns:
         The bytes of the file.
@@ -89,7 +95,7 @@ def write(path: Path, pixels: np.ndarray, record: Mapping[str, Any]) -> bytes:
     Raises:
         OutputError: The disk is full or the folder can't be written to.
     """
-    data = encode(pixels, record)
+    data = encode(pixels, record, texts)
     temporary = temporary_path(path)
     try:
         temporary.write_bytes(data)
@@ -101,19 +107,23 @@ def write(path: Path, pixels: np.ndarray, record: Mapping[str, Any]) -> bytes:
     return data
 
 
-def encode(pixels: np.ndarray, record: Mapping[str, Any]) -> bytes:
+def encode(
+    pixels: np.ndarray, record: Mapping[str, Any], texts: Mapping[str, str] | None = None
+) -> bytes:
     """Encode a picture with its record, and with the text that other tools show."""
     from io import BytesIO
 
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    texts = PngInfo()
-    texts.add_text("parameters", parameters_text(record))
+    info = PngInfo()
+    info.add_text("parameters", parameters_text(record))
     # ASCII, so that it is a plain tEXt chunk whatever the prompt's script.
-    texts.add_text(PARAMETERS_KEY, json.dumps(record, ensure_ascii=True, separators=(",", ":")))
+    info.add_text(PARAMETERS_KEY, json.dumps(record, ensure_ascii=True, separators=(",", ":")))
+    for keyword, text in (texts or {}).items():
+        info.add_text(keyword, text)
     buffer = BytesIO()
-    Image.fromarray(pixels, "RGB").save(buffer, "PNG", pnginfo=texts, compress_level=4)
+    Image.fromarray(pixels, "RGB").save(buffer, "PNG", pnginfo=info, compress_level=4)
     return buffer.getvalue()
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +35,7 @@ def generate(
     batch_size: int = 8,
     progress: Progress = silent,
     shard: tuple[int, int] = (0, 1),
+    texts: Callable[[Request], Mapping[str, str]] | None = None,
 ) -> ImageSet:
     """Make the pictures of a plan that are not there yet.
 
@@ -52,6 +53,7 @@ def generate(
             bit; another size gives the same pictures up to rounding.
         progress: Watches; a step is a picture.
         shard: Which part this process makes: (index, count).
+        texts: Returns further PNG text chunks for a request, by keyword.
 
     Returns:
         The requests of this shard, a row a picture, in the plan's order.
@@ -85,7 +87,9 @@ def generate(
                 progress.advance(len(rows), "already there")
             missing = [request for request in requests if request not in rows]
             for batch in batches(missing, size):
-                for request, row in _make(batch, backend, folder, settings, marks, progress, pool):
+                for request, row in _make(
+                    batch, backend, folder, settings, marks, progress, pool, texts
+                ):
                     rows[request] = row
                     progress.advance(1, request.file_name)
     finally:
@@ -140,6 +144,7 @@ def _make(
     marks: Mapping[Request, str],
     progress: Progress,
     pool: ThreadPoolExecutor,
+    texts: Callable[[Request], Mapping[str, str]] | None,
 ) -> list[tuple[Request, dict[str, Any]]]:
     """Sample one batch and write it; every file is on disk when this returns."""
     wanted = [(row, request) for row, request in enumerate(batch) if request is not None]
@@ -154,7 +159,9 @@ def _make(
     def save(item: tuple[int, Request]) -> tuple[Request, dict[str, Any]]:
         row, request = item
         record = record_of(request, marks[request], settings, conditions, (len(batch), row))
-        data = png.write(folder / request.file_name, pixels[row], record)
+        data = png.write(
+            folder / request.file_name, pixels[row], record, texts(request) if texts else None
+        )
         height, width = pixels[row].shape[:2]
         return request, _columns(request, data, (width, height), record)
 

@@ -1,0 +1,60 @@
+"""Notices that files which a node has made are gone or changed, so that the node runs again.
+
+ComfyUI caches a node's outputs by its inputs and asks ``fingerprint_inputs`` for whatever else
+matters. For a node that writes files the answer must stay the same while its files are whole,
+from before its first run on, and must differ once they are not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class DiskState:
+    """Remembers, as ComfyUI's own cache does for the life of the server, what nodes have made."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._marks: dict[Path, dict[Path, tuple[int, int] | None]] = {}
+        self._rounds: dict[Path, int] = {}
+
+    def fingerprint(self, folder: Path) -> int:
+        """Return a number that changes when a recorded file of ``folder`` is no longer whole."""
+        with self._lock:
+            return self._rounds.get(folder, 0) + (not self._whole(folder))
+
+    def record(self, folder: Path, files: Iterable[Path]) -> None:
+        """Remember that a node has made ``files`` in ``folder``, and that they are whole now."""
+        with self._lock:
+            if not self._whole(folder):
+                self._rounds[folder] = self._rounds.get(folder, 0) + 1
+            known = [*self._marks.get(folder, {}), *files]
+            marks = {path: _mark(path) for path in known}
+            self._marks[folder] = {path: mark for path, mark in marks.items() if mark}
+
+    def _whole(self, folder: Path) -> bool:
+        return all(_mark(path) == mark for path, mark in self._marks.get(folder, {}).items())
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+disk_state = DiskState()
+"""The server's one memory of files; as short-lived as ComfyUI's cache, which it serves."""
+
+
+def listing(folder: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of every file below a folder, sorted."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        mark = _mark(path)
+        if mark and path.is_file():
+            found.append((path.relative_to(folder).as_posix(), *mark))
+    return found

@@ -1,0 +1,92 @@
+"""What identifies the models on a node's wires, so that pictures of other weights are made again.
+
+Two things are hashed: the part of the graph that leads to the wires (loaders, LoRAs, patches, with
+all their widgets), and the weights themselves, by values spread over every tensor. The first sees
+what is no weight; the second sees a file that was replaced under the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+Prompt = Mapping[str, Mapping[str, Any]]
+
+_SAMPLES = 257
+_known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def is_link(value: Any) -> bool:
+    """Whether an input of an API graph is a wire: ``[node id, output]``."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def graph_identity(prompt: Prompt, link: Any) -> str:
+    """Hash the part of a graph that leads to a wire; node ids and titles do not matter."""
+    if not is_link(link):
+        return json.dumps(link, sort_keys=True, default=str)
+    node = prompt.get(link[0], {})
+    inputs = {
+        name: graph_identity(prompt, value) if is_link(value) else value
+        for name, value in node.get("inputs", {}).items()
+    }
+    text = json.dumps([node.get("class_type"), inputs, link[1]], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def weights_identity(patcher: Any) -> str:
+    """Hash the weights of a ``ModelPatcher`` and the patches (LoRAs) on it.
+
+    Args:
+        patcher: Of a MODEL, or ``CLIP.patcher``, or ``VAE.patcher``.
+    """
+    import comfy.model_management
+
+    model = patcher.model
+    if model not in _known:
+        if getattr(model, "current_weight_patches_uuid", None) is not None:
+            # Loaded weights may have LoRAs in them: look at the weights without.
+            comfy.model_management.unload_all_models()
+        _known[model] = digest(model.state_dict())
+    return hashlib.sha256(f"{_known[model]} {digest(patcher.patches)}".encode()).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hash a tree of tensors, numbers and texts; of a tensor, values spread over it."""
+    found = hashlib.sha256()
+    _update(found, value)
+    return found.hexdigest()
+
+
+def _update(found: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        found.update(f"{tuple(value.shape)} {value.dtype}".encode())
+        found.update(_values(value))
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            found.update(str(key).encode())
+            _update(found, value[key])
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        found.update(f"[{len(value)}]".encode())
+        for entry in value:
+            _update(found, entry)
+    elif isinstance(value, str | bytes | int | float | type(None)):
+        found.update(repr(value).encode())
+    else:
+        found.update(type(value).__qualname__.encode())
+        if hasattr(value, "weights"):  # ComfyUI's weight adapters
+            _update(found, value.weights)
+
+
+def _values(tensor: torch.Tensor) -> bytes:
+    flat = tensor.detach().reshape(-1)
+    if not flat.numel():
+        return b""
+    at = torch.linspace(0, flat.numel() - 1, min(_SAMPLES, flat.numel()), dtype=torch.float64)
+    chosen = flat[at.long().to(flat.device)]
+    return chosen.to(device="cpu", dtype=torch.float64).numpy().tobytes()

@@ -1,0 +1,100 @@
+"""Where path widgets may lead: ComfyUI's own folders, and what the server's owner adds.
+
+Anyone who can reach the server can queue a graph. So a path in a widget must lie in ComfyUI's
+input, output, temp or models folders, links resolved. The owner allows more by the environment
+variable ``CHARACTER_CURATOR_PATHS``: folders separated as in ``PATH``, or ``*`` for all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+VARIABLE = "CHARACTER_CURATOR_PATHS"
+
+
+class PathNotAllowedError(ValueError):
+    """A widget names a path outside the folders that graphs may use."""
+
+    def __init__(self, text: str, roots: Iterable[Path]) -> None:
+        listed = ", ".join(str(root) for root in roots)
+        super().__init__(
+            f"'{text}' is outside the folders that a graph may use ({listed}). Put the files "
+            f"there, or let the server's owner name further folders in the variable {VARIABLE}."
+        )
+
+
+def input_path(text: str) -> Path:
+    """Resolve what a widget says of something to read; relative paths start in the input folder.
+
+    Raises:
+        PathNotAllowedError: It leads outside the folders that are allowed.
+    """
+    import folder_paths
+
+    return contained(text, Path(folder_paths.get_input_directory()), allowed_roots())
+
+
+def output_path(text: str) -> Path:
+    """Resolve what a widget says of somewhere to write; relative paths start in the output folder.
+
+    Raises:
+        PathNotAllowedError: As :func:`input_path`; or it is one of the allowed folders itself.
+    """
+    import folder_paths
+
+    roots = allowed_roots(writable=True)
+    path = contained(text, Path(folder_paths.get_output_directory()), roots)
+    if not text.strip() or any(path == root.resolve() for root in roots):
+        raise ValueError(
+            f"'{text}' is a folder of ComfyUI itself. Name a folder in it, such as 'char1/raw'."
+        )
+    return path
+
+
+def readable_path(text: str) -> Path:
+    """Resolve a path that is looked for in the input folder, then in the output folder.
+
+    Raises:
+        PathNotAllowedError: As :func:`input_path`.
+    """
+    import folder_paths
+
+    found = input_path(text)
+    if found.exists():
+        return found
+    made_here = contained(text, Path(folder_paths.get_output_directory()), allowed_roots())
+    return made_here if made_here.exists() else found
+
+
+def contained(text: str, base: Path, roots: Iterable[Path]) -> Path:
+    """Resolve ``text`` against ``base`` and check that it lies in one of ``roots``.
+
+    Raises:
+        PathNotAllowedError: It does not, once links and ``..`` are resolved.
+    """
+    roots = list(roots)
+    if "\0" in text:
+        raise PathNotAllowedError(text.replace("\0", "?"), roots)
+    path = (base / text.strip()).resolve()
+    if any(path.is_relative_to(root.resolve()) for root in roots):
+        return path
+    raise PathNotAllowedError(text, roots)
+
+
+def allowed_roots(*, writable: bool = False) -> list[Path]:
+    """Return the folders that a graph may use; models are for reading only."""
+    import folder_paths
+
+    extra = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
+    if "*" in extra:
+        return [Path(Path.cwd().anchor)]
+    own = [
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    ]
+    if not writable:
+        own.append(folder_paths.models_dir)
+    return [Path(folder) for folder in [*own, *extra]]

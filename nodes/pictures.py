@@ -1,0 +1,35 @@
+"""Between PIL images, files and ComfyUI's IMAGE tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def to_tensor(picture: Any) -> torch.Tensor:
+    """Turn a PIL image into an IMAGE: float32 in [0, 1], shape ``(1, height, width, 3)``."""
+    values = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0
+    return torch.from_numpy(values)[None]
+
+
+def to_batch(pictures: Sequence[Any]) -> torch.Tensor:
+    """Turn PIL images into one IMAGE batch in the size of the first.
+
+    Others are scaled to cover that size and cropped around their centre.
+    """
+    from PIL import ImageOps
+
+    size = pictures[0].size
+    fitted = [
+        picture if picture.size == size else ImageOps.fit(picture.convert("RGB"), size)
+        for picture in pictures
+    ]
+    return torch.cat([to_tensor(picture) for picture in fitted])
+
+
+def to_bytes(images: torch.Tensor) -> np.ndarray:
+    """Quantise an IMAGE as SaveImage does: uint8, shape ``(n, height, width, 3)``."""
+    return np.clip(255.0 * images.cpu().numpy(), 0, 255).astype(np.uint8)

@@ -1,0 +1,72 @@
+"""API graphs for the tests."""
+
+from __future__ import annotations
+
+PREFIX = "CharacterCurator_"
+
+NAMES = [
+    "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
+    "FaceValidate", "QualityScore", "ClipCluster", "BalancedSelect", "ContactSheet",
+    "DatasetExport", "LoadDataset", "ImageSetToImages",
+]  # fmt: skip
+
+SCENARIOS = """\
+casual | park | blue hoodie, warm smile, park background, soft daylight, frontal view, bust
+lighting | beach | white dress, gentle smile, beach background, golden hour lighting, frontal view
+# a comment
+studio | black t-shirt, calm expression, neutral background, studio lighting, frontal view"""
+
+
+def node(name, **inputs):
+    return {"class_type": PREFIX + name, "inputs": inputs}
+
+
+def stock(name, **inputs):
+    return {"class_type": name, "inputs": inputs}
+
+
+def plan(**changes):
+    widgets = {
+        "subject": "char1", "trigger": "char1", "class_word": "woman",
+        "description": "gentle freckled woman, wavy red hair, green eyes, fair skin",
+        "scenarios": SCENARIOS, "originals": "", "seeds": "966983-966984", "takes": 1,
+        "template": "portrait of a {description}, {scenario}",
+        "caption": "portrait of {trigger} {class_word}, {scenario}",
+    }  # fmt: skip
+    return node("CharacterPlan", **{**widgets, **changes})
+
+
+def generation(folder, *, plan_widgets=None, **changes):
+    widgets = {
+        "model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2], "plan": ["2", 0], "folder": folder,
+        "steps": 4, "cfg": 2.5, "sampler_name": "euler", "scheduler": "normal",
+        "width": 128, "height": 128, "batch_size": 1, "limit": 0,
+    }  # fmt: skip
+    return {
+        "1": node("LoadMiniature"),
+        "2": plan(**(plan_widgets or {})),
+        "3": node("SeedBatchGenerate", **{**widgets, **changes}),
+    }
+
+
+def curation(images, folder, *, confidence=0.0, quality=0.0, total=3):
+    """Nodes 10 to 16; thresholds so low that unready pictures pass as well."""
+    return {
+        "10": node(
+            "FaceValidate", images=images, pack="miniature", minimum_confidence=confidence,
+            minimum_share=0.0, minimum_side=0.0, minimum_identity=-1.0,
+        ),
+        "11": node("QualityScore", images=["10", 0], minimum=quality),
+        "12": node("ClipCluster", images=["11", 0], model="miniature", clusters=2),
+        "13": node(
+            "BalancedSelect", images=["12", 0], total=total, quotas="scenario=1..", duplicates=1.0,
+        ),
+        "14": node(
+            "DatasetExport", images=["13", 0], selection=["13", 1], plan=["2", 0], folder=folder,
+            name="char1", trigger="", captions="{caption}",
+        ),
+        "15": node(
+            "ContactSheet", images=["13", 0], show="selected", group_by="auto", limit=50,
+            columns=5, side=64,
+        ),
+    }  # fmt: skip
