@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -181,16 +183,16 @@ class TrainingSettings:
 
     def _check(self, name: str, lowest: float, highest: float) -> None:
         value = getattr(self, name)
-        if value is None and name in _OPTIONAL:
+        if value is None and name in OPTIONAL:
             return
         if not _is_number(value) or not lowest <= value <= highest:
             limits = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
             raise SettingsError(f"{name} is {value!r}: give a number, {limits}.", name)
-        if name in _WHOLE and int(value) != value:
+        if name in WHOLE and int(value) != value:
             raise SettingsError(f"{name} is {value!r}: give a whole number.", name)
 
     def _check_choices(self) -> None:
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SettingsError(
                     f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}.", name
@@ -242,6 +244,20 @@ class TrainingSettings:
         }
 
 
+def descriptions() -> dict[str, str]:
+    """Return what each option is, in the words beside it here; empty where sources are absent."""
+    try:
+        tree = ast.parse(inspect.getsource(TrainingSettings))
+    except (OSError, SyntaxError):
+        return {}
+    body = tree.body[0].body  # type: ignore[attr-defined]
+    found = {}
+    for field, text in zip(body, body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            found[field.target.id] = " ".join(text.value.value.replace("``", "").split())  # type: ignore[union-attr,attr-defined]
+    return found
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -250,7 +266,7 @@ FLAGS = (
     "rslora", "dora", "train_text_encoder", "upscale", "gradient_checkpointing", "deterministic",
 )  # fmt: skip
 """Options that are true or false."""
-_CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(OptimizerName),
     "schedule": get_args(ScheduleName),
     "precision": get_args(Precision),
@@ -266,11 +282,11 @@ _FROM_0 = (
     "min_snr_gamma", "noise_offset", "face_weight", "prior_weight", "min_improvement", "seed",
 )  # fmt: skip
 _SHARES = ("dropout", "caption_dropout", "ema_decay", "validation_share", "plateau_tolerance")
-_OPTIONAL = frozenset({
+OPTIONAL = frozenset({
     "text_learning_rate", "clip_norm", "min_snr_gamma", "ema_decay", "patience", "save_every",
     "checkpoint_every", "sample_every", "steps",
 })  # fmt: skip
-_WHOLE = frozenset({*_FROM_1, "warm_up", "seed"})
+WHOLE = frozenset({*_FROM_1, "warm_up", "seed"})
 
 PRESETS: dict[str, TrainingSettings] = {
     "default": TrainingSettings(),
