@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,18 +34,44 @@ class _Rate(ProgressColumn):
         return Text(text, style="progress.data.speed")
 
 
+class _Bars(Progress):
+    """Bars with something above them."""
+
+    above: Callable[[], RenderableType | None] | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is above, then the bars."""
+        head = self.above() if self.above is not None else None
+        if head is not None:
+            yield head
+        yield from super().get_renderables()
+
+
+_Shown = TypeVar("_Shown", bound="ConsoleProgress")
+
+
 class ConsoleProgress:
     """Shows each stage as a bar with rate and time left; a finished stage stays as a line.
 
-    Where the output is not a terminal (a log file), a line is written when a stage begins, every
-    ``interval`` seconds, and when it ends. Use as a context manager.
+    Where the output is not a terminal (a log file), a line is written every ``interval`` seconds
+    and when a stage ends. Use as a context manager.
+
+    Args:
+        console: Where it is shown.
+        interval: Seconds from one line to the next, where the output is no terminal.
+        above: Gives what is shown above the bars while they move, if anything.
     """
 
-    def __init__(self, console: Console, interval: float = 15.0) -> None:
+    def __init__(
+        self,
+        console: Console,
+        interval: float = 15.0,
+        above: Callable[[], RenderableType | None] | None = None,
+    ) -> None:
         self._console = console
         self._interval = interval
         self._live = console.is_terminal
-        self._bars = Progress(
+        self._bars = _Bars(
             SpinnerColumn(),
             TextColumn("[bold]{task.description}", justify="left"),
             BarColumn(),
@@ -56,6 +84,7 @@ class ConsoleProgress:
             console=console,
             disable=not self._live,
         )
+        self._bars.above = above
         self._task: TaskID | None = None
         self._stage, self._total, self._done = "", 0, 0
         self._started = self._told = 0.0
@@ -79,6 +108,7 @@ class ConsoleProgress:
             left = (self._total - self._done) / rate if rate else 0.0
             self._console.print(
                 f"{self._stage}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left"
+                + (f"; {note}" if note and self._stage == "Training" else "")
             )
 
     def finish(self) -> None:
@@ -92,7 +122,7 @@ class ConsoleProgress:
             seconds = time.monotonic() - self._started
             self._console.print(f"{self._stage}: {self._done}/{self._total} in {seconds:.1f} s")
 
-    def __enter__(self) -> ConsoleProgress:
+    def __enter__(self: _Shown) -> _Shown:
         self._bars.start()
         return self
 

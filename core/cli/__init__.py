@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import CuratorError
-from . import curation, evaluation, experiment, miniature
+from . import curation, evaluation, experiment, miniature, training
 from .output import EXIT_STOPPED, escape, write_json
 
 _EPILOG = """\
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=run)
         return sub
 
-    for module in (curation, evaluation, experiment, miniature):
+    for module in (curation, training, evaluation, experiment, miniature):
         module.add_commands(command)
     return whole
 

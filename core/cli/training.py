@@ -1,0 +1,206 @@
+"""The command that trains a LoRA."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..training.settings import (
+    CHOICES,
+    FLAGS,
+    OPTIONAL,
+    PRESETS,
+    WHOLE,
+    TrainingSettings,
+    descriptions,
+)
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..training.job import LoraResult
+
+_SHORT = {
+    "learning_rate": ("--lr",),
+    "batch_size": ("--batch",),
+    "ema_decay": ("--ema",),
+}
+_NOTHING = "none"
+
+
+def add_commands(command: Command) -> None:
+    """Add the command and its arguments."""
+    sub = command("train", _train, "Train a LoRA on a data set or any folder with captions.")
+    sub.add_argument("dataset", type=Path, metavar="DATASET")
+    sub.add_argument(
+        "--base", required=True, metavar="MODEL",
+        help="base model: miniature, a diffusers folder, or an id of the Hugging Face hub",
+    )  # fmt: skip
+    sub.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
+    sub.add_argument(
+        "--preset", choices=tuple(PRESETS), help="settings to start from; options go over them"
+    )
+    sub.add_argument("--trigger", help="trigger word (default: the data set's own)")
+    sub.add_argument("--caption", help="caption of pictures that have none")
+    sub.add_argument("--validation", type=Path, metavar="FOLDER", help="validate with these")
+    sub.add_argument("--prior", type=Path, metavar="FOLDER", help="prior-preservation pictures")
+    sub.add_argument("--prior-caption", help="caption of those that have none: the class prompt")
+    sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA whose weights to start from")
+    sub.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT",
+        help="sample this while training (repeat; default: captions of the data set)",
+    )  # fmt: skip
+    sub.add_argument("--no-samples", action="store_true", help="make no sample pictures")
+    sub.add_argument("--sample-steps", type=int, default=20, help="(%(default)s)")
+    sub.add_argument("--sample-guidance", type=float, default=4.0, help="(%(default)s)")
+    sub.add_argument("--work", type=Path, metavar="FOLDER", help="state and caches (NAME.work)")
+    sub.add_argument("--restart", action="store_true", help="do not go on with a killed run")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (%(default)s)")
+    sub.add_argument(
+        "--dtype", default="auto", help="of the frozen weights: auto, float32, float16, bfloat16"
+    )
+    sub.add_argument("--variant", help="variant of the base model's files, such as fp16")
+    sub.add_argument("--allow-pickle", action="store_true", help="load weights that are pickles")
+    sub.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write event files here")
+    group = sub.add_argument_group("settings", f"Of every number that may be absent: '{_NOTHING}'.")
+    words = descriptions()
+    for field in fields(TrainingSettings):
+        _add_option(group, field, words.get(field.name, ""))
+
+
+def settings_of(options: argparse.Namespace) -> TrainingSettings:
+    """Return the settings that the options describe, over those of the preset.
+
+    Raises:
+        SettingsError: A value makes no sense.
+    """
+    given = {field.name: getattr(options, field.name) for field in fields(TrainingSettings)}
+    values = {name: value for name, value in given.items() if value is not None}
+    plain = {name: None if value == _NOTHING else value for name, value in values.items()}
+    return TrainingSettings.from_mapping(plain, options.preset)
+
+
+def _add_option(group: Any, field: Field[Any], words: str) -> None:
+    names = (f"--{field.name.replace('_', '-')}", *_SHORT.get(field.name, ()))
+    options: dict[str, Any] = {"dest": field.name, "default": None}
+    default = field.default
+    if field.name in FLAGS:
+        options |= {"action": argparse.BooleanOptionalAction}
+    elif field.name in CHOICES:
+        options |= {"choices": CHOICES[field.name]}
+    elif field.name == "targets":
+        options |= {"type": _targets, "metavar": "PRESET|LAYER,LAYER"}
+    elif field.name == "betas":
+        options |= {"type": float, "nargs": 2, "metavar": ("B1", "B2")}
+    else:
+        number = int if field.name in WHOLE else float
+        options |= {"type": _or_nothing(number) if field.name in OPTIONAL else number}
+        options |= {"metavar": "N" if number is int else "X"}
+    shown = str(default).lower() if default is None or field.name in FLAGS else default
+    group.add_argument(*names, **options, help=f"{words} (default {shown})".replace("%", "%%"))
+
+
+def _targets(text: str) -> str | tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return names if "," in text or (names and "." in names[0]) or text.startswith("to_") else text
+
+
+def _or_nothing(number: Callable[[str], float]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        return _NOTHING if text == _NOTHING else number(text)
+
+    read.__name__ = number.__name__  # type: ignore[attr-defined]
+    return read
+
+
+def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..training import LoraJob, SampleSettings, joined, train_lora
+    from ..training.processes import Processes
+    from .training_view import TrainingView
+
+    settings = settings_of(options)
+    job = LoraJob(
+        dataset=options.dataset,
+        output=options.output.expanduser(),
+        base=options.base,
+        work=options.work,
+        caption=options.caption,
+        trigger=options.trigger,
+        validation=options.validation,
+        prior=options.prior,
+        prior_caption=options.prior_caption,
+        start=options.start,
+        samples=None
+        if options.no_samples
+        else SampleSettings(
+            tuple(options.prompt),
+            seed=settings.seed,
+            steps=options.sample_steps,
+            guidance=options.sample_guidance,
+        ),
+        device=options.device,
+        dtype=options.dtype,
+        variant=options.variant,
+        allow_pickle=options.allow_pickle,
+    )
+    if not Processes.current().is_first:
+        console.quiet, options.json = True, False
+    board = None
+    if options.tensorboard is not None:
+        from ..training.board import tensorboard
+
+        board = tensorboard(options.tensorboard)
+    with TrainingView(console) as view:
+        result = train_lora(
+            job,
+            settings,
+            callbacks=joined(view.callbacks(), board),
+            progress=view,
+            resume=not options.restart,
+        )
+    show_result(result, console)
+    stopped_well = result.training.stopped != "diverged"
+    return EXIT_DONE if stopped_well else EXIT_DIFFERENT, result.to_mapping()
+
+
+def show_result(result: LoraResult, console: Console) -> None:
+    """Say what came of a training, as a person would want to be told."""
+    training = result.training
+    for warning in result.warnings:
+        console.print(f"[yellow]Note[/]: {escape(warning)}")
+    if result.skipped:
+        console.print(f"{len(result.skipped)} pictures were left out:")
+        for skipped in result.skipped[:10]:
+            console.print(f"  {escape(f'{skipped.path.name}: {skipped.reason}')}")
+    colour = "bold red" if training.stopped == "diverged" else "bold"
+    console.print(f"[{colour}]{escape(training.message)}[/]")
+    best = result.by_validation
+    if best.validation_loss is None:
+        console.print(f"Kept: epoch {best.epoch}, the last; nothing was held out to validate with.")
+    else:
+        console.print(
+            f"Best by validation: epoch {best.epoch}, loss {best.validation_loss:.4f} "
+            f"({len(training.held_out)} pictures held out)."
+        )
+    if result.by_evaluation is not None:
+        score = result.by_evaluation
+        console.print(f"Best by evaluation: epoch {score.epoch}, score {score.score:.4f}.")
+    course = training.convergence
+    if course is None and best.validation_loss is not None:
+        console.print("The validation loss never fell below what it was before training.")
+    elif course is not None:
+        settled = "" if course.settled else "; it was still falling when the run ended"
+        console.print(
+            f"Converged at epoch {course.epoch}: {course.start:.4f} to {course.plateau:.4f}"
+            f"{settled}."
+        )
+    console.print(f"LoRA:    [bold]{escape(str(result.file))}[/]")
+    if result.facts.trigger:
+        console.print(f"Trigger: [bold]{escape(result.facts.trigger)}[/]")
+    console.print(f"Losses:  {escape(str(result.plot.with_suffix('.png')))}")
+    if result.samples is not None:
+        console.print(f"Samples: {escape(str(result.samples))}")
