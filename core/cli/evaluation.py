@@ -13,7 +13,7 @@ from .output import EXIT_DONE, escape, progress_on
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..evaluation.checkpoints import Evaluation
+    from ..evaluation.outcome import Evaluation
     from ..evaluation.setup import Setup
 
 _SAMPLING = ("scheduler", "steps", "guidance", "width", "height", "dtype", "device")

@@ -10,20 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoints import Evaluation, Setup, evaluate
+    from .checkpoints import evaluate
+    from .outcome import Evaluation
     from .prompts import PUBLISHED, Prompt, new_prompts, read_prompts
+    from .scoring import scorer
+    from .setup import Setup
     from .summary import Summary, Targets, summarise
 
 _HOMES = {
-    "Evaluation": ".checkpoints",
+    "Evaluation": ".outcome",
     "PUBLISHED": ".prompts",
     "Prompt": ".prompts",
-    "Setup": ".checkpoints",
+    "Setup": ".setup",
     "Summary": ".summary",
     "Targets": ".summary",
     "evaluate": ".checkpoints",
     "new_prompts": ".prompts",
     "read_prompts": ".prompts",
+    "scorer": ".scoring",
     "summarise": ".summary",
 }
 
@@ -37,6 +41,7 @@ __all__ = [
     "evaluate",
     "new_prompts",
     "read_prompts",
+    "scorer",
     "summarise",
 ]
 

@@ -2,92 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 
-from .. import atomic
 from ..features import FeatureStore
 from ..generation.run import generate
 from ..imageset import ImageSet
 from ..naming import slug
 from ..progress import Progress, silent
-from .advice import Finding, findings
-from .pictures import Instruments, Reference, compared, read_reference, requests_for
+from .advice import findings
+from .bench import BASE_FOLDER, Bench, judged_by, prepare, with_place
+from .outcome import Evaluation, write
+from .pictures import compared, read_reference, requests_for
 from .setup import Setup
-from .sheet import grid_parts, sheet, write_png
-from .summary import (
-    Measured,
-    Summary,
-    Targets,
-    adherence_floor,
-    judged,
-    summarise,
-    training_distances,
-)
-from .threshold import IdentityThreshold, find_threshold
+from .summary import Measured, Summary, Targets, summarise
 
-TABLE_FILE, SUMMARY_FILE, SHEET_FILE = "pictures.parquet", "summary.json", "sheet.png"
-STORE_FILE, BASE_FOLDER = "features.sqlite", "base"
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What checkpoints of one base model and one dataset are compared on.
-
-    Attributes:
-        setup: Prompts, models, thresholds.
-        instruments: Models that measure.
-        reference: The character's identity and the training pictures.
-        base: Pictures of the base model with the plain description, judged.
-        base_of_class: With the class word alone, judged; ``None`` where they are not wanted.
-        threshold: Of identity.
-        floor: Least adherence that counts as what was asked for.
-        root: Folder of everything that is written.
-    """
-
-    setup: Setup
-    instruments: Instruments
-    reference: Reference
-    base: Measured
-    base_of_class: Measured | None
-    threshold: IdentityThreshold
-    floor: float
-    root: Path
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one LoRA file has come to.
-
-    Attributes:
-        file: The file.
-        summary: Its figures.
-        threshold: Of identity.
-        findings: Figures that miss their targets.
-        table: A row a picture of every series (``trigger``, ``class``, ``grid``, ``base``, ``base
-            class``).
-        folder: Where table, contact sheet, summary and pictures are.
-        metadata: What the file says of itself.
-    """
-
-    file: Path
-    summary: Summary
-    threshold: IdentityThreshold
-    findings: tuple[Finding, ...]
-    table: pl.DataFrame
-    folder: Path
-    metadata: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """The file's name without its ending."""
-        return self.file.stem
+STORE_FILE = "features.sqlite"
 
 
 def evaluate(
@@ -135,44 +67,6 @@ def evaluate(
         )
 
 
-def prepare(
-    setup: Setup,
-    instruments: Instruments,
-    reference: Reference,
-    root: Path,
-    progress: Progress = silent,
-) -> Bench:
-    """Make and measure the base model's pictures, and derive the thresholds from them."""
-    character, folder = setup.character, root / BASE_FOLDER
-    backend = setup.backend()
-
-    def series(name: str, who: str) -> Measured:
-        requests = requests_for(setup.prompts, who, name, neutral=character.of_class)
-        images = generate(requests, backend, folder, batch_size=setup.batch_size, progress=progress)
-        found, embeddings = compared(images, reference, instruments, progress)
-        return Measured(_with_place(found, name, root), embeddings)
-
-    base = series("base", character.described)
-    of_class = series("base class", character.of_class) if setup.with_class else None
-    others = of_class.table["identity_similarity"] if of_class else pl.Series([], dtype=pl.Float64)
-    threshold = find_threshold(
-        setup.rule,
-        others.cast(pl.Float64).fill_null(np.nan).to_numpy(),
-        reference.similarities,
-    )
-    floor = adherence_floor(base.table)
-    return Bench(
-        setup,
-        instruments,
-        reference,
-        _judged(base, threshold, floor),
-        _judged(of_class, threshold, floor) if of_class else None,
-        threshold,
-        floor,
-        root,
-    )
-
-
 def evaluate_file(
     bench: Bench,
     file: Path,
@@ -212,8 +106,8 @@ def evaluate_file(
         progress=progress,
     )
     found, embeddings = compared(made, bench.reference, bench.instruments, progress)
-    whole = _judged(
-        Measured(_with_place(found, None, bench.root), embeddings), bench.threshold, bench.floor
+    whole = judged_by(
+        Measured(with_place(found, None, bench.root), embeddings), bench.threshold, bench.floor
     )
     parts = {name: _of_series(whole, name) for name, _ in wanted}
     figures = {
@@ -243,7 +137,7 @@ def evaluate_file(
         folder,
         metadata or {},
     )
-    _write(result, bench)
+    write(result, bench)
     return result
 
 
@@ -259,70 +153,6 @@ def names_of(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def summary_of(result: Evaluation, bench: Bench) -> dict[str, Any]:
-    """Return everything that was found about a file, as JSON knows it."""
-    setup = bench.setup
-    return {
-        "file": str(result.file),
-        "model": str(setup.model),
-        "trigger": setup.character.trigger,
-        "identity_threshold": result.threshold.as_mapping(),
-        "identity_reference": bench.reference.source,
-        "adherence_floor": bench.floor if np.isfinite(bench.floor) else None,
-        **result.summary.as_mapping(),
-        "training_set_distance": training_distances(bench.reference.embeddings),
-        "findings": [
-            {"figure": f.figure, "value": f.value, "wanted": f.wanted, "advice": list(f.advice)}
-            for f in result.findings
-        ],
-        "sampling": dict(setup.sampling),
-        "strength": setup.strength,
-    }
-
-
-def _write(result: Evaluation, bench: Bench) -> None:
-    folder = result.folder
-    with atomic.replacing(folder / TABLE_FILE) as temporary:
-        result.table.write_parquet(temporary)
-    text = json.dumps(summary_of(result, bench), indent=1, allow_nan=False)
-    atomic.write_text(folder / SUMMARY_FILE, text + "\n")
-    table, root = result.table, bench.root
-    own = table.filter(pl.col("series") == "trigger")
-    parts = grid_parts(table.filter(pl.col("series") == "grid"), root) if bench.setup.grid else []
-    described = bench.setup.character.described
-    parts += [
-        (f"{bench.setup.character.with_trigger}, new prompts", own.head(27), root),
-        (
-            f"The same without the trigger word: {bench.setup.character.of_class}",
-            table.filter(pl.col("series") == "class").head(18),
-            root,
-        ),
-        (
-            f"The base model: {described}",
-            table.filter(pl.col("series") == "base").head(18),
-            root,
-        ),
-    ]
-    title = (
-        f"{result.name}: consistency {result.summary.trigger.consistency.value:.0%}, "
-        f"artefacts {result.summary.trigger.artefacts.value:.0%}"
-    )
-    write_png(sheet(parts, title=title), folder / SHEET_FILE)
-
-
-def _judged(pictures: Measured, threshold: IdentityThreshold, floor: float) -> Measured:
-    return replace(pictures, table=judged(pictures.table, threshold.value, floor))
-
-
 def _of_series(pictures: Measured, name: str) -> Measured:
     mask = pictures.table["series"] == name
     return Measured(pictures.table.filter(mask), pictures.embeddings[mask.to_numpy()])
-
-
-def _with_place(images: ImageSet, series: str | None, root: Path) -> pl.DataFrame:
-    """Name each row's series, and its path from the evaluation's folder on."""
-    paths = [path.resolve().relative_to(root.resolve()).as_posix() for path in images.paths()]
-    return images.table.with_columns(
-        pl.Series("path", paths, pl.String),
-        (pl.lit(series) if series else pl.col("subject")).alias("series"),
-    )

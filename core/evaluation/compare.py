@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ..training.metadata import OWN_PREFIX
-from .checkpoints import Evaluation
+from .outcome import Evaluation
 
 VALIDATION_LOSS = f"{OWN_PREFIX}validation_loss"
 """Metadata of a LoRA file that holds the validation loss of its weights; without it the training

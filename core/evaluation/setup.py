@@ -99,7 +99,10 @@ class Setup:
             prompts = prompts_of(facts, count, seed=seed, captions=captions)
         else:
             prompts = [prompts[i % len(prompts)] for i in range(count)]
-        known = {name: facts.model[name] for name in _SAMPLING if facts.model.get(name) is not None}
+        # Another model has another size and wants another scheduler.
+        same = model is None or str(model) == str(facts.model.get("path"))
+        kept = _SAMPLING if same else ("steps", "guidance")
+        known = {name: facts.model[name] for name in kept if facts.model.get(name) is not None}
         given = {k: v for k, v in (options.pop("sampling", None) or {}).items() if v is not None}
         values: dict[str, Any] = {
             "model": model or facts.model.get("path") or "miniature",

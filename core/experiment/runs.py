@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import atomic
-from ..evaluation.checkpoints import Bench, evaluate_file
+from ..evaluation.bench import Bench
+from ..evaluation.checkpoints import evaluate_file
 from ..evaluation.pictures import Reference
 from ..progress import Progress, silent
 from ..training import checkpoint

@@ -203,6 +203,15 @@ def test_an_evaluation_goes_on_and_makes_nothing_twice(results, dataset, monkeyp
     assert again[0].summary == evaluations[0].summary
 
 
+def test_a_training_can_score_its_checkpoints(results, dataset):
+    from character_curator.evaluation import scorer
+    from character_curator.training.job import Checkpoint
+
+    evaluations, output, files = results
+    score = scorer(dataset, setup_of(dataset), output)
+    assert score(Checkpoint(3, files[0], 0.1)) == evaluations[0].summary.score
+
+
 def test_a_given_threshold_is_taken(results, dataset):
     _, output, files = results
     low = evaluate(files[:1], dataset, setup_of(dataset, rule={"value": -1.0}), output)[0]

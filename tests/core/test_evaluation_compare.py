@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from character_curator.evaluation.checkpoints import Evaluation
 from character_curator.evaluation.compare import (
     VALIDATION_LOSS,
     best_by_evaluation,
@@ -16,6 +15,7 @@ from character_curator.evaluation.compare import (
     figures_table,
     validation_loss,
 )
+from character_curator.evaluation.outcome import Evaluation
 from character_curator.evaluation.summary import Measured, Summary, judged, summarise
 from character_curator.evaluation.threshold import IdentityThreshold
 

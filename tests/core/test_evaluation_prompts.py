@@ -156,3 +156,17 @@ def test_lists_of_prompts(tmp_path):
         read_prompts(path)
     with pytest.raises(PromptError, match="cannot be read"):
         read_prompts(tmp_path / "absent.txt")
+
+
+def test_another_base_model_keeps_its_own_size(tmp_path):
+    from character_curator.evaluation import Setup
+
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 12", "steps = 12\nwidth = 128"))
+    same = Setup.of_dataset(tmp_path, count=1)
+    assert dict(same.sampling) == {"steps": 12, "guidance": 2.5, "width": 128}
+    assert dict(Setup.of_dataset(tmp_path, count=1, model="somewhere").sampling) == same.sampling
+    other = Setup.of_dataset(tmp_path, count=1, model="elsewhere", sampling={"guidance": 7.0})
+    assert dict(other.sampling) == {"steps": 12, "guidance": 7.0}
+    assert same.prompts[0].text.startswith("portrait of {who}, ")
+    given = Setup.of_dataset(tmp_path, count=3, prompts=[Prompt("{who} a"), Prompt("{who} b")])
+    assert [p.text for p in given.prompts] == ["{who} a", "{who} b", "{who} a"]

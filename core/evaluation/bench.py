@@ -1,0 +1,96 @@
+"""What checkpoints are compared on: the base model's pictures, and thresholds derived from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ..generation.run import generate
+from ..imageset import ImageSet
+from ..progress import Progress, silent
+from .pictures import Instruments, Reference, compared, requests_for
+from .setup import Setup
+from .summary import Measured, adherence_floor, judged
+from .threshold import IdentityThreshold, find_threshold
+
+BASE_FOLDER = "base"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What checkpoints of one base model and one dataset are compared on.
+
+    Attributes:
+        setup: Prompts, models, thresholds.
+        instruments: Models that measure.
+        reference: The character's identity and the training pictures.
+        base: Pictures of the base model with the plain description, judged.
+        base_of_class: With the class word alone, judged; ``None`` where they are not wanted.
+        threshold: Of identity.
+        floor: Least adherence that counts as what was asked for.
+        root: Folder of everything that is written.
+    """
+
+    setup: Setup
+    instruments: Instruments
+    reference: Reference
+    base: Measured
+    base_of_class: Measured | None
+    threshold: IdentityThreshold
+    floor: float
+    root: Path
+
+
+def prepare(
+    setup: Setup,
+    instruments: Instruments,
+    reference: Reference,
+    root: Path,
+    progress: Progress = silent,
+) -> Bench:
+    """Make and measure the base model's pictures, and derive the thresholds from them."""
+    character, folder = setup.character, root / BASE_FOLDER
+    backend = setup.backend()
+
+    def series(name: str, who: str) -> Measured:
+        requests = requests_for(setup.prompts, who, name, neutral=character.of_class)
+        images = generate(requests, backend, folder, batch_size=setup.batch_size, progress=progress)
+        found, embeddings = compared(images, reference, instruments, progress)
+        return Measured(with_place(found, name, root), embeddings)
+
+    base = series("base", character.described)
+    of_class = series("base class", character.of_class) if setup.with_class else None
+    others = of_class.table["identity_similarity"] if of_class else pl.Series([], dtype=pl.Float64)
+    threshold = find_threshold(
+        setup.rule,
+        others.cast(pl.Float64).fill_null(np.nan).to_numpy(),
+        reference.similarities,
+    )
+    floor = adherence_floor(base.table)
+    return Bench(
+        setup,
+        instruments,
+        reference,
+        judged_by(base, threshold, floor),
+        judged_by(of_class, threshold, floor) if of_class else None,
+        threshold,
+        floor,
+        root,
+    )
+
+
+def judged_by(pictures: Measured, threshold: IdentityThreshold, floor: float) -> Measured:
+    """Return pictures with their judgement; see :func:`.summary.judged`."""
+    return replace(pictures, table=judged(pictures.table, threshold.value, floor))
+
+
+def with_place(images: ImageSet, series: str | None, root: Path) -> pl.DataFrame:
+    """Name each row's series, and its path from the evaluation's folder on."""
+    paths = [path.resolve().relative_to(root.resolve()).as_posix() for path in images.paths()]
+    return images.table.with_columns(
+        pl.Series("path", paths, pl.String),
+        (pl.lit(series) if series else pl.col("subject")).alias("series"),
+    )
