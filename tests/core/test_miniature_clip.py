@@ -135,9 +135,9 @@ def test_figures_become_a_table():
 @needs_weights
 def test_trained_model_names_what_unseen_renders_show():
     accuracy = zero_shot_accuracy(CLIP, count=80, seed=77_004)
-    assert accuracy["mean"] >= 0.65
+    assert accuracy["mean"] >= 0.85
     asked = zero_shot_accuracy(CLIP, count=80, seed=77_004, template="a portrait with {}")
-    assert asked["mean"] >= 0.65
+    assert asked["mean"] >= 0.8
 
 
 @needs_weights
@@ -147,7 +147,7 @@ def test_captions_find_their_pictures():
     images = model.embed_images(list(drawn.images))
     texts = model.embed_texts([variants[0] for variants in drawn.captions])
     hits = (images @ texts.T).argmax(1) == np.arange(24)
-    assert hits.mean() >= 0.4
+    assert hits.mean() >= 0.5
 
 
 @needs_weights

@@ -32,6 +32,11 @@ from character_curator.miniature.recipe.export import (  # noqa: E402
 )
 from character_curator.miniature.recipe.latents import as_pictures, encode_shards  # noqa: E402
 from character_curator.miniature.recipe.muon import Muon, orthogonalised  # noqa: E402
+from character_curator.miniature.recipe.reading import (  # noqa: E402
+    VALUES,
+    caption_batch,
+    teach_reading,
+)
 from character_curator.miniature.recipe.session import Budget  # noqa: E402
 from character_curator.miniature.recipe.tokenizer import (  # noqa: E402
     POSITIONS,
@@ -331,3 +336,32 @@ def test_the_exported_folder_loads_as_stable_diffusion(tmp_path, tokenizer_folde
     assert all(np.array_equal(pictures[0], picture) for picture in pictures)
     write_pipeline(assemble(build_vae(TINY_VAE, 64), model), folder)
     assert (folder / "model_index.json").is_file()
+
+
+def test_captions_come_with_the_numbers_of_what_they_say():
+    texts, numbers = caption_batch(3, 0, 6)
+    assert numbers.shape == (6, len(VALUES))
+    names = list(VALUES)
+    freckled = numbers[:, names.index("freckles")]
+    for text, number in zip(texts, freckled, strict=True):
+        assert ("freckled" in text) == (VALUES["freckles"][number] == "yes")
+    assert caption_batch(3, 2, 4)[0] == texts[2:]
+
+
+def test_a_text_model_learns_to_read(tokenizer_folder, tmp_path):
+    small = DiffusionRecipe(channels=(32,), text_width=96, text_layers=1)
+    model = build_model(tokenizer_folder, small)
+    right = teach_reading(
+        model.text_encoder, model.tokenizer, tmp_path / "reading.pt", budget=Budget(steps=100)
+    )
+    assert set(right) == set(VALUES)
+    assert right["background"] > 0.5
+    assert right["freckles"] > 0.75
+    again = build_model(tokenizer_folder, small)
+    teach_reading(
+        again.text_encoder, again.tokenizer, tmp_path / "reading.pt", budget=Budget(steps=100)
+    )
+    for mine, theirs in zip(
+        again.text_encoder.parameters(), model.text_encoder.parameters(), strict=True
+    ):
+        assert torch.equal(mine, theirs)

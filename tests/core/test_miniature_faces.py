@@ -275,7 +275,7 @@ def test_trained_detector_works_on_enlarged_pictures():
 @needs_weights
 def test_trained_recogniser_tells_unseen_people_apart():
     quality = measure_recogniser(PACK, people=18, scenes=3, seed=77_003)
-    assert quality.true_accepts >= 0.6
+    assert quality.true_accepts >= 0.85
     assert quality.found >= 0.97
 
 

@@ -205,6 +205,7 @@ def train_diffusion(
     budget: Budget,
     seed: int = 0,
     recipe: DiffusionRecipe | None = None,
+    start_from: DiffusionModel | None = None,
     resume: bool = True,
     progress: Progress = silent,
     log_every: int = 50,
@@ -218,6 +219,7 @@ def train_diffusion(
         budget: How long.
         seed: Of weights, batches, captions and noise.
         recipe: Shape and training settings.
+        start_from: Networks to begin with, such as a text model that can read already.
         resume: Continue from the checkpoint.
         progress: Told of every hundredth of the budget.
         log_every: Steps between log lines.
@@ -227,7 +229,7 @@ def train_diffusion(
     """
     recipe = recipe or DiffusionRecipe()
     torch.manual_seed(seed)
-    model = build_model(tokenizer_folder, recipe)
+    model = start_from or build_model(tokenizer_folder, recipe)
     modules = {"unet": model.unet.train(), "text_encoder": model.text_encoder.train()}
     stream = LatentStream(data)
     alphas = build_scheduler().alphas_cumprod

@@ -12,7 +12,8 @@ from .session import Budget
 
 SHARES = {
     "vae": 0.24,
-    "diffusion": 0.46,
+    "reading": 0.02,
+    "diffusion": 0.44,
     "decoder": 0.10,
     "detector": 0.06,
     "recogniser": 0.08,
@@ -70,12 +71,12 @@ def train_text_to_image(
     portraits: int,
     progress: Progress = silent,
 ) -> Path:
-    """Train autoencoder, U-Net and text model, then the decoder once more, on fixed latents.
+    """Train autoencoder, text model and U-Net, then the decoder once more, on fixed latents.
 
     Args:
         work: For pictures, latents and checkpoints.
         folder: The pipeline's folder; replaced as a whole.
-        budgets: Of "vae", "diffusion" and "decoder".
+        budgets: Of "vae", "reading", "diffusion" and "decoder".
         seed: Of everything.
         portraits: How many pictures to draw.
         progress: Told of every part.
@@ -85,9 +86,10 @@ def train_text_to_image(
     """
     from diffusers import AutoencoderKL
 
-    from .diffusion import train_diffusion
+    from .diffusion import build_model, train_diffusion
     from .export import assemble, write_pipeline
     from .latents import as_pictures, encode_shards
+    from .reading import teach_reading
     from .render_data import read_shard, write_shards
     from .tokenizer import write_tokenizer
     from .vae import normalise_latents, train_vae
@@ -105,12 +107,22 @@ def train_text_to_image(
     vae = AutoencoderKL.from_pretrained(frozen).eval()
     encode_shards(work / "portraits", work / "latents", vae, progress=progress)
     tokenizer = write_tokenizer(work / "tokenizer", vocabulary.WORDS)
+    model = build_model(tokenizer)
+    teach_reading(
+        model.text_encoder,
+        model.tokenizer,
+        work / "reading" / "reading.pt",
+        budget=budgets["reading"],
+        seed=seed,
+        progress=progress,
+    )
     model = train_diffusion(
         work / "latents",
         work / "diffusion",
         tokenizer,
         budget=budgets["diffusion"],
         seed=seed,
+        start_from=model,
         progress=progress,
     )
     vae = train_vae(
