@@ -17,11 +17,11 @@ lighting | beach | white dress, gentle smile, beach background, golden hour ligh
 studio | black t-shirt, calm expression, neutral background, studio lighting, frontal view"""
 
 
-def node(name, **inputs):
+def node(name, /, **inputs):
     return {"class_type": PREFIX + name, "inputs": inputs}
 
 
-def stock(name, **inputs):
+def stock(name, /, **inputs):
     return {"class_type": name, "inputs": inputs}
 
 

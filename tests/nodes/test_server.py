@@ -1,10 +1,7 @@
-"""The nodes in a real ComfyUI."""
-
-import json
+"""The nodes as a real ComfyUI offers them."""
 
 import pytest
-from comfy_server import Refused, files
-from graphs import NAMES, PREFIX, curation, generation, node, stock
+from graphs import NAMES, PREFIX
 
 
 @pytest.mark.parametrize("name", NAMES)
