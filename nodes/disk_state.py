@@ -18,20 +18,25 @@ class DiskState:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._marks: dict[Path, dict[Path, tuple[int, int] | None]] = {}
+        self._answers: dict[Path, int] = {}
         self._rounds: dict[Path, int] = {}
 
     def fingerprint(self, folder: Path) -> int:
         """Return a number that changes when a recorded file of ``folder`` is no longer whole."""
         with self._lock:
-            return self._rounds.get(folder, 0) + (not self._whole(folder))
+            answer = self._rounds.get(folder, 0) + (not self._whole(folder))
+            self._answers[folder] = answer
+            return answer
 
     def record(self, folder: Path, files: Iterable[Path]) -> None:
-        """Remember that a node has made ``files`` in ``folder``, and that they are whole now."""
+        """Remember that a node has made ``files`` in ``folder``, and that they are whole now.
+
+        What was answered before the node ran is answered from now on, until one of them changes:
+        under that answer ComfyUI caches what the node returns.
+        """
         with self._lock:
-            if not self._whole(folder):
-                self._rounds[folder] = self._rounds.get(folder, 0) + 1
-            known = [*self._marks.get(folder, {}), *files]
-            marks = {path: _mark(path) for path in known}
+            self._rounds[folder] = self._answers.get(folder, 0)
+            marks = {path: _mark(path) for path in [*self._marks.get(folder, {}), *files]}
             self._marks[folder] = {path: mark for path, mark in marks.items() if mark}
 
     def _whole(self, folder: Path) -> bool:

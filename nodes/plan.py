@@ -108,7 +108,7 @@ class CharacterPlan(io.ComfyNode):
         """Run again when the plan file has changed."""
         from ..core.imageset import content_hash
 
-        return content_hash(_plan_path(plan_file)) if (plan_file or "").strip() else ""
+        return content_hash(_plan_path(plan_file)) if plan_file and plan_file.strip() else ""
 
     @classmethod
     def execute(

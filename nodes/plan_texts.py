@@ -13,7 +13,7 @@ def scenarios_of(text: str) -> tuple[Scenario, ...]:
     """Read scenarios, one a line: ``prompt``, ``name | prompt``, ``category | name | prompt``."""
     from ..core.plan import Scenario
 
-    found = []
+    found: list[Scenario] = []
     for line in text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue

@@ -95,11 +95,19 @@ def test_a_picture_that_no_plan_has_any_more_is_forgotten(tmp_path):
     two.write_text("x")
     state.record(tmp_path, [one, two])
     two.unlink()
+    answered = state.fingerprint(tmp_path)
     state.record(tmp_path, [one])
-    assert state.fingerprint(tmp_path) == state.fingerprint(tmp_path)
-    after = state.fingerprint(tmp_path)
-    state.record(tmp_path, [one])
-    assert state.fingerprint(tmp_path) == after
+    assert state.fingerprint(tmp_path) == answered
+
+
+def test_files_that_a_node_replaces_do_not_make_it_run_twice(tmp_path):
+    state = part("disk_state").DiskState()
+    path = tmp_path / "a.png"
+    for content in ("x", "longer"):
+        answered = state.fingerprint(tmp_path)
+        path.write_text(content)
+        state.record(tmp_path, [path])
+        assert state.fingerprint(tmp_path) == answered
 
 
 def test_missing_libraries_are_named_with_what_to_install():

@@ -1,0 +1,48 @@
+"""A checkpoint of the real SD 1.5 layout, through stock loaders, to stock graphs in the PNGs."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comfy_server import files
+from graphs import generation, stock
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def checkpoint(server, comfyui):
+    """The name of a checkpoint of random weights in the server's models folder."""
+    folder = server.base / "models" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    script = Path(__file__).with_name("random_checkpoint.py")
+    target = folder / "random_sd15.safetensors"
+    subprocess.run([sys.executable, str(script), str(comfyui), str(target)], check=True)
+    yield target.name
+    target.unlink()
+
+
+def test_the_graph_in_a_picture_is_stock_and_makes_exactly_this_picture(server, checkpoint):
+    graph = generation(
+        "stock", plan_widgets={"seeds": "7", "scenarios": "red hoodie"}, steps=2, cfg=3.0,
+        width=64, height=64,
+    )  # fmt: skip
+    graph["1"] = stock("CheckpointLoaderSimple", ckpt_name=checkpoint)
+    server.run(graph, 600)
+    folder = server.base / "output" / "stock"
+    data = (folder / files(folder)[0]).read_bytes()
+    with Image.open(io.BytesIO(data)) as picture:
+        prompt = json.loads(picture.info["prompt"])
+        pixels = np.asarray(picture)
+        assert json.loads(picture.info["character_curator"])["settings"]["model"] == checkpoint
+    assert not [n for n in prompt.values() if n["class_type"].startswith("CharacterCurator")]
+    run = server.run(prompt, 600)
+    [saved] = [image for output in run.outputs.values() for image in output["images"]]
+    with Image.open(server.base / "output" / saved["filename"]) as picture:
+        assert np.array_equal(np.asarray(picture), pixels)
+    assert pixels.std() > 1, "a picture, not a blank"
