@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .curation import _shard
 from .output import EXIT_DONE, escape, progress_on
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="a project file, or the folder of a run that holds project.toml",
     )  # fmt: skip
     sub.add_argument("--output", type=Path, help="folder (default: before-after in the project's)")
+    sub.add_argument(
+        "--shard", type=_shard, default=(0, 1), metavar="I/N",
+        help="this process's part of the runs, as 1/2; all use one folder",
+    )  # fmt: skip
     sub.add_argument("--steps", type=int, default=600, help="optimizer steps a run (%(default)s)")
     sub.add_argument(
         "--repeats", type=int, default=3, help="runs of the two main arms (%(default)s)"
@@ -85,7 +90,15 @@ def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any
             )
 
         with progress_on(console) as progress:
-            report = before_after(project, plan, output, base=base, progress=progress, on_run=told)
+            report = before_after(
+                project,
+                plan,
+                output,
+                base=base,
+                shard=options.shard,
+                progress=progress,
+                on_run=told,
+            )
         table = tables.markdown(report)
         console.print(escape(table))
         console.print(f"Report: [bold]{escape(str(output))}[/]")

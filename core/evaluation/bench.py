@@ -50,9 +50,20 @@ def prepare(
     reference: Reference,
     root: Path,
     progress: Progress = silent,
+    *,
+    name: str = BASE_FOLDER,
 ) -> Bench:
-    """Make and measure the base model's pictures, and derive the thresholds from them."""
-    character, folder = setup.character, root / BASE_FOLDER
+    """Make and measure the base model's pictures, and derive the thresholds from them.
+
+    Args:
+        setup: Prompts, models and thresholds.
+        instruments: Models that measure.
+        reference: The character's identity and the training pictures.
+        root: Folder of everything that is written.
+        progress: Watches.
+        name: Folder of the base model's pictures in it.
+    """
+    character, folder = setup.character, root / name
     backend = setup.backend()
 
     def series(name: str, who: str) -> Measured:

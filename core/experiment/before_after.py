@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic, pipeline
 from ..dataset.captions import caption
-from ..evaluation.bench import prepare
+from ..evaluation.bench import BASE_FOLDER, prepare
 from ..evaluation.character import DatasetFacts, facts_of
 from ..evaluation.pictures import read_reference
 from ..evaluation.setup import Setup
@@ -44,6 +44,7 @@ def before_after(
     output: Path | str,
     *,
     base: Path | str = ".",
+    shard: tuple[int, int] = (0, 1),
     progress: Progress = silent,
     on_run: OnRun | None = None,
 ) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def before_after(
         plan: Budget and settings.
         output: Folder of the experiment.
         base: The folder that the project's relative paths start from.
+        shard: Which part of the runs this process makes: (index, count). Processes may work in one
+            folder at the same time; the report is of all runs that are done.
         progress: Watches.
         on_run: Told of every run.
 
@@ -91,19 +94,21 @@ def before_after(
         arms = make_arms(found, curation, plan.validation)
         _write_arms(arms, root / ARMS_FILE)
         reference = read_reference(images, instruments, curation.references, progress)
-        bench = prepare(setup, instruments, reference, root, progress)
+        # Processes that share the runs must not write the same pictures at the same time.
+        name = BASE_FOLDER if not shard[0] else f"{BASE_FOLDER}-{shard[0] + 1}"
+        bench = prepare(setup, instruments, reference, root, progress, name=name)
         examples = examples_of(found, project)
         denoiser = load(setup.model, device=str(setup.sampling.get("device", "auto")))
         shared = Workbench(
             denoiser, bench, [examples[row] for row in arms.validation], store, plan.weights
         )
-        results: dict[str, list[Mapping[str, Any]]] = {}
         report: dict[str, Any] = {}
-        for number, (arm, seed) in enumerate(plan.runs(), 1):
+        mine = plan.runs()[shard[0] :: shard[1]]
+        for done, (arm, seed) in enumerate(mine, 1):
             own = [examples[row] for row in arms.rows[arm]]
             folder = root / RUNS_FOLDER / f"{arm}-{seed}"
             result = run_arm(shared, arm, own, plan.training(seed, len(own)), folder, progress)
-            results.setdefault(arm, []).append(result)
+            results = results_of(plan, root)
             report = {
                 "plan": plan.as_mapping(),
                 "identity_threshold": bench.threshold.as_mapping(),
@@ -114,7 +119,7 @@ def before_after(
             }
             write_report(report, root)
             if on_run is not None:
-                on_run(arm, seed, number, len(plan.runs()), result)
+                on_run(arm, seed, done, len(mine), result)
     return report
 
 
@@ -201,10 +206,14 @@ def write_report(report: Mapping[str, Any], root: Path) -> None:
     atomic.write_text(root / TABLE_FILE, markdown(report))
 
 
-def runs_done(plan: ExperimentPlan, output: Path) -> int:
-    """Return how many of a plan's runs have a result already."""
-    folders = [output / RUNS_FOLDER / f"{arm}-{seed}" for arm, seed in plan.runs()]
-    return sum(known_result(folder) is not None for folder in folders)
+def results_of(plan: ExperimentPlan, output: Path) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the results that are there, by arm, in the plan's order."""
+    results: dict[str, list[Mapping[str, Any]]] = {}
+    for arm, seed in plan.runs():
+        found = known_result(output / RUNS_FOLDER / f"{arm}-{seed}")
+        if found is not None:
+            results.setdefault(arm, []).append(found)
+    return results
 
 
 def _write_arms(arms: Arms, path: Path) -> None:

@@ -255,7 +255,11 @@ def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
         "--set", "batch_size=4", "--set", "learning_rate=0.01", "--set", "validation_timesteps=2",
         "--json",
     ]  # fmt: skip
-    assert cli.main([*command, "--document", str(document)]) == 0
+    # Two processes share the runs; each reports on what is there.
+    assert cli.main([*command, "--shard", "2/2"]) == 0
+    half = next(iter(json.loads(capsys.readouterr().out).values()))
+    assert [(r["arm"], r["seed"]) for r in half["runs"]] == [("curated", 1)]
+    assert cli.main([*command, "--shard", "1/2", "--document", str(document)]) == 0
     report = next(iter(json.loads(capsys.readouterr().out).values()))
     folder = tmp_path / "output" / "before-after"
     arms = json.loads((folder / "arms.json").read_text())
@@ -268,6 +272,7 @@ def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
     # One validation set, one frozen model: before training the losses are the same.
     assert raw["start"] == pytest.approx(curated["start"], rel=1e-6)
     assert raw["course"][-1][1] != curated["course"][-1][1]
+    assert half["identity_threshold"] == report["identity_threshold"]
     for run in report["runs"]:
         assert run["series"]["trigger"]["pictures"] == 2
         assert run["series"]["grid"]["pictures"] == 9
