@@ -49,7 +49,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--validate-steps", type=int, default=50,
         help="optimizer steps between validations (%(default)s)",
     )  # fmt: skip
-    sub.add_argument("--preset", help="training settings to start from")
+    sub.add_argument("--preset", help="training settings (default: the project's)")
     sub.add_argument(
         "--set", action="append", default=[], metavar="OPTION=VALUE", type=_option, dest="options",
         help="a training option, such as learning_rate=1e-3 (repeat)",
@@ -69,10 +69,10 @@ def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any
 
     if options.output is not None and len(options.projects) > 1:
         raise CuratorError("--output is for one project; leave it out with several.")
-    plan = plan_of(options)
     reports: dict[str, Any] = {}
     for name in options.projects:
         project, base = read_project(name)
+        plan = plan_of(options, project)
         output = options.output or base / project.project.output / "before-after"
         started = time.monotonic()
 
@@ -108,8 +108,11 @@ def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any
     return EXIT_DONE, reports
 
 
-def plan_of(options: argparse.Namespace) -> ExperimentPlan:
+def plan_of(options: argparse.Namespace, project: Project) -> ExperimentPlan:
     """Return the plan that the arguments ask for.
+
+    Training options are those of the project's [training], unless a preset is named; those that
+    are set by themselves go over them.
 
     Raises:
         SettingsError: A training option is unknown or makes no sense.
@@ -117,11 +120,14 @@ def plan_of(options: argparse.Namespace) -> ExperimentPlan:
     from ..experiment.plan import ExperimentPlan
     from ..training.settings import TrainingSettings
 
+    section = project.training
+    values = dict(section.options) if section and options.preset is None else {}
+    preset = options.preset or (section.preset if section else None)
     return ExperimentPlan(
         steps=options.steps,
         repeats=options.repeats,
         ablation=options.ablation,
-        settings=TrainingSettings.from_mapping(dict(options.options), options.preset),
+        settings=TrainingSettings.from_mapping({**values, **dict(options.options)}, preset),
         validation=options.validation,
         validate_steps=options.validate_steps,
         pictures=options.pictures,

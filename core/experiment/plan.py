@@ -36,7 +36,7 @@ class ExperimentPlan:
         repeats: Runs of the two main arms, with training seeds 1, 2, …
         ablation: Runs of the other arms.
         settings: Training options; ``steps``, ``seed`` and ``validate_every`` are set by the
-            experiment.
+            experiment, and no run ends early (``patience``).
         validation: Pictures in the common validation set.
         validate_steps: Optimizer steps from one validation to the next, to the nearest epoch.
         pictures: New prompts that every LoRA is evaluated with.
@@ -85,7 +85,16 @@ class ExperimentPlan:
         per_step = self.settings.batch_size * self.settings.accumulation
         per_epoch = max(1, -(-rows // per_step))
         every = max(1, round(self.validate_steps / per_epoch))
-        return replace(self.settings, steps=self.steps, seed=seed, validate_every=every)
+        return replace(
+            self.settings,
+            steps=self.steps,
+            seed=seed,
+            validate_every=every,
+            # Nothing may end a run early, and nothing else is kept of it.
+            patience=None,
+            checkpoint_every=None,
+            sample_every=None,
+        )
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as JSON knows it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from character_curator import cli
+from character_curator import cli, project
 from character_curator.cli import experiment
 from character_curator.evaluation.figures import RATINGS
 from character_curator.evaluation.summary import Targets
@@ -36,7 +36,8 @@ def test_every_command_is_understood(line):
     options = cli.parser().parse_args(shlex.split(line)[1:])
     assert callable(options.command)
     if options.command is experiment._experiment:
-        assert experiment.plan_of(options).settings.learning_rate == 1e-3
+        demo = project.read(ROOT / "core" / "demo.toml")
+        assert experiment.plan_of(options, demo).settings.learning_rate == 1e-3
 
 
 def test_the_guides_have_commands():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from character_curator import cli, miniature, project
 from character_curator.analysis.faces import FaceThresholds
+from character_curator.cli import experiment as experiment_cli
 from character_curator.experiment.arms import (
     ARMS,
     Curation,
@@ -297,6 +298,23 @@ def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
     # And another plan is not mixed with this one.
     assert cli.main([*command, "--set", "rank=4"]) == 2
     assert "another plan" in json.loads(capsys.readouterr().out)["message"]
+
+
+def test_training_options_are_the_projects_unless_set():
+    text = PROJECT + "\n[training]\nrank = 4\nlearning_rate = 0.5\npatience = 2\n"
+    known = project.parse(text)
+
+    def plan(*arguments, of=known):
+        options = cli.parser().parse_args(["experiment", "before-after", "x", *arguments])
+        return experiment_cli.plan_of(options, of)
+
+    assert (plan().settings.rank, plan().settings.learning_rate) == (4, 0.5)
+    assert plan("--set", "rank=2").settings.rank == 2
+    assert plan("--set", "rank=2").settings.learning_rate == 0.5
+    assert plan("--preset", "seed-document").settings.learning_rate == 1e-4
+    assert plan(of=project.parse(PROJECT)).settings == TrainingSettings()
+    # A run that ended early would not have the steps of the others.
+    assert plan().training(1, 70).patience is None
 
 
 def test_several_characters_are_refused(tmp_path):
