@@ -1,7 +1,12 @@
 """The nodes as a real ComfyUI offers them."""
 
+from pathlib import Path
+
 import pytest
 from graphs import NAMES, PREFIX
+
+ROOT = Path(__file__).resolve().parents[2]
+LANGUAGES = ("en", "zh")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -20,3 +25,44 @@ def test_nothing_else_is_offered_and_the_pack_imports_without_a_warning(server):
     assert sorted(offered) == sorted(PREFIX + name for name in NAMES)
     assert "IMPORT FAILED" not in server.text()
     assert "Error while calling comfy_entrypoint" not in server.text()
+
+
+def described(server, name):
+    """A node's texts as the server offers them, in the form of a locale file."""
+    info = server.get(f"/object_info/{PREFIX}{name}")[PREFIX + name]
+    inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    return {
+        "display_name": info["display_name"],
+        "description": info["description"],
+        "inputs": {key: entry[1]["tooltip"] for key, entry in inputs.items()},
+        "outputs": dict(enumerate(info["output_tooltips"])),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_english_texts_are_those_of_the_nodes(server, name):
+    texts = server.get("/i18n")["en"]["nodeDefs"][PREFIX + name]
+    offered = described(server, name)
+    assert texts["display_name"] == offered["display_name"]
+    assert texts["description"] == offered["description"]
+    assert {k: v["tooltip"] for k, v in texts["inputs"].items()} == offered["inputs"]
+    assert {int(k): v["tooltip"] for k, v in texts["outputs"].items()} == offered["outputs"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_text_is_translated(server, name):
+    english, chinese = (server.get("/i18n")[code]["nodeDefs"][PREFIX + name] for code in LANGUAGES)
+    for group in ("inputs", "outputs"):
+        assert set(chinese[group]) == set(english[group])
+        for key, texts in chinese[group].items():
+            assert texts["name"]
+            assert texts["tooltip"] != english[group][key]["tooltip"]
+    assert chinese["description"] != english["description"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_node_has_a_help_page_that_names_its_inputs(server, name):
+    page = (ROOT / "web" / "docs" / f"{PREFIX}{name}.md").read_text(encoding="utf-8")
+    for key, tooltip in described(server, name)["inputs"].items():
+        assert f"| `{key}` | {tooltip.replace('|', chr(92) + '|')} |" in page
+    assert "## Notes" in page
