@@ -263,7 +263,7 @@ def test_trained_detector_finds_unseen_faces():
 def test_trained_detector_works_on_enlarged_pictures():
     import cv2
 
-    analysis = load_pack(PACK, (320, 320))
+    analysis = load_pack(PACK, (256, 256))
     drawn = draw_people(77_002, 0, 12, scenes=1)
     for image, boxes in zip(drawn.images, drawn.boxes, strict=True):
         large = cv2.resize(image, (384, 384), interpolation=cv2.INTER_CUBIC)
