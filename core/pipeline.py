@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .dataset import Exported
     from .generation.backend import Backend
     from .selection import Quota, Selection
+    from .training.job import LoraResult
+    from .training.result import Callbacks
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ RAW_FOLDER = "raw"
 DATASET_FOLDER = "dataset"
 STORE_FILE = "features.sqlite"
 TABLE_FILE = "images.parquet"
+LORA_FOLDER = "lora"
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,26 @@ class Outcome:
         selection: The chosen subset with its proof.
         exported: The data set on disk.
         computed: How many measurements were made anew, by analyser; empty when all were known.
+        lora: The LoRA that was trained on the data set, where the project says so.
+        pictures: Made with it, one a prompt.
     """
 
     images: ImageSet
     selection: Selection
     exported: Exported
     computed: Mapping[str, int]
+    lora: LoraResult | None = None
+    pictures: tuple[Path, ...] = ()
 
 
-def run(project: Project, base: Path | str = ".", *, progress: Progress = silent) -> Outcome:
-    """Run a project: generate (or list a folder), curate, select, export.
+def run(
+    project: Project,
+    base: Path | str = ".",
+    *,
+    callbacks: Callbacks | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Run a project: generate (or list a folder), curate, select, export, train.
 
     What exists is not made again: pictures with the same request, measurements of the same pixels
     by the same model. A run that was killed continues, and ends with the same result.
@@ -53,6 +66,7 @@ def run(project: Project, base: Path | str = ".", *, progress: Progress = silent
     Args:
         project: What to do.
         base: The folder that the project's relative paths start from.
+        callbacks: Who is told how the training goes.
         progress: Watches.
 
     Raises:
@@ -63,7 +77,106 @@ def run(project: Project, base: Path | str = ".", *, progress: Progress = silent
         images = ImageSet.from_folder(_resolve(base, project.source), progress=progress)
     else:
         images = generate(project, base, progress=progress)
-    return curate(images, project, output, base=base, progress=progress)
+    outcome = curate(images, project, output, base=base, progress=progress)
+    if project.training is None:
+        return outcome
+    lora = train(project, outcome.exported.folder, base, callbacks=callbacks, progress=progress)
+    pictures = draw_with(project, lora, progress=progress)
+    return replace(outcome, lora=lora, pictures=pictures)
+
+
+def train(
+    project: Project,
+    dataset: Path,
+    base: Path | str = ".",
+    *,
+    callbacks: Callbacks | None = None,
+    progress: Progress = silent,
+) -> LoraResult:
+    """Train the LoRA of a project on its data set.
+
+    A run that was killed goes on; one whose data set or settings have changed since starts anew.
+
+    Args:
+        project: With its section [training].
+        dataset: Folder of the data set.
+        base: The folder that relative paths start from.
+        callbacks: Who is told how it goes.
+        progress: Watches.
+    """
+    from .features import FeatureStore
+    from .training import LoraJob, SampleSettings, train_lora
+    from .training.state import StateMismatchError
+
+    section = project.training or project_file.TrainingSection()
+    settings = section.settings()
+    output = _resolve(base, project.project.output)
+    triggers = [subject.trigger or subject.name for subject in project.subjects]
+    samples = SampleSettings(
+        section.prompts,
+        seed=settings.seed,
+        steps=project.model.steps,
+        guidance=project.model.guidance,
+    )
+    file = section.file or f"{LORA_FOLDER}/{project.project.name}.safetensors"
+    job = LoraJob(
+        dataset,
+        output / Path(file).expanduser(),
+        base=section.base or project.model.path,
+        trigger=", ".join(triggers) or None,
+        validation=None if section.validation is None else _resolve(base, section.validation),
+        prior=None if section.prior is None else _resolve(base, section.prior),
+        prior_caption=section.prior_caption,
+        samples=samples,
+        device=project.model.device,
+        dtype=project.model.dtype,
+    )
+    with FeatureStore(output / STORE_FILE) as store:
+        try:
+            return train_lora(job, settings, store=store, callbacks=callbacks, progress=progress)
+        except StateMismatchError as error:
+            log.warning("Training anew: %s", error)
+            return train_lora(
+                job, settings, store=store, callbacks=callbacks, progress=progress, resume=False
+            )
+
+
+def draw_with(
+    project: Project, lora: LoraResult, *, progress: Progress = silent
+) -> tuple[Path, ...]:
+    """Make a picture a prompt with a project's model and a LoRA file, loaded as any other.
+
+    Args:
+        project: Its model, and the prompts of its section [training] (without any: a caption of
+            the data set).
+        lora: What was trained.
+        progress: Watches.
+
+    Returns:
+        The pictures, beside the LoRA file; each describes how it was made.
+    """
+    from .generation.run import generate as generate_plan
+
+    section = project.training or project_file.TrainingSection()
+    prompts = section.prompts or tuple(sorted(lora.facts.captions or {})[:1])
+    plan = Plan.from_mapping(
+        {
+            "seeds": [section.settings().seed],
+            "template": "{scenario}",
+            "subjects": [{"name": project.project.name, "description": ""}],
+            "scenarios": [
+                {"number": number, "name": f"prompt {number}", "prompt": prompt}
+                for number, prompt in enumerate(prompts, 1)
+            ],
+        }
+    )
+    model = project.model.model_copy(update={"path": section.base or project.model.path})
+    backend = backend_of(project.model_copy(update={"model": model}), loras=[(lora.file, 1.0)])
+    made = generate_plan(
+        plan, backend, lora.file.with_name(lora.file.stem + ".pictures"), batch_size=1,
+        progress=progress,
+    )  # fmt: skip
+    return tuple(made.paths())
 
 
 def plan_of(project: Project) -> Plan:
@@ -84,8 +197,13 @@ def plan_of(project: Project) -> Plan:
     return Plan.from_mapping({**project.plan.model_dump(), **parts})
 
 
-def backend_of(project: Project) -> Backend:
-    """Return the model that a project generates with; its weights load when they are needed."""
+def backend_of(project: Project, loras: Sequence[tuple[Path, float]] = ()) -> Backend:
+    """Return the model that a project generates with; its weights load when they are needed.
+
+    Args:
+        project: With its section [model].
+        loras: LoRA files and weights to apply.
+    """
     from .generation.diffusers_backend import DiffusersBackend
 
     model = project.model
@@ -98,6 +216,7 @@ def backend_of(project: Project) -> Backend:
         height=model.height,
         dtype=model.dtype,
         device=model.device,
+        loras=loras,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,8 @@ from pydantic import (
 
 from .errors import CuratorError
 from .selection.quotas import Quota
+from .toml_lines import line_of
+from .training.settings import TrainingSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,7 +50,8 @@ class ModelSection(_Section):
     path: str = "miniature"
     """'miniature', a diffusers folder, or a model hub's id."""
     scheduler: str = "model"
-    """'model' takes the one that the model comes with; or ddim, euler, dpm++ and so on."""
+    """'model' takes the one that the model comes with; or ddim, euler, dpmpp_2m_karras, unipc and
+    so on (``generation.schedulers``), or the name of a class of diffusers."""
     steps: int = Field(default=20, ge=1)
     guidance: float = Field(default=2.5, ge=0)
     width: int | None = Field(default=None, ge=8)
@@ -167,6 +169,37 @@ class DatasetSection(_Section):
     repeats: int = Field(default=1, ge=1)
 
 
+class TrainingSection(_Section):
+    """A LoRA from the data set. All further keys are options of ``TrainingSettings``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    preset: str | None = None
+    """Settings to start from, such as seed-document; the options go over them."""
+    base: str = ""
+    """What is trained; the model that generates unless given."""
+    file: str = ""
+    """The LoRA file, relative to the output folder; lora/NAME.safetensors unless given."""
+    validation: str | None = None
+    """Folder of pictures to validate with, instead of a share of the data set."""
+    prior: str | None = None
+    """Folder of prior-preservation pictures."""
+    prior_caption: str | None = None
+    """The class prompt, for those of them that have no caption."""
+    prompts: tuple[str, ...] = ()
+    """What is sampled while it trains, and made with the finished LoRA; captions of the data set
+    unless given."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that are options of the training."""
+        return dict(self.model_extra or {})
+
+    def settings(self) -> TrainingSettings:
+        """Return every option of the training."""
+        return TrainingSettings.from_mapping(self.options, self.preset)
+
+
 class Project(_Section):
     """Everything a run does. Sections that are left out have working defaults.
 
@@ -188,6 +221,7 @@ class Project(_Section):
     duplicates: DuplicatesSection = DuplicatesSection()
     selection: SelectionSection = SelectionSection()
     dataset: DatasetSection = DatasetSection()
+    training: TrainingSection | None = None
 
     @model_validator(mode="after")
     def _has_pictures(self) -> Project:
@@ -235,19 +269,37 @@ def from_mapping(data: dict[str, Any], name: str, text: str = "") -> Project:
     Raises:
         ProjectFileError: As :func:`read`.
     """
+    faults = _training_faults(data)
+    project: Project | None = None
     try:
-        return Project.model_validate(data)
+        project = Project.model_validate(data)
     except ValidationError as error:
-        faults = []
         for fault in error.errors():
             keys = [key for key in fault["loc"] if key != "__root__"]
-            line = line_of(text, keys)
-            where = f"{name}, line {line}" if line else name
             message = fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "extra_forbidden":
                 message = f"no such key; there are: {', '.join(_known(keys[:-1]))}"
-            faults.append(f"{where}: {_dotted(keys) or 'the file'}: {message}")
-        raise ProjectFileError("\n".join(faults)) from error
+            faults.append((keys, message))
+    if project is not None and not faults:
+        return project
+    told = []
+    for keys, message in faults:
+        line = line_of(text, keys)
+        where = f"{name}, line {line}" if line else name
+        told.append(f"{where}: {_dotted(keys) or 'the file'}: {message}")
+    raise ProjectFileError("\n".join(told))
+
+
+def _training_faults(data: dict[str, Any]) -> list[tuple[list[Any], str]]:
+    """Return what is wrong with the options of [training], by key."""
+    section = data.get("training")
+    if not isinstance(section, dict):
+        return []
+    own = TrainingSection.model_fields
+    options = {name: value for name, value in section.items() if name not in own}
+    preset = section.get("preset")
+    found = TrainingSettings.faults(options, preset if isinstance(preset, str) else None)
+    return [(["training", name], message) for name, message in found.items()]
 
 
 def _dotted(keys: list[Any]) -> str:
@@ -270,52 +322,3 @@ def _known(keys: list[Any]) -> list[str]:
             return []
         model = inner[0]
     return list(model.model_fields)
-
-
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_"'-]+)*)\s*=""")
-
-
-def line_of(text: str, keys: list[Any]) -> int | None:
-    """Return the line (from 1) where a key of a TOML document stands.
-
-    Args:
-        text: The document.
-        keys: Names of tables and keys and, inside an array of tables, positions from 0. When the
-            key itself is absent, the nearest table above it is found.
-    """
-    best: tuple[int, int] | None = None
-    table: list[Any] = []
-    counts: dict[tuple[Any, ...], int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            names = _split(header.group(2))
-            table = _with_positions(names, counts, new=header.group(1) == "[[")
-            best = _better(best, table, keys, number)
-        elif key := _KEY.match(line):
-            best = _better(best, [*table, *_split(key.group(1))], keys, number)
-    return best[1] if best else None
-
-
-def _split(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]
-
-
-def _with_positions(names: list[str], counts: dict[tuple[Any, ...], int], new: bool) -> list[Any]:
-    place: list[Any] = []
-    for depth, name in enumerate(names):
-        place.append(name)
-        if new and depth == len(names) - 1:
-            counts[tuple(place)] = counts.get(tuple(place), -1) + 1
-        if tuple(place) in counts:
-            place.append(counts[tuple(place)])
-    return place
-
-
-def _better(
-    best: tuple[int, int] | None, place: list[Any], keys: list[Any], number: int
-) -> tuple[int, int] | None:
-    """Keep the deepest place that is a beginning of ``keys``."""
-    if place != keys[: len(place)] or (best and best[0] >= len(place)):
-        return best
-    return len(place), number

@@ -81,25 +81,31 @@ def add_commands(command: Command) -> None:
 
 def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline, project
+    from .training_view import TrainingView
 
     text = DEMO.read_text(encoding="utf-8")
     parsed = project.parse(text, "demo.toml")
     output = options.output.expanduser().resolve()
-    console.print(f"[bold]Demo[/]: one character, from nothing to a data set, in {output}")
+    console.print(f"[bold]Demo[/]: one character, from nothing to a LoRA, in {output}")
     started = time.monotonic()
-    with progress_on(console) as progress:
-        outcome = pipeline.run(pipeline.with_output(parsed, output), progress=progress)
+    with TrainingView(console) as view:
+        outcome = pipeline.run(
+            pipeline.with_output(parsed, output), callbacks=view.callbacks(), progress=view
+        )
     (output / "project.toml").write_text(text, encoding="utf-8")
     return _report(outcome, console, time.monotonic() - started)
 
 
 def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline, project
+    from .training_view import TrainingView
 
     parsed = project.read(options.project)
     started = time.monotonic()
-    with progress_on(console) as progress:
-        outcome = pipeline.run(parsed, options.project.parent, progress=progress)
+    with TrainingView(console) as view:
+        outcome = pipeline.run(
+            parsed, options.project.parent, callbacks=view.callbacks(), progress=view
+        )
     return _report(outcome, console, time.monotonic() - started)
 
 
@@ -198,13 +204,22 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     console.print(f"\nDone in {seconds:.0f} s.")
     console.print(f"Data set: [bold]{folder}[/]")
     console.print(f"Look at:  [bold]{folder / 'report.html'}[/]")
-    return EXIT_DONE, {
+    if outcome.lora is not None:
+        from .training import show_result
+
+        show_result(outcome.lora, console)
+        for picture in outcome.pictures:
+            console.print(f"Picture: [bold]{escape(str(picture))}[/]")
+    diverged = outcome.lora is not None and outcome.lora.training.stopped == "diverged"
+    return EXIT_DIFFERENT if diverged else EXIT_DONE, {
         "dataset": str(folder),
         "candidates": total,
         "chosen": len(chosen),
         "rejections": images.rejections(),
         "selection": outcome.selection.proof(),
         "computed": outcome.computed,
+        "lora": outcome.lora and outcome.lora.to_mapping(),
+        "pictures": [str(picture) for picture in outcome.pictures],
         "seconds": round(seconds, 1),
     }
 

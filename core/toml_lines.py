@@ -1,0 +1,54 @@
+"""Where in a TOML document a key stands, for messages that name the line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_"'-]+)*)\s*=""")
+
+
+def line_of(text: str, keys: list[Any]) -> int | None:
+    """Return the line (from 1) where a key of a TOML document stands.
+
+    Args:
+        text: The document.
+        keys: Names of tables and keys and, inside an array of tables, positions from 0. When the
+            key itself is absent, the nearest table above it is found.
+    """
+    best: tuple[int, int] | None = None
+    table: list[Any] = []
+    counts: dict[tuple[Any, ...], int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            names = _split(header.group(2))
+            table = _with_positions(names, counts, new=header.group(1) == "[[")
+            best = _better(best, table, keys, number)
+        elif key := _KEY.match(line):
+            best = _better(best, [*table, *_split(key.group(1))], keys, number)
+    return best[1] if best else None
+
+
+def _split(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
+
+
+def _with_positions(names: list[str], counts: dict[tuple[Any, ...], int], new: bool) -> list[Any]:
+    place: list[Any] = []
+    for depth, name in enumerate(names):
+        place.append(name)
+        if new and depth == len(names) - 1:
+            counts[tuple(place)] = counts.get(tuple(place), -1) + 1
+        if tuple(place) in counts:
+            place.append(counts[tuple(place)])
+    return place
+
+
+def _better(
+    best: tuple[int, int] | None, place: list[Any], keys: list[Any], number: int
+) -> tuple[int, int] | None:
+    """Keep the deepest place that is a beginning of ``keys``."""
+    if place != keys[: len(place)] or (best and best[0] >= len(place)):
+        return best
+    return len(place), number
