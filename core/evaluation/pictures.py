@@ -155,7 +155,7 @@ def read_reference(
     known = _stack(identities)
     source = "set"
     if references:
-        rows = [{"path": str(Path(p).resolve()), "hash": content_hash(Path(p))} for p in references]
+        rows = [_row_of(Path(path)) for path in references]
         _, given, _ = measured(ImageSet.from_rows(rows, images.root), instruments, progress)
         known, source = _stack(given), "references"
     if not len(known):
@@ -221,6 +221,15 @@ def similarities(
     if rows:
         result[rows] = np.clip(normalised(_stack(identities)) @ centre, -1, 1)
     return result
+
+
+def _row_of(path: Path) -> dict[str, str]:
+    try:
+        return {"path": str(path.resolve()), "hash": content_hash(path)}
+    except OSError as error:
+        raise NoReferenceError(
+            f"The reference picture {path} cannot be read: {error.strerror or error}."
+        ) from error
 
 
 def _stack(identities: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:

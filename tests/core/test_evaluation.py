@@ -14,6 +14,7 @@ from PIL import Image
 from character_curator import miniature
 from character_curator.evaluation import Setup, evaluate
 from character_curator.evaluation.checkpoints import names_of
+from character_curator.evaluation.pictures import NoReferenceError
 from character_curator.evaluation.threshold import ThresholdRule
 from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.training import checkpoint
@@ -218,6 +219,31 @@ def test_a_given_threshold_is_taken(results, dataset):
     assert low.threshold.source == "given"
     faces = low.table.filter(pl.col("series") == "trigger")["face_count"] == 1
     assert low.summary.trigger.consistency.count == faces.sum()
+
+
+def test_reference_pictures_are_the_identity(results, dataset):
+    _, output, files = results
+    setup = setup_of(dataset)
+    own = evaluate(files[:1], dataset, setup, output)[0]
+    face = dataset / "p2.png"
+    given = evaluate(files[:1], dataset, setup, output, references=[face])[0]
+    summary = json.loads((given.folder / "summary.json").read_text())
+    assert summary["identity_reference"] == "references"
+    # Against the face itself, by the pack's plain calls.
+    from character_curator.miniature.measure.faces import find_faces, load_pack
+
+    analysis = load_pack(miniature.FACE_PACK_PATH)
+    reference = find_faces(analysis, cv2.imread(str(face))[..., ::-1])[0].normed_embedding
+    rows = given.table.filter(pl.col("identity_similarity").is_not_null())
+    assert len(rows)
+    for row in rows.head(5).iter_rows(named=True):
+        found = find_faces(analysis, cv2.imread(str(output / row["path"]))[..., ::-1])
+        assert row["identity_similarity"] == pytest.approx(
+            float(found[0].normed_embedding @ reference), abs=5e-3
+        )
+    assert own.table["path"].to_list() == given.table["path"].to_list()
+    with pytest.raises(NoReferenceError, match="cannot be read"):
+        evaluate(files[:1], dataset, setup, output, references=[dataset / "nobody.png"])
 
 
 def test_files_of_one_name_get_folders_of_their_own(tmp_path):
