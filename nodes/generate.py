@@ -181,7 +181,9 @@ def _wires(graph: Any, inputs: Any) -> Any:
     from .stock_graph import Wires
 
     names = ("model", "vae", "clip", "positive", "negative")
-    links = {name: inputs.get(name) if is_link(inputs.get(name)) else None for name in names}
+    links: dict[str, Any] = {
+        name: inputs.get(name) if is_link(inputs.get(name)) else None for name in names
+    }
     known = all(link is None or link[0] in graph for link in links.values())
     if links["model"] is None or links["vae"] is None or not known:
         return None

@@ -109,14 +109,16 @@ def canvas_graph(graph: Prompt, definition: Definition) -> dict[str, Any]:
     """Return an API graph in the form of the canvas, laid out from left to right."""
     columns: dict[int, int] = {}
     depths: dict[str, int] = {}
-    nodes, links = [], []
+    nodes: list[dict[str, Any]] = []
+    links: list[Link] = []
     slots: dict[tuple[str, int], list[int]] = {}
     for number, node in graph.items():
         sources = [value[0] for value in node["inputs"].values() if is_link(value)]
         depth = depths[number] = 1 + max((depths[source] for source in sources), default=-1)
         row = columns[depth] = columns.get(depth, -1) + 1
         types, outputs, names = definition(node["class_type"])
-        inputs, values = [], []
+        inputs: list[dict[str, Any]] = []
+        values: list[Any] = []
         for name, kind, options in _inputs(types):
             value = node["inputs"].get(name, options.get("default"))
             widget = _is_widget(kind, options)
@@ -177,7 +179,8 @@ def text_chunks(graph: Prompt, definition: Definition) -> dict[str, str]:
 
 def installed(class_type: str) -> tuple[Mapping[str, Any], list[str], list[str]]:
     """Look a node class up in the running ComfyUI."""
-    from nodes import NODE_CLASS_MAPPINGS  # ComfyUI's own module of this name
+    # ComfyUI's own module, which has the name of this package.
+    from nodes import NODE_CLASS_MAPPINGS  # type: ignore[attr-defined]
 
     kind = NODE_CLASS_MAPPINGS[class_type]
     outputs = [str(output) for output in kind.RETURN_TYPES]
