@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,8 @@ from .plot import write_plot
 from .result import Callbacks, EpochReport, TrainingResult, history_table
 from .samples import FOLDER, default_prompts, sample, write_samples, write_strip
 from .settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
 
 PLOT_INTERVAL = 5.0
 """Seconds from one drawing of the plot to the next, at least."""
@@ -72,13 +76,14 @@ class Sampler:
         modules = (self._denoiser.module(), *self._denoiser.text_modules().values())
         with training_modes(modules, False):
             pictures = sample(self._denoiser.pipeline, settings, self._size)
-        write_samples(self._job.folder, epoch, pictures)
-        write_strip(
-            self._job.folder,
-            self._job.beside(".samples.png"),
-            settings.prompts,
-            title=self._job.output.stem,
-        )
+        with _pictures_may_fail():
+            write_samples(self._job.folder, epoch, pictures)
+            write_strip(
+                self._job.folder,
+                self._job.beside(".samples.png"),
+                settings.prompts,
+                title=self._job.output.stem,
+            )
         return pictures
 
 
@@ -99,22 +104,33 @@ class Plotter:
 
     def finish(self, result: TrainingResult) -> None:
         """Draw the whole course, with the best epoch and that of convergence."""
-        write_plot(
-            result.history,
-            self._job.beside(".loss.svg"),
-            self._job.beside(".loss.png"),
-            title=self._job.output.stem,
-            best_epoch=result.best_epoch,
-            convergence_epoch=result.convergence_epoch,
-        )
+        with _pictures_may_fail():
+            write_plot(
+                result.history,
+                self._job.beside(".loss.svg"),
+                self._job.beside(".loss.png"),
+                title=self._job.output.stem,
+                best_epoch=result.best_epoch,
+                convergence_epoch=result.convergence_epoch,
+            )
 
     def _draw(self, reports: Sequence[EpochReport]) -> None:
         if time.monotonic() - self._drawn < PLOT_INTERVAL:
             return
-        write_plot(
-            history_table(reports),
-            self._job.beside(".loss.svg"),
-            self._job.beside(".loss.png"),
-            title=self._job.output.stem,
-        )
+        with _pictures_may_fail():
+            write_plot(
+                history_table(reports),
+                self._job.beside(".loss.svg"),
+                self._job.beside(".loss.png"),
+                title=self._job.output.stem,
+            )
         self._drawn = time.monotonic()
+
+
+@contextmanager
+def _pictures_may_fail() -> Iterator[None]:
+    """Go on without a plot or a sheet: where the disk is full, the state is what matters."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("A plot or samples could not be written: %s", error)
