@@ -1,6 +1,6 @@
 """Pictures a second of the analysis, beside the published way and the bare forward passes.
 
-Run: python benchmarks/analysis_speed.py [--count 100] [--cache FOLDER] [--json FILE]
+Run: python benchmarks/analysis_speed.py [--count 200] [--cache FOLDER] [--json FILE]
 
 Models have buffalo_l's and ViT-B/32's architectures and random weights (`architectures.py`). Of
 the 768 x 768 PNGs 15 % have no face and 60 % are too blurred, as in the published recipe
@@ -12,7 +12,7 @@ processor are shown beside seconds on the clock: on a shared machine they are th
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +25,7 @@ import open_clip
 import pictures
 import published_way
 import torch
+from verdicts import Verdict, conclude
 
 from character_curator.analysis import clusters, duplicates
 from character_curator.analysis.decoding import decode_ahead, read_image
@@ -37,6 +38,7 @@ from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
 
 Seconds = tuple[float, float]
+FASTER, OVERHEAD = 3.0, 1.3
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, Seconds]:
@@ -116,10 +118,10 @@ def stages(
     return found
 
 
-def main() -> None:
-    """Measure, print a table, and write JSON."""
+def main() -> int:
+    """Measure, print a table and the verdicts, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=100, help="pictures (%(default)s)")
+    parser.add_argument("--count", type=int, default=200, help="pictures (%(default)s)")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "curator-bench")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
@@ -165,13 +167,19 @@ def main() -> None:
         },
     }
     for name, value in report.items():
-        print(name)
+        print(name, flush=True)
         for key, part in value.items() if isinstance(value, dict) else [("", value)]:
             shown = [f"{x:.2f}" for x in part] if isinstance(part, tuple | list) else part
             print(f"  {key:32} {'  '.join(shown) if isinstance(shown, list) else shown}")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2))
+    faster, overhead = report["times the published way's speed"], report["times the bare passes"]
+    verdicts = [
+        Verdict("times the published way's speed, on the clock", faster[0], FASTER, at_least=True),
+        Verdict("times the published way's speed, processor", faster[1], FASTER, at_least=True),
+        Verdict("times the bare forward passes, on the clock", overhead[0], OVERHEAD),
+        Verdict("times the bare forward passes, processor", overhead[1], OVERHEAD),
+    ]
+    return conclude(report, verdicts, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

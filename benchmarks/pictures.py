@@ -7,6 +7,8 @@ probe of `architectures.py` reports.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -32,10 +34,10 @@ def kinds(count: int) -> list[str]:
 def draw(number: int, kind: str, side: int = SIDE) -> np.ndarray:
     """Draw one square picture, BGR uint8; every number another one."""
     rng = np.random.default_rng(number)
-    clouds = cv2.resize(rng.normal(0, 70, (12, 12, 3)), (side, side), interpolation=cv2.INTER_CUBIC)
-    image = 128 + clouds
+    coarse = 128 + 70 * rng.standard_normal((12, 12, 3), dtype=np.float32)
+    image = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     if kind != "blurred":
-        image += cv2.resize(rng.normal(0, 9, (SIDE, SIDE)), (side, side))[..., None]
+        image += 9 * rng.standard_normal((side, side, 1), dtype=np.float32)
     image = image.clip(0, 255).astype(np.uint8)
     image[..., 2] = np.minimum(image[..., 2], image[..., 1])  # nothing else is red
     if kind != "no face":
@@ -47,12 +49,18 @@ def draw(number: int, kind: str, side: int = SIDE) -> np.ndarray:
 def write(folder: Path, count: int) -> Path:
     """Write the pictures that are not there yet as PNG; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, kind in enumerate(kinds(count)):
-        path = folder / f"{number:05} {kind}.png"
+    names = [f"{number:05} {kind}.png" for number, kind in enumerate(kinds(count))]
+
+    def make(number: int) -> None:
+        path = folder / names[number]
         if not path.exists():
-            partial = path.with_suffix(".partial.png")
-            cv2.imwrite(str(partial), draw(number, kind))
-            partial.rename(path)
-    for path in sorted(folder.glob("*.png"))[count:]:
+            partial = folder / f".{path.name}.partial.png"
+            cv2.imwrite(str(partial), draw(number, names[number][6:-4]))
+            partial.replace(path)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(make, range(count)):
+            pass
+    for path in set(folder.glob("*.png")) - {folder / name for name in names}:
         path.unlink()
     return folder

@@ -1,17 +1,20 @@
 """Select 70 of a million pictures exactly: seconds and peak memory.
 
 Run: python benchmarks/selection_scale.py [--rows 1000000] [--case four|five|infeasible|clumps]
+     [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from verdicts import Verdict, conclude
 
 from character_curator.imageset import SCHEMA, ImageSet
 from character_curator.selection import Quota, select
@@ -69,11 +72,12 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main() -> None:
-    """Measure one case and print what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    """Measure one case, print what was found and the verdicts, and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--case", choices=["four", "five", "infeasible", "clumps"], default="four")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
     images = candidates(arguments.rows, random)
@@ -97,7 +101,21 @@ def main() -> None:
         f"{found.considered:,} rows in the model, peak {peak_megabytes():,.0f} MB "
         f"({before:,.0f} MB before)"
     )
+    report = {
+        "case": arguments.case,
+        "rows": arguments.rows,
+        "pairs": len(pairs),
+        "seconds (clock, processor)": [wall, processor],
+        "peak MB": peak_megabytes(),
+        "proof": found.proof(),
+    }
+    verdicts = [
+        Verdict("seconds on the clock", wall, 10),
+        Verdict("peak memory in GB", peak_megabytes() / 1024, 2),
+        Verdict("gap to the optimum", found.gap, 0),
+    ]
+    return conclude(report, verdicts, arguments.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
