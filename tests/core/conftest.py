@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,28 +11,47 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
+def made_once(factory, name, make):
+    """Return the folder ``name`` that all workers of a run share; the first that needs it makes it.
+
+    Two that need it at the same moment both make it, and the slower takes the other's.
+    """
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # each worker has a folder of its own in the run's
+    folder = shared / name
+    if not folder.exists():
+        own = make(factory.mktemp("models") / name)
+        try:
+            own.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_sd15(tmp_path_factory):
-    """The folder of a random StableDiffusionPipeline."""
+    """The folder of a random StableDiffusionPipeline; to be read only."""
     import tiny_models
 
-    return tiny_models.save_sd15(tmp_path_factory.mktemp("models") / "sd15")
+    return made_once(tmp_path_factory, "tiny-sd15", tiny_models.save_sd15)
 
 
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory):
-    """The folder of a random StableDiffusionXLPipeline."""
+    """The folder of a random StableDiffusionXLPipeline; to be read only."""
     import tiny_models
 
-    return tiny_models.save_sdxl(tmp_path_factory.mktemp("models") / "sdxl")
+    return made_once(tmp_path_factory, "tiny-sdxl", tiny_models.save_sdxl)
 
 
 @pytest.fixture(scope="session")
 def tiny_flux(tmp_path_factory):
-    """The folder of a random FluxPipeline."""
+    """The folder of a random FluxPipeline; to be read only."""
     import tiny_models
 
-    return tiny_models.save_flux(tmp_path_factory.mktemp("models") / "flux")
+    return made_once(tmp_path_factory, "tiny-flux", tiny_models.save_flux)
 
 
 @pytest.fixture
