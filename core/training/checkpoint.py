@@ -186,12 +186,14 @@ def read(path: Path, *, allow_pickle: bool = False) -> LoraFile:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(9)
     except OSError as error:
         raise CheckpointError(
             f"There is no LoRA file to read at {path}: {error.strerror}."
         ) from error
-    if path.suffix.lower() in _PICKLES or start[:2] == b"PK" or start[:1] == b"\x80":
+    # A safetensors file begins with any eight bytes, the length of its header, and then a brace.
+    marked = start[:2] == b"PK" or start[:1] == b"\x80"
+    if path.suffix.lower() in _PICKLES or (marked and start[8:9] != b"{"):
         if allow_pickle:
             return _read_pickle(path)
         raise PickleRefusedError(

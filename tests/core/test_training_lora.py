@@ -239,6 +239,15 @@ def test_weights_that_are_pickles_are_refused_unless_asked_for(capsys, tmp_path,
     assert code == 0
 
 
+def test_a_header_of_any_length_is_no_pickle(tmp_path):
+    from character_curator.training import checkpoint
+
+    for length in range(0, 256, 8):  # the first byte of a file is the length's last
+        path = tmp_path / f"{length}.safetensors"
+        checkpoint.write(path, {"a": torch.zeros(1)}, {"filler": "x" * length})
+        assert checkpoint.read(path).metadata["filler"] == "x" * length
+
+
 def test_a_full_disk_leaves_the_file_that_was_there(trained, tmp_path):
     from character_curator.errors import CuratorError
 
