@@ -61,8 +61,9 @@ class ContactSheet(io.ComfyNode):
         rows = chosen(images, show)
         column = group_by
         if group_by == "auto":
-            column = "rejection" if show.startswith("rejected") else "cluster"
-        if column not in rows.table.columns:
+            groups = {"selected": "selected", "rejected": "rejected"}
+            column = groups.get(show.partition(":")[0], "cluster")
+        if column not in ("selected", "rejected", *rows.table.columns):
             rows = rows.with_columns(pl.lit(show).alias(column))
         sheet = sheet_of(rows, by=column, limit=limit, columns=columns, side=side)
         return io.NodeOutput(sheet, ui=ui.PreviewImage(sheet, cls=cls))

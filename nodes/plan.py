@@ -17,11 +17,11 @@ DEMO = "demo"
 """The plan file that comes with the pack."""
 
 _SCENARIOS = """\
-casual | blue hoodie in the park | casual blue hoodie, warm smile, park background, soft daylight
-lighting | golden hour | white dress, gentle smile, beach background, golden hour lighting
-pose | profile in the studio | black t-shirt, calm expression, studio lighting, profile view"""
+casual | park | casual blue hoodie, warm smile, park background, soft daylight, frontal view, bust
+lighting | beach | white dress, gentle smile, beach background, golden hour lighting, close-up
+pose | profile | black t-shirt, neutral background, studio lighting, profile view, close-up"""
 _ORIGINALS = """\
-studio frontal | gray t-shirt, calm expression, neutral background, studio lighting, frontal view"""
+studio | gray t-shirt, neutral background, studio lighting, frontal view, close-up"""
 
 
 class CharacterPlan(io.ComfyNode):
