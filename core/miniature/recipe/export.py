@@ -92,6 +92,8 @@ def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> Path:
     settings["dtype"] = "float32"
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     _write_vocabulary(new / "tokenizer")
+    for part in ("unet", "vae"):
+        _forget_origin(new / part / "config.json")
     for path in new.rglob("*.safetensors"):
         path.chmod(0o644)
     shutil.rmtree(old, ignore_errors=True)
@@ -100,6 +102,13 @@ def write_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> Path:
     new.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _forget_origin(config: Path) -> None:
+    """Drop the folder that a part was loaded from."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings.pop("_name_or_path", None)
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write_vocabulary(folder: Path) -> None:
