@@ -245,7 +245,7 @@ def read(path: Path | str) -> Project:
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectFileError(
             f"{path} cannot be read: {error}. Name a project file (TOML, UTF-8); "
-            "'character-curator demo --keep FOLDER' writes one to start from."
+            "'character-curator demo' leaves one to start from in its folder."
         ) from error
     return parse(text, str(path))
 
