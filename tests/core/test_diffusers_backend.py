@@ -280,9 +280,9 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
 
 def test_records_do_not_tell_the_users_name(tiny_sd15, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tiny_sd15.parent))
-    assert models.reference(tiny_sd15) == "~/sd15"
+    assert models.reference(tiny_sd15) == f"~/{tiny_sd15.name}"
     assert models.reference("owner/name") == "owner/name"
-    assert models.model_path("~/sd15") == tiny_sd15
+    assert models.model_path(f"~/{tiny_sd15.name}") == tiny_sd15
 
 
 def test_differences_name_what_has_changed():
