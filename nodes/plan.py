@@ -93,7 +93,7 @@ class CharacterPlan(io.ComfyNode):
                 io.String.Input(
                     "plan_file", default="", optional=True,
                     tooltip="A TOML file in ComfyUI's input folder (a plan or a project file), "
-                    "taken instead of all other widgets; 'demo' is the plan of the demo: 420 "
+                    "taken instead of all other widgets; 'demo' is the plan of the demo: 540 "
                     "pictures of one character.",
                 ),
             ],
