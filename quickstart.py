@@ -1,7 +1,7 @@
 """Install Character Curator into .venv beside this file, then run the demo or the tests.
 
 python quickstart.py            the demo: a curated data set, made by the embedded models
-python quickstart.py --tests    the test suite
+python quickstart.py --tests    the test suite, with a real ComfyUI where there is a checkout
 
 Needs Python 3.10 or newer and a package index that pip can reach. Uses the standard library only.
 Running it again is safe, and quick: what is installed is not installed again.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,18 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.sha256"
+COMFYUI_STAMP = VENV / "comfyui.sha256"
 NEEDED_GIB = 8
 """Room for the virtual environment: PyTorch's Linux build with its CUDA libraries is the bulk."""
+
+
+KEPT = ("torch", "torchvision")
+"""What must stay as it is in .venv, whatever ComfyUI's requirements lead to."""
+LEFT_OUT = ("torchaudio",)
+"""Requirements of ComfyUI that its start does without: torchaudio works with one torch only, and
+for the installed one there may be none. Only the audio nodes need it."""
+ADDED = ("requests",)
+"""What ComfyUI imports and does not list."""
 
 
 class SetupError(Exception):
@@ -41,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         install("dev" if options.tests else "")
+        if options.tests:
+            install_comfyui_requirements()
     except SetupError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -82,6 +95,67 @@ def install(extra: str) -> None:
     extras = sorted({extra, *(done[1:] if done[:1] == [wanted] else [])} - {""})
     STAMP.write_text(" ".join([wanted, *extras]))
     print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def find_comfyui() -> Path | None:
+    """Return a checkout of ComfyUI: COMFYUI_PATH, the one around this pack, or ~/ComfyUI."""
+    told = os.environ.get("COMFYUI_PATH")
+    places = [Path(told).expanduser()] if told else [ROOT.parent.parent, Path.home() / "ComfyUI"]
+    for place in places:
+        if (place / "main.py").is_file() and (place / "comfy").is_dir():
+            return place
+    return None
+
+
+def install_comfyui_requirements() -> None:
+    """Let the tests start ComfyUI, where there is a checkout; otherwise say how to have one.
+
+    PyTorch is left as it is. What cannot be installed is said, and the tests run without it.
+    """
+    comfyui = find_comfyui()
+    if comfyui is None:
+        print("No ComfyUI here: the tests that start one are skipped, and say how to have it.")
+        return
+    text = (comfyui / "requirements.txt").read_text(encoding="utf-8")
+    wanted = hashlib.sha256(f"{fingerprint()}\0{text}".encode()).hexdigest()
+    if COMFYUI_STAMP.exists() and COMFYUI_STAMP.read_text() == wanted:
+        return
+    print(f"Installing the requirements of {comfyui} for the tests ...", flush=True)
+    started = time.monotonic()
+    requirements = VENV / "comfyui-requirements.txt"
+    requirements.write_text("\n".join(requirements_to_install(text)), encoding="utf-8")
+    constraints = VENV / "comfyui-constraints.txt"
+    constraints.write_text("\n".join(installed(KEPT)), encoding="utf-8")
+    try:
+        pip(
+            [
+                *("install", "--disable-pip-version-check"),
+                *("--requirement", str(requirements), "--constraint", str(constraints)),
+            ]
+        )
+    except SetupError as error:
+        print(f"{error}\nThe tests run without ComfyUI.", file=sys.stderr)
+        return
+    COMFYUI_STAMP.write_text(wanted)
+    print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def requirements_to_install(text: str) -> list[str]:
+    """Return the lines of ComfyUI's requirements.txt that its start needs."""
+    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    names = [re.split(r"[^\w.-]", line.lower(), maxsplit=1)[0] for line in lines]
+    kept = [line for line, name in zip(lines, names, strict=True) if name not in ("", *LEFT_OUT)]
+    return [*kept, *ADDED]
+
+
+def installed(names: tuple[str, ...]) -> list[str]:
+    """Return ``name==version`` of those packages that .venv holds."""
+    code = (
+        "import sys; from importlib.metadata import distributions as found\n"
+        "for d in found(): d.name in sys.argv and print(f'{d.name}=={d.version}')"
+    )
+    told = subprocess.run([str(PYTHON), "-c", code, *names], capture_output=True, check=True)
+    return told.stdout.decode().split()
 
 
 def fingerprint() -> str:

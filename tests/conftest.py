@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ("tests.comfyui_fixtures",)
+
 # Workers share the cores, so that each library gets one thread. Set before any of them is imported,
 # and inherited by the workers and by every process that a test starts.
 for _name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):

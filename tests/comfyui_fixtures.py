@@ -1,0 +1,60 @@
+"""One real ComfyUI server for a worker, on a CPU, with the pack linked into custom_nodes.
+
+A pytest plugin: the fixtures of tests/nodes and tests/browser, and, at the end of a run, how many
+tests were skipped because something that they drive is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from quickstart import find_comfyui
+
+sys.path.insert(0, str(Path(__file__).parent / "nodes"))
+
+HOW = (
+    "no ComfyUI: git clone https://github.com/comfyanonymous/ComfyUI ~/ComfyUI (or set "
+    "COMFYUI_PATH to a checkout), then python quickstart.py --tests"
+)
+NEEDED = ("aiohttp", "comfyui_frontend_package", "alembic", "av", "torchsde")
+
+
+@pytest.fixture(scope="session")
+def comfyui():
+    """ComfyUI's folder."""
+    found = find_comfyui()
+    if found is None:
+        pytest.skip(HOW)
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(
+            f"no {', '.join(missing)}: ComfyUI's requirements are not installed; "
+            "python quickstart.py --tests installs them"
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def server(comfyui, tmp_path_factory):
+    """A running server."""
+    from comfy_server import Server
+
+    started = Server(comfyui, tmp_path_factory.mktemp("comfyui"))
+    yield started
+    started.stop()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests were skipped for want of what reason."""
+    reasons = Counter()
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if reason.startswith("Skipped: no "):
+            reasons[reason.removeprefix("Skipped: ")] += 1
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} tests skipped: {reason}", yellow=True)
