@@ -21,6 +21,7 @@ from character_curator.miniature.recipe.diffusion import (  # noqa: E402
     DiffusionRecipe,
     build_model,
     denoising_loss,
+    face_weights,
     stratified_timesteps,
     tokens,
     train_diffusion,
@@ -30,7 +31,12 @@ from character_curator.miniature.recipe.export import (  # noqa: E402
     averaged_model,
     write_pipeline,
 )
-from character_curator.miniature.recipe.latents import as_pictures, encode_shards  # noqa: E402
+from character_curator.miniature.recipe.latents import (  # noqa: E402
+    LatentBatch,
+    LatentStream,
+    as_pictures,
+    encode_shards,
+)
 from character_curator.miniature.recipe.muon import Muon, orthogonalised  # noqa: E402
 from character_curator.miniature.recipe.reading import (  # noqa: E402
     VALUES,
@@ -278,17 +284,51 @@ def test_an_interrupted_diffusion_run_ends_like_an_undisturbed_one(
     assert _same_weights(whole.unet, averaged.unet)
 
 
+def test_latents_know_where_the_face_is(pictures, latents):
+    shard = render_data.read_shard(render_data.shard_folders(pictures)[0])
+    cells = np.load(render_data.shard_folders(latents)[0] / "faces.npy").astype("f4")
+    assert cells.shape == (8, 8, 8)
+    for box, cell in zip(shard.boxes, cells, strict=False):
+        mask = np.zeros((640, 640))
+        x0, y0, x1, y1 = np.round(box * 10).astype(int)
+        mask[y0:y1, x0:x1] = 1
+        assert np.abs(mask.reshape(8, 80, 8, 80).mean((1, 3)) - cell).max() < 0.02
+    assert np.array_equal(cells[4:], cells[:4, :, ::-1]), "mirrored pictures have mirrored faces"
+    batch = LatentStream(latents).batch(5, torch.Generator().manual_seed(0), 0.1, 0.1)
+    assert batch.latents.shape == (5, 4, 8, 8)
+    assert batch.faces.shape == (5, 1, 8, 8)
+    assert len(batch.captions) == 5
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**16), share=st.floats(0.1, 0.9))
+def test_the_face_carries_its_share_of_the_loss(seed, share):
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.rand(6, 1, 1, 1, generator=generator)
+    faces = torch.rand(6, 1, 8, 8, generator=generator) * scale
+    faces[0] = 0
+    weights = face_weights(faces, share)
+    torch.testing.assert_close(weights.mean((1, 2, 3)), torch.ones(6))
+    assert torch.equal(weights[0], torch.ones(1, 8, 8)), "nothing to prefer without a face"
+    for k in range(1, 6):
+        inside = (faces[k : k + 1] > 0.5 * scale[k]).float()
+        sharp = face_weights(inside, share)
+        carried = float((sharp * inside).sum() / sharp.sum())
+        assert carried == pytest.approx(max(share, float(inside.mean())), abs=1e-5)
+
+
 def test_the_loss_falls_when_the_noise_is_known(tokenizer_folder):
     model = build_model(tokenizer_folder, TINY)
     alphas = torch.linspace(0.99, 0.01, 1000)
     numbers = tokens(model.tokenizer, ["portrait of a woman", "", "portrait of a man", ""])
     latents = torch.randn(4, 4, 8, 8)
+    batch = LatentBatch(latents, [], torch.rand(4, 1, 8, 8))
 
     def loss(network):
         generator = torch.Generator().manual_seed(2)
         with torch.no_grad():
             value = denoising_loss(
-                network, model.text_encoder, latents, numbers, alphas, generator, 5.0
+                network, model.text_encoder, batch, numbers, alphas, generator, TINY
             )
         return float(value)
 

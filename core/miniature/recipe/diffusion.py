@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...progress import Progress, silent
-from .latents import LatentStream
+from .latents import LatentBatch, LatentStream
 from .muon import Muon
 from .session import Budget, Session, flushing_denormals
 from .tokenizer import POSITIONS, read_tokenizer
@@ -44,6 +44,8 @@ class DiffusionRecipe:
     phrase_dropout: float = 0.15
     snr_cap: float = 5.0
     """Of min-SNR weighting (Hang et al. 2023, arXiv 2303.09556)."""
+    face_share: float = 0.5
+    """Share of a picture's loss that its face carries, however small it is drawn."""
     ema_decay: float = 0.998
 
 
@@ -146,29 +148,51 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> 
     return (slots / count * total).long().clamp(max=total - 1)
 
 
+def face_weights(faces: Tensor, share: float) -> Tensor:
+    """Weight the cells of every picture so that its face carries a given share of the loss.
+
+    A face of a half-body portrait covers 4 % of the picture; unweighted, its eyes and mouth are
+    learnt last.
+
+    Args:
+        faces: Share of each cell that is face (n, 1, h, w).
+        share: From 0 to 1. A face that covers more than this keeps its own share.
+
+    Returns:
+        Weights (n, 1, h, w) with a mean of one in every picture.
+    """
+    covered = faces.mean((1, 2, 3), keepdim=True)
+    wanted = covered.clamp(min=share)
+    inside = wanted / covered.clamp(min=1e-6)
+    outside = (1 - wanted) / (1 - covered).clamp(min=1e-6)
+    weights = faces * inside + (1 - faces) * outside
+    return torch.where(covered > 0, weights, torch.ones_like(weights))
+
+
 def denoising_loss(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
-    latents: Tensor,
+    batch: LatentBatch,
     token_numbers: Tensor,
     alphas: Tensor,
     generator: torch.Generator,
-    snr_cap: float,
+    recipe: DiffusionRecipe,
 ) -> Tensor:
-    """Mean squared error of the predicted noise, weighted by min-SNR.
+    """Mean squared error of the predicted noise, weighted by min-SNR and towards the face.
 
     Args:
         unet: Predicts the noise.
         text_encoder: Encodes the captions.
-        latents: Scaled latents (n, 4, h, w).
+        batch: Scaled latents (n, 4, h, w) and where the faces are.
         token_numbers: Captions (n, `POSITIONS`).
         alphas: Cumulative products of the noise schedule.
         generator: Draws noise and timesteps.
-        snr_cap: Signal-to-noise ratio above which the weight falls.
+        recipe: Gives the cap of the signal-to-noise ratio and the face's share.
 
     Returns:
         The scalar loss.
     """
+    latents = batch.latents
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = stratified_timesteps(len(latents), len(alphas), generator)
     signal = alphas[timesteps][:, None, None, None]
@@ -177,8 +201,9 @@ def denoising_loss(
     text = text_encoder(token_numbers).last_hidden_state
     predicted = unet(noisy, timesteps, encoder_hidden_states=text).sample
     ratio = (signal / (1 - signal)).flatten()
-    weights = ratio.clamp(max=snr_cap) / ratio
-    return ((predicted - noise).square().mean((1, 2, 3)) * weights).mean()
+    weights = ratio.clamp(max=recipe.snr_cap) / ratio
+    errors = (predicted - noise).square() * face_weights(batch.faces, recipe.face_share)
+    return (errors.mean((1, 2, 3)) * weights).mean()
 
 
 @dataclass(frozen=True)
@@ -247,17 +272,17 @@ def train_diffusion(
     with session:
         while session.running():
             generator = session.generator()
-            latents, captions = stream.batch(
+            batch = stream.batch(
                 recipe.batch, generator, recipe.phrase_dropout, recipe.caption_dropout
             )
             loss = denoising_loss(
                 model.unet,
                 model.text_encoder,
-                latents,
-                tokens(model.tokenizer, captions),
+                batch,
+                tokens(model.tokenizer, batch.captions),
                 alphas,
                 generator,
-                recipe.snr_cap,
+                recipe,
             )
             session.apply(loss)
             recent += float(loss.detach())

@@ -1,9 +1,10 @@
-"""Drawn portraits, encoded once: the latents and captions that the U-Net is trained on."""
+"""Drawn portraits, encoded once: the latents, captions and faces that the U-Net is trained on."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,14 @@ import torch
 from torch import Tensor
 
 from ...progress import Progress, silent
-from .render_data import read_shard, shard_folders, shuffled_caption
+from .render_data import Shard, read_shard, shard_folders, shuffled_caption
 from .vae import SCALING_FACTOR
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
+
+CELL = 8
+"""Edge, in pixels, of the square that one cell of the latents stands for."""
 
 
 def as_pictures(images: np.ndarray) -> Tensor:
@@ -60,12 +64,47 @@ def encode_shards(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             np.save(partial / "latents.npy", latents)
+            np.save(partial / "faces.npy", np.concatenate(face_cells(shard)))
             captions = json.dumps([*shard.captions, *shard.captions])
             (partial / "captions.json").write_text(captions, encoding="utf-8")
             partial.replace(target)
         progress.advance()
     progress.finish()
     return shard_folders(out)
+
+
+def face_cells(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
+    """Say which cells of the latents a shard's faces cover.
+
+    Args:
+        shard: Pictures of one size with a face box each.
+
+    Returns:
+        The share of each cell that lies in the face box, float16 (n, h / 8, w / 8): of the pictures
+        and of the mirrored ones.
+    """
+    edges = np.arange(shard.images.shape[1] // CELL + 1) * CELL
+    low, high = edges[:-1], edges[1:]
+
+    def covered(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        overlap = np.minimum(high, last[:, None]) - np.maximum(low, first[:, None])
+        return np.clip(overlap, 0, CELL) / CELL
+
+    across = covered(shard.boxes[:, 0], shard.boxes[:, 2])
+    down = covered(shard.boxes[:, 1], shard.boxes[:, 3])
+    cells = (down[:, :, None] * across[:, None, :]).astype(np.float16)
+    return cells, cells[:, :, ::-1]
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Some portraits as the U-Net is trained on them."""
+
+    latents: Tensor
+    """float32 (n, 4, h, w), scaled."""
+    captions: list[str]
+    faces: Tensor
+    """float32 (n, 1, h, w): the share of each cell that is face."""
 
 
 class LatentStream:
@@ -76,6 +115,7 @@ class LatentStream:
         self._folder = folder
         self._known: set[Path] = set()
         self._latents: list[np.ndarray] = []
+        self._faces: list[np.ndarray] = []
         self._captions: list[list[str]] = []
         self.refresh()
 
@@ -85,6 +125,7 @@ class LatentStream:
             if folder not in self._known:
                 self._known.add(folder)
                 self._latents.extend(np.load(folder / "latents.npy"))
+                self._faces.extend(np.load(folder / "faces.npy"))
                 self._captions.extend(
                     json.loads((folder / "captions.json").read_text(encoding="utf-8"))
                 )
@@ -96,7 +137,7 @@ class LatentStream:
         generator: torch.Generator,
         phrase_dropout: float,
         caption_dropout: float,
-    ) -> tuple[Tensor, list[str]]:
+    ) -> LatentBatch:
         """Draw a batch.
 
         Args:
@@ -106,7 +147,7 @@ class LatentStream:
             caption_dropout: Probability that a whole caption is.
 
         Returns:
-            float32 latents (count, 4, h, w) and their captions.
+            The batch.
         """
         rng = np.random.default_rng(
             int(torch.randint(2**31, (1,), generator=generator, dtype=torch.int64))
@@ -116,4 +157,5 @@ class LatentStream:
         empty = rng.random(count) < caption_dropout
         captions = ["" if drop else text for drop, text in zip(empty, captions, strict=True)]
         latents = torch.from_numpy(np.stack([self._latents[row] for row in rows]).astype("f4"))
-        return latents, captions
+        faces = torch.from_numpy(np.stack([self._faces[row] for row in rows]).astype("f4"))
+        return LatentBatch(latents, captions, faces[:, None])
