@@ -17,6 +17,11 @@ pytest.importorskip("transformers")
 from character_curator.miniature import vocabulary  # noqa: E402
 from character_curator.miniature.captions import caption  # noqa: E402
 from character_curator.miniature.recipe import render_data  # noqa: E402
+from character_curator.miniature.recipe.critic import (  # noqa: E402
+    PatchCritic,
+    critic_loss,
+    decoder_loss,
+)
 from character_curator.miniature.recipe.diffusion import (  # noqa: E402
     DiffusionRecipe,
     build_model,
@@ -264,6 +269,53 @@ def test_the_decoder_alone_leaves_the_latents(tmp_path, pictures):
         if not torch.equal(tensor, encoder[name])
     }
     assert changed == {"decoder", "post_quant_conv"}
+
+
+def test_the_critic_and_the_decoder_pull_at_their_own_weights_alone():
+    torch.manual_seed(0)
+    critic = PatchCritic(channels=(4, 6))
+    drawn, noise = torch.rand(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    decoder = torch.nn.Conv2d(3, 3, 1)
+    decoder_loss(critic, decoder(noise)).backward()
+    assert decoder.weight.grad is not None
+    assert all(parameter.grad is None for parameter in critic.parameters())
+    decoder.zero_grad()
+    critic_loss(critic, drawn, decoder(noise)).backward()
+    assert decoder.weight.grad is None
+    assert all(parameter.grad is not None for parameter in critic.parameters())
+
+
+def test_a_critic_makes_the_decoder_sharper(tmp_path, pictures):
+    """Blurred pictures are what a critic sees through first."""
+    torch.manual_seed(0)
+    critic = PatchCritic(channels=(8, 12))
+    sharp = as_pictures(render_data.read_shard(render_data.shard_folders(pictures)[0]).images)
+    blurred = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2)
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        critic_loss(critic, sharp, blurred).backward()
+        optimizer.step()
+    critic.eval()
+    assert float(decoder_loss(critic, sharp)) < float(decoder_loss(critic, blurred)) - 0.2
+    strength = torch.zeros(1, requires_grad=True)
+    decoder_loss(critic, blurred + strength * (blurred - sharp)).backward()
+    assert float(strength.grad) > 0, "less blur is what the critic asks for"
+
+
+def test_a_decoder_trains_with_a_critic_and_goes_on(tmp_path, pictures):
+    def trained(folder, **options):
+        torch.manual_seed(0)
+        vae, critic = build_vae(TINY_VAE, 64), PatchCritic(channels=(4, 6))
+        return train_vae(
+            pictures, folder, budget=Budget(steps=4), recipe=TINY_VAE, decoder_only=True,
+            start_from=vae, critic=critic, **options,
+        )  # fmt: skip
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "parts", progress=_StopAfter(50))
+    assert _same_weights(whole, trained(tmp_path / "parts"))
 
 
 def test_an_interrupted_diffusion_run_ends_like_an_undisturbed_one(

@@ -86,6 +86,7 @@ def train_text_to_image(
     """
     from diffusers import AutoencoderKL
 
+    from .critic import PatchCritic
     from .diffusion import build_model, train_diffusion
     from .export import assemble, write_pipeline
     from .latents import as_pictures, encode_shards
@@ -133,6 +134,7 @@ def train_text_to_image(
         decoder_only=True,
         start_from=vae,
         latent_noise=0.12,
+        critic=PatchCritic(),
         progress=progress,
     )
     return write_pipeline(assemble(vae, model), folder)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ...progress import Progress, silent
+from .critic import PatchCritic, critic_loss, decoder_loss
 from .muon import Muon
 from .picture_stream import PictureStream
 from .session import Budget, Session, flushing_denormals
@@ -44,6 +45,8 @@ class VaeRecipe:
     gradient_weight: float = 0.5
     color_weight: float = 0.5
     """Of `unexplained_color`: without it, fine texture crowds a whole axis of colour out."""
+    critic_weight: float = 0.1
+    """Of the critic's judgement, where there is a critic."""
     ema_decay: float = 0.998
 
 
@@ -140,6 +143,7 @@ def train_vae(
     decoder_only: bool = False,
     start_from: AutoencoderKL | None = None,
     latent_noise: float = 0.0,
+    critic: PatchCritic | None = None,
     resume: bool = True,
     progress: Progress = silent,
     log_every: int = 50,
@@ -156,6 +160,7 @@ def train_vae(
         start_from: Trained weights to begin with.
         latent_noise: Standard deviation of noise on the latents, in units of their own spread;
             it teaches the decoder to forgive a denoiser's small errors.
+        critic: Learns beside the decoder and makes it sharp; see :mod:`.critic`.
         resume: Continue from the checkpoint.
         progress: Told of every hundredth of the budget.
         log_every: Steps between log lines.
@@ -177,9 +182,12 @@ def train_vae(
         face_share=recipe.face_share,
         face_emphasis=recipe.face_emphasis,
     )
+    modules: dict[str, nn.Module] = {"vae": vae}
+    if critic is not None:
+        modules["critic"] = critic.train()
     session = Session(
-        {"vae": vae},
-        Muon(vae, recipe.lr),
+        modules,
+        Muon(list(modules.values()), recipe.lr),
         checkpoint=out / "vae-state.pt",
         budget=budget,
         seed=seed,
@@ -201,9 +209,11 @@ def train_vae(
                 if latent_noise:
                     extra = torch.randn(posterior.mean.shape, generator=generator)
                     latents = latents + latent_noise / SCALING_FACTOR * extra
-            loss = reconstruction_loss(
-                vae.decode(latents).sample, pictures, recipe.gradient_weight, emphasis
-            )
+            decoded = vae.decode(latents).sample
+            loss = reconstruction_loss(decoded, pictures, recipe.gradient_weight, emphasis)
+            if critic is not None:
+                loss = loss + recipe.critic_weight * decoder_loss(critic, decoded)
+                loss = loss + critic_loss(critic, pictures, decoded)
             color = unexplained_color(posterior.mean, pictures)
             if not decoder_only:
                 loss = loss + recipe.kl_weight * posterior.kl().mean()
@@ -221,7 +231,7 @@ def train_vae(
             while told < int(100 * session.share):
                 told += 1
                 progress.advance()
-    session.average.copy_to({"vae": vae})
+    session.average.copy_to(modules)
     progress.finish()
     return vae.eval().requires_grad_(False)
 
