@@ -28,6 +28,7 @@ DATASET_FOLDER = "dataset"
 STORE_FILE = "features.sqlite"
 TABLE_FILE = "images.parquet"
 LORA_FOLDER = "lora"
+PRIOR_FOLDER = "prior"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def train(
         base=section.base or project.model.path,
         trigger=", ".join(triggers) or None,
         validation=None if section.validation is None else _resolve(base, section.validation),
-        prior=None if section.prior is None else _resolve(base, section.prior),
+        prior=prior_of(project, dataset, base, progress=progress),
         prior_caption=section.prior_caption,
         samples=samples,
         device=project.model.device,
@@ -139,6 +140,53 @@ def train(
             return train_lora(
                 job, settings, store=store, callbacks=callbacks, progress=progress, resume=False
             )
+
+
+def prior_of(
+    project: Project, dataset: Path, base: Path | str = ".", *, progress: Progress = silent
+) -> Path | None:
+    """Return the folder of a project's prior-preservation pictures; make them where it is to be.
+
+    Args:
+        project: Its section [training] names a folder, or says how many pictures to make.
+        dataset: Folder of the data set, whose captions give the scenes.
+        base: The folder that relative paths start from.
+        progress: Watches.
+    """
+    from .evaluation.character import Character, read_captions
+    from .training.prior import make_prior
+
+    section = project.training or project_file.TrainingSection()
+    if section.prior is not None:
+        return _resolve(base, section.prior)
+    if not section.prior_pictures:
+        return None
+    people: dict[str, str] = {}
+    for subject in project.subjects:
+        character = Character(subject.trigger or subject.name, subject.class_word)
+        people |= {
+            character.with_trigger: character.of_class,
+            character.trigger: character.of_class,
+        }
+    return make_prior(
+        read_captions(dataset),
+        people,
+        backend_of(_of_base(project)),
+        _resolve(base, project.project.output) / LORA_FOLDER / PRIOR_FOLDER,
+        section.prior_pictures,
+        seed=section.settings().seed,
+        batch_size=project.model.batch_size,
+        progress=progress,
+    )
+
+
+def _of_base(project: Project) -> Project:
+    """Return the project with the model that is trained as the one that generates."""
+    section = project.training
+    if section is None or not section.base:
+        return project
+    model = project.model.model_copy(update={"path": section.base})
+    return project.model_copy(update={"model": model})
 
 
 def draw_with(
@@ -170,8 +218,7 @@ def draw_with(
             ],
         }
     )
-    model = project.model.model_copy(update={"path": section.base or project.model.path})
-    backend = backend_of(project.model_copy(update={"model": model}), loras=[(lora.file, 1.0)])
+    backend = backend_of(_of_base(project), loras=[(lora.file, 1.0)])
     made = generate_plan(
         plan, backend, lora.file.with_name(lora.file.stem + ".pictures"), batch_size=1,
         progress=progress,

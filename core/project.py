@@ -186,6 +186,9 @@ class TrainingSection(_Section):
     """Folder of prior-preservation pictures."""
     prior_caption: str | None = None
     """The class prompt, for those of them that have no caption."""
+    prior_pictures: int = Field(default=0, ge=0)
+    """So many prior-preservation pictures are made with the base model, in the scenes of the data
+    set, where no folder is given."""
     prompts: tuple[str, ...] = ()
     """What is sampled while it trains, and made with the finished LoRA; captions of the data set
     unless given."""

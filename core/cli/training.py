@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..training.job import LoraResult
+    from ..progress import Progress
+    from ..training.job import LoraJob, LoraResult
 
 _SHORT = {
     "learning_rate": ("--lr",),
@@ -49,6 +50,10 @@ def add_commands(command: Command) -> None:
     sub.add_argument("--validation", type=Path, metavar="FOLDER", help="validate with these")
     sub.add_argument("--prior", type=Path, metavar="FOLDER", help="prior-preservation pictures")
     sub.add_argument("--prior-caption", help="caption of those that have none: the class prompt")
+    sub.add_argument(
+        "--prior-pictures", type=int, default=0, metavar="N",
+        help="make so many with the base model, of anybody in the data set's scenes",
+    )  # fmt: skip
     sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA whose weights to start from")
     sub.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT",
@@ -155,6 +160,9 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
         board = tensorboard(options.tensorboard)
     with TrainingView(console) as view:
+        if options.prior_pictures and job.prior is None:
+            folder = _make_prior(job, options.prior_pictures, settings.seed, view)
+            job = replace(job, prior=folder)
         result = train_lora(
             job,
             settings,
@@ -165,6 +173,32 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     show_result(result, console)
     stopped_well = result.training.stopped != "diverged"
     return EXIT_DONE if stopped_well else EXIT_DIFFERENT, result.to_mapping()
+
+
+def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path:
+    """Make prior-preservation pictures as the data set's own were made; return their folder."""
+    from ..evaluation.character import read_captions
+    from ..evaluation.setup import Setup
+    from ..training.prior import make_prior
+
+    setup = Setup.of_dataset(
+        job.dataset,
+        trigger=job.trigger,
+        model=job.base,
+        count=1,
+        sampling={"device": job.device, "dtype": job.dtype},
+    )
+    who = setup.character
+    return make_prior(
+        read_captions(job.dataset),
+        dict.fromkeys((who.with_trigger, who.trigger), who.of_class),
+        setup.backend(),
+        job.folder / "prior",
+        count,
+        seed=seed,
+        batch_size=setup.batch_size,
+        progress=progress,
+    )
 
 
 def show_result(result: LoraResult, console: Console) -> None:
