@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .adapters import Adapters
+    from .buckets import Size
+    from .samples import SampleSettings
 
 Prediction = Literal["epsilon", "v_prediction", "flow"]
 Part = Literal["denoiser", "te1", "te2"]
@@ -48,10 +55,25 @@ class TextEmbeddings:
 
     @staticmethod
     def cat(items: Sequence[TextEmbeddings]) -> TextEmbeddings:
-        """Join the embeddings of several groups of captions, in their order."""
-        return TextEmbeddings(
-            {k: torch.cat([i.tensors[k] for i in items]) for k in items[0].tensors}
-        )
+        """Join the embeddings of several groups of captions, in their order.
+
+        Where captions have different numbers of tokens (the second dimension), zeros follow the
+        shorter ones.
+        """
+        return TextEmbeddings({k: _joined([i.tensors[k] for i in items]) for k in items[0].tensors})
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    if tensors[0].dim() > 1:
+        longest = max(tensor.shape[1] for tensor in tensors)
+        rest = [0, 0] * (tensors[0].dim() - 2)
+        tensors = [
+            torch.nn.functional.pad(t, (*rest, 0, longest - t.shape[1]))
+            if t.shape[1] < longest
+            else t
+            for t in tensors
+        ]
+    return torch.cat(list(tensors))
 
 
 class Denoiser(Protocol):
@@ -137,3 +159,19 @@ class Denoiser(Protocol):
 
     def snr(self, timesteps: Tensor) -> Tensor | None:
         """Return the signal-to-noise ratios; ``None`` for flow matching."""
+
+
+class SamplingDenoiser(Denoiser, Protocol):
+    """A denoiser that can also make pictures while it is trained."""
+
+    def sample(self, adapters: Adapters, settings: SampleSettings, size: Size) -> np.ndarray:
+        """Make sample pictures with the adapters as they are.
+
+        Args:
+            adapters: In place on the model, which is in evaluation mode.
+            settings: Prompts and noise.
+            size: Of the pictures.
+
+        Returns:
+            uint8 RGB array of shape ``(prompts, height, width, 3)``.
+        """

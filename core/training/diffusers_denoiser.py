@@ -10,14 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import CuratorError
 from ..generation import models, pipelines
-from . import layer_names
+from . import layer_names, samples
+from .adapters import Adapters
+from .buckets import Size
 from .checkpoint import PickleRefusedError
 from .denoiser import Prediction, TextEmbeddings
+from .samples import SampleSettings
 
 
 class UnknownModelError(CuratorError):
@@ -209,6 +213,10 @@ class DiffusersDenoiser(ABC):
     @abstractmethod
     def snr(self, timesteps: Tensor) -> Tensor | None:
         """Return the signal-to-noise ratios; ``None`` for flow matching."""
+
+    def sample(self, adapters: Adapters, settings: SampleSettings, size: Size) -> np.ndarray:
+        """Make sample pictures with the pipeline, whose modules carry the adapters."""
+        return samples.sample(self.pipeline, settings, size)
 
 
 class StableDiffusionDenoiser(DiffusersDenoiser):

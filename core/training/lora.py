@@ -18,7 +18,7 @@ from .result import Callbacks, joined
 from .settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from .diffusers_denoiser import DiffusersDenoiser
+    from .denoiser import SamplingDenoiser
     from .watching import Plotter, Sampler
     from .writing import LoraWriter
 
@@ -27,7 +27,7 @@ def train_lora(
     job: LoraJob,
     settings: TrainingSettings,
     *,
-    denoiser: DiffusersDenoiser | None = None,
+    denoiser: SamplingDenoiser | None = None,
     store: FeatureStore | None = None,
     score: Score | None = None,
     prefer: Literal["validation", "evaluation"] = "validation",
@@ -95,7 +95,8 @@ def train_lora(
     try:
         if start is not None:
             restore(adapters, start, denoiser.file_key)
-        sampler, plotter = Sampler(job, settings, denoiser, examples), Plotter(job)
+        sampler = Sampler(job, settings, denoiser, adapters, examples)
+        plotter = Plotter(job)
         if not resume and Processes.current().is_first:
             sampler.forget()
         result = train(

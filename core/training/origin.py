@@ -15,7 +15,7 @@ from .denoiser import Denoiser
 from .settings import TrainingSettings
 from .state import StateMismatchError
 
-_FREE = frozenset({
+FREE = frozenset({
     "epochs", "steps", "patience", "min_improvement", "plateau_tolerance", "save_every",
     "checkpoint_every", "sample_every",
 })  # fmt: skip
@@ -31,7 +31,7 @@ def origin_of(
     """Return what determines the course of a run, a fact a key."""
     pictures = [(e.hash, e.caption, e.prior, crop.key) for e, crop in data.items]
     held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
-    options = {k: v for k, v in settings.to_mapping().items() if k not in _FREE}
+    options = {k: v for k, v in settings.to_mapping().items() if k not in FREE}
     if settings.schedule != "constant":
         # The whole course of the rate depends on the length.
         options |= {"epochs": settings.epochs, "steps": settings.steps}

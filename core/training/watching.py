@@ -11,14 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from .adapters import Adapters
 from .buckets import Size
-from .diffusers_denoiser import DiffusersDenoiser
+from .denoiser import SamplingDenoiser
 from .examples import Example
 from .job import LoraJob
 from .modes import training_modes
 from .plot import write_plot
 from .result import Callbacks, EpochReport, TrainingResult, history_table
-from .samples import FOLDER, default_prompts, sample, write_samples, write_strip
+from .samples import FOLDER, default_prompts, write_samples, write_strip
 from .settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class Sampler:
     Args:
         job: What is sampled, and where it goes.
         settings: Of the training.
-        denoiser: The model with its adapters.
+        denoiser: The model.
+        adapters: On it.
         examples: Lend their captions where there are no prompts.
     """
 
@@ -41,10 +43,11 @@ class Sampler:
         self,
         job: LoraJob,
         settings: TrainingSettings,
-        denoiser: DiffusersDenoiser,
+        denoiser: SamplingDenoiser,
+        adapters: Adapters,
         examples: Sequence[Example],
     ) -> None:
-        self._job, self._denoiser = job, denoiser
+        self._job, self._denoiser, self._adapters = job, denoiser, adapters
         self._settings = job.samples
         if job.samples is not None and not job.samples.prompts:
             self._settings = replace(job.samples, prompts=default_prompts(examples))
@@ -75,7 +78,7 @@ class Sampler:
         assert settings is not None  # noqa: S101  # nobody calls otherwise
         modules = (self._denoiser.module(), *self._denoiser.text_modules().values())
         with training_modes(modules, False):
-            pictures = sample(self._denoiser.pipeline, settings, self._size)
+            pictures = self._denoiser.sample(self._adapters, settings, self._size)
         with _pictures_may_fail():
             write_samples(self._job.folder, epoch, pictures)
             write_strip(
