@@ -18,6 +18,7 @@ from .miniature import LoadMiniature
 from .plan import CharacterPlan
 from .quality import QualityScore
 from .selection import BalancedSelect
+from .train import TrainLoRA
 
 __all__ = ["CharacterCuratorExtension"]
 
@@ -41,4 +42,5 @@ class CharacterCuratorExtension(ComfyExtension):
             DatasetExport,
             LoadDataset,
             ImageSetToImages,
+            TrainLoRA,
         ]

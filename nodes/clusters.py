@@ -67,14 +67,14 @@ class ClipCluster(io.ComfyNode):
         from ..core.analysis.embeddings import Embedder, embed
         from .progress import NodeProgress
 
-        embedder = Embedder(_contained(model) or model, _contained(pretrained) or None)
+        embedder = Embedder(clip_path(model) or model, clip_path(pretrained) or None)
         with feature_store() as store:
             embedded = embed(images, embedder, store, NodeProgress())
             grouped = cluster(embedded, clusters, random_state, embedder, store=store)
         return io.NodeOutput(grouped, _summary(grouped))
 
 
-def _contained(name: str) -> str:
+def clip_path(name: str) -> str:
     """Let names of open_clip through; a path must lie in a folder that graphs may use."""
     from pathlib import Path
 

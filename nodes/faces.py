@@ -102,14 +102,14 @@ class FaceValidate(io.ComfyNode):
             side=minimum_side,
             identity=minimum_identity if minimum_identity > -1 else None,
         )
-        analyser = FaceAnalyser(_pack(pack), det_size=detection_size or None)
-        paths = [] if references is None else _files(references)
+        analyser = FaceAnalyser(pack_path(pack), det_size=detection_size or None)
+        paths = [] if references is None else reference_files(references)
         with feature_store() as store:
             found = validate_faces(images, analyser, store, thresholds, paths, NodeProgress())
         return io.NodeOutput(found, outcome(found))
 
 
-def _pack(name: str) -> str:
+def pack_path(name: str) -> str:
     """Resolve a pack: a bare name stays one, unless the models folder has such a folder."""
     import folder_paths
 
@@ -123,7 +123,7 @@ def _pack(name: str) -> str:
     return str(contained(name, models, allowed_roots()))
 
 
-def _files(references: Any) -> list[Path]:
+def reference_files(references: Any) -> list[Path]:
     """Write reference pictures to the temp folder, named by their content."""
     import folder_paths
     from PIL import Image

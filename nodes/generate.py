@@ -123,6 +123,7 @@ class SeedBatchGenerate(io.ComfyNode):
         from ..core.generation.run import generate
         from .backend import WiresBackend
         from .disk_state import disk_state
+        from .identity import model_name
         from .paths import output_path
         from .progress import NodeProgress
         from .sheets import sheet_of
@@ -147,7 +148,7 @@ class SeedBatchGenerate(io.ComfyNode):
             positive,
             negative,
             sampling,
-            name=_model_name(graph, inputs.get("model")),
+            name=model_name(graph, inputs.get("model")),
             fingerprint=_fingerprint(graph, inputs, given, (positive, negative)),
             on_picture=progress.picture,
         )
@@ -200,20 +201,3 @@ def _fingerprint(graph: Any, inputs: Any, given: Any, conditionings: Any) -> str
             patcher = value if name == "model" else value.patcher
             parts += [graph_identity(graph, inputs.get(name)), weights_identity(patcher)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def _model_name(graph: Any, link: Any) -> str:
-    """Return the file or loader at the beginning of the MODEL wire."""
-    from .identity import is_link
-
-    while is_link(link) and link[0] in graph:
-        node = graph[link[0]]
-        named = [node["inputs"].get(key) for key in ("ckpt_name", "unet_name", "model_path")]
-        for name in named:
-            if isinstance(name, str):
-                return name
-        following = node["inputs"].get("model")
-        if not is_link(following):
-            return str(node["class_type"])
-        link = following
-    return "unknown"

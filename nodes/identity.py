@@ -39,6 +39,21 @@ def graph_identity(prompt: Prompt, link: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def model_name(graph: Prompt, link: Any) -> str:
+    """Return the file or loader at the beginning of a MODEL wire."""
+    while is_link(link) and link[0] in graph:
+        node = graph[link[0]]
+        named = [node["inputs"].get(key) for key in ("ckpt_name", "unet_name", "model_path")]
+        for name in named:
+            if isinstance(name, str):
+                return name
+        following = node["inputs"].get("model")
+        if not is_link(following):
+            return str(node["class_type"])
+        link = following
+    return "unknown"
+
+
 def weights_identity(patcher: Any) -> str:
     """Hash the weights of a ``ModelPatcher`` and the patches (LoRAs) on it.
 

@@ -7,7 +7,7 @@ PREFIX = "CharacterCurator_"
 NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
     "FaceValidate", "QualityScore", "ClipCluster", "BalancedSelect", "ContactSheet",
-    "DatasetExport", "LoadDataset", "ImageSetToImages",
+    "DatasetExport", "LoadDataset", "ImageSetToImages", "TrainLoRA",
 ]  # fmt: skip
 
 SCENARIOS = """\
@@ -69,4 +69,35 @@ def curation(images, folder, *, confidence=0.0, quality=0.0, total=3):
             "ContactSheet", images=["13", 0], show="selected", group_by="auto", limit=50,
             columns=5, side=64,
         ),
+    }  # fmt: skip
+
+
+def training(**changes):
+    """Nodes 1 and 2: TrainLoRA on the miniature and the folder ``faces`` of the input folder."""
+    widgets = {
+        "model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2], "folder": "faces", "name": "mini",
+        "preset": "as set here", "rank": 4, "alpha": 4.0, "learning_rate": 2e-3, "epochs": 2,
+        "steps": 0, "batch_size": 2, "resolution": 128, "targets": "attention",
+        "train_text_encoder": False, "seed": 0, "validation_share": 0.3, "sample_every": 1,
+        "sample_prompts": "portrait of char1 woman", "sample_steps": 2, "sample_cfg": 2.5,
+        "options": "validation_timesteps = 2",
+    }  # fmt: skip
+    return {"1": node("LoadMiniature"), "2": node("TrainLoRA", **{**widgets, **changes})}
+
+
+def picture(first, model, clip, name, *, text="portrait of char1 woman"):
+    """A stock graph of one picture, its nodes numbered from ``first``; the miniature's VAE."""
+    numbers = [str(first + i) for i in range(6)]
+    positive, negative, empty, sampled, decoded, saved = numbers
+    return {
+        positive: stock("CLIPTextEncode", text=text, clip=clip),
+        negative: stock("CLIPTextEncode", text="", clip=clip),
+        empty: stock("EmptyLatentImage", width=128, height=128, batch_size=1),
+        sampled: stock(
+            "KSampler", model=model, seed=5, steps=4, cfg=2.5, sampler_name="euler",
+            scheduler="normal", positive=[positive, 0], negative=[negative, 0],
+            latent_image=[empty, 0], denoise=1.0,
+        ),
+        decoded: stock("VAEDecode", samples=[sampled, 0], vae=["1", 2]),
+        saved: stock("SaveImage", images=[decoded, 0], filename_prefix=name),
     }  # fmt: skip

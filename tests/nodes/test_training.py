@@ -1,0 +1,170 @@
+"""TrainLoRA in a real ComfyUI, on the miniature, with reduced numbers."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from comfy_server import Refused
+from graphs import picture, stock, training
+from PIL import Image
+from portraits import draw_folder
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+
+@pytest.fixture(scope="module", autouse=True)
+def faces(server):
+    return draw_folder(server.base / "input" / "faces")
+
+
+@pytest.fixture(scope="module")
+def trained(server):
+    """Train and use the LoRA in one graph: by its MODEL output, and by the stock LoraLoader."""
+    graph = training(train_text_encoder=True)
+    graph |= picture(10, ["2", 0], ["2", 1], "by_the_node")
+    graph["20"] = stock(
+        "LoraLoader", model=["1", 0], clip=["1", 1], lora_name=["2", 2],
+        strength_model=1.0, strength_clip=1.0,
+    )  # fmt: skip
+    graph |= picture(30, ["20", 0], ["20", 1], "by_the_loader")
+    graph |= picture(40, ["1", 0], ["1", 1], "by_the_base")
+    graph["50"] = stock("PreviewImage", images=["2", 3])
+    return graph, server.run(graph, 600)
+
+
+def lora(server, name="mini"):
+    return server.base / "models" / "loras" / f"{name}.safetensors"
+
+
+def pixels(server, run, number):
+    [saved] = run.outputs[number]["images"]
+    with Image.open(server.base / "output" / saved["filename"]) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def works(server, name="mini"):
+    """The work folders of a LoRA's trainings."""
+    home = server.base / "user" / "character_curator" / "training" / name
+    return [path for path in home.iterdir() if path.is_dir()]
+
+
+def test_a_lora_is_trained_and_used_in_the_same_graph(server, trained):
+    _, run = trained
+    base, own = pixels(server, run, "45"), pixels(server, run, "15")
+    assert own.std() > 1, "a picture, not a blank"
+    assert not np.array_equal(own, base), "the LoRA has an effect"
+    with Image.open(lora(server).with_suffix(".samples.png")) as sheet:
+        assert sheet.width > 300
+    assert run.outputs["2"]["images"], "samples are shown"
+    assert "2 epochs are done" in run.outputs["2"]["text"][0]
+    assert run.outputs["50"]["images"], "the plot is an IMAGE"
+
+
+def test_the_stock_loader_makes_the_same_picture_of_the_file(server, trained):
+    _, run = trained
+    assert np.array_equal(pixels(server, run, "15"), pixels(server, run, "35"))
+    assert "lora key not loaded" not in server.text()
+    assert "NOT LOADED" not in server.text()
+
+
+def test_the_file_has_kohyas_keys_and_says_what_it_is(server, trained):
+    with safe_open(lora(server), "np") as file:
+        keys, metadata = set(file.keys()), file.metadata()
+    parts = {key.split("_")[1] for key in keys}
+    assert parts == {"unet", "te"}
+    assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.alpha" in keys
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert metadata["ss_network_dim"] == "4"
+    assert metadata["ss_sd_model_name"] == "CharacterCurator_LoadMiniature"
+    assert json.loads(metadata["ss_tag_frequency"])
+
+
+def test_only_the_lora_is_in_the_list_of_loras(server, trained):
+    info = server.get("/object_info/LoraLoader")["LoraLoader"]
+    names = info["input"]["required"]["lora_name"][0]
+    assert "mini.safetensors" in names
+    assert not [name for name in names if "state" in name or "last" in name]
+
+
+def test_a_second_queue_runs_nothing(server, trained):
+    graph, _ = trained
+    assert server.run(graph).cached == set(graph)
+
+
+def test_a_finished_training_is_not_repeated_by_a_server_that_knows_nothing_of_it(server, trained):
+    graph, run = trained
+    files = [lora(server), lora(server).with_suffix(".samples.png"), *works(server)[0].iterdir()]
+    before = [path.stat().st_mtime_ns for path in files]
+    # As after a restart: ComfyUI's cache is empty.
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    time.sleep(1)
+    again = server.run(graph)
+    assert "2" not in again.cached
+    assert [path.stat().st_mtime_ns for path in files] == before
+    assert np.array_equal(pixels(server, again, "15"), pixels(server, run, "15"))
+
+
+def test_a_deleted_file_is_written_again_without_training(server, trained):
+    graph, _ = trained
+    server.run(graph)
+    content = lora(server).read_bytes()
+    state = works(server)[0] / "best.safetensors"
+    time_of_state = state.stat().st_mtime_ns
+    lora(server).unlink()
+    run = server.run(graph)
+    assert "2" not in run.cached
+    assert lora(server).read_bytes() == content
+    assert state.stat().st_mtime_ns == time_of_state
+
+
+def test_a_cancelled_training_goes_on_to_the_same_weights(server):
+    widgets = {"epochs": 3, "rank": 2}
+    server.run(training(**widgets, name="whole"), 600)
+    graph = training(**widgets, name="cut")
+    number = server.queue(graph)
+    home = server.base / "user" / "character_curator" / "training" / "cut"
+    while not list(home.glob("*/samples/epoch-0001-*.png")):
+        assert number not in server.get(f"/history/{number}"), "done before it could be cancelled"
+        time.sleep(0.05)
+    server.post("/interrupt")
+    assert server.wait(number).interrupted
+    assert not lora(server, "cut").exists()
+    [folder] = works(server, "cut")
+    assert (folder / "state.safetensors").exists()
+    begun = (folder / "samples" / "epoch-0000-00.png").stat().st_mtime_ns
+    server.run(graph, 600)
+    assert (folder / "samples" / "epoch-0000-00.png").stat().st_mtime_ns == begun, "not from anew"
+    one, other = load_file(lora(server, "whole")), load_file(lora(server, "cut"))
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_after_a_failed_training_the_model_makes_the_picture_that_it_made(server):
+    base = {"1": training()["1"]} | picture(40, ["1", 0], ["1", 1], "before")
+    before = pixels(server, server.run(base), "45")
+    failing = training(name="failing", learning_rate=1e9, options="clip_norm = 1e9\nepochs = 20")
+    run = server.wait(server.queue(failing), 600)
+    assert run.status == "error"
+    assert "Lower the learning rate" in run.error
+    assert not lora(server, "failing").exists()
+    base |= picture(40, ["1", 0], ["1", 1], "after")
+    assert np.array_equal(pixels(server, server.run(base), "45"), before)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", " "])
+def test_nothing_is_written_outside_the_folder_of_loras(server, name):
+    run = server.wait(server.queue(training(name=name)))
+    assert run.status == "error"
+    assert "outside the folders" in run.error or "needs a name" in run.error
+
+
+@pytest.mark.parametrize("options", ["dora: yes", "drop = 0.5", "schedule = 'zigzag'"])
+def test_a_wrong_option_is_refused_before_anything_runs(server, options):
+    with pytest.raises(Refused):
+        server.queue(training(options=options))
+
+
+def test_without_a_dataset_the_message_says_what_to_wire(server):
+    run = server.wait(server.queue(training(folder="")))
+    assert "wire 'dataset'" in run.error
