@@ -63,11 +63,20 @@ def requests_for(
             prompt=prompt.of(who),
             negative_prompt="",
             caption=prompt.of(neutral),
-            noise_seed=seed,
+            noise_seed=noise_seed,
         )
         for number, prompt in enumerate(prompts, 1)
-        for seed in prompt.seeds or (first_seed + number - 1,)
+        for seed, noise_seed in _seeds(prompt, number, first_seed)
     )
+
+
+def _seeds(prompt: Prompt, number: int, first: int) -> list[tuple[int, int]]:
+    """Return (seed, noise seed) of each picture of a prompt.
+
+    The row of a batch follows from the sum of seed and number. Were both counted up, every second
+    row would stay empty, and half of each batch would be made for nothing.
+    """
+    return [(seed, seed) for seed in prompt.seeds] or [(first, first + number - 1)]
 
 
 @dataclass(frozen=True)

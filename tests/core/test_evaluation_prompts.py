@@ -17,6 +17,7 @@ from character_curator.evaluation.prompts import (
     read_prompts,
     vocabulary_of,
 )
+from character_curator.generation.run import batches
 
 RECIPE = """
 [model]
@@ -70,6 +71,17 @@ def test_prompts_without_seeds_get_consecutive_ones():
     requests = requests_for(prompts, "x", "trigger", neutral="y")
     assert [r.noise_seed for r in requests] == [FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2]
     assert len({r.file_name for r in requests}) == 3
+
+
+def test_new_prompts_fill_their_batches():
+    prompts = [Prompt(f"{{who}} {n}") for n in range(100)]
+    requests = [
+        request
+        for series in ("trigger", "class")
+        for request in requests_for(prompts, "x", series, neutral="y")
+    ]
+    assert len({r.file_name for r in requests}) == 200
+    assert len(list(batches(requests, 8))) == 26  # the 25 that 200 pictures need, and a rest
 
 
 def test_nobody_leaves_no_stray_comma():
