@@ -100,7 +100,7 @@ def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any
                 on_run=told,
             )
         table = tables.markdown(report)
-        console.print(escape(table))
+        console.print(escape(table), soft_wrap=True)
         console.print(f"Report: [bold]{escape(str(output))}[/]")
         if options.document is not None:
             _put(options.document, table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def prepare(
     root: Path,
     progress: Progress = silent,
     *,
-    name: str = BASE_FOLDER,
+    make: Callable[..., ImageSet] = generate,
 ) -> Bench:
     """Make and measure the base model's pictures, and derive the thresholds from them.
 
@@ -61,14 +62,14 @@ def prepare(
         reference: The character's identity and the training pictures.
         root: Folder of everything that is written.
         progress: Watches.
-        name: Folder of the base model's pictures in it.
+        make: Makes the pictures that are not there yet; takes what ``generate`` takes.
     """
-    character, folder = setup.character, root / name
+    character, folder = setup.character, root / BASE_FOLDER
     backend = setup.backend()
 
     def series(name: str, who: str) -> Measured:
         requests = requests_for(setup.prompts, who, name, neutral=character.of_class)
-        images = generate(requests, backend, folder, batch_size=setup.batch_size, progress=progress)
+        images = make(requests, backend, folder, batch_size=setup.batch_size, progress=progress)
         found, embeddings = compared(images, reference, instruments, progress)
         return Measured(with_place(found, name, root), embeddings)
 

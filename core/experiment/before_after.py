@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic, pipeline
 from ..dataset.captions import caption
-from ..evaluation.bench import BASE_FOLDER, prepare
+from ..evaluation.bench import prepare
 from ..evaluation.character import DatasetFacts, facts_of
 from ..evaluation.pictures import read_reference
 from ..evaluation.setup import Setup
@@ -19,11 +19,13 @@ from ..features import FeatureStore
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..project import Project
-from ..training.buckets import Size
-from ..training.examples import Example
+from ..training.buckets import Box, Size
+from ..training.examples import Example, read_examples
+from ..training.prior import make_prior
 from .arms import Arms, Curation, analysed, make_arms, paths_of
 from .plan import ExperimentError, ExperimentPlan, commit
 from .runs import Workbench, known_result, run_arm
+from .sharing import alone, together
 from .tables import markdown, report_of
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ARMS_FILE, REPORT_FILE, TABLE_FILE = "arms.json", "before-after.json", "before-after.md"
-RUNS_FOLDER = "runs"
+RUNS_FOLDER, PRIOR_FOLDER = "runs", "prior"
 
 OnRun = Callable[[str, int, int, int, Mapping[str, Any]], None]
 """Told of every run: arm, seed, how many are done, how many there are, the result."""
@@ -79,7 +81,8 @@ def before_after(
             f"The project has {len(project.subjects)} subjects; an experiment is about one."
         )
     root = Path(output).expanduser()
-    images = raw_pictures(project, base, progress)
+    with alone(root, "raw pictures"):
+        images = raw_pictures(project, base, progress)
     plan = with_context(plan, project, images)
     commit(plan, root)
     curation = curation_of(project, base)
@@ -88,26 +91,34 @@ def before_after(
     with FeatureStore(store_file) as store:
         setup = setup_of(plan, facts)
         instruments = setup.instruments(store)
-        found = analysed(
-            images, curation, instruments.analyser, instruments.embedder, store, progress
-        )
+        with alone(root, "measuring"):
+            found = analysed(
+                images, curation, instruments.analyser, instruments.embedder, store, progress
+            )
+            reference = read_reference(images, instruments, curation.references, progress)
         arms = make_arms(found, curation, plan.validation)
         _write_arms(arms, root / ARMS_FILE)
-        reference = read_reference(images, instruments, curation.references, progress)
-        # Processes that share the runs must not write the same pictures at the same time.
-        name = BASE_FOLDER if not shard[0] else f"{BASE_FOLDER}-{shard[0] + 1}"
-        bench = prepare(setup, instruments, reference, root, progress, name=name)
+        make = together(root, shard)
+        bench = prepare(setup, instruments, reference, root, progress, make=make)
         examples = examples_of(found, project)
+        with alone(root, "prior pictures"):
+            prior = prior_of(project, base, examples, setup, root, progress)
         denoiser = load(setup.model, device=str(setup.sampling.get("device", "auto")))
         shared = Workbench(
-            denoiser, bench, [examples[row] for row in arms.validation], store, plan.weights
+            denoiser,
+            bench,
+            [examples[row] for row in arms.validation],
+            store,
+            plan.weights,
+            prior,
         )
         report: dict[str, Any] = {}
         mine = plan.runs()[shard[0] :: shard[1]]
         for done, (arm, seed) in enumerate(mine, 1):
             own = [examples[row] for row in arms.rows[arm]]
             folder = root / RUNS_FOLDER / f"{arm}-{seed}"
-            result = run_arm(shared, arm, own, plan.training(seed, len(own)), folder, progress)
+            settings = plan.training(seed, len(own), with_prior=bool(prior))
+            result = run_arm(shared, arm, own, settings, folder, progress)
             results = results_of(plan, root)
             report = {
                 "plan": plan.as_mapping(),
@@ -188,9 +199,61 @@ def examples_of(images: ImageSet, project: Project) -> list[Example]:
             row["hash"] or "",
             caption(row, trigger, strategy),
             Size(row["width"] or 0, row["height"] or 0),
+            _box(row.get("face_box")),
         )
         for path, row in zip(images.paths(), images.table.iter_rows(named=True), strict=True)
     ]
+
+
+def _box(values: Sequence[float] | None) -> Box | None:
+    if values is None:
+        return None
+    left, top, right, bottom = (float(edge) for edge in values)
+    return left, top, right, bottom
+
+
+def prior_of(
+    project: Project,
+    base: Path | str,
+    examples: Sequence[Example],
+    setup: Setup,
+    root: Path,
+    progress: Progress = silent,
+) -> list[Example]:
+    """Return the prior-preservation pictures that go along in every arm, as the project wants them.
+
+    Where it says how many to make, they show the scenes of all raw pictures and are kept in the
+    experiment's folder.
+
+    Args:
+        project: Its section [training] names a folder, or says how many; else there are none.
+        base: The folder that the project's relative paths start from.
+        examples: All raw pictures.
+        setup: Of the evaluation: its character and its base model.
+        root: Folder of the experiment.
+        progress: Watches.
+    """
+    section = project.training
+    if section is None:
+        return []
+    folder = None
+    if section.prior is not None:
+        folder = Path(base).expanduser() / Path(section.prior).expanduser()
+    elif section.prior_pictures:
+        who = setup.character
+        folder = make_prior(
+            [example.caption for example in examples],
+            dict.fromkeys((who.with_trigger, who.trigger), who.of_class),
+            setup.backend(),
+            root / PRIOR_FOLDER,
+            section.prior_pictures,
+            seed=section.settings().seed,
+            batch_size=setup.batch_size,
+            progress=progress,
+        )
+    if folder is None:
+        return []
+    return read_examples(folder, caption=section.prior_caption, prior=True)[0]
 
 
 def bench_figures(result: Mapping[str, Any]) -> dict[str, Any]:

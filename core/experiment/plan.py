@@ -73,15 +73,16 @@ class ExperimentPlan:
         ]
         return (*main, *rest)
 
-    def training(self, seed: int, pictures: int) -> TrainingSettings:
+    def training(self, seed: int, pictures: int, *, with_prior: bool = False) -> TrainingSettings:
         """Return the settings of one run.
 
         Args:
             seed: Of the training.
             pictures: How many pictures its arm has; validations come at about the same steps in
                 every arm.
+            with_prior: Whether a prior-preservation picture goes with each of them.
         """
-        rows = pictures * self.settings.repeats
+        rows = pictures * self.settings.repeats * (2 if with_prior else 1)
         per_step = self.settings.batch_size * self.settings.accumulation
         per_epoch = max(1, -(-rows // per_step))
         every = max(1, round(self.validate_steps / per_epoch))

@@ -41,6 +41,7 @@ class Workbench:
         validation: The common validation set.
         store: Where latents are kept.
         weights: ``best`` or ``last``.
+        prior: Prior-preservation pictures, the same in every arm.
     """
 
     denoiser: DiffusersDenoiser
@@ -48,6 +49,7 @@ class Workbench:
     validation: Sequence[Example]
     store: FeatureStore
     weights: str
+    prior: Sequence[Example] = ()
 
 
 def known_result(folder: Path) -> dict[str, Any] | None:
@@ -90,7 +92,7 @@ def run_arm(
         result = train(
             denoiser,
             adapters.named_parameters(),
-            examples,
+            [*examples, *shared.prior],
             settings,
             folder / "training",
             store=shared.store,

@@ -117,6 +117,10 @@ def figures_of(results: Sequence[Result]) -> dict[str, Spread]:
     return {f.key: Spread(tuple(f.of(result) for result in results)) for f in FIGURES}
 
 
+def _flag(value: bool | None) -> float | None:
+    return None if value is None else float(value)
+
+
 def report_of(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
     """Return the figures of all arms, as JSON knows them.
 
@@ -127,6 +131,7 @@ def report_of(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
     arms: dict[str, Any] = {}
     for arm, runs in results.items():
         figures = figures_of(runs)
+        figures["settled"] = Spread(tuple(_flag(run.get("settled")) for run in runs))
         if level is not None:
             figures["steps_to_raw_plateau"] = Spread(tuple(steps_to_level(runs, level)))
         arms[arm] = {name: spread.as_mapping() for name, spread in figures.items()}
@@ -150,9 +155,29 @@ def markdown(report: Mapping[str, Any]) -> str:
     cells = [_cell(arm, key, "count") for arm in (raw, curated)]
     if any(cells):
         lines.append(f"| optimizer steps to the raw arm's plateau | | | {' | '.join(cells)} |")
+    lines += ["", *_notes(report)]
     if set(arms) - set(MAIN):
         lines += ["", *_ablation(arms)]
     return "\n".join(lines) + "\n"
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    """Say what the base model does by itself, and which runs ended before their loss settled."""
+    notes = []
+    base = (report.get("base") or {}).get("base")
+    if base:
+        shares = (f"{base[name]['share'] * 100:.1f} %" for name in ("consistency", "artefacts"))
+        notes.append(
+            "The base model by itself, with the plain description: consistency {}, artefacts {}, "
+            "adherence {:.4f}.".format(*shares, base["adherence"])
+        )
+    settled = [s for arm in report["arms"].values() for s in arm["settled"]["values"]]
+    if open_ends := settled.count(0.0):
+        notes.append(
+            f"In {open_ends} of {len(settled)} runs the loss was still falling near the end: for "
+            "those, convergence and plateau are what a run of this length shows."
+        )
+    return notes
 
 
 def _ablation(arms: Mapping[str, Any]) -> list[str]:
