@@ -14,6 +14,7 @@ from ..training.settings import (
     OPTIONAL,
     PRESETS,
     WHOLE,
+    SettingsError,
     TrainingSettings,
     descriptions,
 )
@@ -22,8 +23,9 @@ from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..evaluation.setup import Setup
     from ..progress import Progress
-    from ..training.job import LoraJob, LoraResult
+    from ..training.job import LoraJob, LoraResult, Score
 
 _SHORT = {
     "learning_rate": ("--lr",),
@@ -70,6 +72,19 @@ def add_commands(command: Command) -> None:
     )
     sub.add_argument("--variant", help="variant of the base model's files, such as fp16")
     sub.add_argument("--allow-pickle", action="store_true", help="load weights that are pickles")
+    sub.add_argument(
+        "--dora-file", choices=("dora_scale", "folded"), default="dora_scale",
+        help="with --dora: a small file that ComfyUI reads exactly, or a large one that every "
+        "program does (%(default)s)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--evaluate", type=int, default=0, metavar="N",
+        help="evaluate every kept checkpoint on N new prompts in the data set's words",
+    )  # fmt: skip
+    sub.add_argument(
+        "--prefer", choices=("validation", "evaluation"), default="validation",
+        help="what chooses the checkpoint that the file holds (%(default)s)",
+    )  # fmt: skip
     sub.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write event files here")
     group = sub.add_argument_group("settings", f"Of every number that may be absent: '{_NOTHING}'.")
     words = descriptions()
@@ -128,6 +143,8 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .training_view import TrainingView
 
     settings = settings_of(options)
+    if options.prefer == "evaluation" and not options.evaluate:
+        raise SettingsError("--prefer evaluation needs --evaluate N, the number of prompts.")
     job = LoraJob(
         dataset=options.dataset,
         output=options.output.expanduser(),
@@ -150,6 +167,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         device=options.device,
         dtype=options.dtype,
         variant=options.variant,
+        magnitudes=options.dora_file,
         allow_pickle=options.allow_pickle,
     )
     if not Processes.current().is_first:
@@ -166,6 +184,8 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         result = train_lora(
             job,
             settings,
+            score=_score(job, options.evaluate, view),
+            prefer=options.prefer,
             callbacks=joined(view.callbacks(), board),
             progress=view,
             resume=not options.restart,
@@ -175,19 +195,34 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     return EXIT_DONE if stopped_well else EXIT_DIFFERENT, result.to_mapping()
 
 
-def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path:
-    """Make prior-preservation pictures as the data set's own were made; return their folder."""
-    from ..evaluation.character import read_captions
+def _setup(job: LoraJob, count: int) -> Setup:
+    """Return how pictures are made like those of the data set, on ``count`` new prompts."""
     from ..evaluation.setup import Setup
-    from ..training.prior import make_prior
 
-    setup = Setup.of_dataset(
+    return Setup.of_dataset(
         job.dataset,
         trigger=job.trigger,
         model=job.base,
-        count=1,
+        count=count,
         sampling={"device": job.device, "dtype": job.dtype},
     )
+
+
+def _score(job: LoraJob, count: int, progress: Progress) -> Score | None:
+    """Return what gives a kept checkpoint its score on ``count`` new prompts; ``None`` for none."""
+    from ..evaluation.scoring import scorer
+
+    if not count:
+        return None
+    return scorer(job.dataset, _setup(job, count), job.beside(".evaluation"), progress=progress)
+
+
+def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path:
+    """Make prior-preservation pictures as the data set's own were made; return their folder."""
+    from ..evaluation.character import read_captions
+    from ..training.prior import make_prior
+
+    setup = _setup(job, 1)
     who = setup.character
     return make_prior(
         read_captions(job.dataset),
@@ -223,6 +258,7 @@ def show_result(result: LoraResult, console: Console) -> None:
     if result.by_evaluation is not None:
         score = result.by_evaluation
         console.print(f"Best by evaluation: epoch {score.epoch}, score {score.score:.4f}.")
+        console.print(f"The file holds epoch {result.kept.epoch}.")
     course = training.convergence
     if course is None and best.validation_loss is not None:
         console.print("The validation loss never fell below what it was before training.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import CuratorError
 from .examples import Skipped
@@ -40,6 +40,7 @@ class LoraJob:
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         dtype: Number type of the frozen weights: ``auto``, ``float32``, ``float16``, ``bfloat16``.
         variant: The variant of the weights to load, such as ``fp16``.
+        magnitudes: How a DoRA file is written, see :func:`.checkpoint.tensors_of`.
         allow_pickle: Also load base models and LoRA files in Python's pickle format.
     """
 
@@ -57,6 +58,7 @@ class LoraJob:
     device: str = "auto"
     dtype: str = "auto"
     variant: str | None = None
+    magnitudes: Literal["dora_scale", "folded"] = "dora_scale"
     allow_pickle: bool = False
 
     @property

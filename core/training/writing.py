@@ -75,7 +75,9 @@ class LoraWriter:
         target = file or self.job.beside(f"-epoch{epoch:04d}{SUFFIX}")
         load_weights(weights, self.adapters.named_parameters())
         if write:
-            tensors = checkpoint.tensors_of(self.adapters, self.denoiser.file_key)
+            tensors = checkpoint.tensors_of(
+                self.adapters, self.denoiser.file_key, magnitudes=self.job.magnitudes
+            )
             card = lora_card(
                 self.denoiser,
                 self.settings,
