@@ -22,6 +22,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("artefacts", "artefacts", "share"),
     ("leakage", "leakage (class word alone)", "share"),
     ("adherence", "adherence (CLIP)", "number"),
+    ("adherence_loss", "adherence below the base's", "number"),
     ("identity", "mean identity similarity", "number"),
     ("quality", "mean quality", "number"),
     ("one_face", "exactly one face", "share"),

@@ -22,8 +22,9 @@ _BASE = "base model"
 def figures_table(evaluations: Sequence[Evaluation]) -> pl.DataFrame:
     """Return a row a checkpoint, in the order given, and one of the base model.
 
-    Columns: ``name, score, consistency, artefacts, leakage, adherence, identity, quality, rating,
-    grid_rating, diversity, memorised, one_face, validation_loss``; null where not measured.
+    Columns: ``name, score, consistency, artefacts, leakage, adherence, adherence_loss`` (how much
+    lower than the base model's), ``identity, quality, rating, grid_rating, diversity, memorised,
+    one_face, validation_loss``; null where not measured.
     """
     rows = [_row(evaluation) for evaluation in evaluations]
     base = evaluations[0].summary if evaluations else None
@@ -73,12 +74,14 @@ def validation_loss(metadata: Mapping[str, str]) -> float | None:
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:
     summary = evaluation.summary
-    leakage, grid = summary.leakage, summary.grid
+    leakage, grid, base = summary.leakage, summary.grid, summary.base
+    loss = base.adherence - summary.trigger.adherence if base else math.nan
     return (
         {"name": evaluation.name, "score": summary.score}
         | _figures(evaluation.name, summary.trigger)
         | {
             "leakage": leakage.value if leakage and leakage.total else None,
+            "adherence_loss": loss if math.isfinite(loss) else None,
             "grid_rating": grid.rating if grid else None,
             "validation_loss": validation_loss(evaluation.metadata),
         }

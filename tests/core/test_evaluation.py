@@ -283,6 +283,31 @@ def test_the_command_tells_figures_threshold_and_the_best(results, dataset, caps
         assert text in said.err
 
 
+def test_a_training_may_choose_its_checkpoint_by_evaluation(dataset, tmp_path, capsys):
+    output = tmp_path / "a.safetensors"
+    code, said = run_command(
+        "train", dataset, "--base", "miniature", "--output", output, "--rank", 2, "--targets",
+        "to_q,to_v", "--batch", 8, "--resolution", 128, "--bucket-step", 32, "--lr", 1e-3,
+        "--epochs", 2, "--validation-timesteps", 1, "--checkpoint-every", 1, "--no-samples",
+        "--evaluate", 2, "--prefer", "evaluation", "--json", capsys=capsys,
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads(said.out)
+    scores = {c["epoch"]: c["score"] for c in result["checkpoints"]}
+    assert scores.keys() == {1, 2}
+    assert result["kept_epoch"] == result["best_epoch_by_evaluation"]
+    assert scores[result["kept_epoch"]] == max(scores.values())
+    for words in ("Best by validation: epoch", "Best by evaluation: epoch", "The file holds epoch"):
+        assert words in said.err
+    assert (tmp_path / "a.evaluation" / "a-epoch0002" / "sheet.png").exists()
+    code, said = run_command(
+        "train", dataset, "--base", "miniature", "--output", output, "--prefer", "evaluation",
+        "--json", capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert "--evaluate" in json.loads(said.out)["message"]
+
+
 def test_the_command_takes_prompts_and_seeds(results, dataset, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("char1 woman, at the beach\nphoto of {who}, park\n")
     code, said = run_command(

@@ -59,6 +59,7 @@ def test_the_table_has_a_row_a_checkpoint_and_one_of_the_base_model():
     table = figures_table([evaluation("a", 3, 1, loss=0.1), evaluation("b", 4)])
     assert table["name"].to_list() == ["a", "b", "base model"]
     assert table["consistency"].to_list() == [0.75, 1.0, 0.25]
+    assert table["adherence_loss"].to_list() == [0.0, 0.0, None]
     assert table["leakage"].to_list() == [0.25, 0.0, 0.0]
     assert table["validation_loss"].to_list() == [0.1, None, None]
     assert table["score"].to_list() == [pytest.approx(0.75 * 0.75), 1.0, None]

@@ -46,7 +46,7 @@ def test_it_runs_as_it_stands(tmp_path):
     make_dataset(tmp_path / "demo" / "dataset", 6)
     binary = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{binary}{os.pathsep}{os.environ['PATH']}"}
-    (tmp_path / "guide.py").write_text(blocks("python")[0])
+    (tmp_path / "guide.py").write_text("\n".join(blocks("python")))
     for line in (blocks("sh")[0], f"{shlex.quote(sys.executable)} guide.py"):
         done = subprocess.run(
             line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True

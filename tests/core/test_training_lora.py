@@ -169,6 +169,19 @@ def test_the_command_trains(capsys, tmp_path, tiny_sd15):
     assert found["modelspec.trigger_phrase"] == "zoe"
 
 
+def test_a_dora_file_may_be_one_for_every_reader(capsys, tmp_path, tiny_sd15):
+    from character_curator.training import checkpoint
+
+    folder, sizes = make_dataset(tmp_path / "set"), {}
+    for form in ("dora_scale", "folded"):
+        output = tmp_path / f"{form}.safetensors"
+        arguments = [*short(tiny_sd15, output), "--targets", "to_q", "--dora"]
+        assert command(capsys, folder, *arguments, "--dora-file", form)[0] == 0
+        assert checkpoint.read(output).is_dora is (form == "dora_scale")
+        sizes[form] = output.stat().st_size
+    assert sizes["folded"] > sizes["dora_scale"]
+
+
 def test_every_setting_is_an_option():
     from character_curator.cli.training import settings_of
 
