@@ -1,4 +1,6 @@
-"""What the pack adds to ComfyUI's start: ``python benchmarks/import_time.py COMFYUI [TIMES]``.
+"""What the pack adds to ComfyUI's start.
+
+Run: python benchmarks/import_time.py COMFYUI [TIMES]
 
 Each time in a new process: ComfyUI's own modules are imported first, then the pack is imported and
 its nodes' schemas are read, as ComfyUI does it.
@@ -13,6 +15,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 0.3
+"""The most seconds that the pack may add."""
 
 _ONCE = """
 import asyncio, json, sys, time
@@ -46,13 +50,17 @@ def once(comfyui: Path) -> tuple[float, int, list[str]]:
     return seconds, nodes, modules
 
 
-def main(comfyui: str, times: str = "5") -> None:
-    """Print the figures."""
+def main(comfyui: str, times: str = "5") -> int:
+    """Print the figures; return the exit code."""
+    from verdicts import Verdict, conclude
+
     runs = [once(Path(comfyui).expanduser()) for _ in range(int(times))]
     seconds = [run[0] for run in runs]
     print(f"{runs[0][1]} nodes in {statistics.median(seconds):.3f} s (median of {len(runs)};")
     print(f"from {min(seconds):.3f} to {max(seconds):.3f} s); modules: {', '.join(runs[0][2])}")
+    promise = "seconds that the pack adds to ComfyUI's start"
+    return conclude({}, [Verdict(promise, statistics.median(seconds), LIMIT)], None)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))
