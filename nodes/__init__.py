@@ -11,6 +11,7 @@ from comfy_api.latest import ComfyExtension, io
 from .clusters import ClipCluster
 from .contact_sheet import ContactSheet
 from .dataset import DatasetExport, LoadDataset
+from .evaluate import EvaluateLoRA
 from .faces import FaceValidate
 from .generate import SeedBatchGenerate
 from .image_sets import ImageSetToImages, ImagesToImageSet, LoadImageSet
@@ -43,4 +44,5 @@ class CharacterCuratorExtension(ComfyExtension):
             LoadDataset,
             ImageSetToImages,
             TrainLoRA,
+            EvaluateLoRA,
         ]

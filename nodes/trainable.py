@@ -59,6 +59,8 @@ class Loan:
 
     def close(self) -> None:
         """Put the modules' own tensors back and take the adapters out, to be kept."""
+        if not self.is_open:
+            return
         self.is_open = False
         for hook in self._hooks:
             hook.remove()

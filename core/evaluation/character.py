@@ -79,7 +79,8 @@ def read_facts(dataset: Path, trigger: str | None = None) -> DatasetFacts:
         recipe = tomllib.loads((dataset / "recipe.toml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         recipe = {}
-    return facts_of(recipe, dataset.name, trigger)
+    # The recipe of a graph holds its plan, subjects included, as one table.
+    return facts_of({**_table(recipe, "plan"), **recipe}, dataset.name, trigger)
 
 
 def facts_of(recipe: Mapping[str, Any], name: str, trigger: str | None = None) -> DatasetFacts:

@@ -137,6 +137,16 @@ def test_a_recipe_tells_character_vocabulary_and_models(tmp_path):
     assert read_facts(tmp_path, "sks").character.trigger == "sks"
 
 
+def test_the_recipe_of_a_graph_tells_the_character_of_its_plan(tmp_path):
+    (tmp_path / "recipe.toml").write_text(
+        '[plan]\nseeds = [1]\ncaption = "photo of {trigger} {class_word}, {scenario}"\n'
+        '[[plan.subjects]]\nname = "mia"\ntrigger = "ohwx"\nclass_word = "woman"\n'
+    )
+    facts = read_facts(tmp_path)
+    assert facts.character.with_trigger == "ohwx woman"
+    assert facts.template == "photo of {who}, {scene}"
+
+
 def test_a_folder_of_pictures_has_working_defaults(tmp_path):
     facts = read_facts(tmp_path / "mia")
     assert facts.character.with_trigger == "mia person"

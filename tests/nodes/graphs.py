@@ -8,6 +8,7 @@ NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
     "FaceValidate", "QualityScore", "ClipCluster", "BalancedSelect", "ContactSheet",
     "DatasetExport", "LoadDataset", "ImageSetToImages", "TrainLoRA",
+    "EvaluateLoRA",
 ]  # fmt: skip
 
 SCENARIOS = """\

@@ -1,0 +1,112 @@
+"""Parts of the training nodes that need no ComfyUI."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from test_parts import part
+
+WIDGETS = {
+    "rank": 32, "alpha": 16.0, "learning_rate": 5e-4, "epochs": 7, "steps": 0, "batch_size": 3,
+    "resolution": 768, "targets": "full", "train_text_encoder": False, "seed": 4,
+    "validation_share": 0.2, "sample_every": 0,
+}  # fmt: skip
+
+
+def settings(preset="as set here", options="", **changes):
+    return part("training_settings").training_settings(preset, {**WIDGETS, **changes}, options)
+
+
+def test_widgets_are_settings():
+    made = settings()
+    assert (made.rank, made.epochs, made.targets, made.seed) == (32, 7, "full", 4)
+    assert made.steps is None
+    assert made.sample_every is None
+    assert settings(steps=50).steps == 50
+
+
+def test_the_recipe_goes_before_the_widgets_that_it_names_and_before_no_other():
+    made = settings("seed-document")
+    recipe = (made.rank, made.alpha, made.targets, made.dropout, made.learning_rate, made.epochs)
+    assert recipe == (8, 8.0, "seed-document", 0.05, 1e-4, 100)
+    assert made.batch_size == 1
+    assert (made.resolution, made.seed, made.validation_share) == (768, 4, 0.2)
+
+
+def test_options_go_before_everything():
+    made = settings("seed-document", "rank = 4\ndora = true\n# a comment\nschedule = 'cosine'")
+    assert (made.rank, made.dora, made.schedule, made.alpha) == (4, True, "cosine", 8.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [("dora: yes", "Write one a line"), ("drop = 1", "'drop'"), ("rank = 0", "rank")],
+)
+def test_wrong_options_are_told(options, says):
+    assert says in part("training_settings").faults(options)
+
+
+def test_right_options_have_no_faults():
+    assert part("training_settings").faults("patience = 3\nrslora = true") is None
+
+
+def test_buckets_suit_the_model():
+    fit = part("training_settings").with_room_for
+    assert fit(settings(), 32).bucket_step == 64
+    assert fit(settings(), 128).bucket_step == 128
+    assert fit(settings(options="bucket_step = 16"), 64).bucket_step == 64
+
+
+def core(name):
+    """Import a module of the core that the parts of the nodes use."""
+    part("training_settings")
+    return importlib.import_module(f"parts.core.{name}")
+
+
+def course(**changes):
+    examples = [core("training.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))]
+    return part("training_files").course_key("model", examples, settings(**changes))
+
+
+def test_a_longer_training_goes_on_in_the_same_folder():
+    assert course() == course(epochs=9) == course(sample_every=2)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 1e-3}, {"seed": 5}, {"options": "schedule = 'cosine'"}]
+)
+def test_another_training_gets_another_folder(changes):
+    assert course() != course(**changes)
+
+
+def test_the_length_matters_where_the_rate_depends_on_it():
+    options = {"options": "schedule = 'linear'"}
+    assert course(**options) != course(**options, epochs=9)
+
+
+def character(**values):
+    return core("evaluation.character").Character("char1", "woman", **values)
+
+
+def test_no_prompts_are_the_published_three_with_three_seeds_each():
+    found = part("evaluation_texts").prompts_of("\n", "1-2", character())
+    assert [prompt.seeds for prompt in found] == [(100, 101, 102), (200, 201, 202), (300, 301, 302)]
+
+
+def test_a_prompt_names_the_person_by_placeholder_or_by_trigger():
+    text = "portrait of {who}, park\nchar1 woman at a bar\n"
+    found = part("evaluation_texts").prompts_of(text, "1-2, 7", character())
+    assert [prompt.text for prompt in found] == ["portrait of {who}, park", "{who} at a bar"]
+    assert found[0].seeds == (1, 2, 7)
+
+
+def test_the_character_is_the_plans_the_files_or_the_users():
+    texts = part("evaluation_texts")
+    assert texts.character_of(character(), None, "zoe woman", "", "").trigger == "zoe"
+    subject = core("plan").Subject("x", "red hair", "ana", "girl")
+    scene = core("plan").Scenario(1, "park", "in the park")
+    plan = core("plan").Plan((subject,), (1,), (scene,))
+    other = texts.character_of(character(), plan, "zoe", "", "")
+    assert (other.trigger, other.class_word, other.description) == ("ana", "girl", "red hair")
+    own = texts.character_of(character(), plan, "zoe", "eve", "robot")
+    assert (own.trigger, own.class_word) == ("eve", "robot")
