@@ -111,6 +111,9 @@ class DiffusersDenoiser(ABC):
     def __init__(self, pipeline: Any, identity: str | None = None) -> None:
         self.pipeline = pipeline
         self._module: Any = getattr(pipeline, self._part)
+        for part in (self._module, pipeline.vae):
+            # The layout that convolutions compute in: else they rearrange weights in every step.
+            part.to(memory_format=torch.channels_last)
         # The number type is remembered: adapters, which come later, may have another.
         self._dtype = next(self._module.parameters()).dtype
         self._identity = identity

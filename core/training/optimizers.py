@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,7 @@ def make_optimizer(
             groups.append({"params": members, "lr": rate, "peak_lr": rate})
     common = {"betas": settings.betas, "weight_decay": settings.weight_decay}
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, **common)  # type: ignore[arg-type]
+        return _adamw(groups, common)
     if settings.optimizer == "prodigy":
         try:
             from prodigyopt import Prodigy
@@ -64,6 +65,14 @@ def make_optimizer(
             "bitsandbytes", "The optimizer 8-bit AdamW", "pip install bitsandbytes"
         ) from None
     return AdamW8bit(groups, **common)
+
+
+def _adamw(groups: list[dict[str, Any]], common: Mapping[str, Any]) -> torch.optim.Optimizer:
+    try:
+        # Adapters are many small tensors: one kernel for all takes a quarter of the time.
+        return torch.optim.AdamW([dict(group) for group in groups], fused=True, **common)
+    except RuntimeError:  # this version of torch has none for this device
+        return torch.optim.AdamW(groups, **common)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
