@@ -101,6 +101,27 @@ def test_the_validation_set_does_not_depend_on_the_order_of_the_rows(images):
     assert set(paths_of(arms, arms.validation)) == set(paths_of(other, other.validation))
 
 
+def test_faces_and_prior_pictures_count_in_every_arm(images, tmp_path):
+    from character_curator.experiment.before_after import examples_of
+
+    boxes = [[1.0, 2.0, 30.0, 40.0]] + [None] * (len(images) - 1)
+    known = images.with_columns(pl.Series("face_box", boxes, pl.List(pl.Float32)))
+    examples = examples_of(known, project.parse(PROJECT))
+    assert examples[0].face == (1.0, 2.0, 30.0, 40.0)
+    assert examples[1].face is None
+    plan = ExperimentPlan(validate_steps=50, settings=TrainingSettings(batch_size=8))
+    # An epoch of 70 pictures is 9 steps, with as many prior pictures 18.
+    assert plan.training(1, 70).validate_every == 6
+    assert plan.training(1, 70, with_prior=True).validate_every == 3
+
+
+def test_a_run_that_had_not_settled_is_told():
+    runs = [result("raw", 1, 0.5, 0.2) | {"settled": flag} for flag in (True, False)]
+    told = markdown(report_of({"raw": runs}))
+    assert "In 1 of 2 runs the loss was still falling" in told
+    assert "still falling" not in markdown(report_of({"raw": [runs[0]]}))
+
+
 def test_too_few_pictures_are_told(images):
     with pytest.raises(TooFewCandidatesError, match="--validation"):
         make_arms(images, curation(), 40)
@@ -247,7 +268,7 @@ def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
             image = cv2.GaussianBlur(image, (0, 0), 12)
         cv2.imwrite(str(tmp_path / "pictures" / f"p{number:02d}.png"), image)
     file = tmp_path / "mia.toml"
-    file.write_text(PROJECT)
+    file.write_text(PROJECT + "\n[training]\nprior_pictures = 3\n")
     document = tmp_path / "table.md"
     document.write_text(f"{BEGIN}\n{END}\n")
     command = [
@@ -265,6 +286,11 @@ def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "output" / "before-after"
     arms = json.loads((folder / "arms.json").read_text())
     assert len(arms["raw"]) == 11
+    # In every arm the same pictures of anybody go along, made once.
+    captions = [path.read_text() for path in (folder / "prior").glob("*.txt")]
+    assert len(captions) == 3
+    assert all("woman" in text and "mia" not in text for text in captions)
+    assert not list((folder / "base-2").glob("*"))
     assert len(arms["curated"]) == 5
     assert not set(arms["raw"]) & set(arms["validation"])
     assert [(r["arm"], r["seed"]) for r in report["runs"]] == [("raw", 1), ("curated", 1)]
@@ -279,7 +305,9 @@ def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
         assert run["series"]["grid"]["pictures"] == 9
         lora = folder / "runs" / f"{run['arm']}-{run['seed']}" / "lora.safetensors"
         assert lora.is_file()
-    assert "| character consistency | 78 % | 95 % |" in document.read_text()
+    told = document.read_text()
+    assert "| character consistency | 78 % | 95 % |" in told
+    assert "The base model by itself, with the plain description: consistency" in told
     assert (folder / "before-after.md").read_text() in document.read_text()
 
     # A second time nothing is trained, made or measured.
