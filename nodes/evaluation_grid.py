@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from ..core.progress import Progress
     from .wire_evaluation import WireSetup
 
+_SIDE = 256
+"""Of a picture in the grid, in pixels: large enough to judge a face, and for its prompt above."""
+
 
 def evaluate_on_wires(
     setup: WireSetup,
@@ -72,4 +75,4 @@ def grid_of(evaluation: Evaluation, root: Path) -> Any:
         f"artefacts {figures.artefacts.value:.0%}"
     )
     columns = max(part.height for _, part, _ in parts)
-    return sheet(parts, title=title, columns=max(3, min(columns, 9)))
+    return sheet(parts, title=title, columns=max(3, min(columns, 9)), side=_SIDE)

@@ -13,7 +13,13 @@ from .. import atomic
 from ..report.contact_sheet import Group, contact_sheet
 
 
-def sheet(parts: Sequence[tuple[str, pl.DataFrame, Path]], *, title: str, columns: int = 9) -> Any:
+def sheet(
+    parts: Sequence[tuple[str, pl.DataFrame, Path]],
+    *,
+    title: str,
+    columns: int = 9,
+    side: int = 128,
+) -> Any:
     """Draw measured and judged pictures, a heading for each part.
 
     Under each picture stand its rating, its name, and its identity similarity.
@@ -22,6 +28,7 @@ def sheet(parts: Sequence[tuple[str, pl.DataFrame, Path]], *, title: str, column
         parts: (heading, table, folder of the pictures).
         title: A line on top.
         columns: Pictures a line.
+        side: Longer side of a picture on the sheet, in pixels.
 
     Returns:
         A PIL image in RGB.
@@ -34,7 +41,7 @@ def sheet(parts: Sequence[tuple[str, pl.DataFrame, Path]], *, title: str, column
         for heading, table, root in parts
         if table.height
     ]
-    return contact_sheet(groups, title=title, columns=columns)
+    return contact_sheet(groups, title=title, columns=columns, side=side)
 
 
 def grid_parts(table: pl.DataFrame, root: Path) -> list[tuple[str, pl.DataFrame, Path]]:

@@ -85,6 +85,13 @@ def test_weights_of_16_bits_train_and_stay_16_bits(found):
     assert found["half"]["dtypes"] == ["torch.float16"]
 
 
+def test_a_lora_can_be_trained_on_top_of_another_under_autocast(found):
+    stacked = found["stacked"]
+    assert stacked["losses"][-1] < stacked["losses"][0]
+    assert stacked["losses"][0] != pytest.approx(stacked["without"][0], rel=1e-3)
+    assert stacked["same_values"]
+
+
 @pytest.mark.parametrize("part", ["latents", "text", "prediction", "loss", "snr", "gradient"])
 def test_the_miniature_is_the_same_denoiser_on_the_wire_as_in_diffusers(found, part):
     assert found["miniature"][part] < 1e-3

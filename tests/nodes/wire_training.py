@@ -38,6 +38,7 @@ def main(comfyui: str, folder: str) -> None:
             found[name] = examine(build(), pictures, Path(folder) / name)
             found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
         found["half"] = half_precision(pictures, Path(folder) / "half")
+        found["stacked"] = stacked(pictures, Path(folder) / "sd15", Path(folder) / "stacked")
         found["miniature"] = compare()
     sys.stdout.write("FOUND " + json.dumps(found) + "\n")
 
@@ -217,6 +218,27 @@ def half_precision(pictures, folder):
     return {
         "losses": result.training.history["validation_loss"].to_list(),
         "dtypes": sorted({str(p.dtype) for p in wires.model.model.diffusion_model.parameters()}),
+    }
+
+
+def stacked(pictures, earlier, folder):
+    """Train on a MODEL that has a LoRA already, under autocast."""
+    import torch
+    from wire_models import Wires, sd15
+
+    base = sd15()
+    values = [tensor.clone() for tensor in tensors_of(base)]
+    trained = importlib.import_module(f"{NAME}.nodes.trained")
+    model, clip = trained.apply_lora(base.model, base.clip, earlier / "random.safetensors")
+    settings = settings_of(train_text_encoder=False, precision="bf16")
+    wires = Wires(model, clip, base.vae)
+    result = train(wires, pictures, folder / "second.safetensors", settings)
+    plain = train(base, pictures, folder / "first.safetensors", settings)
+    found = tensors_of(base)
+    return {
+        "losses": result.training.history["validation_loss"].to_list(),
+        "without": plain.training.history["validation_loss"].to_list(),
+        "same_values": all(torch.equal(a, b) for a, b in zip(values, found, strict=True)),
     }
 
 
