@@ -37,8 +37,8 @@ class TrainingView(ConsoleProgress):
 
     def start(self, stage: str, total: int) -> None:
         """A stage of ``total`` steps begins."""
+        super().start(stage, total)  # which finishes what came before
         self._training = stage == "Training"
-        super().start(stage, total)
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """``n`` more steps are done."""
