@@ -1,6 +1,6 @@
 """A training step against the way of diffusers' example: time and memory, side by side.
 
-Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--size 256] [--json FILE]
+Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--size 512] [--json FILE]
 
 Both ways train the same adapters on the same frozen weights (each on its own copy of the model, in
 the layout that it gives it) with the same pictures, batch, number type and optimizer, in one
@@ -33,14 +33,16 @@ from verdicts import Verdict, conclude
 
 SHARE = 0.6
 """Promised: at most this share of the other way's step time."""
-MEMORY = 1.0
-"""Promised: at most this share of the other way's peak."""
+MEMORY = 1.01
+"""Promised: no more than the other way's peak, to the 1 % that runs differ by."""
 DATASET = 70
 """Pictures of a curated set: what caching costs is told for so many."""
 DEFAULTS = {
-    "sd15": {"size": 256, "batch": 1, "source": 768},
-    "miniature": {"size": 128, "batch": 8, "source": 128},
+    "sd15": {"size": 512, "source": 768, "batch": 1, "steps": 4, "warm": 1, "pictures": 4},
+    "miniature": {"size": 128, "source": 128, "batch": 8, "steps": 8, "warm": 2, "pictures": 16},
 }
+"""By layout: pixels a side that is trained, and of the files; pictures a step; steps that are
+timed, steps before those, and files."""
 
 Moment = tuple[float, float]
 
@@ -201,14 +203,14 @@ def child(way: str) -> float:
 def main() -> int:
     """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layout", choices=tuple(LAYOUTS), default="miniature")
-    parser.add_argument("--size", type=int, help="side in pixels (256; miniature: 128)")
+    parser.add_argument("--layout", choices=tuple(LAYOUTS), default="sd15")
+    parser.add_argument("--size", type=int, help="side in pixels (512; miniature: 128)")
     parser.add_argument("--source", type=int, help="side of the files (768; miniature: 128)")
     parser.add_argument("--batch", type=int, help="pictures a step (1; miniature: 8)")
-    parser.add_argument("--steps", type=int, default=8, help="timed, of each way (%(default)s)")
-    parser.add_argument("--warm", type=int, default=2, help="steps before (%(default)s)")
+    parser.add_argument("--steps", type=int, help="timed, of each way (4; miniature: 8)")
+    parser.add_argument("--warm", type=int, help="steps before those (1; miniature: 2)")
     parser.add_argument("--rank", type=int, default=16, help="(%(default)s)")
-    parser.add_argument("--pictures", type=int, default=16, help="(%(default)s)")
+    parser.add_argument("--pictures", type=int, help="files (4; miniature: 16)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-memory", action="store_true", help="measure time alone")
@@ -219,7 +221,7 @@ def main() -> int:
         if getattr(options, name) is None:
             setattr(options, name, value)
     if options.way:
-        options.steps = 2
+        options.steps, options.warm = 2, 0
     ways = (options.way,) if options.way else ("ours", "diffusers")
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(options, Path(temporary), ways)
