@@ -110,11 +110,11 @@ def unpack_optimizer(
 ) -> None:
     """Give an optimizer of the same parameters the state that :func:`pack_optimizer` divided."""
     state = {
-        int(index): values | _with_prefix(tensors, f"optimizer.state.{index}.")
+        int(index): _joined(values, f"optimizer.state.{index}.", tensors)
         for index, values in plain["state"].items()
     }
     groups = [
-        group | _with_prefix(tensors, f"optimizer.group.{number}.")
+        _joined(group, f"optimizer.group.{number}.", tensors)
         for number, group in enumerate(plain["groups"])
     ]
     for group in groups:
@@ -123,9 +123,23 @@ def unpack_optimizer(
 
 
 def _divide(values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    tensors |= {prefix + name: v for name, v in values.items() if isinstance(v, Tensor)}
-    return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+    """Move tensors, those in mappings within (as of 8-bit optimizers) too, into a flat table."""
+    plain: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            tensors[prefix + name] = value
+        elif isinstance(value, Mapping):
+            plain[name] = _divide(value, f"{prefix}{name}.", tensors)
+        else:
+            plain[name] = value
+    return plain
 
 
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: v for name, v in tensors.items() if name.startswith(prefix)}
+def _joined(plain: Mapping[str, Any], prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Put back together what :func:`_divide` divided."""
+    names = (name.removeprefix(prefix) for name in tensors if name.startswith(prefix))
+    values: dict[str, Any] = {name: tensors[prefix + name] for name in names if "." not in name}
+    for name, value in plain.items():
+        nested = isinstance(value, Mapping)
+        values[name] = _joined(value, f"{prefix}{name}.", tensors) if nested else value
+    return values

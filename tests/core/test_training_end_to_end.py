@@ -78,6 +78,21 @@ def test_gradient_checkpointing_changes_no_weight(sd15, tmp_path):
     assert saved.history["loss"].to_list()[1:] == pytest.approx(plain.history["loss"].to_list()[1:])
 
 
+def test_the_deterministic_mode_lasts_as_long_as_the_training(sd15, tmp_path):
+    during = []
+    callbacks = Callbacks(
+        on_step=lambda _: during.append(torch.are_deterministic_algorithms_enabled())
+    )
+    settings = replace(SETTINGS, epochs=1, deterministic=True)
+    _, first, _ = run(sd15, tmp_path / "first", settings, callbacks=callbacks)
+    _, second, _ = run(sd15, tmp_path / "second", settings)
+    assert during
+    assert all(during)
+    assert not torch.are_deterministic_algorithms_enabled()
+    trained, same = first.state_dict(), second.state_dict()
+    assert all(torch.equal(trained[name], same[name]) for name in trained)
+
+
 @pytest.mark.parametrize(("save", "prediction"), [(save_sdxl, "epsilon"), (save_flux, "flow")])
 def test_other_layouts_train_with_their_text_encoders(tmp_path, save, prediction):
     settings = replace(SETTINGS, train_text_encoder=True, precision="bf16", ema_decay=0.9)

@@ -27,7 +27,14 @@ from character_curator.training.gradients import add_gradients
 from character_curator.training.result import DivergedError
 from character_curator.training.run import TrainingRun
 from character_curator.training.settings import SettingsError
-from character_curator.training.state import StateMismatchError, StateWriteError
+from character_curator.training.state import (
+    StateMismatchError,
+    StateWriteError,
+    load_tensors,
+    pack_optimizer,
+    save_tensors,
+    unpack_optimizer,
+)
 from tests.tiny_denoiser import TinyDenoiser, make_examples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,14 +205,60 @@ def test_sigkill_and_resume_to_the_same_bits(examples, tmp_path):
     assert_same(whole.best, resumed.best)
 
 
-def test_prodigy_resumes_to_the_same_bits(examples, tmp_path):
-    pytest.importorskip("prodigyopt")
-    settings = dataclasses.replace(SETTINGS, optimizer="prodigy", learning_rate=1.0)
+@pytest.mark.parametrize(
+    ("optimizer", "library", "rate"),
+    [("prodigy", "prodigyopt", 1.0), ("adamw8bit", "bitsandbytes", 5e-3)],
+)
+def test_optimizers_of_libraries_resume_to_the_same_bits(
+    examples, tmp_path, optimizer, library, rate
+):
+    pytest.importorskip(library)
+    settings = dataclasses.replace(SETTINGS, optimizer=optimizer, learning_rate=rate)
     run(examples, tmp_path / "whole", settings)
     with pytest.raises(Cancelled):
         run(examples, tmp_path / "cut", settings, progress=CancelAfter(5))
     run(examples, tmp_path / "cut", settings)
     assert_same(tmp_path / "whole" / "state.safetensors", tmp_path / "cut" / "state.safetensors")
+
+
+class NestingAdamW(torch.optim.AdamW):
+    """Keeps part of its state in a table within, as 8-bit optimizers do."""
+
+    def state_dict(self):
+        packed = super().state_dict()
+        state = {
+            index: {"step": values.pop("step"), "inner": values, "bits": 8}
+            for index, values in ((i, dict(v)) for i, v in packed["state"].items())
+        }
+        return {**packed, "state": state}
+
+    def load_state_dict(self, packed):
+        state = {i: {"step": v["step"], **v["inner"]} for i, v in packed["state"].items()}
+        super().load_state_dict({**packed, "state": state})
+
+
+def test_a_state_with_tables_within_goes_to_disk_and_back(tmp_path):
+    def optimizer():
+        torch.manual_seed(0)
+        parameter = torch.nn.Parameter(torch.randn(3, 4))
+        return parameter, NestingAdamW([{"params": [parameter], "lr": 0.1, "peak_lr": 0.1}])
+
+    def step(parameter, chosen):
+        parameter.grad = torch.ones_like(parameter)
+        chosen.step()
+
+    first, chosen = optimizer()
+    step(first, chosen)
+    tensors, plain = pack_optimizer(chosen)
+    save_tensors(tmp_path / "state.safetensors", tensors, {"optimizer": plain})
+    tensors, facts = load_tensors(tmp_path / "state.safetensors")
+    second, other = optimizer()
+    second.data.copy_(first.data)
+    unpack_optimizer(other, tensors, facts["optimizer"])
+    for _ in range(2):
+        step(first, chosen)
+        step(second, other)
+    assert torch.equal(first, second)
 
 
 def test_a_finished_run_is_not_trained_again(examples, tmp_path):
