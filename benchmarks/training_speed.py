@@ -109,8 +109,8 @@ class Bench:
         self.settings = TrainingSettings(
             rank=options.rank, alpha=options.rank, targets="attention", learning_rate=1e-4,
             batch_size=options.batch, steps=options.warm + options.steps,
-            resolution=options.size, bucket_step=64 if options.layout == "sd15" else 32, crop="centre",
-            validation_share=0.0, precision=options.precision,
+            resolution=options.size, bucket_step=64 if options.layout == "sd15" else 32,
+            crop="centre", validation_share=0.0, precision=options.precision,
         )  # fmt: skip
         self.folder = write_pictures(root / "pictures", options.pictures, options.source)
         self.watch = Watch()
