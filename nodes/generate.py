@@ -173,6 +173,7 @@ class SeedBatchGenerate(io.ComfyNode):
         )
         disk_state.record(place, images.paths())
         sheet = sheet_of(images, by="kind", limit=_SHEET)
+        progress.tensor(sheet)  # some canvases go on showing the last preview
         return io.NodeOutput(images, sheet, ui=ui.PreviewImage(sheet, cls=cls))
 
 

@@ -36,6 +36,15 @@ class NodeProgress:
         """Show a PIL image on the node."""
         self._show(("JPEG", picture, _PREVIEW_SIDE))
 
+    def tensor(self, image: Any) -> None:
+        """Show the first picture of an IMAGE on the node, in its own size."""
+        from PIL import Image
+
+        from .pictures import to_bytes
+
+        picture = Image.fromarray(to_bytes(image[:1])[0])
+        self._show(("JPEG", picture, max(picture.size)))
+
     def _show(self, preview: Any) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._bar is not None:

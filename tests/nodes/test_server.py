@@ -1,9 +1,12 @@
 """The nodes as a real ComfyUI offers them."""
 
+import re
+import urllib.request
 from pathlib import Path
 
 import pytest
 from graphs import NAMES, PREFIX
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("en", "zh")
@@ -66,3 +69,25 @@ def test_every_node_has_a_help_page_that_names_its_inputs(server, name):
     for key, tooltip in described(server, name)["inputs"].items():
         assert f"| `{key}` | {tooltip.replace('|', chr(92) + '|')} |" in page
     assert "## Notes" in page
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_help_page_shows_a_picture_that_the_server_serves(server, name):
+    page = (ROOT / "web" / "docs" / f"{PREFIX}{name}.md").read_text(encoding="utf-8")
+    assert f"](images/{name}.jpg)" in page
+    url = f"http://127.0.0.1:{server.port}/extensions/character-curator/docs/images/{name}.jpg"
+    with urllib.request.urlopen(url, timeout=30) as answer, Image.open(answer) as picture:
+        assert 300 <= picture.width <= 600
+        assert picture.format == "JPEG"
+    assert (ROOT / "web" / "docs" / "images" / f"{name}.jpg").stat().st_size < 100_000
+
+
+def test_the_registry_is_told_what_it_asks_for():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for key in ("PublisherId", "DisplayName", "Icon", "requires-comfyui", "Repository"):
+        assert re.search(rf'^{key} = "\S.*"$', text, re.M), key
+    icon = re.search(r'^Icon = ".*/main/(.*)"$', text, re.M)[1]
+    assert "<svg" in (ROOT / icon).read_text(encoding="utf-8")
+    ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
+    assert {"tests/", "benchmarks/"} <= set(ignored)
+    assert not {"core/", "nodes/", "web/", "locales/", "workflows/"} & set(ignored)

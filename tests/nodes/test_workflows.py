@@ -1,62 +1,177 @@
-"""Every shipped graph runs to its end, with reduced numbers."""
+"""Every shipped graph runs to its end through the API, with reduced numbers."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from comfy_server import files
+from make_workflows import text_of
+from PIL import Image
+from portraits import draw_folder
+from random_lora import random_lora
+from reduced import PREFIX, RANDOM, api_form, of_type, reduced
+from shipped_graphs import GRAPHS
 
-WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "workflows").glob("*.json"))
-REDUCED = {
-    "CharacterCurator_CharacterPlan": {"seeds": "966983-966984"},
-    "CharacterCurator_SeedBatchGenerate": {"steps": 4},
-    "CharacterCurator_FaceValidate": {"minimum_confidence": 0.0, "minimum_share": 0.0},
-    "CharacterCurator_QualityScore": {"minimum": 0.0},
-    "CharacterCurator_BalancedSelect": {"total": 4},
-}
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.json"))
 
 
-def api_form(workflow, server):
-    """Return a canvas graph as the canvas queues it."""
-    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
-    graph = {}
-    for node in workflow["nodes"]:
-        if node["type"] in ("Note", "MarkdownNote"):
-            continue
-        definition = server.get(f"/object_info/{node['type']}")[node["type"]]
-        assert definition["display_name"]
-        values = iter(node["widgets_values"])
-        inputs = {}
-        for group in ("required", "optional"):
-            for name, entry in definition["input"].get(group, {}).items():
-                if isinstance(entry[0], list) or entry[0] in WIDGETS:
-                    inputs[name] = next(values)
-                    if entry[1].get("control_after_generate"):
-                        next(values)
-        assert list(values) == []
-        wires = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot["link"]}
-        inputs |= wires
-        inputs |= REDUCED.get(node["type"], {})
-        graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+def read(name):
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(server, comfyui):
+    """A checkpoint of random weights in the server's models folder: its name."""
+    folder = server.base / "models" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    script = Path(__file__).with_name("random_checkpoint.py")
+    target = folder / "random_sd15.safetensors"
+    subprocess.run([sys.executable, str(script), str(comfyui), str(target)], check=True)
+    yield target.name
+    target.unlink()
+
+
+def with_miniature(graph):
+    """Let the miniature take the place of the checkpoint, which is not there."""
+    graph = reduced(graph)
+    [loader] = of_type(graph, "CheckpointLoaderSimple")
+    graph[loader] = {"class_type": PREFIX + "LoadMiniature", "inputs": {}}
+    for number in of_type(graph, PREFIX + "SeedBatchGenerate") + of_type(graph, "EmptyLatentImage"):
+        graph[number]["inputs"] |= {"width": 128, "height": 128}
     return graph
 
 
+def with_checkpoint(graph, checkpoint):
+    """Let a shipped graph's stock loader load the random weights."""
+    graph = reduced(graph, RANDOM)
+    [loader] = of_type(graph, "CheckpointLoaderSimple")
+    graph[loader]["inputs"]["ckpt_name"] = checkpoint
+    return graph
+
+
+@pytest.fixture(scope="module")
+def quick_start(server):
+    """The graph that needs nothing but the pack, run to its end."""
+    graph = reduced(api_form(read("quick_start"), server))
+    return graph, server.run(graph)
+
+
+def test_the_quick_start_leads_from_a_plan_to_a_picture_made_with_the_lora(server, quick_start):
+    graph, run = quick_start
+    output = server.base / "output" / "char1"
+    assert len(files(output / "raw")) == 8
+    assert len(files(output / "dataset")) == 4
+    assert (server.base / "models" / "loras" / "char1.safetensors").is_file()
+    [save] = of_type(graph, "SaveImage")
+    assert [image["subfolder"] for image in run.outputs[save]["images"]] == ["char1"]
+    [train], [sampler] = of_type(graph, PREFIX + "TrainLoRA"), of_type(graph, "KSampler")
+    assert graph[sampler]["inputs"]["model"] == [train, 0]
+
+
+def test_a_data_set_is_trained_on_and_the_lora_is_evaluated(server, quick_start):
+    graph = reduced(api_form(read("train_from_a_dataset"), server))
+    [train], [evaluate] = (of_type(graph, PREFIX + n) for n in ("TrainLoRA", "EvaluateLoRA"))
+    graph[train]["inputs"]["name"] = "again"
+    run = server.run(graph, 400)
+    assert (server.base / "models" / "loras" / "again.safetensors").is_file()
+    assert run.outputs[evaluate]["images"], "the grid is shown"
+    [figures] = of_type(graph, "PreviewAny")
+    assert "consisten" in run.outputs[figures]["text"][0].lower()
+
+
+def test_a_folder_is_curated(server):
+    draw_folder(server.base / "input" / "photos")
+    graph = reduced(api_form(read("curate_a_folder"), server))
+    [export] = of_type(graph, PREFIX + "DatasetExport")
+    graph[export]["inputs"]["folder"] = "folder/dataset"
+    server.run(graph)
+    assert len(files(server.base / "output" / "folder" / "dataset")) == 4
+
+
+def test_what_a_checkpoint_makes_is_curated(server):
+    graph = with_miniature(api_form(read("curate_with_a_checkpoint"), server))
+    place(graph, "own")
+    server.run(graph)
+    assert len(files(server.base / "output" / "own" / "raw")) == 16
+    # At so few steps not every picture has a face.
+    assert 1 <= len(files(server.base / "output" / "own" / "dataset")) <= 4
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_real_layout_generates_what_the_graph_curates(server, checkpoint):
+    """Random weights draw no faces, so that what is curated is a folder of portraits."""
+    draw_folder(server.base / "input" / "photos")
+    graph = with_checkpoint(api_form(read("curate_with_a_checkpoint"), server), checkpoint)
+    place(graph, "checkpoint")
+    graph["99"] = {"class_type": PREFIX + "LoadImageSet", "inputs": {"folder": "photos"}}
+    [generate] = of_type(graph, PREFIX + "SeedBatchGenerate")
+    [faces] = of_type(graph, PREFIX + "FaceValidate")
+    assert graph[faces]["inputs"]["images"] == [generate, 0]
+    graph[faces]["inputs"]["images"] = ["99", 0]
+    server.run(graph, 600)
+    [name] = files(server.base / "output" / "checkpoint" / "raw")
+    with Image.open(server.base / "output" / "checkpoint" / "raw" / name) as picture:
+        assert np.asarray(picture).std() > 1, "a picture, not a blank"
+        assert picture.size == (64, 64)
+    assert len(files(server.base / "output" / "checkpoint" / "dataset")) == 4
+
+
+def place(graph, folder):
+    """Let a graph write below a folder of its own."""
+    for name, part in (("SeedBatchGenerate", "raw"), ("DatasetExport", "dataset")):
+        for number in of_type(graph, PREFIX + name):
+            graph[number]["inputs"]["folder"] = f"{folder}/{part}"
+
+
+def lora_changes_the_picture(server, graph, lora):
+    """Run a graph with and without the LoRA, and compare."""
+    [loader] = of_type(graph, "LoraLoader")
+    pixels = {}
+    for strength in (0.0, 1.0):
+        graph[loader]["inputs"] |= {"lora_name": lora, "strength_model": strength}
+        run = server.run(graph, 600)
+        [saved] = [image for output in run.outputs.values() for image in output["images"]]
+        path = server.base / "output" / saved["subfolder"] / saved["filename"]
+        with Image.open(path) as picture:
+            pixels[strength] = np.asarray(picture).astype(int)
+    assert "lora key not loaded" not in server.text()
+    return np.abs(pixels[0.0] - pixels[1.0]).max() > 8
+
+
+def test_a_lora_is_used_with_stock_nodes_alone(server):
+    graph = api_form(read("use_the_lora"), server)
+    assert not [node for node in graph.values() if node["class_type"].startswith(PREFIX)]
+    assert lora_changes_the_picture(server, with_miniature(graph), random_lora(server, 64))
+
+
+@pytest.mark.slow
+def test_a_lora_is_used_with_a_checkpoint_of_the_real_layout(server, checkpoint):
+    graph = with_checkpoint(api_form(read("use_the_lora"), server), checkpoint)
+    assert lora_changes_the_picture(server, graph, random_lora(server, 320))
+
+
+def test_every_shipped_graph_is_run_by_a_test_above():
+    assert {path.stem for path in WORKFLOWS} == set(GRAPHS)
+    own = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in GRAPHS if f'read("{name}")' not in own] == []
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_shipped_graph_is_as_its_maker_makes_it_from_the_nodes_of_today(server, name):
+    assert text_of(name, server) == (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_shipped_graph_is_listed_and_runs_to_its_end(server, path):
+def test_a_shipped_graph_is_listed_with_its_picture_and_explains_each_step(server, path):
     assert path.stem in server.get("/workflow_templates")["character-curator"]
     workflow = json.loads(path.read_text(encoding="utf-8"))
-    assert any(node["type"] == "MarkdownNote" for node in workflow["nodes"])
-    run = server.run(api_form(workflow, server))
-    if path.stem == "quick_start":
-        assert len(files(server.base / "output" / "char1" / "dataset")) == 4
-        assert run.outputs
-
-
-def test_there_are_graphs():
-    assert WORKFLOWS
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_shipped_graph_has_a_thumbnail(path):
-    assert path.with_suffix(".jpg").is_file()
+    notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert len(notes) >= 2
+    assert workflow["groups"]
+    with Image.open(path.with_suffix(".jpg")) as picture:
+        assert min(picture.size) >= 384
+    assert path.with_suffix(".jpg").stat().st_size < 150_000

@@ -1,0 +1,122 @@
+"""What a user does in the page: open a shipped graph, press Run, drop a picture, read help."""
+
+import json
+from pathlib import Path
+
+import pytest
+from reduced import REDUCED, api_form
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+PREFIX = "CharacterCurator_"
+
+
+def graph_of(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_node_that_is_missing_is_shown(canvas):
+    graph = graph_of(ROOT / "workflows" / "quick_start.json")
+    graph["nodes"][0]["type"] = PREFIX + "NoSuchNode"
+    canvas.open(graph)
+    assert canvas.missing() == 1
+    canvas.dismiss()
+    assert canvas.missing() == 0
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_shipped_graph_opens_and_no_node_is_missing(canvas, path):
+    graph = graph_of(path)
+    canvas.open(graph)
+    assert canvas.missing() == 0
+    assert canvas.types() == sorted(node["type"] for node in graph["nodes"])
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_node_of_a_shipped_graph_lies_on_another(canvas, path):
+    """As the page lays them out: it makes a node as large as its widgets need."""
+    canvas.open(graph_of(path))
+    boxes = canvas.page.evaluate(
+        "window.app.graph.nodes.map(n => [n.title, ...n.pos, n.size[0], n.size[1]])"
+    )
+    frames = canvas.page.evaluate(
+        "window.app.graph.groups.map(g => [g.title, ...g.pos, ...g.size])"
+    )
+    for number, one in enumerate(boxes):
+        assert any(inside(one, frame) for frame in frames), one[0]
+        assert not [other[0] for other in boxes[:number] if overlap(one, other)], one[0]
+    for number, one in enumerate(frames):
+        assert not [other[0] for other in frames[:number] if overlap(one, other, 0)], one[0]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_page_queues_the_graph_that_the_file_holds(canvas, server, path):
+    """No widget has slipped: each value arrives under its own name."""
+    graph = graph_of(path)
+    canvas.open(graph)
+    sent = canvas.page.evaluate("window.app.graphToPrompt().then(made => made.output)")
+    expected = api_form(graph, server)
+    assert set(sent) == set(expected)
+    for number, node in expected.items():
+        inputs = sent[number]["inputs"]
+        inputs.pop("preview", None)  # the page's own, on PreviewAny
+        assert inputs == node["inputs"], node["class_type"]
+
+
+@pytest.fixture(scope="module")
+def quick_start(canvas, server):
+    """The quick start with small numbers, opened and run to its end by the button Run."""
+    canvas.open(graph_of(ROOT / "workflows" / "quick_start.json"))
+    canvas.change(REDUCED)
+    canvas.page.evaluate(
+        "() => { window.previews = 0;"
+        " window.app.api.addEventListener('b_preview', () => { window.previews += 1 }); }"
+    )
+    done = server.wait(canvas.queue(), 400)
+    assert done.status == "success", done.error
+    return done
+
+
+def test_run_leads_the_quick_start_to_its_end_and_pictures_appear(canvas, quick_start):
+    assert canvas.page.evaluate("window.previews") > 1, "while nodes run"
+    for kind in ("SeedBatchGenerate", "ContactSheet", "TrainLoRA"):
+        canvas.wait_for_pictures(PREFIX + kind)
+    canvas.wait_for_pictures("PreviewImage")
+    canvas.wait_for_pictures("SaveImage")
+
+
+def test_a_generated_picture_dropped_on_the_page_opens_the_graph_that_makes_it(
+    canvas, quick_start, server
+):
+    picture = min((server.base / "output" / "char1" / "raw").glob("*.png"))
+    canvas.drop(picture)
+    assert canvas.missing() == 0
+    assert canvas.types() == sorted([
+        PREFIX + "LoadMiniature", "CLIPTextEncode", "CLIPTextEncode", "EmptyLatentImage",
+        "KSampler", "VAEDecode", "SaveImage",
+    ])  # fmt: skip
+    done = server.wait(canvas.queue(), 300)
+    assert done.status == "success", done.error
+
+
+def test_the_help_of_a_node_opens_with_its_picture(canvas):
+    canvas.open(graph_of(ROOT / "workflows" / "quick_start.json"))
+    shown = canvas.help(PREFIX + "FaceValidate")
+    assert "rejects pictures with no face" in shown.inner_text()
+    picture = shown.locator("img").first
+    picture.wait_for()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+
+
+def overlap(one, other, title=30):
+    """Whether two boxes ``(title, x, y, width, height)`` overlap, title bars included."""
+    return all(
+        one[at] - before < other[at] + other[at + 2] and other[at] - before < one[at] + one[at + 2]
+        for at, before in ((1, 0), (2, title))
+    )
+
+
+def inside(box, frame):
+    return all(
+        frame[at] <= box[at] and box[at] + box[at + 2] <= frame[at] + frame[at + 2] for at in (1, 2)
+    )

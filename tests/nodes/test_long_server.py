@@ -1,0 +1,56 @@
+"""What takes a server of its own or many pictures: memory, and libraries that are missing."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from graphs import NAMES, PREFIX, curation, generation
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HIDE = """
+import importlib.machinery, sys
+class Without(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.split(".")[0] == "insightface":
+            return None
+        return super().find_spec(name, path, target)
+at = sys.meta_path.index(importlib.machinery.PathFinder)
+sys.meta_path[at] = Without
+"""
+"""A sitecustomize.py with which Python finds everything but insightface."""
+
+
+def test_memory_stays_flat_while_pictures_are_made(server):
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from server_memory import measure
+
+    found = measure(server, 40, 240)
+    assert found["growth MB"] < 100, found
+
+
+@pytest.fixture(scope="module")
+def poor_server(comfyui, tmp_path_factory):
+    """A server in whose environment insightface is not installed."""
+    from comfy_server import Server
+
+    hidden = tmp_path_factory.mktemp("hidden")
+    (hidden / "sitecustomize.py").write_text(HIDE)
+    started = Server(comfyui, tmp_path_factory.mktemp("poor"), PYTHONPATH=str(hidden))
+    yield started
+    started.stop()
+
+
+def test_a_missing_library_takes_one_node_away_and_says_so(poor_server):
+    from comfy_server import Refused
+
+    offered = [key for key in poor_server.get("/object_info") if key.startswith(PREFIX)]
+    assert len(offered) == len(NAMES), "every node is there"
+    graph = generation("poor", plan_widgets={"seeds": "1", "scenarios": "red hoodie"}, steps=1)
+    poor_server.run(graph)
+    with pytest.raises(Refused, match="pip install insightface"):
+        poor_server.queue(graph | curation(["3", 0], "poor/dataset"))
+    assert "(IMPORT FAILED)" not in poor_server.text()
