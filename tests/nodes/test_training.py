@@ -49,6 +49,10 @@ def works(server, name="mini"):
     return [path for path in home.iterdir() if path.is_dir()]
 
 
+def finished(folder):
+    return json.loads((folder / "finished.json").read_text())["outcome"]["message"]
+
+
 def test_a_lora_is_trained_and_used_in_the_same_graph(server, trained):
     _, run = trained
     base, own = pixels(server, run, "45"), pixels(server, run, "15")
@@ -138,6 +142,25 @@ def test_a_cancelled_training_goes_on_to_the_same_weights(server):
     one, other = load_file(lora(server, "whole")), load_file(lora(server, "cut"))
     assert one.keys() == other.keys()
     assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_a_longer_training_goes_on_and_a_shorter_one_begins_anew(server):
+    graph = {name: training(name="length", rank=2, epochs=int(name)) for name in ("1", "2")}
+    server.run(graph["1"], 600)
+    [folder] = works(server, "length")
+    begun = (folder / "samples" / "epoch-0000-00.png").stat().st_mtime_ns
+    first = load_file(lora(server, "length"))
+    assert "1 epochs are done" in finished(folder)
+    server.run(graph["2"], 600)
+    assert works(server, "length") == [folder]
+    assert (folder / "samples" / "epoch-0000-00.png").stat().st_mtime_ns == begun
+    assert "2 epochs are done" in finished(folder)
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    time.sleep(1)
+    server.run(graph["1"], 600)
+    assert len(works(server, "length")) == 2
+    again = load_file(lora(server, "length"))
+    assert all(np.array_equal(first[key], again[key]) for key in first)
 
 
 def test_after_a_failed_training_the_model_makes_the_picture_that_it_made(server):
