@@ -238,6 +238,7 @@ class TrainLoRA(io.ComfyNode):
         disk_state.record(output, [file for file in files if file.is_file()])
         trained, text = apply_lora(model, clip, output)
         plot, samples = outputs_of(job)
+        view.tensor(samples)  # some canvases go on showing the last preview
         return io.NodeOutput(
             trained, text, lora_name(output), plot, samples, summary,
             ui={**ui.PreviewImage(samples, cls=cls).as_dict(), "text": (summary,)},
