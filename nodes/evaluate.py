@@ -251,7 +251,6 @@ class EvaluateLoRA(io.ComfyNode):
         disk_state.record(root, [root / path for path in evaluation.table["path"]])
         grid = to_tensor(grid_of(evaluation, root))
         progress.tensor(grid)  # some canvases go on showing the last preview
-        progress.tensor(grid)  # some canvases go on showing the last preview
         figures = figures_of(evaluation)
         return io.NodeOutput(
             grid, figures, float(evaluation.summary.score),
