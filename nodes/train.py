@@ -146,6 +146,12 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="Further settings, one a line: dora = true, rslora = true, "
                     "min_snr_gamma = 5, schedule = \"cosine\", patience = 10; see the help page.",
                 )),
+                Dataset.Input(
+                    "prior", optional=True,
+                    tooltip="A dataset of others of the class (prior preservation): one of its "
+                    "pictures is shown with each of the character, so that the class word does "
+                    "not become the character.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="The model with the LoRA."),
@@ -198,6 +204,7 @@ class TrainLoRA(io.ComfyNode):
         folder: str = "",
         trigger: str = "",
         options: str = "",
+        prior: Any = None,
         **widgets: Any,
     ) -> io.NodeOutput:
         """Train, or find the finished training, and apply its file."""
@@ -227,6 +234,7 @@ class TrainLoRA(io.ComfyNode):
             output=output,
             base=model_name(graph, inputs.get("model")),
             trigger=trigger.strip() or None,
+            prior=None if prior is None else Path(prior),
             samples=sample_settings(sample_prompts, settings.seed, sample_steps, sample_cfg),
         )
         view = TrainingView(cls.hidden.unique_id, job.beside(".loss.png"))

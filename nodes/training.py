@@ -48,12 +48,13 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         view: Shows the training, and carries Cancel.
 
     Raises:
+        PriorNamesCharacterError: Pictures that shall show others have captions that name the
+            character.
         UntrainableError: The wires do not make a model that a LoRA can be trained on.
         CuratorError: As ``core.training.train_lora``.
     """
     from ..core.features import FeatureStore
-    from ..core.training import read_examples, train_lora
-    from ..core.training.facts import read_facts
+    from ..core.training import train_lora
     from .training_files import (
         STORE,
         course_key,
@@ -62,6 +63,7 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         note_finished,
         work_folder,
     )
+    from .training_pictures import read_pictures
     from .training_settings import with_room_for
     from .wire_denoiser import WireDenoiser
 
@@ -75,8 +77,7 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         on_picture=view.picture,
     )
     settings = with_room_for(settings, denoiser.pixel_step)
-    examples, _ = read_examples(job.dataset, caption=job.caption)
-    facts = read_facts(job.dataset, examples, trigger=job.trigger)
+    examples, facts = read_pictures(job)
     course = course_key(denoiser.identity, examples, settings)
     home = work_folder(job.output.stem)
     job = replace(job, work=_folder(home, course, settings))

@@ -64,12 +64,15 @@ def course_key(model: str, examples: Sequence[Example], settings: TrainingSettin
 
     Args:
         model: Identity of the frozen weights.
-        examples: What is trained with.
+        examples: What is trained with, prior-preservation pictures included.
         settings: Those that may differ when a training goes on do not count.
     """
     from ..core.training.origin import FREE
 
-    pictures = sorted(f"{e.hash} {e.caption} {e.face}" for e in examples)
+    # What was trained before there were prior pictures keeps its folder.
+    pictures = sorted(
+        f"{e.hash} {e.caption} {e.face}{' prior' if e.prior else ''}" for e in examples
+    )
     options = {key: value for key, value in settings.to_mapping().items() if key not in FREE}
     if settings.schedule != "constant":
         # The whole course of the rate depends on the length.

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 from comfy_server import Refused
-from graphs import picture, stock, training
+from graphs import node, picture, plan, stock, training
 from PIL import Image
 from portraits import draw_folder
 from safetensors import safe_open
@@ -161,6 +161,47 @@ def test_a_longer_training_goes_on_and_a_shorter_one_begins_anew(server):
     assert len(works(server, "length")) == 2
     again = load_file(lora(server, "length"))
     assert all(np.array_equal(first[key], again[key]) for key in first)
+
+
+def others():
+    """Nodes 3 to 5: a dataset of other women, made in the graph as the help page says."""
+    prompt = "portrait of a {description}, {scenario}"
+    return {
+        "3": plan(
+            subject="others", trigger="", description="woman", seeds="7-8", template=prompt,
+            caption=prompt,
+        ),
+        "4": node(
+            "SeedBatchGenerate", model=["1", 0], clip=["1", 1], vae=["1", 2], plan=["3", 0],
+            folder="others/raw", steps=2, cfg=2.5, sampler_name="euler", scheduler="normal",
+            width=128, height=128, batch_size=1, limit=0,
+        ),
+        "5": node(
+            "DatasetExport", images=["4", 0], plan=["3", 0], folder="others/dataset",
+            name="others", trigger="", captions="{caption}",
+        ),
+    }  # fmt: skip
+
+
+def test_others_of_the_class_are_trained_with(server):
+    settings = {"rank": 2, "epochs": 1, "name": "prior"}
+    server.run(training(**settings), 600)
+    [alone] = works(server, "prior")
+    first = load_file(lora(server, "prior"))
+    server.run(training(**settings, prior=["5", 0]) | others(), 600)
+    [beside] = set(works(server, "prior")) - {alone}
+    outcomes = [
+        json.loads((folder / "finished.json").read_text())["outcome"] for folder in (alone, beside)
+    ]
+    # Four of the six pictures are trained with, two a step; with each goes one of the others.
+    assert [outcome["steps"] for outcome in outcomes] == [2, 4]
+    assert outcomes[0]["held_out"] == outcomes[1]["held_out"] == 2
+    second = load_file(lora(server, "prior"))
+    assert any(not np.array_equal(first[key], second[key]) for key in first)
+    texts = (server.base / "output" / "others" / "dataset").glob("*.txt")
+    captions = {path.read_text().strip() for path in texts}
+    assert len(captions) == 3
+    assert all(caption.startswith("portrait of a woman, ") for caption in captions)
 
 
 def test_after_a_failed_training_the_model_makes_the_picture_that_it_made(server):

@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 import pytest
+from portraits import draw_folder
 from test_parts import part
 
 WIDGETS = {
@@ -77,6 +78,41 @@ def test_a_longer_training_goes_on_in_the_same_folder():
 )
 def test_another_training_gets_another_folder(changes):
     assert course() != course(**changes)
+
+
+def test_others_of_the_class_make_another_training():
+    alone = [core("training.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))]
+    key = part("training_files").course_key
+    other = core("training.examples").Example(Path("b.png"), "other", "a woman", (64, 64))
+    [prior] = core("training.examples").as_prior([other])
+    keys = {key("model", pictures, settings()) for pictures in (
+        alone, [*alone, prior], [*alone, other],
+    )}  # fmt: skip
+    assert len(keys) == 3
+
+
+def job(tmp_path, prior_caption):
+    """A job on portraits of the character, with others of a caption."""
+    draw_folder(tmp_path / "faces", 3)
+    others = draw_folder(tmp_path / "others", 2, seed=1)
+    for path in others.glob("*.txt"):
+        path.write_text(prior_caption)
+    return core("training.job").LoraJob(
+        tmp_path / "faces", tmp_path / "a.safetensors", trigger="char1", prior=others
+    )
+
+
+def test_others_of_the_class_are_read_as_such(tmp_path):
+    examples, facts = part("training_pictures").read_pictures(job(tmp_path, "portrait of a woman"))
+    assert [example.prior for example in examples] == [False] * 3 + [True] * 2
+    assert facts.trigger == "char1"
+    assert sum(facts.captions.values()) == 3
+
+
+def test_others_must_not_be_called_by_the_trigger_word(tmp_path):
+    pictures = part("training_pictures")
+    with pytest.raises(pictures.PriorNamesCharacterError, match="2 of its 2 captions"):
+        pictures.read_pictures(job(tmp_path, "portrait of char1 woman"))
 
 
 def test_the_length_matters_where_the_rate_depends_on_it():
