@@ -37,7 +37,7 @@ def test_every_command_is_understood(line):
     assert callable(options.command)
     if options.command is experiment._experiment:
         demo = project.read(ROOT / "core" / "demo.toml")
-        assert experiment.plan_of(options, demo).settings.learning_rate == 1e-3
+        assert experiment.plan_of(options, demo).settings.rank == demo.training.settings().rank
 
 
 def test_the_guides_have_commands():
