@@ -164,10 +164,7 @@ def prior_of(
     people: dict[str, str] = {}
     for subject in project.subjects:
         character = Character(subject.trigger or subject.name, subject.class_word)
-        people |= {
-            character.with_trigger: character.of_class,
-            character.trigger: character.of_class,
-        }
+        people |= character.as_anybody
     return make_prior(
         read_captions(dataset),
         people,

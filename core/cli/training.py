@@ -223,10 +223,9 @@ def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path
     from ..training.prior import make_prior
 
     setup = _setup(job, 1)
-    who = setup.character
     return make_prior(
         read_captions(job.dataset),
-        dict.fromkeys((who.with_trigger, who.trigger), who.of_class),
+        setup.character.as_anybody,
         setup.backend(),
         job.folder / "prior",
         count,

@@ -45,6 +45,11 @@ class Character:
         """Somebody of the character's kind, whoever it is."""
         return with_article(self.class_word)
 
+    @property
+    def as_anybody(self) -> dict[str, str]:
+        """By what captions call the character, what they would call somebody of its kind."""
+        return dict.fromkeys((self.with_trigger, self.trigger), self.of_class)
+
 
 @dataclass(frozen=True)
 class DatasetFacts:

@@ -240,10 +240,9 @@ def prior_of(
     if section.prior is not None:
         folder = Path(base).expanduser() / Path(section.prior).expanduser()
     elif section.prior_pictures:
-        who = setup.character
         folder = make_prior(
             [example.caption for example in examples],
-            dict.fromkeys((who.with_trigger, who.trigger), who.of_class),
+            setup.character.as_anybody,
             setup.backend(),
             root / PRIOR_FOLDER,
             section.prior_pictures,
