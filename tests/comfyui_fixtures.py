@@ -7,6 +7,7 @@ tests were skipped because something that they drive is not installed.
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 from quickstart import find_comfyui
 
-sys.path.insert(0, str(Path(__file__).parent / "nodes"))
+NODES = Path(__file__).parent / "nodes"
+sys.path.insert(0, str(NODES))
 
 HOW = (
     "no ComfyUI: git clone https://github.com/comfyanonymous/ComfyUI ~/ComfyUI (or set "
@@ -47,6 +49,18 @@ def server(comfyui, tmp_path_factory):
     started = Server(comfyui, tmp_path_factory.mktemp("comfyui"))
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(server, comfyui):
+    """The name of a checkpoint of random weights in the server's models folder."""
+    folder = server.base / "models" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "random_sd15.safetensors"
+    script = NODES / "random_checkpoint.py"
+    subprocess.run([sys.executable, str(script), str(comfyui), str(target)], check=True)
+    yield target.name
+    target.unlink()  # 2 GB, and temporary folders outlive a run
 
 
 def pytest_terminal_summary(terminalreporter):

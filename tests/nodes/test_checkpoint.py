@@ -2,9 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,18 +10,6 @@ from graphs import generation, stock
 from PIL import Image
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def checkpoint(server, comfyui):
-    """The name of a checkpoint of random weights in the server's models folder."""
-    folder = server.base / "models" / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    script = Path(__file__).with_name("random_checkpoint.py")
-    target = folder / "random_sd15.safetensors"
-    subprocess.run([sys.executable, str(script), str(comfyui), str(target)], check=True)
-    yield target.name
-    target.unlink()
 
 
 def test_the_graph_in_a_picture_is_stock_and_makes_exactly_this_picture(server, checkpoint):

@@ -1,8 +1,6 @@
 """Every shipped graph runs to its end through the API, with reduced numbers."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +19,6 @@ WORKFLOWS = sorted(FOLDER.glob("*.json"))
 
 def read(name):
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(server, comfyui):
-    """A checkpoint of random weights in the server's models folder: its name."""
-    folder = server.base / "models" / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    script = Path(__file__).with_name("random_checkpoint.py")
-    target = folder / "random_sd15.safetensors"
-    subprocess.run([sys.executable, str(script), str(comfyui), str(target)], check=True)
-    yield target.name
-    target.unlink()
 
 
 def with_miniature(graph):
