@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import comfy.samplers
 from comfy_api.latest import io, ui
 
 from .libraries import missing_libraries
+from .sampling_inputs import sampling_inputs
 from .wires import Dataset, category, feature_store, node_id
 from .wires import Plan as PlanWire
 
@@ -53,27 +53,7 @@ class EvaluateLoRA(io.ComfyNode):
                     "seeds", default="1-3",
                     tooltip="Noise seeds that each of your prompts is made with: 1-3, 42.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="As in a KSampler."),
-                io.Float.Input(
-                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1,
-                    tooltip="As in a KSampler. The miniature likes 2.5.",
-                ),
-                io.Combo.Input(
-                    "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS),
-                    default="euler", tooltip="As in a KSampler.",
-                ),
-                io.Combo.Input(
-                    "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS),
-                    default="normal", tooltip="As in a KSampler.",
-                ),
-                io.Int.Input(
-                    "width", default=512, min=64, max=16384, step=8,
-                    tooltip="In pixels. The miniature makes 128.",
-                ),
-                io.Int.Input(
-                    "height", default=512, min=64, max=16384, step=8,
-                    tooltip="In pixels. The miniature makes 128.",
-                ),
+                *sampling_inputs("euler", "normal"),
                 io.String.Input(
                     "pack", default="miniature",
                     tooltip="Face models, as in FaceValidate.",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import comfy.samplers
 from comfy_api.latest import io, ui
 
+from .sampling_inputs import sampling_inputs
 from .wires import ImageSet, category, node_id
 from .wires import Plan as PlanWire
 
@@ -50,27 +50,7 @@ class SeedBatchGenerate(io.ComfyNode):
                     "folder", default="char1/raw",
                     tooltip="Where the pictures go, in ComfyUI's output folder.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="As in a KSampler."),
-                io.Float.Input(
-                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1,
-                    tooltip="As in a KSampler. The miniature likes 2.5.",
-                ),
-                io.Combo.Input(
-                    "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS),
-                    tooltip="As in a KSampler.",
-                ),
-                io.Combo.Input(
-                    "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS),
-                    tooltip="As in a KSampler.",
-                ),
-                io.Int.Input(
-                    "width", default=512, min=64, max=16384, step=8,
-                    tooltip="In pixels. The miniature makes 128.",
-                ),
-                io.Int.Input(
-                    "height", default=512, min=64, max=16384, step=8,
-                    tooltip="In pixels. The miniature makes 128.",
-                ),
+                *sampling_inputs(),
                 io.Int.Input(
                     "batch_size", default=1, min=1, max=64,
                     tooltip="1: every pixel is what a stock KSampler makes of the recorded noise "
