@@ -154,27 +154,25 @@ def prior_of(
         progress: Watches.
     """
     from .evaluation.character import Character, read_captions
-    from .training.prior import make_prior
+    from .training.prior import make_prior, prior_folder
 
-    section = project.training or project_file.TrainingSection()
-    if section.prior is not None:
-        return _resolve(base, section.prior)
-    if not section.prior_pictures:
-        return None
-    people: dict[str, str] = {}
-    for subject in project.subjects:
-        character = Character(subject.trigger or subject.name, subject.class_word)
-        people |= character.as_anybody
-    return make_prior(
-        read_captions(dataset),
-        people,
-        backend_of(_of_base(project)),
-        _resolve(base, project.project.output) / LORA_FOLDER / PRIOR_FOLDER,
-        section.prior_pictures,
-        seed=section.settings().seed,
-        batch_size=project.model.batch_size,
-        progress=progress,
-    )
+    def make(count: int, seed: int) -> Path:
+        people: dict[str, str] = {}
+        for subject in project.subjects:
+            character = Character(subject.trigger or subject.name, subject.class_word)
+            people |= character.as_anybody
+        return make_prior(
+            read_captions(dataset),
+            people,
+            backend_of(_of_base(project)),
+            _resolve(base, project.project.output) / LORA_FOLDER / PRIOR_FOLDER,
+            count,
+            seed=seed,
+            batch_size=project.model.batch_size,
+            progress=progress,
+        )
+
+    return prior_folder(project.training, base, make)
 
 
 def _of_base(project: Project) -> Project:

@@ -21,7 +21,7 @@ from ..progress import Progress, silent
 from ..project import Project
 from ..training.buckets import Box, Size
 from ..training.examples import Example, read_examples
-from ..training.prior import make_prior
+from ..training.prior import make_prior, prior_folder
 from .arms import Arms, Curation, analysed, make_arms, paths_of
 from .plan import ExperimentError, ExperimentPlan, commit
 from .runs import Workbench, known_result, run_arm
@@ -233,26 +233,23 @@ def prior_of(
         root: Folder of the experiment.
         progress: Watches.
     """
-    section = project.training
-    if section is None:
-        return []
-    folder = None
-    if section.prior is not None:
-        folder = Path(base).expanduser() / Path(section.prior).expanduser()
-    elif section.prior_pictures:
-        folder = make_prior(
+
+    def make(count: int, seed: int) -> Path:
+        return make_prior(
             [example.caption for example in examples],
             setup.character.as_anybody,
             setup.backend(),
             root / PRIOR_FOLDER,
-            section.prior_pictures,
-            seed=section.settings().seed,
+            count,
+            seed=seed,
             batch_size=setup.batch_size,
             progress=progress,
         )
-    if folder is None:
+
+    folder = prior_folder(project.training, base, make)
+    if project.training is None or folder is None:
         return []
-    return read_examples(folder, caption=section.prior_caption, prior=True)[0]
+    return read_examples(folder, caption=project.training.prior_caption, prior=True)[0]
 
 
 def bench_figures(result: Mapping[str, Any]) -> dict[str, Any]:
