@@ -5,7 +5,7 @@ What a step costs depends on shapes alone, so that random weights will do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,13 +59,11 @@ def sd15() -> Any:
     )
 
 
-def embedded() -> Any:
-    """Load the miniature's text-to-image model."""
-    from diffusers import StableDiffusionPipeline
-
+def folder_of(layout: str, root: Path) -> Path:
+    """Return the folder of a model: ``sd15``, which is written below ``root``; ``miniature``."""
     from character_curator import miniature
 
-    return StableDiffusionPipeline.from_pretrained(miniature.DIFFUSION_PATH)
-
-
-LAYOUTS: Mapping[str, Callable[[], Any]] = {"sd15": sd15, "miniature": embedded}
+    if layout == "miniature":
+        return Path(miniature.DIFFUSION_PATH)
+    sd15().save_pretrained(root / "sd15")
+    return root / "sd15"

@@ -166,6 +166,9 @@ class WireDenoiser:
             found = TextEmbeddings.cat([wire_conditions.encode(self._clip, c) for c in captions])
         return TextEmbeddings({name: value.clone() for name, value in found.tensors.items()})
 
+    def offload_encoders(self) -> None:
+        """Nothing to do: whatever else ComfyUI has loaded makes room when the model is taken."""
+
     def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Draw timesteps: evenly; for flow matching logit-normally (arXiv 2403.03206)."""
         if self.prediction == "flow":

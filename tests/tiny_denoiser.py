@@ -79,6 +79,9 @@ class TinyDenoiser:
         values = torch.tensor([list(digest) for digest in raw]) / 128.0 - 1
         return TextEmbeddings({"hidden": self.text(values), "raw": values})
 
+    def offload_encoders(self) -> None:
+        """It has nothing that could go."""
+
     def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randint(0, 1000, (n,), generator=generator)
 

@@ -128,6 +128,12 @@ class Denoiser(Protocol):
     def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
         """Encode captions. Gradients reach the text encoders where grad mode is on."""
 
+    def offload_encoders(self) -> None:
+        """Give back the memory of encoders that are not trained, until one is needed again.
+
+        Called when all pictures and captions are encoded, before the first step.
+        """
+
     def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Draw timesteps from the distribution that the model is trained with."""
 

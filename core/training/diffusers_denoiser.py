@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,12 @@ from torch import Tensor
 
 from ..errors import CuratorError
 from ..generation import models, pipelines
-from . import layer_names, samples
+from . import frozen_parts, layer_names, samples
 from .adapters import Adapters
 from .buckets import Size
 from .checkpoint import PickleRefusedError
 from .denoiser import Prediction, TextEmbeddings
+from .frozen_parts import PipelineSource
 from .samples import SampleSettings
 
 
@@ -62,10 +61,11 @@ def load(
     name = pipelines.dtype_of(wanted, kind, folder)
     if "safety_checker" in models.parts(folder):
         options |= {"safety_checker": None, "requires_safety_checker": False}
-    pipeline = pipelines.load(folder, getattr(torch, name), options)
+    source = PipelineSource(folder, getattr(torch, name), options)
+    pipeline = source.load()
     pipeline.to(kind)
     mark = f"{models.fingerprint(folder, variant)} {name}"
-    return of_pipeline(pipeline, hashlib.sha256(mark.encode()).hexdigest())
+    return of_pipeline(pipeline, hashlib.sha256(mark.encode()).hexdigest(), source)
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -80,23 +80,31 @@ def _refuse_pickles(folder: Path) -> None:
             )
 
 
-def of_pipeline(pipeline: Any, identity: str | None = None) -> DiffusersDenoiser:
+def of_pipeline(
+    pipeline: Any, identity: str | None = None, source: PipelineSource | None = None
+) -> DiffusersDenoiser:
     """Wrap a pipeline that is loaded already; its weights are frozen.
 
     Args:
         pipeline: Of diffusers.
         identity: Fingerprint of its weights; hashed from them if ``None``, which takes a while.
+        source: What it was loaded from, if it may be loaded from there again: then its encoders do
+            not take memory while they are not needed.
 
     Raises:
         UnknownModelError: It can't be trained here.
     """
+    # The families are of this module's class.
+    from .flux import FluxDenoiser
+    from .stable_diffusion import SDXLDenoiser, StableDiffusionDenoiser
+
     name = type(pipeline).__name__
     if hasattr(pipeline, "transformer") and name.startswith("Flux"):
-        return FluxDenoiser(pipeline, identity)
+        return FluxDenoiser(pipeline, identity, source)
     if hasattr(pipeline, "unet") and name.startswith("StableDiffusionXL"):
-        return SDXLDenoiser(pipeline, identity)
+        return SDXLDenoiser(pipeline, identity, source)
     if hasattr(pipeline, "unet") and name.startswith("StableDiffusion"):
-        return StableDiffusionDenoiser(pipeline, identity)
+        return StableDiffusionDenoiser(pipeline, identity, source)
     raise UnknownModelError(
         f"{name} can't be trained. Use a Stable Diffusion 1 or 2, SDXL or Flux pipeline."
     )
@@ -108,20 +116,20 @@ class DiffusersDenoiser(ABC):
     architecture = ""
     _part = "unet"
 
-    def __init__(self, pipeline: Any, identity: str | None = None) -> None:
-        self.pipeline = pipeline
+    def __init__(
+        self, pipeline: Any, identity: str | None = None, source: PipelineSource | None = None
+    ) -> None:
+        self._pipeline, self._identity, self._source = pipeline, identity, source
         self._module: Any = getattr(pipeline, self._part)
-        for part in (self._module, pipeline.vae):
-            # The layout that convolutions compute in: else they rearrange weights in every step.
-            part.to(memory_format=torch.channels_last)
-        # The number type is remembered: adapters, which come later, may have another.
+        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
+        self._encoders = tuple(n for n in names if getattr(pipeline, n, None) is not None)
+        # Known for good: adapters, which come later, may have another number type.
         self._dtype = next(self._module.parameters()).dtype
-        self._identity = identity
-        # Adapters that are placed later rename layers and add weights: neither is part of it.
-        modules = (self._module, pipeline.vae, *self._encoders())
-        self._frozen = [m.state_dict() for m in modules] if identity is None else []
+        modules = [getattr(pipeline, name) for name in (self._part, "vae", *self._encoders)]
         for module in modules:
-            module.requires_grad_(False).eval()
+            frozen_parts.freeze(module)
+        # Adapters that are placed later rename layers and add weights: neither is part of it.
+        self._frozen = [m.state_dict() for m in modules] if identity is None else []
 
     @property
     @abstractmethod
@@ -142,6 +150,27 @@ class DiffusersDenoiser(ABC):
         return next(self._module.parameters()).device
 
     @property
+    def pipeline(self) -> Any:
+        """The pipeline, whole."""
+        return self._with("vae", *self._encoders)
+
+    def _with(self, *names: str) -> Any:
+        """Return the pipeline after some of its parts were loaded again if they were offloaded."""
+        if self._source is not None:
+            frozen_parts.reload(self._pipeline, names, self._source, self.device)
+        return self._pipeline
+
+    def offload_encoders(self) -> None:
+        """Give back the memory of the autoencoder and of text encoders that are not trained.
+
+        They are loaded again when they are needed, if it is known where from; else they stay.
+        """
+        for name in ("vae", *self._encoders):
+            part = getattr(self._pipeline, name)
+            if self._source is not None and not frozen_parts.is_trained(part):
+                frozen_parts.offload(part)
+
+    @property
     def pixel_step(self) -> int:
         """What widths and heights must be multiples of, in pixels."""
         halvings = len(self._module.config.block_out_channels) - 1
@@ -149,12 +178,13 @@ class DiffusersDenoiser(ABC):
 
     @property
     def _vae_factor(self) -> int:
-        return int(2 ** (len(self.pipeline.vae.config.block_out_channels) - 1))
+        return int(2 ** (len(self._pipeline.vae.config.block_out_channels) - 1))
 
-    def _encoders(self) -> list[torch.nn.Module]:
-        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
-        there = (getattr(self.pipeline, name, None) for name in names)
-        return [encoder for encoder in there if encoder is not None]
+    @property
+    def _clips(self) -> list[str]:
+        """Names of the text encoders of CLIP's kind; T5 takes no adapters."""
+        kinds = {name: type(getattr(self._pipeline, name)).__name__ for name in self._encoders}
+        return [name for name, kind in kinds.items() if kind.startswith("CLIPText")]
 
     def module(self) -> torch.nn.Module:
         """Return the UNet or transformer."""
@@ -162,16 +192,16 @@ class DiffusersDenoiser(ABC):
 
     def text_modules(self) -> Mapping[str, torch.nn.Module]:
         """Return the CLIP text encoders; T5 takes no adapters."""
-        clips = [e for e in self._encoders() if type(e).__name__.startswith("CLIPText")]
-        return {f"te{n}": encoder for n, encoder in enumerate(clips, start=1)}
+        pipeline = self._with(*self._encoders)
+        return {f"te{n}": getattr(pipeline, name) for n, name in enumerate(self._clips, start=1)}
 
     def file_key(self, part: str, path: str) -> str:
         """Return how a LoRA file calls a layer."""
-        return layer_names.kohya(part, path, text_encoders=len(self.text_modules()))
+        return layer_names.kohya(part, path, text_encoders=len(self._clips))
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
         """Encode pictures, ``(n, 3, height, width)`` in [-1, 1], into scaled latents (float32)."""
-        vae = self.pipeline.vae
+        vae = self._with("vae").vae
         first = next(vae.parameters())
         # SDXL's autoencoder overflows in half precision; its configuration says so.
         if first.dtype == torch.float16 and vae.config.get("force_upcast"):
@@ -219,217 +249,12 @@ class DiffusersDenoiser(ABC):
 
     def sample(self, adapters: Adapters, settings: SampleSettings, size: Size) -> np.ndarray:
         """Make sample pictures with the pipeline, whose modules carry the adapters."""
-        return samples.sample(self.pipeline, settings, size)
-
-
-class StableDiffusionDenoiser(DiffusersDenoiser):
-    """Stable Diffusion 1 and 2: a UNet that predicts the noise or the velocity."""
-
-    @property
-    def architecture(self) -> str:  # type: ignore[override]
-        """``stable-diffusion-v1``, ``stable-diffusion-v2-512`` or ``stable-diffusion-v2-768-v``."""
-        if self._module.config.cross_attention_dim != 1024:  # the width of OpenCLIP's ViT-H
-            return "stable-diffusion-v1"
-        return f"stable-diffusion-v2-{'512' if self.prediction == 'epsilon' else '768-v'}"
-
-    @cached_property
-    def prediction(self) -> Prediction:
-        """``epsilon`` or ``v_prediction``, as the model's scheduler says."""
-        kind = self.pipeline.scheduler.config.get("prediction_type", "epsilon")
-        if kind not in ("epsilon", "v_prediction"):
-            raise UnknownModelError(f"A model that predicts '{kind}' can't be trained.")
-        return kind
-
-    @cached_property
-    def _signal(self) -> Tensor:
-        """Share of the signal's variance at each timestep (alpha-bar), on the CPU."""
-        from diffusers import DDPMScheduler
-
-        # Whatever scheduler the pipeline samples with, its betas are the training's.
-        return DDPMScheduler.from_config(self.pipeline.scheduler.config).alphas_cumprod.float()
-
-    def _shares(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        signal = self._signal[timesteps.cpu()].to(like.device).view(-1, 1, 1, 1)
-        return signal.sqrt(), (1 - signal).sqrt()
-
-    def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
-        """Encode captions into ``prompt_embeds`` of shape ``(n, tokens, width)``."""
-        embeds = self.pipeline.encode_prompt(
-            prompt=list(captions),
-            device=self.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )[0]
-        return TextEmbeddings({"prompt_embeds": embeds})
-
-    def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Draw timesteps evenly from 0 to 999; int64."""
-        return torch.randint(len(self._signal), (n,), generator=generator).to(self.device)
-
-    def fixed_timesteps(self, k: int) -> Tensor:
-        """Return the middles of ``k`` equal parts of the timesteps; int64."""
-        return ((torch.arange(k) + 0.5) / k * len(self._signal)).long().to(self.device)
-
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Mix signal and noise so that the variance stays 1 (DDPM, arXiv 2006.11239)."""
-        signal, spread = self._shares(timesteps, latents)
-        return signal * latents + spread * noise
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return the noise, or the velocity (arXiv 2202.00512)."""
-        if self.prediction == "epsilon":
-            return noise
-        signal, spread = self._shares(timesteps, latents)
-        return signal * noise - spread * latents
-
-    def snr(self, timesteps: Tensor) -> Tensor:
-        """Return alpha-bar / (1 - alpha-bar) of each timestep."""
-        signal = self._signal[timesteps.cpu()].to(timesteps.device)
-        return signal / (1 - signal)
-
-    def _added(self, noisy: Tensor, text: TextEmbeddings, size: Sequence[tuple[int, int]]) -> Any:
-        return None
-
-    def predict(
-        self,
-        noisy: Tensor,
-        timesteps: Tensor,
-        text: TextEmbeddings,
-        size: Sequence[tuple[int, int]],
-    ) -> Tensor:
-        """Return the UNet's prediction in float32."""
-        text = text.to(noisy.device, self._dtype)
-        return self._module(
-            noisy.to(self._dtype),
-            timesteps,
-            encoder_hidden_states=text["prompt_embeds"],
-            added_cond_kwargs=self._added(noisy, text, size),
-        ).sample.float()
-
-
-class SDXLDenoiser(StableDiffusionDenoiser):
-    """SDXL: two text encoders; the UNet is told the picture's size (arXiv 2307.01952)."""
-
-    @property
-    def architecture(self) -> str:  # type: ignore[override]
-        """``stable-diffusion-xl-v1-base``."""
-        return "stable-diffusion-xl-v1-base"
-
-    def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
-        """Encode captions into ``prompt_embeds`` and ``pooled``."""
-        embeds, _, pooled, _ = self.pipeline.encode_prompt(
-            prompt=list(captions),
-            device=self.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )
-        return TextEmbeddings({"prompt_embeds": embeds, "pooled": pooled})
-
-    def _added(self, noisy: Tensor, text: TextEmbeddings, size: Sequence[tuple[int, int]]) -> Any:
-        """Say the original size, no cropping (as at inference), and the size of the latents."""
-        height, width = (edge * self._vae_factor for edge in noisy.shape[-2:])
-        ids = [(high, wide, 0, 0, height, width) for wide, high in size]
-        time_ids = torch.tensor(ids, dtype=self._dtype, device=noisy.device)
-        return {"text_embeds": text["pooled"], "time_ids": time_ids}
-
-
-class FluxDenoiser(DiffusersDenoiser):
-    """Flux: a transformer that predicts the velocity of a straight path from picture to noise.
-
-    Timesteps are 1000 sigma. Sigma is drawn from the logit-normal distribution with location 0 and
-    scale 1 (arXiv 2403.03206).
-    """
-
-    architecture = "flux-1-dev"
-    _part = "transformer"
-    guidance = 1.0
-    """Distilled guidance that the transformer is told: at 1 its prediction is the plain one."""
-    max_tokens = 512
-    """Length that T5's tokens are padded to."""
-
-    @property
-    def prediction(self) -> Prediction:
-        """``flow``."""
-        return "flow"
-
-    @property
-    def pixel_step(self) -> int:
-        """What widths and heights must be multiples of: the latents are packed two by two."""
-        return 2 * self._vae_factor
-
-    def file_key(self, part: str, path: str) -> str:
-        """Return how a LoRA file calls a layer: ComfyUI and diffusers share these names."""
-        return layer_names.diffusers(part, path)
-
-    def text_modules(self) -> Mapping[str, torch.nn.Module]:
-        """Return the CLIP text encoder, whose pooled output the transformer is told."""
-        return {"te1": self.pipeline.text_encoder}
-
-    def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
-        """Encode captions into T5's ``prompt_embeds`` and CLIP's ``pooled``."""
-        embeds, pooled, _ = self.pipeline.encode_prompt(
-            prompt=list(captions),
-            prompt_2=None,
-            device=self.device,
-            num_images_per_prompt=1,
-            max_sequence_length=self.max_tokens,
-        )
-        return TextEmbeddings({"prompt_embeds": embeds, "pooled": pooled})
-
-    def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Draw timesteps between 0 and 1000; float32."""
-        return (1000 * torch.randn(n, generator=generator).sigmoid()).to(self.device)
-
-    def fixed_timesteps(self, k: int) -> Tensor:
-        """Return the ``k`` mid-quantiles of the logit-normal distribution."""
-        shares = (torch.arange(k, dtype=torch.float64) + 0.5) / k
-        normal = math.sqrt(2) * torch.erfinv(2 * shares - 1)
-        return (1000 * normal.sigmoid()).float().to(self.device)
-
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Go the share sigma of the way from latents to noise."""
-        sigma = (timesteps.to(latents.device) / 1000).view(-1, 1, 1, 1)
-        return (1 - sigma) * latents + sigma * noise
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return the path's velocity, noise - latents."""
-        return noise - latents
-
-    def snr(self, timesteps: Tensor) -> None:
-        """Flow matching has no weights by signal-to-noise ratio."""
-        return
-
-    def predict(
-        self,
-        noisy: Tensor,
-        timesteps: Tensor,
-        text: TextEmbeddings,
-        size: Sequence[tuple[int, int]],
-    ) -> Tensor:
-        """Return the transformer's prediction in float32, unpacked."""
-        rows, channels, height, width = noisy.shape
-        text = text.to(noisy.device, self._dtype)
-        packed = self.pipeline._pack_latents(noisy.to(self._dtype), rows, channels, height, width)
-        ids = self.pipeline._prepare_latent_image_ids(
-            rows, height // 2, width // 2, noisy.device, self._dtype
-        )
-        tokens = text["prompt_embeds"]
-        guidance = None
-        if self._module.config.guidance_embeds:
-            guidance = torch.full((rows,), self.guidance, device=noisy.device)
-        velocity = self._module(
-            hidden_states=packed,
-            timestep=(timesteps.to(noisy.device) / 1000).to(self._dtype),
-            guidance=guidance,
-            pooled_projections=text["pooled"],
-            encoder_hidden_states=tokens,
-            txt_ids=torch.zeros(tokens.shape[1], 3, device=noisy.device, dtype=self._dtype),
-            img_ids=ids,
-        ).sample
-        factor = self._vae_factor
-        return self.pipeline._unpack_latents(
-            velocity, height * factor, width * factor, factor
-        ).float()
+        offloaded = frozen_parts.is_offloaded(self._pipeline.vae)
+        try:
+            return samples.sample(self.pipeline, settings, size)
+        finally:
+            if offloaded:
+                self.offload_encoders()
 
 
 def _weights_hash(states: Sequence[Mapping[str, Tensor]]) -> str:

@@ -100,6 +100,7 @@ def train(
             logger.warning("Left out %s: %s", left_out.path, left_out.reason)
         stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))
         run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
+        denoiser.offload_encoders()
         if resume:
             run.resume()
         processes.wait()  # no one may overwrite what another still reads

@@ -76,8 +76,7 @@ class Sampler:
     def _add(self, epoch: int) -> np.ndarray:
         settings = self._settings
         assert settings is not None  # noqa: S101  # nobody calls otherwise
-        modules = (self._denoiser.module(), *self._denoiser.text_modules().values())
-        with training_modes(modules, False):
+        with training_modes(self._adapters.modules.values(), False):
             pictures = self._denoiser.sample(self._adapters, settings, self._size)
         with _pictures_may_fail():
             write_samples(self._job.folder, epoch, pictures)

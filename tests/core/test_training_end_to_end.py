@@ -9,7 +9,7 @@ import torch
 
 from character_curator.training import Callbacks, TrainingSettings, train
 from character_curator.training.adapters import inject
-from character_curator.training.diffusers_denoiser import load
+from character_curator.training.diffusers_denoiser import load, of_pipeline
 from tests.tiny_denoiser import make_examples
 from tests.tiny_models import save_flux, save_sd15, save_sdxl
 
@@ -41,8 +41,10 @@ def sd15(tmp_path_factory):
     return save_sd15(tmp_path_factory.mktemp("sd15"))
 
 
-def run(model, folder, settings=SETTINGS, **options):
+def run(model, folder, settings=SETTINGS, whole=False, **options):
     denoiser = load(model, device="cpu")
+    if whole:  # a pipeline from elsewhere keeps all its parts
+        denoiser = of_pipeline(denoiser.pipeline, denoiser.identity)
     modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
     adapters = inject(modules, settings.adapters(), seed=settings.seed)
     examples = make_examples(folder.parent / "pictures", 7, SIZES)
@@ -67,6 +69,32 @@ def test_killed_run_ends_in_the_same_weights(sd15, tmp_path):
     assert all(not torch.equal(trained[name], before[name]) for name in trained)
     losses = whole.history["validation_loss"]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_steps_are_taken_without_what_only_encodes(sd15, tmp_path, text):
+    settings = replace(SETTINGS, train_text_encoder=text)
+    expected = {"unet", "text_encoder"} if text else {"unet"}
+    denoiser = load(sd15, device="cpu")
+    modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
+    adapters = inject(modules, settings.adapters(), seed=settings.seed)
+    examples = make_examples(tmp_path / "pictures", 7, SIZES)
+    held = []
+
+    def look(_):
+        parts = denoiser._pipeline.components
+        held.append({name for name in ("unet", "vae", "text_encoder")
+                     if not any(p.is_meta for p in parts[name].parameters())})  # fmt: skip
+
+    train(
+        denoiser, adapters.named_parameters(), examples, settings, tmp_path / "run",
+        callbacks=Callbacks(on_step=look),
+    )  # fmt: skip
+    assert held
+    assert all(names == expected for names in held)
+    _, same, _ = run(sd15, tmp_path / "again", settings, whole=True)
+    trained, again = adapters.state_dict(), same.state_dict()
+    assert all(torch.equal(trained[name], again[name]) for name in trained)
 
 
 def test_gradient_checkpointing_changes_no_weight(sd15, tmp_path):
