@@ -95,14 +95,8 @@ def _shapes(
     for value in across:
         shapes.append(_Text((plane.x(value), HEIGHT - _BOTTOM + 20), f"{value:g}"))
     shapes.append(_Text((WIDTH / 2, HEIGHT - 10), "epoch"))
-    for epoch, words, y in ((converged, "convergence", _TOP + 12), (best, "best", _TOP + 28)):
-        if epoch is not None:
-            x = plane.x(epoch)
-            shapes.append(_Line([(x, _TOP), (x, HEIGHT - _BOTTOM)], _FAINT))
-            end = x > WIDTH * 0.8
-            shapes.append(
-                _Text((x + (-6 if end else 6), y), f"{words}: {epoch}", "end" if end else "start")
-            )
+    marks = {"convergence": converged, "best": best}
+    shapes += _marks([(plane.x(e), f"{word}: {e}") for word, e in marks.items() if e is not None])
     legend: list[tuple[str, str, str, float]] = [
         ("loss", "training", _TRAINING, 1.5),
         ("validation_loss", "validation (fixed noise)", _VALIDATION, 2.5),
@@ -121,6 +115,26 @@ def _shapes(
     marked = dict(curves["validation_loss"]).get(float(best)) if best is not None else None
     if best is not None and marked is not None:
         shapes.append(_Dot(plane.at((best, marked)), _VALIDATION, 5))
+    return shapes
+
+
+def _marks(marks: Sequence[tuple[float, str]]) -> list[Shape]:
+    """Return a line at each ``(x, label)``, and its label beside it, a row each.
+
+    A line begins at its label's row, and the labels point away from the lines that are longer: no
+    line crosses a label.
+    """
+    ordered = sorted(marks)
+    crowded = bool(ordered) and ordered[-1][0] > WIDTH * 0.8  # no room to its right
+    if crowded:
+        ordered.reverse()
+    shapes: list[Shape] = []
+    for row, (x, label) in enumerate(ordered):
+        top = _TOP + 16 * row
+        shapes.append(_Line([(x, top), (x, HEIGHT - _BOTTOM)], _FAINT))
+        leftwards = crowded and x > WIDTH / 2
+        at = (x - 6 if leftwards else x + 6, top + 12)
+        shapes.append(_Text(at, label, "end" if leftwards else "start"))
     return shapes
 
 

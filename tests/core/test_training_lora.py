@@ -6,11 +6,12 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 from safetensors import safe_open
 
 from character_curator import cli, pipeline, project
@@ -359,6 +360,35 @@ def test_any_course_can_be_drawn(tmp_path, losses):
     assert "&lt;a&gt;" in svg.read_text()
     with Image.open(png) as picture:
         assert picture.size == (900, 420)
+
+
+@pytest.mark.parametrize("best", [1, 12, 25, 33, 40])
+@pytest.mark.parametrize("convergence", [1, 10, 20, 31, 36, 40])
+def test_no_mark_of_a_plot_crosses_the_label_of_another_or_leaves_the_plane(
+    tmp_path, best, convergence
+):
+    reports = [EpochReport(n, n, 1.0, 1.0 / (n + 1), None, None, 1, 1.0) for n in range(41)]
+    svg = tmp_path / "a.svg"
+    write_plot(
+        history_table(reports), svg, tmp_path / "a.png",
+        best_epoch=best, convergence_epoch=convergence,
+    )  # fmt: skip
+    shapes = list(ElementTree.parse(svg).getroot())
+    lines = [
+        [float(value) for value in shape.get("points").replace(",", " ").split()]
+        for shape in shapes
+        if shape.tag.endswith("polyline")
+    ]
+    upright = [(x, top, bottom) for x, top, end, bottom, *more in lines if x == end and not more]
+    labels = [shape for shape in shapes if (shape.text or "").startswith(("best", "convergence"))]
+    assert len(upright) == len(labels) == 2
+    font = ImageFont.load_default(13)
+    for label in labels:
+        x, y, width = float(label.get("x")), float(label.get("y")), font.getlength(label.text)
+        left = x - width if label.get("text-anchor") == "end" else x
+        assert 70 <= left <= 900 - 24 - width
+        for at, top, bottom in upright:
+            assert not (left <= at <= left + width and top <= y and bottom >= y - 10)
 
 
 def test_joined_callbacks_tell_everyone_in_order():
