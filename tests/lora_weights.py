@@ -5,6 +5,16 @@ from __future__ import annotations
 import copy
 from functools import cache
 
+from character_curator.training import layer_names
+from character_curator.training.adapters import LoraSettings, inject
+
+KINDS = {
+    "lora": LoraSettings(rank=4, alpha=3, targets="full"),
+    "rslora": LoraSettings(rank=4, alpha=3, targets="full", rslora=True),
+    "dora": LoraSettings(rank=4, alpha=3, targets="full", dora=True),
+}
+"""Every kind of adapter, on every layer that can have one."""
+
 
 @cache
 def _loaded(folder):
@@ -26,3 +36,22 @@ def shake(adapters, seed=0):
     with torch.no_grad():
         for parameter in adapters.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def trained(modules, settings):
+    """Return adapters as training leaves them: every weight moved, DoRA's magnitudes too."""
+    adapters = inject(modules, settings)
+    shake(adapters)
+    for module in modules.values():
+        module.eval()
+    return adapters
+
+
+def kohya(part, path):
+    """Return a layer's name in the file of a model with one text encoder."""
+    return layer_names.kohya(part, path)
+
+
+def kohya_xl(part, path):
+    """Return a layer's name in the file of a model with two text encoders."""
+    return layer_names.kohya(part, path, text_encoders=2)

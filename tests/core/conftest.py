@@ -54,6 +54,49 @@ def tiny_flux(tmp_path_factory):
     return made_once(tmp_path_factory, "tiny-flux", tiny_models.save_flux)
 
 
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory):
+    """The folder of a tokenizer of the miniature's words; to be read only."""
+    from character_curator.miniature import vocabulary
+    from character_curator.miniature.recipe.tokenizer import write_tokenizer
+
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"), vocabulary.WORDS)
+
+
+@pytest.fixture(scope="session")
+def drawn_shards(tmp_path_factory):
+    """The folder of eight drawn portraits in the layout of the recipe's data; to be read only."""
+    from character_curator.miniature.recipe import render_data
+
+    folder = tmp_path_factory.mktemp("pictures")
+    render_data.write_shards(folder, count=8, seed=1, shard_size=4, size=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def latent_shards(tmp_path_factory, drawn_shards):
+    """The folder of the portraits' latents, from an autoencoder of random weights."""
+    import torch
+
+    from character_curator.miniature.recipe.latents import encode_shards
+    from character_curator.miniature.recipe.vae import build_vae
+    from tests.tiny_recipe import TINY_VAE
+
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp("latents")
+    encode_shards(drawn_shards, out, build_vae(TINY_VAE, 64).eval())
+    return out
+
+
+@pytest.fixture
+def examples(tmp_path):
+    """Ten pictures of two sizes, as the training loop takes them."""
+    from tests.tiny_denoiser import make_examples
+    from tests.training_runs import SIZES
+
+    return make_examples(tmp_path / "pictures", 10, SIZES)
+
+
 @pytest.fixture
 def hugging_face(tmp_path, monkeypatch):
     """The library, with its caches here, and no network."""

@@ -53,7 +53,7 @@ import dataclasses, json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tests.core.test_training_loop import SETTINGS, SIZES, run
+from tests.training_runs import SETTINGS, SIZES, run
 from tests.tiny_denoiser import TinyDenoiser, make_examples
 from character_curator.training import Callbacks
 from character_curator.training.processes import Processes
