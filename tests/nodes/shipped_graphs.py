@@ -21,6 +21,23 @@ def curator(name):
     return f"CharacterCurator_{name}"
 
 
+MODELS = {"model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2)}
+"""The wires of a loader."""
+
+
+def generate(**sampling):
+    """The node that makes the plan's pictures."""
+    inputs = {**MODELS, "plan": ("plan", 0), "folder": "char1/raw", **sampling}
+    return Node("generate", curator("SeedBatchGenerate"), inputs, room=300)
+
+
+def export(**inputs):
+    """The node that writes the selection as a data set."""
+    selected = {"images": ("select", 0), "selection": ("select", 1)}
+    inputs = {**selected, "folder": "char1/dataset", "name": "char1", **inputs}
+    return Node("export", curator("DatasetExport"), inputs)
+
+
 def faces(images, **inputs):
     return Node("faces", curator("FaceValidate"), {"images": images, **inputs})
 
@@ -97,14 +114,8 @@ QUICK_START = (
         "is kept.\n\nDelete a picture, or change a prompt, and queue again: only what changed is "
         "made. Drop a PNG onto the canvas: the graph that makes it opens.",
         (
-            Node(
-                "generate", curator("SeedBatchGenerate"),
-                {
-                    "model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2),
-                    "plan": ("plan", 0), "folder": "char1/raw", "steps": 20, "cfg": 2.5,
-                    "sampler_name": "euler", "scheduler": "normal", "width": 128, "height": 128,
-                },
-                room=300,
+            generate(
+                steps=20, cfg=2.5, sampler_name="euler", scheduler="normal", width=128, height=128,
             ),
         ),
         note_height=210,
@@ -131,13 +142,7 @@ QUICK_START = (
                 "select", curator("BalancedSelect"),
                 {"images": ("cluster", 0), "total": 12, "quotas": "seed=2\nscenario=2.."},
             ),
-            Node(
-                "export", curator("DatasetExport"),
-                {
-                    "images": ("select", 0), "selection": ("select", 1), "plan": ("plan", 0),
-                    "folder": "char1/dataset", "name": "char1", "captions": "{caption}",
-                },
-            ),
+            export(plan=("plan", 0), captions="{caption}"),
         ),
         note_height=210, colour=GREEN,
     ),
@@ -152,8 +157,7 @@ QUICK_START = (
             Node(
                 "train", curator("TrainLoRA"),
                 {
-                    "model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2),
-                    "dataset": ("export", 0), "name": "char1", **SMALL_TRAINING,
+                    **MODELS, "dataset": ("export", 0), "name": "char1", **SMALL_TRAINING,
                 },
                 room=260,
             ),
@@ -211,14 +215,9 @@ CHECKPOINT = (
         "that your model likes (SDXL: 1024).\n\nCancel whenever you like: the next queue goes on "
         "where it was.",
         (
-            Node(
-                "generate", curator("SeedBatchGenerate"),
-                {
-                    "model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2),
-                    "plan": ("plan", 0), "folder": "char1/raw", "steps": 30, "cfg": 7.0,
-                    "sampler_name": "dpmpp_2m", "scheduler": "karras", "width": 512, "height": 512,
-                },
-                room=300,
+            generate(
+                steps=30, cfg=7.0, sampler_name="dpmpp_2m", scheduler="karras", width=512,
+                height=512,
             ),
         ),
         note_height=210,
@@ -254,13 +253,7 @@ CHECKPOINT = (
                     "quotas": "kind=original:10,scenario:30\nseed=4\ncluster=4..10",
                 },
             ),
-            Node(
-                "export", curator("DatasetExport"),
-                {
-                    "images": ("select", 0), "selection": ("select", 1), "plan": ("plan", 0),
-                    "folder": "char1/dataset", "name": "char1", "captions": "{caption}",
-                },
-            ),
+            export(plan=("plan", 0), captions="{caption}"),
         ),
         note_height=210, colour=GREEN,
     ),
@@ -307,14 +300,7 @@ FOLDER = (
                 {"images": ("cluster", 0), "total": 30, "quotas": "cluster=3..8",
                  "duplicates": 0.95},
             ),
-            Node(
-                "export", curator("DatasetExport"),
-                {
-                    "images": ("select", 0), "selection": ("select", 1),
-                    "folder": "char1/dataset", "name": "char1", "trigger": "char1",
-                    "captions": "trigger + what varies",
-                },
-            ),
+            export(trigger="char1", captions="trigger + what varies"),
         ),
         width=400, note_height=220, colour=GREEN,
     ),
@@ -343,8 +329,7 @@ TRAIN = (
             Node(
                 "train", curator("TrainLoRA"),
                 {
-                    "model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2),
-                    "dataset": ("dataset", 0), "name": "char1", **SMALL_TRAINING,
+                    **MODELS, "dataset": ("dataset", 0), "name": "char1", **SMALL_TRAINING,
                 },
                 room=260,
             ),
@@ -366,8 +351,7 @@ TRAIN = (
             Node(
                 "evaluate", curator("EvaluateLoRA"),
                 {
-                    "model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2),
-                    "dataset": ("dataset", 0), "lora_name": ("train", 2),
+                    **MODELS, "dataset": ("dataset", 0), "lora_name": ("train", 2),
                     "folder": "char1/evaluation", "cfg": 2.5, "width": 128, "height": 128,
                     "class_word": "woman",
                     "prompts": "portrait of {who}, white dress, warm smile, park background, "
