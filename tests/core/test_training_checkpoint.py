@@ -13,6 +13,7 @@ from safetensors import safe_open
 from character_curator.training import checkpoint
 from character_curator.training.adapters import LoraSettings, inject
 from character_curator.training.metadata import LoraCard, metadata
+from tests.full_disk import disk_that_fills
 from tests.tiny_outputs import distance, run_unet, unet_inputs
 
 CARD = LoraCard(title="char1", architecture="stable-diffusion-v1", trigger_phrase="char1 woman")
@@ -65,16 +66,12 @@ def test_weights_that_are_no_numbers_are_not_written(tensors, tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(tensors, tmp_path):
-    resource = pytest.importorskip("resource")
     path = tmp_path / "a.safetensors"
     checkpoint.write(path, tensors, {"which": "old"})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    try:
+    with disk_that_fills() as fill:
+        fill()
         with pytest.raises(checkpoint.CheckpointWriteError, match="Make room"):
             checkpoint.write(path, tensors, {"which": "new"})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert checkpoint.read(path).metadata == {"which": "old"}
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
-import signal
 import sys
 
 import pytest
@@ -17,6 +15,7 @@ from character_curator.training.examples import TooFewPicturesError
 from character_curator.training.result import DivergedError
 from character_curator.training.settings import SettingsError
 from character_curator.training.state import StateWriteError
+from tests.full_disk import disk_that_fills
 from tests.tiny_denoiser import TinyDenoiser
 from tests.training_runs import SETTINGS, assert_same, run, weights
 
@@ -57,19 +56,14 @@ def test_nan_before_anything_was_kept(examples, tmp_path):
 def test_disk_full_leaves_the_last_good_checkpoint(examples, tmp_path):
     folder = tmp_path / "run"
     with FeatureStore() as store:
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with disk_that_fills() as fill:
 
-        def fill(report):
-            if report.epoch == 2:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+            def on_epoch(report):
+                if report.epoch == 2:
+                    fill()
 
-        try:
             with pytest.raises(StateWriteError, match="last good one is still there"):
-                run(examples, folder, store=store, callbacks=Callbacks(on_epoch=fill))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            signal.signal(signal.SIGXFSZ, before)
+                run(examples, folder, store=store, callbacks=Callbacks(on_epoch=on_epoch))
         assert not list(folder.glob(".*"))
         resumed, _ = run(examples, folder, store=store)
     whole, _ = run(examples, tmp_path / "whole")

@@ -1,8 +1,6 @@
 """From a folder of pictures to a LoRA file: commands, project files, and what goes wrong."""
 
 import json
-import resource
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from character_curator.training.facts import read_facts, without_trigger
 from character_curator.training.plot import write_plot
 from character_curator.training.result import EpochReport, history_table
 from character_curator.training.settings import FLAGS
+from tests.full_disk import disk_that_fills
 from tests.tiny_denoiser import draw_picture
 
 SETTINGS = TrainingSettings(
@@ -269,19 +268,14 @@ def test_a_full_disk_leaves_the_file_that_was_there(trained, tmp_path):
     copy = replace(job, output=tmp_path / "char1.safetensors", samples=None)
     train_lora(copy, SETTINGS)
     before = copy.output.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with disk_that_fills() as fill:
 
-    def fill(report):
-        if report.epoch == 3:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+        def on_epoch(report):
+            if report.epoch == 3:
+                fill()
 
-    try:
         with pytest.raises(CuratorError, match=r"cannot be written|can't be written"):
-            train_lora(copy, replace(SETTINGS, steps=8), callbacks=Callbacks(on_epoch=fill))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+            train_lora(copy, replace(SETTINGS, steps=8), callbacks=Callbacks(on_epoch=on_epoch))
     assert copy.output.read_bytes() == before
     assert train_lora(copy, replace(SETTINGS, steps=8)).training.steps == 8
 
