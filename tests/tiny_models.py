@@ -81,15 +81,11 @@ def _scheduler():
     )
 
 
-def save_sd15(folder: Path, seed: int = 0, channels: tuple[int, ...] = (16, 32)) -> Path:
-    """Save a StableDiffusionPipeline (UNet, CLIP text model, VAE of factor 8) into ``folder``."""
-    import torch
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextModel
+def sd15_unet(channels: tuple[int, ...] = (16, 32), groups: int = 8):
+    """Return SD 1.5's UNet with weights drawn from torch's generator; ``groups`` of its norms."""
+    from diffusers import UNet2DConditionModel
 
-    torch.manual_seed(seed)
-    tokenizer = _clip_tokenizer(folder / "tokenizer")
-    unet = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=channels,
         layers_per_block=1,
@@ -97,8 +93,40 @@ def save_sd15(folder: Path, seed: int = 0, channels: tuple[int, ...] = (16, 32))
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (len(channels) - 1),
         cross_attention_dim=32,
         attention_head_dim=4,
-        norm_num_groups=8,
+        norm_num_groups=groups,
     )
+
+
+def sdxl_unet(channels: tuple[int, int] = (16, 32), groups: int = 8):
+    """Return SDXL's UNet with weights drawn from torch's generator; ``groups`` of its norms."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 1),
+        cross_attention_dim=64,
+        attention_head_dim=(2, 4),
+        norm_num_groups=groups,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=32 + 6 * 8,
+    )
+
+
+def save_sd15(folder: Path, seed: int = 0, channels: tuple[int, ...] = (16, 32)) -> Path:
+    """Save a StableDiffusionPipeline (UNet, CLIP text model, VAE of factor 8) into ``folder``."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(seed)
+    tokenizer = _clip_tokenizer(folder / "tokenizer")
+    unet = sd15_unet(channels)
     StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(tokenizer)),
@@ -115,26 +143,12 @@ def save_sd15(folder: Path, seed: int = 0, channels: tuple[int, ...] = (16, 32))
 def save_sdxl(folder: Path, seed: int = 0) -> Path:
     """Save a StableDiffusionXLPipeline (two text encoders, size conditioning) into ``folder``."""
     import torch
-    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(seed)
     tokenizer = _clip_tokenizer(folder / "tokenizer")
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 1),
-        cross_attention_dim=64,
-        attention_head_dim=(2, 4),
-        norm_num_groups=8,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=32 + 6 * 8,
-    )
+    unet = sdxl_unet()
     StableDiffusionXLPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(tokenizer)),

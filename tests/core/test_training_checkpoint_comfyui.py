@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from lora_weights import KINDS, kohya, kohya_xl, pipeline_in, trained
 from safetensors.torch import load_file, save_file
 
 from character_curator.training import checkpoint, layer_names
 from character_curator.training.adapters import LoraSettings
+from tests.tiny_models import sd15_unet, sdxl_unet
 from tests.tiny_outputs import (
     distance,
     flux_inputs,
@@ -27,35 +27,10 @@ from tests.tiny_outputs import (
 )
 
 
-def comfy_sd15():
+def of_random_weights(make):
+    """Return a UNet that ComfyUI can hold, too: it norms in 32 groups."""
     torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=4,
-    ).eval()
-
-
-def comfy_sdxl():
-    torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 1),
-        cross_attention_dim=64,
-        attention_head_dim=(2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=80,
-    ).eval()
+    return make(channels=(32, 64), groups=32).eval()
 
 
 def trained_copy(module, settings, part):
@@ -72,10 +47,10 @@ def in_comfyui(comfyui, tiny_flux, tiny_sd15, tmp_path_factory):
     folder = tmp_path_factory.mktemp("comfyui")
     flux = pipeline_in(tiny_flux).transformer
     encoder = pipeline_in(tiny_sd15).text_encoder
-    sdxl = comfy_sdxl()
+    sd15, sdxl = of_random_weights(sd15_unet), of_random_weights(sdxl_unet)
     tokens = {"tokens": torch.arange(20, 97).reshape(1, 77) % 200}
     models = {
-        "sd15": (comfy_sd15(), unet_inputs(), run_unet, kohya, "denoiser"),
+        "sd15": (sd15, unet_inputs(), run_unet, kohya, "denoiser"),
         "sdxl": (sdxl, sdxl_inputs(sdxl), run_unet, kohya_xl, "denoiser"),
         "flux": (flux, flux_inputs(), run_flux, layer_names.diffusers, "denoiser"),
         "clip": (encoder, tokens, run_clip, kohya, "te1"),
