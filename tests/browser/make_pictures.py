@@ -60,17 +60,18 @@ def main(what):
 
             draw_folder(server.base / "input" / "photos", count=24)
             canvas = CanvasPage(browser, server, width=3000, height=1500)
-            if "help" in what:
-                spare_nodes(canvas, server)
+            pictured: set[str] = set()
             for name in names:
                 outputs = run(canvas, server, name)
                 if "thumbnails" in what and name in THUMBNAILS:
                     thumbnail(server, name, outputs)
                 if "help" in what:
-                    help_pictures(canvas)
+                    help_pictures(canvas, pictured)
                 if "readme" in what and name == "quick_start":
                     target = ROOT / "docs" / "images" / "comfyui.jpg"
                     save(graph_picture(canvas), target, width=1800)
+            if "help" in what:
+                spare_nodes(canvas, server, pictured)
         finally:
             browser.close()
             server.stop()
@@ -99,7 +100,7 @@ def run(canvas, server, name):
     return done.outputs
 
 
-def spare_nodes(canvas, server):
+def spare_nodes(canvas, server, pictured):
     """Write the pictures of the nodes that no shipped graph has."""
     from canvas_layout import Column, Node
     from canvas_layout import canvas as lay_out
@@ -113,11 +114,15 @@ def spare_nodes(canvas, server):
     columns = [Column(node.key, "", (node,)) for node in nodes]
     canvas.open(lay_out(columns, lambda kind: server.get(f"/object_info/{kind}")[kind]))
     assert server.wait(canvas.queue(), 600).status == "success"
-    help_pictures(canvas)
+    help_pictures(canvas, pictured)
 
 
 def thumbnail(server, name, outputs):
-    """Write the thumbnail of a graph from what its nodes have shown."""
+    """Write the thumbnail of a graph from what its nodes have shown.
+
+    Each picture is as wide as the thumbnail, and cut below its share of the height; what a low one
+    leaves is for those that follow.
+    """
     from canvas_layout import api_graph
     from shipped_graphs import GRAPHS
 
@@ -127,11 +132,13 @@ def thumbnail(server, name, outputs):
         shown = outputs[numbers[key]]["images"]
         pictures = [read(server, entry) for entry in shown[:4]]
         rows.append(pictures[0] if len(pictures) == 1 else square(pictures))
-    height = 512 // len(rows)
-    made = Image.new("RGB", (512, height * len(rows)), CANVAS)
+    made = Image.new("RGB", (512, 512), CANVAS)
+    top = 0
     for number, row in enumerate(rows):
-        fitted = ImageOps.fit(row, (512, height), centering=(0.0, 0.0))
-        made.paste(fitted, (0, number * height))
+        whole = ImageOps.contain(row, (512, 100_000))
+        height = min(whole.height, (512 - top) // (len(rows) - number))
+        made.paste(whole.crop((0, 0, 512, height)), (0, top))
+        top += height
     save(made, ROOT / "workflows" / f"{name}.jpg", width=512)
 
 
@@ -150,16 +157,23 @@ def square(pictures):
     return made
 
 
-def help_pictures(canvas):
-    """Write a picture of each of the pack's nodes that the page shows, beside the help pages."""
+def help_pictures(canvas, pictured):
+    """Write a picture of each of the pack's nodes that the page shows, beside the help pages.
+
+    Args:
+        canvas: The page, showing a graph that has run.
+        pictured: The types that have a picture from an earlier graph, and are left out here: later
+            graphs run with widgets changed for the miniature. The types of this one are added.
+    """
     nodes = canvas.page.evaluate(
         "window.app.graph.nodes.map(n => [n.type, ...n.pos, n.size[0], n.size[1]])"
     )
     for kind, *box in nodes:
         page = ROOT / "web" / "docs" / f"{kind}.md"
-        if page.is_file():
+        if page.is_file() and kind not in pictured:
+            pictured.add(kind)
             target = page.parent / "images" / f"{kind.removeprefix(PREFIX)}.jpg"
-            save(canvas.region(*box, margin=12, above=52), target, width=560)
+            save(canvas.region(*box, margin=8, above=52), target, width=560)
 
 
 def graph_picture(canvas):
