@@ -41,7 +41,7 @@ class TrainingView(NodeProgress):
     def advance(self, n: int = 1, note: str = "") -> None:
         """``n`` more steps are done; ``note`` says the epoch and the loss."""
         super().advance(n, note)
-        if time.monotonic() - self._said >= _INTERVAL:
+        if self._done >= self._total or time.monotonic() - self._said >= _INTERVAL:
             loss = "" if self._validation is None else f", validation loss {self._validation:.4f}"
             self._say(f"{self._stage}: {self._done} of {self._total}, {note}{loss}")
 
