@@ -3,12 +3,13 @@
 Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--size 512] [--json FILE]
 
 Both ways load the same model from its folder and train the same adapters on the same pictures, with
-the same batch, number type and optimizer, each in a process of its own (`training_ways.py`). The
-processes take steps in turns, one waits while the other works: one step of
-`character_curator.training.train` (all that happens from the end of one step to the end of the next
-counts, the state that is saved after an epoch included), then one step of `diffusers_way.py`. Peak
-memory is each whole process's, from its start. What our caching costs before the first step is told
-too, and after how many steps it is paid.
+the same batch, number type and optimizer, each in a process of its own (`training_ways.py`), one
+after the other: ours, diffusers' way, and in the next round the other way round, so that neither
+has the quieter hours. A step of ours is one of `character_curator.training.train`: all that happens
+from the end of one step to the end of the next counts, the state that is saved after an epoch
+included. A step of the other way is one of `diffusers_way.py`. Peak memory is the whole process's,
+from its start. What our caching costs before the first step is told too, and after how many steps
+it is paid.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,11 @@ MEMORY = 1.0
 DATASET = 70
 """Pictures of a curated set: what caching costs is told for so many."""
 DEFAULTS = {
-    "sd15": {"size": 512, "source": 768, "batch": 1, "steps": 8, "warm": 1, "pictures": 4},
-    "miniature": {"size": 128, "source": 128, "batch": 8, "steps": 16, "warm": 2, "pictures": 16},
+    "sd15": {"size": 512, "source": 768, "batch": 1, "steps": 4, "warm": 1, "pictures": 8},
+    "miniature": {"size": 128, "source": 128, "batch": 8, "steps": 12, "warm": 2, "pictures": 16},
 }
-"""By layout: pixels a side that is trained, and of the files; pictures a step; steps that are
-timed, steps before those, and files."""
+"""By layout: pixels a side that is trained, and of the files; pictures a step; steps a round that
+are timed, steps before those, and files."""
 
 Answer = Mapping[str, Any]
 
@@ -96,10 +96,10 @@ class Way:
 
 
 def measure(options: argparse.Namespace, root: Path) -> tuple[dict[str, list[Answer]], Answer]:
-    """Take steps of both ways in turns.
+    """Take steps of both ways, round by round.
 
     Returns:
-        What each step took, by way; and our way's seconds a thing that is cached.
+        What each timed step took, by way; and our way's seconds a thing that is cached.
     """
     pictures = write_pictures(root / "pictures", options.pictures, options.source)
     given = {
@@ -109,49 +109,42 @@ def measure(options: argparse.Namespace, root: Path) -> tuple[dict[str, list[Ans
         "precision": options.precision, "device": options.device,
     }  # fmt: skip
     arguments = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    with ExitStack() as stack:
-        ways = {
-            name: stack.enter_context(Way(name, arguments, root / name))
-            for name in ("ours", "diffusers")
-        }
-        taken: dict[str, list[Answer]] = {name: [] for name in ways}
-        for number in range(options.warm + options.steps):
-            for name, way in ways.items():
-                taken[name].append(way.step())
-                print(f"step {number + 1} {name}: {taken[name][-1]['clock']:.3f} s", flush=True)
-        return taken, ways["ours"].first["once"]
+    taken: dict[str, list[Answer]] = {"ours": [], "diffusers": []}
+    once: Answer = {}
+    for number in range(options.rounds):
+        names = list(taken) if number % 2 == 0 else list(taken)[::-1]
+        for name in names:
+            with Way(name, arguments, root / f"{name}-{number}") as way:
+                once = way.first.get("once", once)
+                steps = [way.step() for _ in range(options.warm + options.steps)]
+            taken[name] += steps[options.warm :]
+            told = ", ".join(f"{step['clock']:.2f}" for step in steps)
+            print(f"round {number + 1}, {name}: {told} s", flush=True)
+    return taken, once
 
 
 def conclusions(
     options: argparse.Namespace, taken: Mapping[str, Sequence[Answer]], once: Mapping[str, float]
 ) -> tuple[dict[str, Any], list[Verdict]]:
     """Return the figures, and what is promised of them."""
-    timed = {name: answers[options.warm :] for name, answers in taken.items()}
     medians = {
-        kind: {name: statistics.median(a[kind] for a in answers) for name, answers in timed.items()}
+        kind: {name: statistics.median(a[kind] for a in answers) for name, answers in taken.items()}
         for kind in ("clock", "processor")
     }
-    peaks = {name: answers[-1]["peak"] for name, answers in timed.items()}
+    peaks = {name: max(a["peak"] for a in answers) for name, answers in taken.items()}
     cached = DATASET * sum(once.values())
     saved = medians["clock"]["diffusers"] - medians["clock"]["ours"]
-    shares = [
-        ours["clock"] / other["clock"]
-        for ours, other in zip(timed["ours"], timed["diffusers"], strict=True)
-    ]
     report = {
         "layout": options.layout,
         "pixels, batch, precision": [options.size, options.batch, options.precision],
         "device, threads": [options.device, torch.get_num_threads()],
-        "steps of each way": options.steps,
+        "steps of each way": len(taken["ours"]),
         **{
             f"{name}, s a step (clock, processor)": [
                 round(medians[kind][name], 3) for kind in ("clock", "processor")
             ]
-            for name in timed
+            for name in taken
         },
-        "step / the other's next to it, least and most": [
-            round(value, 3) for value in (min(shares), max(shares))
-        ],
         f"caching once for {DATASET} pictures, s": round(cached, 1),
         "paid after steps": round(cached / saved) if saved > 0 else None,
         "peak MB": {name: round(value) for name, value in peaks.items()},
@@ -171,10 +164,11 @@ def main() -> int:
     parser.add_argument("--size", type=int, help="side in pixels (512; miniature: 128)")
     parser.add_argument("--source", type=int, help="side of the files (768; miniature: 128)")
     parser.add_argument("--batch", type=int, help="pictures a step (1; miniature: 8)")
-    parser.add_argument("--steps", type=int, help="timed, of each way (8; miniature: 16)")
+    parser.add_argument("--steps", type=int, help="timed, a round (4; miniature: 12)")
+    parser.add_argument("--rounds", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--warm", type=int, help="steps before those (1; miniature: 2)")
     parser.add_argument("--rank", type=int, default=16, help="(%(default)s)")
-    parser.add_argument("--pictures", type=int, help="files (4; miniature: 16)")
+    parser.add_argument("--pictures", type=int, help="files (8; miniature: 16)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="also write the figures here")

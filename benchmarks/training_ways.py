@@ -125,7 +125,7 @@ def diffusers(options: argparse.Namespace, orders: Orders) -> None:
         part.eval()
     pipeline.unet.train()
     config = LoraConfig(
-        r=options.rank, lora_alpha=options.rank, lora_dropout=0.05,
+        r=options.rank, lora_alpha=options.rank,
         target_modules=["to_q", "to_k", "to_v", "to_out.0"],
     )  # fmt: skip
     inject_adapter_in_model(config, pipeline.unet)

@@ -17,7 +17,7 @@ from .cache import EncodedFeatures
 from .data import prepare
 from .denoiser import Denoiser
 from .examples import Example
-from .modes import checkpointed, reproducible, training_modes
+from .modes import checkpointed, freed_memory_kept, reproducible, training_modes
 from .processes import Processes
 from .result import Callbacks, EpochReport, TrainingResult
 from .run import Diverged, TrainingRun
@@ -101,6 +101,7 @@ def train(
         stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))
         run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
         denoiser.offload_encoders()
+        stack.enter_context(freed_memory_kept(run.device))
         if resume:
             run.resume()
         processes.wait()  # no one may overwrite what another still reads

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -70,3 +72,32 @@ def reproducible(deterministic: bool) -> Iterator[None]:
             stack.callback(torch.use_deterministic_algorithms, before)
             torch.use_deterministic_algorithms(True)
         yield
+
+
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_MIB = 2**20
+
+
+@contextmanager
+def freed_memory_kept(device: torch.device) -> Iterator[None]:
+    """On a CPU, let a step have the memory that the step before has freed.
+
+    glibc hands large blocks back to the system as soon as they are free, which then has to clear
+    every page of the next ones: some 5 % of a step of Stable Diffusion 1.5. Afterwards free memory
+    is handed back. Where another allocator is at work nothing changes.
+    """
+    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        # What glibc has come to by itself in a process that uses large blocks (mallopt(3)).
+        libc.mallopt(_MMAP_MAX, 65_536)
+        libc.mallopt(_MMAP_THRESHOLD, 32 * _MIB)
+        libc.mallopt(_TRIM_THRESHOLD, 64 * _MIB)
+        libc.malloc_trim(0)
