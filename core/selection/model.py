@@ -83,13 +83,16 @@ class Program:
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if time_limit is not None:
             options["time_limit"] = time_limit
-        answer = milp(
-            self.costs,
-            integrality=integrality,
-            bounds=Box(zero, upper),
-            constraints=LinearConstraint(self.matrix, low, high),
-            options=options,
-        )
+        problem: dict[str, Any] = {
+            "bounds": Box(zero, upper),
+            "constraints": LinearConstraint(self.matrix, low, high),
+            "options": options,
+        }
+        answer = milp(self.costs, integrality=integrality, **problem)
+        if answer.x is None and answer.status == 4:
+            # HiGHS gives up on a rare program ("Solve error"). Quotas are missed by whole rows, so
+            # that this is the same program, which it then finds another way through.
+            answer = milp(self.costs, integrality=np.ones(len(self.costs)), **problem)
         if answer.x is None:
             if answer.status == 1:
                 raise SolverError("the time limit passed before any selection was found")
