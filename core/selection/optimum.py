@@ -108,7 +108,8 @@ def _scale(values: FloatArray) -> tuple[float, float]:
     """Return the least value, and the value of one unit of cost."""
     low = float(values.min())
     spread = float(values.max()) - low
-    return low, spread / _COST_RANGE if spread > 0 else 1.0
+    # Values less apart than that count as equal: a unit of their range would be zero.
+    return low, max(spread / _COST_RANGE, float(np.finfo(np.float64).tiny)) if spread else 1.0
 
 
 def _best(

@@ -100,6 +100,12 @@ def test_equals_brute_force(instance):
     check(instance)
 
 
+@pytest.mark.parametrize("spread", [5e-324, 1e-310, 1e-300])
+def test_values_may_be_as_close_as_numbers_can_be(spread):
+    check((np.array([0.0, spread]), [], [], 1))
+    check((np.array([spread, 0.0, spread, 0.0]), [], [(0, 2)], 2))
+
+
 def test_a_program_that_highs_gives_up_on_is_solved():
     # scipy 1.17's HiGHS ends with "Solve error" where the shortfalls are continuous.
     groups = [
