@@ -11,8 +11,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +109,18 @@ def ours(options: argparse.Namespace, orders: Orders) -> None:
 def diffusers(options: argparse.Namespace, orders: Orders) -> None:
     """Train as the example of diffusers does, with the same adapters."""
     from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging as of_diffusers
     from diffusers_way import DiffusersWay
     from peft import LoraConfig, inject_adapter_in_model
+    from transformers.utils import logging as of_transformers
 
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
     half = options.precision == "bf16"
-    with _quiet():
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            options.model, dtype=torch.bfloat16 if half else torch.float32,
-            safety_checker=None, requires_safety_checker=False,
-        )  # fmt: skip
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        options.model, dtype=torch.bfloat16 if half else torch.float32,
+        safety_checker=None, requires_safety_checker=False,
+    )  # fmt: skip
     pipeline.to(options.device)
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False)
@@ -140,16 +142,6 @@ def diffusers(options: argparse.Namespace, orders: Orders) -> None:
     for _ in range(options.steps):
         way.step()
         orders.next()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
-    yield
 
 
 WAYS: dict[str, Callable[[argparse.Namespace, Orders], None]] = {
