@@ -1,6 +1,6 @@
 """A training step against the way of diffusers' example: time and memory, side by side.
 
-Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--size 512] [--json FILE]
+Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--batch 4] [--json FILE]
 
 Both ways load the same model from its folder and train the same adapters on the same pictures, with
 the same batch, number type and optimizer, each in a process of its own (`training_ways.py`), one
@@ -37,7 +37,7 @@ MEMORY = 1.0
 DATASET = 70
 """Pictures of a curated set: what caching costs is told for so many."""
 DEFAULTS = {
-    "sd15": {"size": 512, "source": 768, "batch": 1, "steps": 4, "warm": 1, "pictures": 8},
+    "sd15": {"size": 512, "source": 768, "batch": 4, "steps": 3, "warm": 1, "pictures": 8},
     "miniature": {"size": 128, "source": 128, "batch": 8, "steps": 12, "warm": 2, "pictures": 16},
 }
 """By layout: pixels a side that is trained, and of the files; pictures a step; steps a round that
@@ -163,8 +163,8 @@ def main() -> int:
     parser.add_argument("--layout", choices=tuple(DEFAULTS), default="sd15")
     parser.add_argument("--size", type=int, help="side in pixels (512; miniature: 128)")
     parser.add_argument("--source", type=int, help="side of the files (768; miniature: 128)")
-    parser.add_argument("--batch", type=int, help="pictures a step (1; miniature: 8)")
-    parser.add_argument("--steps", type=int, help="timed, a round (4; miniature: 12)")
+    parser.add_argument("--batch", type=int, help="pictures a step (4; miniature: 8)")
+    parser.add_argument("--steps", type=int, help="timed, a round (3; miniature: 12)")
     parser.add_argument("--rounds", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--warm", type=int, help="steps before those (1; miniature: 2)")
     parser.add_argument("--rank", type=int, default=16, help="(%(default)s)")

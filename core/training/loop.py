@@ -17,7 +17,13 @@ from .cache import EncodedFeatures
 from .data import prepare
 from .denoiser import Denoiser
 from .examples import Example
-from .modes import checkpointed, freed_memory_kept, reproducible, training_modes
+from .modes import (
+    checkpointed,
+    freed_memory_kept,
+    gates_recomputed,
+    reproducible,
+    training_modes,
+)
 from .processes import Processes
 from .result import Callbacks, EpochReport, TrainingResult
 from .run import Diverged, TrainingRun
@@ -99,21 +105,24 @@ def train(
         for left_out in data.skipped:
             logger.warning("Left out %s: %s", left_out.path, left_out.reason)
         stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))
+        stack.enter_context(gates_recomputed(denoiser.module()))
         run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
         denoiser.offload_encoders()
-        stack.enter_context(freed_memory_kept(run.device))
         if resume:
             run.resume()
         processes.wait()  # no one may overwrite what another still reads
-        _Loop(run, callbacks or Callbacks(), progress).execute()
+        _Loop(run, callbacks or Callbacks(), progress, stack).execute()
         return run.result()
 
 
 class _Loop:
     """Drives a run to its end, and tells of it."""
 
-    def __init__(self, run: TrainingRun, callbacks: Callbacks, progress: Progress) -> None:
+    def __init__(
+        self, run: TrainingRun, callbacks: Callbacks, progress: Progress, stack: ExitStack
+    ) -> None:
         self._run, self._callbacks, self._progress = run, callbacks, progress
+        self._stack, self._is_first_step = stack, True
         self._settings = run.settings
         modules = [run.denoiser.module()]
         if self._settings.train_text_encoder:
@@ -148,6 +157,9 @@ class _Loop:
                 if run.step == settings.steps:
                     break
                 report = run.take_step(batches)
+                if self._is_first_step:
+                    self._is_first_step = False
+                    self._stack.enter_context(freed_memory_kept(run.device))
                 if settings.save_every and run.step % settings.save_every == 0:
                     run.save()
                 if self._callbacks.on_step:

@@ -7,10 +7,13 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import CuratorError
 from ..generation.conditions import exact
@@ -54,6 +57,45 @@ def checkpointed(module: nn.Module, wanted: bool) -> Iterator[None]:
             model.disable_gradient_checkpointing()
 
 
+_HOMES = ("diffusers.models.activations", "comfy.ldm.modules.attention")
+"""Where the GEGLU is at home that has a layer ``proj`` and GELU in its exact form."""
+
+
+@contextmanager
+def gates_recomputed(module: nn.Module) -> Iterator[None]:
+    """Let a transformer's gated units keep less for the backward pass, for a while.
+
+    A GEGLU (Shazeer 2020, arXiv 2002.05202) multiplies half of its projection by the GELU of the
+    other half. Its backward pass needs both factors; within the context it computes the second
+    again, to the same bits, instead of keeping it: 170 MB a picture of 512 x 512 in Stable
+    Diffusion 1.5.
+    """
+    gates = [part for part in module.modules() if _is_gate(part)]
+    for gate in gates:
+        gate.forward = partial(_gated, gate)
+    try:
+        yield
+    finally:
+        for gate in gates:
+            del gate.forward  # the class's own again
+
+
+def _is_gate(part: nn.Module) -> bool:
+    kind = type(part)
+    return kind.__name__ == "GEGLU" and kind.__module__ in _HOMES and "forward" not in vars(part)
+
+
+def _gated(gate: Any, states: Tensor) -> Tensor:
+    return checkpoint(
+        _multiply_halves, gate.proj(states), use_reentrant=False, preserve_rng_state=False
+    )
+
+
+def _multiply_halves(projected: Tensor) -> Tensor:
+    values, gate = projected.chunk(2, dim=-1)
+    return values * F.gelu(gate)
+
+
 @contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
     """Leave the process's random state and its choice of kernels as they were.
@@ -86,6 +128,10 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     glibc hands large blocks back to the system as soon as they are free, which then has to clear
     every page of the next ones: some 5 % of a step of Stable Diffusion 1.5. Afterwards free memory
     is handed back. Where another allocator is at work nothing changes.
+
+    Enter it after the first step: what that leaves for good (libraries' buffers, the optimizer's
+    state) would lie between the blocks that come and go and keep them apart, which costs up to a
+    sixth of the memory.
     """
     if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
         yield

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from character_curator.training.modes import freed_memory_kept
+from character_curator.training.modes import freed_memory_kept, gates_recomputed
 
 MIB = 2**20
 
@@ -43,3 +43,72 @@ def test_memory_of_an_accelerator_is_its_own_business():
         use_and_free()
         if before:
             assert held() < before + 64
+
+
+class Kept:
+    """What autograd keeps for the backward pass: how many numbers."""
+
+    def __init__(self):
+        self.numbers = {}
+
+    def __enter__(self):
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._note, lambda kept: kept)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._hooks.__exit__(*error)
+
+    def _note(self, tensor):
+        self.numbers[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    @property
+    def bytes(self):
+        return sum(self.numbers.values())
+
+
+def gradients(gate, states):
+    states = states.clone().requires_grad_()
+    with Kept() as kept:
+        out = gate(states)
+    out.square().sum().backward()
+    return out.detach(), states.grad, kept.bytes
+
+
+def test_a_gate_keeps_less_and_gives_the_same_bits():
+    from diffusers.models.activations import GEGLU
+
+    torch.manual_seed(0)
+    gate = GEGLU(32, 128).requires_grad_(False)
+    states = torch.randn(2, 64, 32)
+    before = gradients(gate, states)
+    with gates_recomputed(gate):
+        within = gradients(gate, states)
+    after = gradients(gate, states)
+    for out, gradient, _ in (within, after):
+        assert torch.equal(out, before[0])
+        assert torch.equal(gradient, before[1])
+    product = 2 * 64 * 128 * 4  # bytes of the GELU's result
+    assert within[2] == before[2] - product
+    assert after[2] == before[2]
+
+
+def test_gates_of_a_whole_model_are_found(tiny_sd15):
+    from diffusers import UNet2DConditionModel
+
+    model = UNet2DConditionModel.from_pretrained(tiny_sd15 / "unet")
+    model.requires_grad_(False)
+    inputs = torch.randn(1, 4, 16, 16, requires_grad=True)
+    text = torch.randn(1, 7, model.config.cross_attention_dim)
+
+    def kept():
+        with Kept() as all_kept:
+            model(inputs, 1, text)
+        return all_kept.bytes
+
+    before = kept()
+    with gates_recomputed(model):
+        within = kept()
+    assert within < before
+    assert kept() == before
