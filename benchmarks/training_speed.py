@@ -1,15 +1,16 @@
 """A training step against the way of diffusers' example: time and memory, side by side.
 
-Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--batch 4] [--json FILE]
+Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--batch 1] [--json FILE]
 
 Both ways load the same model from its folder and train the same adapters on the same pictures, with
-the same batch, number type and optimizer, each in a process of its own (`training_ways.py`), one
-after the other: ours, diffusers' way, and in the next round the other way round, so that neither
-has the quieter hours. A step of ours is one of `character_curator.training.train`: all that happens
-from the end of one step to the end of the next counts, the state that is saved after an epoch
-included. A step of the other way is one of `diffusers_way.py`. Peak memory is the whole process's,
-from its start. What our caching costs before the first step is told too, and after how many steps
-it is paid.
+the same batch, number type and optimizer, each in a process of its own (`training_ways.py`). They
+take turns, a step each (and the other first the next time), so that whatever else the machine is
+busy with hinders both alike; the one that waits sleeps. Memory has to hold both: where it does not,
+`--apart` runs one after the other. A step of ours is one of `character_curator.training.train`: all
+that happens from the end of one step to the end of the next counts, the state that is saved after
+an epoch included. A step of the other way is one of `diffusers_way.py`. Peak memory is the whole
+process's, from its start. What our caching costs before the first step is told too, and after how
+many steps it is paid.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,11 @@ MEMORY = 1.0
 DATASET = 70
 """Pictures of a curated set: what caching costs is told for so many."""
 DEFAULTS = {
-    "sd15": {"size": 512, "source": 768, "batch": 4, "steps": 3, "warm": 1, "pictures": 8},
-    "miniature": {"size": 128, "source": 128, "batch": 8, "steps": 12, "warm": 2, "pictures": 16},
+    "sd15": {"size": 512, "source": 768, "batch": 1, "steps": 8, "warm": 1, "pictures": 8},
+    "miniature": {"size": 128, "source": 128, "batch": 8, "steps": 24, "warm": 2, "pictures": 16},
 }
-"""By layout: pixels a side that is trained, and of the files; pictures a step; steps a round that
-are timed, steps before those, and files."""
+"""By layout: pixels a side that is trained, and of the files; pictures a step; steps that are
+timed, steps before those, and files."""
 
 Answer = Mapping[str, Any]
 
@@ -96,7 +98,7 @@ class Way:
 
 
 def measure(options: argparse.Namespace, root: Path) -> tuple[dict[str, list[Answer]], Answer]:
-    """Take steps of both ways, round by round.
+    """Take steps of both ways in turns.
 
     Returns:
         What each timed step took, by way; and our way's seconds a thing that is cached.
@@ -109,18 +111,22 @@ def measure(options: argparse.Namespace, root: Path) -> tuple[dict[str, list[Ans
         "precision": options.precision, "device": options.device,
     }  # fmt: skip
     arguments = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    taken: dict[str, list[Answer]] = {"ours": [], "diffusers": []}
-    once: Answer = {}
-    for number in range(options.rounds):
-        names = list(taken) if number % 2 == 0 else list(taken)[::-1]
-        for name in names:
-            with Way(name, arguments, root / f"{name}-{number}") as way:
-                once = way.first.get("once", once)
-                steps = [way.step() for _ in range(options.warm + options.steps)]
-            taken[name] += steps[options.warm :]
-            told = ", ".join(f"{step['clock']:.2f}" for step in steps)
-            print(f"round {number + 1}, {name}: {told} s", flush=True)
-    return taken, once
+    names = ("ours", "diffusers")
+    taken: dict[str, list[Answer]] = {name: [] for name in names}
+    once: dict[str, float] = {}
+    for number, group in enumerate([names[:1], names[1:]] if options.apart else [names]):
+        with ExitStack() as stack:
+            ways = {
+                name: stack.enter_context(Way(name, arguments, root / f"{name}-{number}"))
+                for name in group
+            }
+            for way in ways.values():
+                once |= way.first.get("once", {})
+            for step in range(options.warm + options.steps):
+                for name in group if step % 2 == 0 else group[::-1]:
+                    taken[name].append(ways[name].step())
+                    print(f"step {step + 1}, {name}: {taken[name][-1]['clock']:.2f} s", flush=True)
+    return {name: steps[options.warm :] for name, steps in taken.items()}, once
 
 
 def conclusions(
@@ -163,9 +169,9 @@ def main() -> int:
     parser.add_argument("--layout", choices=tuple(DEFAULTS), default="sd15")
     parser.add_argument("--size", type=int, help="side in pixels (512; miniature: 128)")
     parser.add_argument("--source", type=int, help="side of the files (768; miniature: 128)")
-    parser.add_argument("--batch", type=int, help="pictures a step (4; miniature: 8)")
-    parser.add_argument("--steps", type=int, help="timed, a round (3; miniature: 12)")
-    parser.add_argument("--rounds", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--batch", type=int, help="pictures a step (1; miniature: 8)")
+    parser.add_argument("--steps", type=int, help="timed (8; miniature: 24)")
+    parser.add_argument("--apart", action="store_true", help="one way after the other")
     parser.add_argument("--warm", type=int, help="steps before those (1; miniature: 2)")
     parser.add_argument("--rank", type=int, default=16, help="(%(default)s)")
     parser.add_argument("--pictures", type=int, help="files (8; miniature: 16)")

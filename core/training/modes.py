@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import CuratorError
@@ -97,6 +98,31 @@ def _multiply_halves(projected: Tensor) -> Tensor:
 
 
 @contextmanager
+def heads_contiguous(device: torch.device) -> Iterator[None]:
+    """On a CPU, let attention read every head's numbers side by side, for a while.
+
+    Models hand over heads as views that lie scattered among each other's; torch's kernel then
+    strides through memory once for every block of keys, which costs 2 to 4 % of a step of Stable
+    Diffusion 1.5. A copy costs far less. Elsewhere nothing changes.
+    """
+    with _HeadsContiguous() if device.type == "cpu" else ExitStack():
+        yield
+
+
+class _HeadsContiguous(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            args = [*(part.contiguous() for part in args[:3]), *args[3:]]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
     """Leave the process's random state and its choice of kernels as they were.
 
@@ -123,13 +149,14 @@ _MIB = 2**20
 
 @contextmanager
 def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """On a CPU, let a step have the memory that the step before has freed.
+    """On a CPU, let what is done over and over have the memory that it has freed before.
 
     glibc hands large blocks back to the system as soon as they are free, which then has to clear
-    every page of the next ones: some 5 % of a step of Stable Diffusion 1.5. Afterwards free memory
-    is handed back. Where another allocator is at work nothing changes.
+    every page of the next ones: some 5 % of a step of Stable Diffusion 1.5, and 17 % of encoding a
+    picture. Afterwards free memory is handed back. Where another allocator is at work nothing
+    changes.
 
-    Enter it after the first step: what that leaves for good (libraries' buffers, the optimizer's
+    Enter it after the first time: what that leaves for good (libraries' buffers, the optimizer's
     state) would lie between the blocks that come and go and keep them apart, which costs up to a
     sixth of the memory.
     """

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from character_curator.training.modes import freed_memory_kept, gates_recomputed
+from character_curator.training.modes import (
+    freed_memory_kept,
+    gates_recomputed,
+    heads_contiguous,
+)
 
 MIB = 2**20
 
@@ -112,3 +116,26 @@ def test_gates_of_a_whole_model_are_found(tiny_sd15):
         within = kept()
     assert within < before
     assert kept() == before
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_heads_lie_side_by_side_on_a_cpu(device):
+    torch.manual_seed(0)
+    states = [torch.randn(2, 64, 4 * 8, requires_grad=True) for _ in range(3)]
+
+    def attend():
+        heads = [part.view(2, 64, 4, 8).transpose(1, 2) for part in states]
+        with Kept() as kept:
+            out = torch.nn.functional.scaled_dot_product_attention(*heads, scale=0.3)
+        gradients = torch.autograd.grad(out.square().sum(), states)
+        own = {part.untyped_storage().data_ptr() for part in states}
+        return out.detach(), gradients, own <= set(kept.numbers)
+
+    out, gradients, kept_as_given = attend()
+    assert kept_as_given
+    with heads_contiguous(torch.device(device)):
+        within, others, kept_as_given = attend()
+    assert kept_as_given == (device != "cpu")
+    torch.testing.assert_close(within, out)
+    for gradient, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(other, gradient)
