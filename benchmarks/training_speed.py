@@ -114,12 +114,9 @@ def measure(options: argparse.Namespace, root: Path) -> tuple[dict[str, list[Ans
     names = ("ours", "diffusers")
     taken: dict[str, list[Answer]] = {name: [] for name in names}
     once: dict[str, float] = {}
-    for number, group in enumerate([names[:1], names[1:]] if options.apart else [names]):
+    for group in [names[:1], names[1:]] if options.apart else [names]:
         with ExitStack() as stack:
-            ways = {
-                name: stack.enter_context(Way(name, arguments, root / f"{name}-{number}"))
-                for name in group
-            }
+            ways = {name: stack.enter_context(Way(name, arguments, root / name)) for name in group}
             for way in ways.values():
                 once |= way.first.get("once", {})
             for step in range(options.warm + options.steps):

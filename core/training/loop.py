@@ -99,8 +99,7 @@ def train(
         stack.enter_context(reproducible(settings.deterministic))
         text_modules = tuple(denoiser.text_modules().values())
         stack.enter_context(training_modes((denoiser.module(), *text_modules), False))
-        device = next(iter(parameters.values())).device
-        with processes.first_alone(), freed_memory_kept(device):
+        with processes.first_alone(), freed_memory_kept(denoiser.device):
             data = prepare(
                 denoiser, examples, settings, features, validation=validation, progress=progress
             )
@@ -108,7 +107,7 @@ def train(
             logger.warning("Left out %s: %s", left_out.path, left_out.reason)
         stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))
         stack.enter_context(gates_recomputed(denoiser.module()))
-        stack.enter_context(heads_contiguous(device))
+        stack.enter_context(heads_contiguous(denoiser.device))
         run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
         denoiser.offload_encoders()
         if resume:

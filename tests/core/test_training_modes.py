@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,35 +50,26 @@ def test_memory_of_an_accelerator_is_its_own_business():
             assert held() < before + 64
 
 
-class Kept:
-    """What autograd keeps for the backward pass: how many numbers."""
+@contextmanager
+def kept_for_backward():
+    """Bytes of each storage that autograd keeps for the backward pass, by its address."""
+    kept = {}
 
-    def __init__(self):
-        self.numbers = {}
-
-    def __enter__(self):
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._note, lambda kept: kept)
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self._hooks.__exit__(*error)
-
-    def _note(self, tensor):
-        self.numbers[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    @property
-    def bytes(self):
-        return sum(self.numbers.values())
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield kept
 
 
 def gradients(gate, states):
     states = states.clone().requires_grad_()
-    with Kept() as kept:
+    with kept_for_backward() as kept:
         out = gate(states)
     out.square().sum().backward()
-    return out.detach(), states.grad, kept.bytes
+    return out.detach(), states.grad, sum(kept.values())
 
 
 def test_a_gate_keeps_less_and_gives_the_same_bits():
@@ -107,9 +99,9 @@ def test_gates_of_a_whole_model_are_found(tiny_sd15):
     text = torch.randn(1, 7, model.config.cross_attention_dim)
 
     def kept():
-        with Kept() as all_kept:
+        with kept_for_backward() as all_kept:
             model(inputs, 1, text)
-        return all_kept.bytes
+        return sum(all_kept.values())
 
     before = kept()
     with gates_recomputed(model):
@@ -125,11 +117,11 @@ def test_heads_lie_side_by_side_on_a_cpu(device):
 
     def attend():
         heads = [part.view(2, 64, 4, 8).transpose(1, 2) for part in states]
-        with Kept() as kept:
+        with kept_for_backward() as kept:
             out = torch.nn.functional.scaled_dot_product_attention(*heads, scale=0.3)
         gradients = torch.autograd.grad(out.square().sum(), states)
         own = {part.untyped_storage().data_ptr() for part in states}
-        return out.detach(), gradients, own <= set(kept.numbers)
+        return out.detach(), gradients, own <= set(kept)
 
     out, gradients, kept_as_given = attend()
     assert kept_as_given
