@@ -131,3 +131,26 @@ def test_heads_lie_side_by_side_on_a_cpu(device):
     torch.testing.assert_close(within, out)
     for gradient, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(other, gradient)
+
+
+def test_the_attention_of_a_whole_model_gets_contiguous_heads(tiny_sd15, monkeypatch):
+    from diffusers import UNet2DConditionModel
+
+    model = UNet2DConditionModel.from_pretrained(tiny_sd15 / "unet")
+    attend = torch.nn.functional.scaled_dot_product_attention
+    seen = []
+
+    def look(*heads, **options):
+        seen.append(all(part.is_contiguous() for part in heads[:3]))
+        return attend(*heads, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", look)
+    inputs, text = torch.randn(1, 4, 16, 16), torch.randn(1, 7, model.config.cross_attention_dim)
+    model(inputs, 1, text)
+    with heads_contiguous(torch.device("cpu")):
+        model(inputs, 1, text)
+    before, within = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert not any(before)
+    assert all(within)
+    assert within
+    assert torch.nn.functional.scaled_dot_product_attention is look
