@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -31,9 +30,6 @@ NEEDED_GIB = 8
 
 KEPT = ("torch", "torchvision")
 """What must stay as it is in .venv, whatever ComfyUI's requirements lead to."""
-LEFT_OUT = ("torchaudio",)
-"""Requirements of ComfyUI that its start does without: torchaudio works with one torch only, and
-for the installed one there may be none. Only the audio nodes need it."""
 ADDED = ("requests",)
 """What ComfyUI imports and does not list."""
 
@@ -143,9 +139,7 @@ def install_comfyui_requirements() -> None:
 def requirements_to_install(text: str) -> list[str]:
     """Return the lines of ComfyUI's requirements.txt that its start needs."""
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    names = [re.split(r"[^\w.-]", line.lower(), maxsplit=1)[0] for line in lines]
-    kept = [line for line, name in zip(lines, names, strict=True) if name not in ("", *LEFT_OUT)]
-    return [*kept, *ADDED]
+    return [*filter(None, lines), *ADDED]
 
 
 def installed(names: tuple[str, ...]) -> list[str]:

@@ -20,8 +20,8 @@ LIMIT = 0.3
 
 _ONCE = """
 import asyncio, json, sys, time
-sys.path[:0] = [{tests!r}]
-from pack import import_pack, start_comfyui
+sys.path[:0] = [{root!r}]
+from tests.support.comfyui.pack import import_pack, start_comfyui
 start_comfyui({comfyui!r})
 import comfy.samplers, comfy.sd
 from comfy_api.latest import ComfyExtension, io, ui
@@ -43,7 +43,7 @@ def once(comfyui: Path) -> tuple[float, int, list[str]]:
     Returns:
         Seconds, the number of nodes, and the top-level modules that were imported.
     """
-    code = _ONCE.format(tests=str(ROOT / "tests" / "nodes"), comfyui=str(comfyui))
+    code = _ONCE.format(root=str(ROOT), comfyui=str(comfyui))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     line = next(text for text in done.stdout.splitlines() if text.startswith("ONCE "))
     seconds, nodes, modules = json.loads(line.removeprefix("ONCE "))

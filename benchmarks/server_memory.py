@@ -20,7 +20,7 @@ import psutil
 from verdicts import Verdict, conclude
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "nodes")]
+sys.path.insert(0, str(ROOT))
 
 GROWTH = 200
 """The most that a server may grow between the two counts, in MB."""
@@ -29,7 +29,7 @@ SEEDS = 10
 
 def graph_of(count: int, folder: str) -> dict[str, Any]:
     """Return a graph that makes ``count`` pictures."""
-    from graphs import generation
+    from tests.support.comfyui.graphs import generation
 
     plan = {
         "seeds": f"1-{SEEDS}", "scenarios": "red hoodie, park background\nwhite dress, beach",
@@ -71,9 +71,8 @@ def measure(server: Any, first: int, last: int) -> dict[str, Any]:
 
 def main() -> int:
     """Start a server, measure, print and write the figures."""
-    from comfy_server import Server
-
     from quickstart import find_comfyui
+    from tests.support.comfyui.server import Server
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("comfyui", type=Path, nargs="?", default=find_comfyui())

@@ -107,7 +107,7 @@ def train(
     """
     from .features import FeatureStore
     from .training import LoraJob, SampleSettings, train_lora
-    from .training.state import StateMismatchError
+    from .training.loop.state import StateMismatchError
 
     section = project.training or project_file.TrainingSection()
     settings = section.settings()
@@ -154,7 +154,7 @@ def prior_of(
         progress: Watches.
     """
     from .evaluation.character import Character, read_captions
-    from .training.prior import make_prior, prior_folder
+    from .training.data.prior import make_prior, prior_folder
 
     def make(count: int, seed: int) -> Path:
         people: dict[str, str] = {}

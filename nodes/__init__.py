@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .clusters import ClipCluster
-from .contact_sheet import ContactSheet
-from .dataset import DatasetExport, LoadDataset
-from .evaluate import EvaluateLoRA
-from .faces import FaceValidate
-from .generate import SeedBatchGenerate
-from .image_sets import ImageSetToImages, ImagesToImageSet, LoadImageSet
-from .miniature import LoadMiniature
-from .plan import CharacterPlan
-from .quality import QualityScore
-from .selection import BalancedSelect
-from .train import TrainLoRA
+from .curate.balanced_select import BalancedSelect
+from .curate.clip_cluster import ClipCluster
+from .curate.contact_sheet import ContactSheet
+from .curate.face_validate import FaceValidate
+from .curate.image_sets import ImageSetToImages, ImagesToImageSet, LoadImageSet
+from .curate.quality_score import QualityScore
+from .evaluate.evaluate_lora import EvaluateLoRA
+from .export.dataset_export import DatasetExport, LoadDataset
+from .generate.load_miniature import LoadMiniature
+from .generate.seed_batch_generate import SeedBatchGenerate
+from .plan.character_plan import CharacterPlan
+from .train.train_lora import TrainLoRA
 
 __all__ = ["CharacterCuratorExtension"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ("tests.comfyui_fixtures",)
+pytest_plugins = ("tests.support.comfyui.fixtures",)
 
 # Workers share the cores, so that each library gets one thread. Set before any of them is imported,
 # and inherited by the workers and by every process that a test starts.
@@ -22,27 +22,31 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 FIRST = (
-    "test_pipeline.py",
-    "test_selection_optimum.py",
-    "test_training_denoiser.py",
-    "test_training_end_to_end.py",
-    "test_training_processes.py",
-    "test_workflows.py",
-    "test_canvas.py",
-    "test_flow.py",
-    "test_generation.py",
-    "test_training_resume.py",
-    "test_training_loop.py",
-    "test_training_checkpoint_comfyui.py",
-    "test_training_checkpoint_diffusers.py",
-    "test_diffusers_backend.py",
-    "test_miniature_faces.py",
-    "test_quality.py",
+    "core/test_pipeline.py",
+    "core/selection/test_optimum.py",
+    "core/training/denoisers/test_diffusers.py",
+    "core/training/test_end_to_end.py",
+    "core/training/loop/test_processes.py",
+    "nodes/test_workflows.py",
+    "browser/test_canvas.py",
+    "nodes/test_flow.py",
+    "core/generation/test_run.py",
+    "core/training/loop/test_resume.py",
+    "core/training/loop/test_loop.py",
+    "core/lora/test_file_in_comfyui.py",
+    "core/lora/test_file_in_diffusers.py",
+    "core/generation/test_diffusers_backend.py",
+    "miniature/test_faces.py",
+    "core/analysis/test_quality.py",
 )
 """The longest files: begun first, so that no worker is left with one of them at the end."""
 
 MOST_WORKERS = 8
 """Each holds torch and some models: about 2 GB."""
+
+
+def _place(item):
+    return item.path.relative_to(Path(__file__).parent).as_posix()
 
 
 def pytest_addoption(parser):
@@ -61,7 +65,7 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_collection_modifyitems(config, items):
     ranks = {name: rank for rank, name in enumerate(FIRST)}
-    items.sort(key=lambda item: ranks.get(item.path.name, len(FIRST)))
+    items.sort(key=lambda item: ranks.get(_place(item), len(FIRST)))
     if config.getoption("--slow"):
         return
     for item in items:

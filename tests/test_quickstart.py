@@ -14,10 +14,10 @@ pydantic~=2.0  # settings
 """
 
 
-def test_comfyuis_requirements_are_taken_but_for_what_its_start_does_without():
+def test_comfyuis_requirements_are_taken_and_what_it_does_not_list():
     assert quickstart.requirements_to_install(REQUIREMENTS) == [
-        "comfyui-frontend-package==1.27.10", "torch", "numpy>=1.25.0", "torchsde", "pydantic~=2.0",
-        "requests",
+        "comfyui-frontend-package==1.27.10", "torch", "torchaudio", "numpy>=1.25.0", "torchsde",
+        "pydantic~=2.0", "requests",
     ]  # fmt: skip
 
 

@@ -12,14 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import CuratorError
-from ..imageset import (
-    ImageSet,
-    Rejection,
-    content_hash,
-    pack_vector,
-    unpack_vector,
-    vector_column,
-)
+from ..imageset import ImageSet, Rejection, content_hash, pack_vector, unpack_vector, vector_column
 from ..progress import Progress, silent
 from .decoding import read_image
 from .face_analyser import DETECTION, IDENTITY, FaceAnalyser, Faces

@@ -125,9 +125,9 @@ def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
     from ..evaluation.prompts import read_prompts
     from ..evaluation.setup import Setup
     from ..evaluation.threshold import ThresholdRule
-    from ..training import checkpoint
+    from ..lora import file as lora_file
 
-    metadata = checkpoint.read(files[0]).metadata
+    metadata = lora_file.read(files[0]).metadata
     trigger = options.trigger or metadata.get("modelspec.trigger_phrase") or None
     character = read_facts(options.dataset, trigger).character
     if trigger and trigger.endswith(f" {character.class_word}"):

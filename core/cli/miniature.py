@@ -1,15 +1,33 @@
-"""The command of the embedded models: where they are, train, measure."""
+"""The command of the embedded models: where they are, and, in the repository, train and measure."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CuratorError
 from .output import EXIT_DONE, Command, escape, progress_on
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_RECIPE = Path(__file__).parents[2] / "miniature"
+
+
+class RecipeNotHereError(CuratorError):
+    """The embedded models' recipe is part of the repository, not of the installed package."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The recipe of the embedded models is part of the repository, and the installed "
+            "package does without it. Clone the repository, and run this command from there: "
+            "python quickstart.py installs it."
+        )
 
 
 def add_commands(command: Command) -> None:
@@ -25,10 +43,9 @@ def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]
     from .. import miniature
 
     if options.action == "train":
-        from ..miniature.recipe.family import train_family
-
+        recipe = _project("recipe.family")
         with progress_on(console) as progress:
-            weights = train_family(
+            weights = recipe.train_family(
                 options.output,
                 budget_seconds=options.hours * 3600,
                 seed=options.seed,
@@ -39,8 +56,7 @@ def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]
         )
         return EXIT_DONE, {"weights": str(weights)}
     if options.action == "measure":
-        from ..miniature import measure
-
+        measure = _project("measure")
         root = options.output if options.output.is_dir() else miniature.WEIGHTS
         with progress_on(console) as progress:
             table = measure.measure_all(root, progress=progress)
@@ -54,3 +70,21 @@ def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]
     for name, place in places.items():
         console.print(f"{name}: {place}")
     return EXIT_DONE, places
+
+
+def _project(name: str) -> ModuleType:
+    """Import a module of the recipe's project, which lies beside core in the repository.
+
+    Raises:
+        RecipeNotHereError: It does not.
+    """
+    if "miniature" not in sys.modules:
+        if not (_RECIPE / "recipe").is_dir():
+            raise RecipeNotHereError
+        spec = importlib.util.spec_from_file_location("miniature", _RECIPE / "__init__.py")
+        assert spec is not None  # noqa: S101  # the file is there
+        assert spec.loader is not None  # noqa: S101
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["miniature"] = module
+        spec.loader.exec_module(module)
+    return importlib.import_module(f"miniature.{name}")

@@ -139,7 +139,7 @@ def _or_nothing(number: Callable[[str], float]) -> Callable[[str], Any]:
 
 def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..training import LoraJob, SampleSettings, joined, train_lora
-    from ..training.processes import Processes
+    from ..training.loop.processes import Processes
     from .training_view import TrainingView
 
     settings = settings_of(options)
@@ -174,7 +174,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         console.quiet, options.json = True, False
     board = None
     if options.tensorboard is not None:
-        from ..training.board import tensorboard
+        from ..training.outputs.tensorboard import tensorboard
 
         board = tensorboard(options.tensorboard)
     with TrainingView(console) as view:
@@ -220,7 +220,7 @@ def _score(job: LoraJob, count: int, progress: Progress) -> Score | None:
 def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path:
     """Make prior-preservation pictures as the data set's own were made; return their folder."""
     from ..evaluation.character import read_captions
-    from ..training.prior import make_prior
+    from ..training.data.prior import make_prior
 
     setup = _setup(job, 1)
     return make_prior(

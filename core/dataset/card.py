@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from .composition import COLUMNS, shares
+from ..report.composition import COLUMNS, shares
 from .records import Record, column_types, flat_rows
 
 if TYPE_CHECKING:

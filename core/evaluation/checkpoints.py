@@ -49,9 +49,9 @@ def evaluate(
     Raises:
         CuratorError: Something that the message says how to mend.
     """
-    from ..training import checkpoint
+    from ..lora import file as lora_file
 
-    metadata = {Path(file): dict(checkpoint.read(Path(file)).metadata) for file in files}
+    metadata = {Path(file): dict(lora_file.read(Path(file)).metadata) for file in files}
     root = Path(output).expanduser()
     training = ImageSet.from_folder(dataset, progress=progress)
     with FeatureStore(root / STORE_FILE) as store:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ..training.metadata import OWN_PREFIX
+from ..lora.header import OWN_PREFIX
 from .outcome import Evaluation
 
 VALIDATION_LOSS = f"{OWN_PREFIX}validation_loss"

@@ -19,9 +19,9 @@ from ..features import FeatureStore
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..project import Project
-from ..training.buckets import Box, Size
-from ..training.examples import Example, read_examples
-from ..training.prior import make_prior, prior_folder
+from ..training.data.buckets import Box, Size
+from ..training.data.examples import Example, read_examples
+from ..training.data.prior import make_prior, prior_folder
 from .arms import Arms, Curation, analysed, make_arms, paths_of
 from .plan import ExperimentError, ExperimentPlan, commit
 from .runs import Workbench, known_result, run_arm
@@ -74,7 +74,7 @@ def before_after(
         PlanChangedError: The folder holds an experiment with another plan.
         CuratorError: Something else that the message says how to mend.
     """
-    from ..training.diffusers_denoiser import load
+    from ..training.denoisers.diffusers import load
 
     if len(project.subjects) > 1:
         raise ExperimentError(

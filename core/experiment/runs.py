@@ -13,20 +13,20 @@ from .. import atomic
 from ..evaluation.bench import Bench
 from ..evaluation.checkpoints import evaluate_file
 from ..evaluation.pictures import Reference
+from ..lora import file as lora_file
+from ..lora.adapters import inject
+from ..lora.header import LoraCard, metadata
 from ..progress import Progress, silent
-from ..training import checkpoint
-from ..training.adapters import inject
-from ..training.examples import Example
-from ..training.loop import train
-from ..training.metadata import LoraCard, metadata
+from ..training.data.examples import Example
+from ..training.loop.loop import train
+from ..training.loop.state import load_weights
 from ..training.result import TrainingResult
 from ..training.settings import TrainingSettings
-from ..training.state import load_weights
 from .curves import steps_at, steps_to
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
-    from ..training.diffusers_denoiser import DiffusersDenoiser
+    from ..training.denoisers.diffusers import DiffusersDenoiser
 
 RESULT_FILE, LORA_FILE, HISTORY_FILE = "result.json", "lora.safetensors", "history.parquet"
 
@@ -103,7 +103,7 @@ def run_arm(
             result.last if shared.weights == "last" else result.best, adapters.named_parameters()
         )
         trained = time.monotonic() - started
-        tensors = checkpoint.tensors_of(adapters, denoiser.file_key)
+        tensors = lora_file.tensors_of(adapters, denoiser.file_key)
         card = LoraCard(
             f"{arm}-{settings.seed}",
             denoiser.architecture,
@@ -115,7 +115,7 @@ def run_arm(
             settings=settings.to_mapping(),
         )
         file = folder / LORA_FILE
-        checkpoint.write(file, tensors, metadata(card, adapters.settings, tensors))
+        lora_file.write(file, tensors, metadata(card, adapters.settings, tensors))
     finally:
         adapters.remove()
     with atomic.replacing(folder / HISTORY_FILE) as temporary:

@@ -121,13 +121,14 @@ def add_lora(pipeline: Any, path: Path, name: str) -> None:
 
 def _lora_source(pipeline: Any, path: Path) -> tuple[Any, dict[str, Any]]:
     """Return what ``load_lora_weights`` is given: the file, or what it leaves out of DoRA files."""
-    from ..training import checkpoint, layer_names
+    from ..lora import file as lora_file
+    from ..lora import names as layer_names
 
     if path.suffix == ".safetensors":
-        file = checkpoint.read(path)
+        file = lora_file.read(path)
         # Files by other tools may use names that only diffusers can translate.
         if file.is_dora and set(file.names) <= layer_names.of_pipeline(pipeline).keys():
-            return checkpoint.for_diffusers(pipeline, file), {}
+            return lora_file.for_diffusers(pipeline, file), {}
     return str(path.resolve().parent), {"weight_name": path.name}
 
 

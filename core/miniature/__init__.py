@@ -1,4 +1,4 @@
-"""The miniature: tiny but real models, and the drawn world they are trained on.
+"""The miniature: tiny but real models, embedded in the package.
 
 The constants name the folders of the weights; importing this package loads none of them.
 """

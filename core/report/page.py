@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..dataset.composition import COLUMNS, Share, shares
 from ..dataset.formats import recipe_toml
 from ..imageset import ImageSet, Rejection
 from .charts import funnel, histogram
+from .composition import COLUMNS, Share, shares
 from .tiles import candidates_table, rejected_tiles, selected_tiles
 
 if TYPE_CHECKING:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from .balance import NoCandidatesError, NonFiniteValueError, UnknownPairError, select
 from .optimum import Bounds, Solution, SolverError, solve
-from .quotas import (
-    ContradictoryQuotaError,
-    Quota,
-    QuotaSyntaxError,
-)
+from .quotas import ContradictoryQuotaError, Quota, QuotaSyntaxError
 from .resolve import UncountableColumnError, UnknownColumnError
 from .result import Cause, QuotaCount, Relaxation, Selection
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..dataset.facts import DatasetFacts
 from ..errors import CuratorError
-from .examples import Skipped
-from .facts import DatasetFacts
+from .data.examples import Skipped
+from .outputs.samples import SampleSettings
 from .result import TrainingResult
-from .samples import SampleSettings
 
 SUFFIX = ".safetensors"
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import polars as pl
 
 from ..errors import CuratorError
-from .examples import Skipped
-from .validation import Convergence
+from .data.examples import Skipped
+from .loop.validation import Convergence
 
 StopReason = Literal["completed", "plateau", "diverged"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from ..errors import CuratorError
 
 if TYPE_CHECKING:
-    from .adapters import LoraSettings
+    from ..lora.adapters import LoraSettings
 
 OptimizerName = Literal["adamw", "adamw8bit", "prodigy"]
 ScheduleName = Literal["constant", "cosine", "linear"]
@@ -170,7 +170,7 @@ class TrainingSettings:
         Raises:
             AdapterError: There is no preset of layers of that name.
         """
-        from .adapters import LoraSettings
+        from ..lora.adapters import LoraSettings
 
         return LoraSettings(
             rank=self.rank,

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 HOW = (
     "no Chromium: install it (Debian: apt-get install chromium), or set CHROMIUM_PATH to one; and "
@@ -25,7 +21,7 @@ def chromium():
     path = os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, names)), None)
     if path is None:
         pytest.skip(HOW)
-    from canvas_page import FLAGS
+    from tests.support.comfyui.canvas_page import FLAGS
 
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
@@ -36,7 +32,7 @@ def chromium():
 @pytest.fixture(scope="session")
 def canvas(server, chromium):
     """ComfyUI's page, opened once."""
-    from canvas_page import CanvasPage
+    from tests.support.comfyui.canvas_page import CanvasPage
 
     opened = CanvasPage(chromium, server)
     yield opened

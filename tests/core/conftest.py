@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def made_once(factory, name, make):
@@ -33,7 +29,7 @@ def made_once(factory, name, make):
 @pytest.fixture(scope="session")
 def tiny_sd15(tmp_path_factory):
     """The folder of a random StableDiffusionPipeline; to be read only."""
-    import tiny_models
+    from tests.support import tiny_models
 
     return made_once(tmp_path_factory, "tiny-sd15", tiny_models.save_sd15)
 
@@ -41,7 +37,7 @@ def tiny_sd15(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory):
     """The folder of a random StableDiffusionXLPipeline; to be read only."""
-    import tiny_models
+    from tests.support import tiny_models
 
     return made_once(tmp_path_factory, "tiny-sdxl", tiny_models.save_sdxl)
 
@@ -49,50 +45,16 @@ def tiny_sdxl(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_flux(tmp_path_factory):
     """The folder of a random FluxPipeline; to be read only."""
-    import tiny_models
+    from tests.support import tiny_models
 
     return made_once(tmp_path_factory, "tiny-flux", tiny_models.save_flux)
-
-
-@pytest.fixture(scope="session")
-def tokenizer_folder(tmp_path_factory):
-    """The folder of a tokenizer of the miniature's words; to be read only."""
-    from character_curator.miniature import vocabulary
-    from character_curator.miniature.recipe.tokenizer import write_tokenizer
-
-    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"), vocabulary.WORDS)
-
-
-@pytest.fixture(scope="session")
-def drawn_shards(tmp_path_factory):
-    """The folder of eight drawn portraits in the layout of the recipe's data; to be read only."""
-    from character_curator.miniature.recipe import render_data
-
-    folder = tmp_path_factory.mktemp("pictures")
-    render_data.write_shards(folder, count=8, seed=1, shard_size=4, size=64)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def latent_shards(tmp_path_factory, drawn_shards):
-    """The folder of the portraits' latents, from an autoencoder of random weights."""
-    import torch
-
-    from character_curator.miniature.recipe.latents import encode_shards
-    from character_curator.miniature.recipe.vae import build_vae
-    from tests.tiny_recipe import TINY_VAE
-
-    torch.manual_seed(0)
-    out = tmp_path_factory.mktemp("latents")
-    encode_shards(drawn_shards, out, build_vae(TINY_VAE, 64).eval())
-    return out
 
 
 @pytest.fixture
 def examples(tmp_path):
     """Ten pictures of two sizes, as the training loop takes them."""
-    from tests.tiny_denoiser import make_examples
-    from tests.training_runs import SIZES
+    from tests.support.tiny_denoiser import make_examples
+    from tests.support.training_runs import SIZES
 
     return make_examples(tmp_path / "pictures", 10, SIZES)
 

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from character_curator.cli import main
-from character_curator.miniature.identity import leading_character, sample_identity
-from character_curator.miniature.portrait import render
-from character_curator.miniature.scene import sample_scene
+from miniature.identity import leading_character, sample_identity
+from miniature.portrait import render
+from miniature.scene import sample_scene
 
 PROJECT = """\
 [project]

@@ -5,9 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from comfy_server import files
-from graphs import generation, stock
 from PIL import Image
+
+from tests.support.comfyui.graphs import generation, stock
+from tests.support.comfyui.server import files
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,10 @@ import sqlite3
 
 import numpy as np
 import pytest
-from comfy_server import Refused, files
-from graphs import curation, generation, node, stock
 from PIL import Image
+
+from tests.support.comfyui.graphs import curation, generation, node, stock
+from tests.support.comfyui.server import Refused, files
 
 
 @pytest.fixture(scope="module")

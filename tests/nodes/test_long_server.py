@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from graphs import NAMES, PREFIX, curation, generation
+
+from tests.support.comfyui.graphs import NAMES, PREFIX, curation, generation
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def test_memory_stays_flat_while_pictures_are_made(server):
 @pytest.fixture(scope="module")
 def poor_server(comfyui, tmp_path_factory):
     """A server in whose environment insightface is not installed."""
-    from comfy_server import Server
+    from tests.support.comfyui.server import Server
 
     hidden = tmp_path_factory.mktemp("hidden")
     (hidden / "sitecustomize.py").write_text(HIDE)

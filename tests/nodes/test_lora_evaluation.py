@@ -5,10 +5,11 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from comfy_server import files
-from graphs import node, training
 from PIL import Image
-from portraits import draw_folder
+
+from tests.support.comfyui.graphs import node, training
+from tests.support.comfyui.portraits import draw_folder
+from tests.support.comfyui.server import files
 
 PROMPTS = "portrait of {who}, red hoodie, park background\nportrait of char1 woman, white shirt"
 

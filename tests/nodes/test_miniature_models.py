@@ -10,9 +10,13 @@ import pytest
 
 @pytest.fixture(scope="module")
 def differences(comfyui):
-    script = Path(__file__).with_name("miniature_in_comfyui.py")
+    module = "tests.support.comfyui.miniature_in_comfyui"
     done = subprocess.run(
-        [sys.executable, str(script), str(comfyui)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", module, str(comfyui)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     assert lines, done.stderr[-3000:]

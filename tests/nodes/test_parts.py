@@ -24,7 +24,7 @@ def part(name):
 
 @pytest.mark.parametrize("text", ["a", "a/b", " a ", "./a", "a/../b", ""])
 def test_paths_inside_are_taken(tmp_path, text):
-    assert part("paths").contained(text, tmp_path, [tmp_path]).is_relative_to(tmp_path.resolve())
+    assert part("ui.paths").contained(text, tmp_path, [tmp_path]).is_relative_to(tmp_path.resolve())
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_paths_outside_are_refused(tmp_path, text):
     base = tmp_path / "base"
     base.mkdir()
     (tmp_path / "base-sibling").mkdir()
-    paths = part("paths")
+    paths = part("ui.paths")
     with pytest.raises(paths.PathNotAllowedError, match="outside the folders"):
         paths.contained(text, base, [base])
 
 
 @given(text=st.text(max_size=40))
 def test_whatever_is_taken_lies_inside(text):
-    paths = part("paths")
+    paths = part("ui.paths")
     base = Path("/tmp/no-such-folder/base")
     try:
         found = paths.contained(text, base, [base])
@@ -55,14 +55,14 @@ def test_links_are_resolved_before_the_check(tmp_path):
     base.mkdir()
     outside.mkdir()
     (base / "link").symlink_to(outside)
-    paths = part("paths")
+    paths = part("ui.paths")
     with pytest.raises(paths.PathNotAllowedError):
         paths.contained("link/x", base, [base])
     assert paths.contained("link/x", base, [base, outside]) == (outside / "x").resolve()
 
 
 def test_the_state_of_files_is_whole_before_and_after_they_are_made(tmp_path):
-    state = part("disk_state").DiskState()
+    state = part("ui.disk_state").DiskState()
     before = state.fingerprint(tmp_path)
     made = [tmp_path / name for name in ("a.png", "b.png")]
     for path in made:
@@ -72,7 +72,7 @@ def test_the_state_of_files_is_whole_before_and_after_they_are_made(tmp_path):
 
 
 def test_the_state_of_files_changes_once_when_one_is_gone_and_stays_when_it_is_made_again(tmp_path):
-    state = part("disk_state").DiskState()
+    state = part("ui.disk_state").DiskState()
     made = [tmp_path / name for name in ("a.png", "b.png")]
     for path in made:
         path.write_text("x")
@@ -89,7 +89,7 @@ def test_the_state_of_files_changes_once_when_one_is_gone_and_stays_when_it_is_m
 
 
 def test_a_picture_that_no_plan_has_any_more_is_forgotten(tmp_path):
-    state = part("disk_state").DiskState()
+    state = part("ui.disk_state").DiskState()
     one, two = tmp_path / "a.png", tmp_path / "b.png"
     one.write_text("x")
     two.write_text("x")
@@ -101,7 +101,7 @@ def test_a_picture_that_no_plan_has_any_more_is_forgotten(tmp_path):
 
 
 def test_files_that_a_node_replaces_do_not_make_it_run_twice(tmp_path):
-    state = part("disk_state").DiskState()
+    state = part("ui.disk_state").DiskState()
     path = tmp_path / "a.png"
     for content in ("x", "longer"):
         answered = state.fingerprint(tmp_path)
@@ -111,13 +111,13 @@ def test_files_that_a_node_replaces_do_not_make_it_run_twice(tmp_path):
 
 
 def test_missing_libraries_are_named_with_what_to_install():
-    missing = part("libraries").missing_libraries
+    missing = part("ui.libraries").missing_libraries
     assert missing(("json", "numpy")) is None
     assert "pip install no-such-library" in missing(("json", "no-such-library"))
 
 
 def test_the_graph_of_a_picture_holds_what_leads_to_its_wires_and_nothing_else():
-    graph = part("stock_graph")
+    graph = part("generate.stock_graph")
     prompt = {
         "7": {"class_type": "Loader", "inputs": {"ckpt_name": "a.safetensors"}},
         "3": {"class_type": "Lora", "inputs": {"model": ["7", 0], "clip": ["7", 1]}},
@@ -142,7 +142,7 @@ def test_the_graph_of_a_picture_holds_what_leads_to_its_wires_and_nothing_else()
 
 
 def test_the_canvas_form_has_the_same_wires_and_widgets():
-    graph = part("stock_graph")
+    graph = part("generate.stock_graph")
     definitions = {
         "Loader": ({"required": {"name": (["a", "b"],)}}, ["MODEL"], ["MODEL"]),
         "Sampler": (
@@ -177,7 +177,7 @@ def test_the_canvas_form_has_the_same_wires_and_widgets():
 
 
 def test_the_identity_of_a_wire_follows_its_graph_but_not_its_numbers():
-    identity = part("identity").graph_identity
+    identity = part("comfy.identity").graph_identity
 
     def graph(number, name="a", extra=None):
         return {
@@ -194,7 +194,7 @@ def test_the_identity_of_a_wire_follows_its_graph_but_not_its_numbers():
 def test_the_digest_sees_values_shapes_and_kinds():
     import torch
 
-    digest = part("identity").digest
+    digest = part("comfy.identity").digest
     weights = {"a": torch.arange(5000.0), "b": [torch.ones(3), 1.0]}
     same = {"b": [torch.ones(3), 1.0], "a": torch.arange(5000.0)}
     assert digest(weights) == digest(same)
@@ -213,18 +213,18 @@ def test_the_digest_sees_values_shapes_and_kinds():
     [("7", (7,)), ("1-3, 42", (1, 2, 3, 42)), ("5 6\n7", (5, 6, 7)), ("1 - 2", (1, 2)), ("", ())],
 )
 def test_seeds_are_numbers_and_ranges(text, seeds):
-    assert part("plan_texts").seeds_of(text) == seeds
+    assert part("plan.texts").seeds_of(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["x", "3-1", "1-999999999", "-5"])
 def test_other_seeds_are_refused(text):
     with pytest.raises(ValueError, match="neither a number nor a range"):
-        part("plan_texts").seeds_of(text)
+        part("plan.texts").seeds_of(text)
 
 
 def test_scenarios_are_one_a_line():
     text = "red hoodie, park\n\n# no\nparty | dress\na | b | c | d"
-    found = part("plan_texts").scenarios_of(text)
+    found = part("plan.texts").scenarios_of(text)
     assert [(s.number, s.category, s.name, s.prompt) for s in found] == [
         (1, "", "red hoodie", "red hoodie, park"),
         (2, "", "party", "dress"),

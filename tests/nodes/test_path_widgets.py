@@ -1,8 +1,9 @@
 """Every widget that takes a path keeps inside the folders that graphs may use."""
 
 import pytest
-from graphs import NAMES, PREFIX, curation, generation, node, stock
-from random_lora import random_lora
+
+from tests.support.comfyui.graphs import NAMES, PREFIX, curation, generation, node, stock
+from tests.support.comfyui.random_lora import random_lora
 
 TEXTS = {
     "CharacterPlan": {
@@ -102,7 +103,7 @@ def test_a_path_outside_is_refused(server, graph, name, widget, path):
 
 def refusal(server, graph):
     """Return why a graph is refused, when it is queued or when it runs."""
-    from comfy_server import Refused
+    from tests.support.comfyui.server import Refused
 
     try:
         run = server.wait(server.queue(graph))

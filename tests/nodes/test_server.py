@@ -5,8 +5,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from graphs import NAMES, PREFIX
 from PIL import Image
+
+from tests.support.comfyui.graphs import NAMES, PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("en", "zh")

@@ -5,12 +5,13 @@ import time
 
 import numpy as np
 import pytest
-from comfy_server import Refused
-from graphs import node, picture, plan, stock, training
 from PIL import Image
-from portraits import draw_folder
 from safetensors import safe_open
 from safetensors.numpy import load_file
+
+from tests.support.comfyui.graphs import node, picture, plan, stock, training
+from tests.support.comfyui.portraits import draw_folder
+from tests.support.comfyui.server import Refused
 
 
 @pytest.fixture(scope="module", autouse=True)

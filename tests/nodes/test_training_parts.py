@@ -4,8 +4,9 @@ import importlib
 from pathlib import Path
 
 import pytest
-from portraits import draw_folder
-from test_parts import part
+
+from tests.nodes.test_parts import part
+from tests.support.comfyui.portraits import draw_folder
 
 WIDGETS = {
     "rank": 32, "alpha": 16.0, "learning_rate": 5e-4, "epochs": 7, "steps": 0, "batch_size": 3,
@@ -15,7 +16,7 @@ WIDGETS = {
 
 
 def settings(preset="as set here", options="", **changes):
-    return part("training_settings").training_settings(preset, {**WIDGETS, **changes}, options)
+    return part("train.settings").training_settings(preset, {**WIDGETS, **changes}, options)
 
 
 def test_widgets_are_settings():
@@ -44,15 +45,15 @@ def test_options_go_before_everything():
     [("dora: yes", "Write one a line"), ("drop = 1", "'drop'"), ("rank = 0", "rank")],
 )
 def test_wrong_options_are_told(options, says):
-    assert says in part("training_settings").faults(options)
+    assert says in part("train.settings").faults(options)
 
 
 def test_right_options_have_no_faults():
-    assert part("training_settings").faults("patience = 3\nrslora = true") is None
+    assert part("train.settings").faults("patience = 3\nrslora = true") is None
 
 
 def test_buckets_suit_the_model():
-    fit = part("training_settings").with_room_for
+    fit = part("train.settings").with_room_for
     assert fit(settings(), 32).bucket_step == 64
     assert fit(settings(), 128).bucket_step == 128
     assert fit(settings(options="bucket_step = 16"), 64).bucket_step == 64
@@ -60,13 +61,15 @@ def test_buckets_suit_the_model():
 
 def core(name):
     """Import a module of the core that the parts of the nodes use."""
-    part("training_settings")
+    part("train.settings")
     return importlib.import_module(f"parts.core.{name}")
 
 
 def course(**changes):
-    examples = [core("training.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))]
-    return part("training_files").course_key("model", examples, settings(**changes))
+    examples = [
+        core("training.data.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))
+    ]
+    return part("train.files").course_key("model", examples, settings(**changes))
 
 
 def test_a_longer_training_goes_on_in_the_same_folder():
@@ -81,10 +84,10 @@ def test_another_training_gets_another_folder(changes):
 
 
 def test_others_of_the_class_make_another_training():
-    alone = [core("training.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))]
-    key = part("training_files").course_key
-    other = core("training.examples").Example(Path("b.png"), "other", "a woman", (64, 64))
-    [prior] = core("training.examples").as_prior([other])
+    alone = [core("training.data.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))]
+    key = part("train.files").course_key
+    other = core("training.data.examples").Example(Path("b.png"), "other", "a woman", (64, 64))
+    [prior] = core("training.data.examples").as_prior([other])
     keys = {key("model", pictures, settings()) for pictures in (
         alone, [*alone, prior], [*alone, other],
     )}  # fmt: skip
@@ -103,14 +106,14 @@ def job(tmp_path, prior_caption):
 
 
 def test_others_of_the_class_are_read_as_such(tmp_path):
-    examples, facts = part("training_pictures").read_pictures(job(tmp_path, "portrait of a woman"))
+    examples, facts = part("train.images").read_pictures(job(tmp_path, "portrait of a woman"))
     assert [example.prior for example in examples] == [False] * 3 + [True] * 2
     assert facts.trigger == "char1"
     assert sum(facts.captions.values()) == 3
 
 
 def test_others_must_not_be_called_by_the_trigger_word(tmp_path):
-    pictures = part("training_pictures")
+    pictures = part("train.images")
     with pytest.raises(pictures.PriorNamesCharacterError, match="2 of its 2 captions"):
         pictures.read_pictures(job(tmp_path, "portrait of char1 woman"))
 
@@ -125,19 +128,19 @@ def character(**values):
 
 
 def test_no_prompts_are_the_published_three_with_three_seeds_each():
-    found = part("evaluation_texts").prompts_of("\n", "1-2", character())
+    found = part("evaluate.texts").prompts_of("\n", "1-2", character())
     assert [prompt.seeds for prompt in found] == [(100, 101, 102), (200, 201, 202), (300, 301, 302)]
 
 
 def test_a_prompt_names_the_person_by_placeholder_or_by_trigger():
     text = "portrait of {who}, park\nchar1 woman at a bar\n"
-    found = part("evaluation_texts").prompts_of(text, "1-2, 7", character())
+    found = part("evaluate.texts").prompts_of(text, "1-2, 7", character())
     assert [prompt.text for prompt in found] == ["portrait of {who}, park", "{who} at a bar"]
     assert found[0].seeds == (1, 2, 7)
 
 
 def test_the_character_is_the_plans_the_files_or_the_users():
-    texts = part("evaluation_texts")
+    texts = part("evaluate.texts")
     assert texts.character_of(character(), None, "zoe woman", "", "").trigger == "zoe"
     subject = core("plan").Subject("x", "red hair", "ana", "girl")
     scene = core("plan").Scenario(1, "park", "in the park")

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy_server import files
-from make_workflows import text_of
 from PIL import Image
-from portraits import draw_folder
-from random_lora import random_lora
-from reduced import PREFIX, RANDOM, api_form, of_type, reduced
-from shipped_graphs import GRAPHS
+
+from tests.support.comfyui.make_workflows import text_of
+from tests.support.comfyui.portraits import draw_folder
+from tests.support.comfyui.random_lora import random_lora
+from tests.support.comfyui.reduced import PREFIX, RANDOM, api_form, of_type, reduced
+from tests.support.comfyui.server import files
+from tests.support.comfyui.shipped_graphs import GRAPHS
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))

@@ -1,0 +1,11 @@
+from .checkpoints import evaluate as evaluate
+from .outcome import Evaluation as Evaluation
+from .prompts import PUBLISHED as PUBLISHED
+from .prompts import Prompt as Prompt
+from .prompts import new_prompts as new_prompts
+from .prompts import read_prompts as read_prompts
+from .scoring import scorer as scorer
+from .setup import Setup as Setup
+from .summary import Summary as Summary
+from .summary import Targets as Targets
+from .summary import summarise as summarise

@@ -1,0 +1,304 @@
+"""The LoRA file: safetensors that ComfyUI, diffusers and kohya's tools load.
+
+A layer has three tensors: ``<name>.lora_down.weight``, ``<name>.lora_up.weight`` and the scalar
+``<name>.alpha`` (dotted names: ``lora_A``, ``lora_B``, as diffusers wants it). Readers multiply by
+alpha / rank, so alpha also says rsLoRA's scale. DoRA adds ``<name>.dora_scale``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .. import atomic
+from ..errors import CuratorError
+from . import dora
+from . import names as layer_names
+from .adapters import ADAPTER, Adapters
+
+FileKey = Callable[[str, str], str]
+"""``(part, path)`` to the name of a layer in the file, as :meth:`.Denoiser.file_key`."""
+
+_PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
+_FOLD_ERROR = 1e-5
+
+
+class CheckpointError(CuratorError):
+    """A LoRA file can't be read, or does not fit the model."""
+
+
+class PickleRefusedError(CheckpointError):
+    """A file of Python's pickle format, which can run any program when it is opened."""
+
+
+class NonFiniteWeightsError(CuratorError):
+    """Weights hold NaN or infinity."""
+
+
+class CheckpointWriteError(CuratorError):
+    """A LoRA file can't be written, for instance because the disk is full."""
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """The content of a LoRA file."""
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the layers, sorted."""
+        ends = tuple(end for pair in _ENDS.values() for end in pair)
+        return tuple(sorted({_stem(key) for key in self.tensors if key.endswith(ends)}))
+
+    def layer(self, name: str) -> tuple[Tensor, Tensor, float, Tensor | None]:
+        """Return a layer's down and up weights, its scale, and its ``dora_scale``."""
+        down_end, up_end = _ENDS[layer_names.is_kohya(name)]
+        down, up = self.tensors[name + down_end], self.tensors[name + up_end]
+        alpha = self.tensors.get(f"{name}.alpha")
+        scale = 1.0 if alpha is None else float(alpha) / down.shape[0]
+        return down, up, scale, self.tensors.get(f"{name}.dora_scale")
+
+    @property
+    def is_dora(self) -> bool:
+        """Whether any layer is a DoRA layer."""
+        return any(key.endswith(".dora_scale") for key in self.tensors)
+
+
+_ENDS: Mapping[bool, tuple[str, str]] = {
+    True: (".lora_down.weight", ".lora_up.weight"),
+    False: (".lora_A.weight", ".lora_B.weight"),
+}
+"""Ends of the keys of the down and the up weights, by whether the layer's name is kohya's."""
+
+
+def tensors_of(
+    adapters: Adapters,
+    file_key: FileKey,
+    *,
+    dtype: torch.dtype = torch.float32,
+    magnitudes: Literal["dora_scale", "folded"] = "dora_scale",
+) -> dict[str, Tensor]:
+    """Return the tensors of a LoRA file.
+
+    Args:
+        adapters: What was trained.
+        file_key: How the file calls a layer.
+        dtype: Number type of the file.
+        magnitudes: How DoRA is written. ``dora_scale``: small, exact in ComfyUI; diffusers'
+            ``load_lora_weights`` leaves it out, unless it gets :func:`for_diffusers`. ``folded``:
+            as plain LoRA of the rank that it takes, exact in every reader, and about as large as
+            the adapted weights themselves.
+    """
+    tensors: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for part, path, layer in adapters.layers():
+            name = file_key(part, path)
+            down = layer.lora_A[ADAPTER].weight.float()
+            up = layer.lora_B[ADAPTER].weight.float()
+            alpha = layer.scaling[ADAPTER] * down.shape[0]
+            if ADAPTER in layer.lora_magnitude_vector:
+                weight = layer.get_base_layer().weight
+                update = layer.scaling[ADAPTER] * _product(up, down).reshape(weight.shape)
+                magnitude = layer.lora_magnitude_vector[ADAPTER].weight
+                scale = dora.scale_of(magnitude, weight, update)
+                if magnitudes == "folded":
+                    up, down = _folded(scale, weight, update)
+                    # diffusers mistakes alphas that differ from one layer to the next.
+                    alpha = float(adapters.settings.rank)
+                    up = up * (down.shape[0] / alpha)
+                else:
+                    tensors[f"{name}.dora_scale"] = scale
+            down_end, up_end = _ENDS[layer_names.is_kohya(name)]
+            tensors |= {name + down_end: down, name + up_end: up}
+            tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
+    # Alpha is one number: in half precision rsLoRA's would lose digits for nothing.
+    return {
+        key: value.detach()
+        .to("cpu", torch.float32 if key.endswith(".alpha") else dtype)
+        .clone(memory_format=torch.contiguous_format)
+        for key, value in sorted(tensors.items())
+    }
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a LoRA file: it is there whole, or what was there before is left.
+
+    The same tensors and metadata give the same bytes.
+
+    Args:
+        path: Ends with ``.safetensors``.
+        tensors: As from :func:`tensors_of`.
+        metadata: As from :func:`.metadata.metadata`.
+
+    Raises:
+        NonFiniteWeightsError: A tensor holds NaN or infinity; nothing is written.
+        CheckpointWriteError: The disk is full, or the folder can't be written to.
+    """
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise NonFiniteWeightsError(
+                f"{path} is not written: the weights of '{key}' hold NaN or infinity. Go back to "
+                "the last good checkpoint and train with a lower learning rate."
+            )
+    data = to_bytes(tensors, metadata)
+    try:
+        atomic.write_bytes(Path(path), data)
+    except OSError as error:
+        raise CheckpointWriteError(
+            f"{path} ({len(data) / 2**20:.1f} MiB) can't be written: {error.strerror or error}. "
+            "What was there before is unharmed. Make room or choose another folder."
+        ) from error
+
+
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a safetensors file, its metadata in the order of their keys."""
+    from safetensors.torch import save
+
+    plain = save(dict(tensors))
+    size = int.from_bytes(plain[:8], "little")
+    # The library writes metadata in an order that differs from one process to the next.
+    head = {"__metadata__": dict(sorted(metadata.items())), **json.loads(plain[8 : 8 + size])}
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + plain[8 + size :]
+
+
+def read(path: Path, *, allow_pickle: bool = False) -> LoraFile:
+    """Read a LoRA file.
+
+    Args:
+        path: Of the file.
+        allow_pickle: Also read tensors from a pickle; torch refuses what is not a tensor in it.
+
+    Raises:
+        PickleRefusedError: It is a pickle.
+        CheckpointError: It is missing or broken.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(
+            f"There is no LoRA file to read at {path}: {error.strerror}."
+        ) from error
+    # A safetensors file begins with any eight bytes, the length of its header, and then a brace.
+    marked = start[:2] == b"PK" or start[:1] == b"\x80"
+    if path.suffix.lower() in _PICKLES or (marked and start[8:9] != b"{"):
+        if allow_pickle:
+            return _read_pickle(path)
+        raise PickleRefusedError(
+            f"{path} is a pickle, which could run any program when opened. Use a .safetensors "
+            "file; or allow pickles (--allow-pickle) if you trust where this one comes from."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
+            return LoraFile(tensors, file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no whole safetensors file: {error}") from error
+
+
+def _read_pickle(path: Path) -> LoraFile:
+    import pickle
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} holds no plain tensors, or is damaged: {str(error).splitlines()[0]}"
+        ) from error
+    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise CheckpointError(f"{path} holds no table of tensors by name.")
+    return LoraFile(dict(sorted(tensors.items())), {})
+
+
+def restore(adapters: Adapters, file: LoraFile, file_key: FileKey) -> None:
+    """Put the weights of a file into adapters, to go on training from them.
+
+    Scales that differ are evened out in the up weights.
+
+    Raises:
+        CheckpointError: The file's layers, ranks or kind are not those of the adapters.
+    """
+    names = {file_key(part, path): layer for part, path, layer in adapters.layers()}
+    strange = sorted(set(names) ^ set(file.names))
+    if strange:
+        raise CheckpointError(
+            f"The file and the adapters differ in {len(strange)} layers (first: {strange[0]}). Use "
+            "the base model and the layers that the file was trained with."
+        )
+    with torch.no_grad():
+        for name, layer in names.items():
+            down, up, scale, magnitude = file.layer(name)
+            own_down, own_up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            has_own = ADAPTER in layer.lora_magnitude_vector
+            fits = down.shape == own_down.shape and up.shape == own_up.shape
+            if not fits or has_own != (magnitude is not None):
+                kind = "without DoRA" if magnitude is None else "with DoRA"
+                raise CheckpointError(
+                    f"'{name}' is of rank {down.shape[0]} {kind} in the file, the adapters are "
+                    "not: the settings must say the same."
+                )
+            own_down.copy_(down)
+            own_up.copy_(up * (scale / layer.scaling[ADAPTER]))
+            if magnitude is not None:
+                weight = layer.get_base_layer().weight
+                update = scale * _product(up.float(), down.float()).reshape(weight.shape)
+                own = layer.lora_magnitude_vector[ADAPTER].weight
+                own.copy_(dora.magnitude_of(magnitude.to(weight.device), weight, update.to(weight)))
+
+
+def for_diffusers(pipeline: Any, file: LoraFile) -> dict[str, Tensor]:
+    """Return a file's weights as ``load_lora_weights`` takes them, magnitudes of DoRA included.
+
+    Args:
+        pipeline: That is to load them; its frozen weights tell the magnitudes.
+        file: In the names of :mod:`.layer_names`.
+
+    Raises:
+        CheckpointError: The file names a layer that the pipeline lacks.
+    """
+    layers = layer_names.of_pipeline(pipeline)
+    tensors: dict[str, Tensor] = {}
+    for name in file.names:
+        if name not in layers:
+            raise CheckpointError(
+                f"The model has no layer '{name}': use the LoRA's own base model."
+            )
+        path, module = layers[name]
+        down, up, scale, magnitude = file.layer(name)
+        weight = module.weight.detach().cpu()
+        tensors[f"{path}.lora_A.weight"] = down.float()
+        tensors[f"{path}.lora_B.weight"] = scale * up.float()
+        if magnitude is not None:
+            update = scale * _product(up.float(), down.float()).reshape(weight.shape)
+            tensors[f"{path}.lora_magnitude_vector"] = dora.magnitude_of(magnitude, weight, update)
+    return tensors
+
+
+def _product(up: Tensor, down: Tensor) -> Tensor:
+    return up.flatten(1) @ down.flatten(1)
+
+
+def _folded(scale: Tensor, weight: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
+    added = dora.difference(scale, weight, update)
+    up, down = dora.low_rank(added.flatten(1), _FOLD_ERROR)
+    if weight.dim() == 2:
+        return up, down
+    return up[:, :, None, None], down.reshape(-1, *weight.shape[1:])
+
+
+def _stem(key: str) -> str:
+    return next(key.removesuffix(e) for pair in _ENDS.values() for e in pair if key.endswith(e))

@@ -1,0 +1,175 @@
+"""What a LoRA file says of itself: kohya's ``ss_*`` keys, ModelSpec 1.0.1, and where it comes from.
+
+ModelSpec: https://github.com/Stability-AI/ModelSpec
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .adapters import LoraSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPECIFICATION = "1.0.1"
+OWN_PREFIX = "character_curator."
+_KOHYA_NAMES = {
+    "stable-diffusion-v1": "sd_v1",
+    "stable-diffusion-v2-512": "sd_v2",
+    "stable-diffusion-v2-768-v": "sd_v2_v",
+    "stable-diffusion-xl-v1-base": "sdxl_base_v1-0",
+    "flux-1-dev": "flux1",
+}
+
+
+@dataclass(frozen=True)
+class LoraCard:
+    """What is known of a LoRA besides its weights. Empty fields are left out of the file."""
+
+    title: str
+    architecture: str
+    """As :attr:`.Denoiser.architecture`."""
+    prediction: str = "epsilon"
+    """As :attr:`.Denoiser.prediction`."""
+    resolution: tuple[int, int] = (512, 512)
+    """Width and height of the training, in pixels."""
+    trigger_phrase: str = ""
+    usage_hint: str = ""
+    description: str = ""
+    author: str = ""
+    license: str = ""
+    date: str = ""
+    """ISO 8601."""
+    tags: tuple[str, ...] = ()
+    thumbnail: bytes = b""
+    """A small JPEG or PNG, its file's bytes."""
+    base_model: str = ""
+    """Name of the frozen model."""
+    base_model_fingerprint: str = ""
+    dataset: str = ""
+    """Name of the dataset."""
+    dataset_fingerprint: str = ""
+    pictures: int = 0
+    """How many pictures it was trained on."""
+    tag_frequency: Mapping[str, int] = field(default_factory=dict)
+    """How often each caption, or word of captions, occurs."""
+    generation: Sequence[Mapping[str, Any]] = ()
+    """The chain to the seeds: a row a picture, such as file name, content hash, seed, scenario,
+    noise seed."""
+    buckets: Mapping[str, int] = field(default_factory=dict)
+    """Pictures in each bucket, such as ``512x768``."""
+    steps: int = 0
+    """Optimizer steps."""
+    epochs: int = 0
+    seed: int | None = None
+    """Of the training."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Every option of the training."""
+    comment: str = ""
+
+
+def metadata(
+    card: LoraCard, lora: LoraSettings, tensors: Mapping[str, Tensor] | None = None
+) -> dict[str, str]:
+    """Return a file's metadata; all values are strings, as the format wants it.
+
+    Args:
+        card: What is known of the LoRA.
+        lora: Shape of the adapters.
+        tensors: The file's, for the hashes that galleries look models up by.
+    """
+    arguments = {
+        "rslora": lora.rslora, "dora": lora.dora, "dropout": lora.dropout,
+        "target_modules": list(lora.layers), "text_encoder": lora.text_encoder,
+    }  # fmt: skip
+    values: dict[str, Any] = {
+        "ss_v2": card.architecture.startswith("stable-diffusion-v2"),
+        "ss_base_model_version": _KOHYA_NAMES.get(card.architecture, card.architecture),
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": lora.rank,
+        # Readers of this key divide by the rank: it says rsLoRA's scale too.
+        "ss_network_alpha": lora.scale * lora.rank,
+        "ss_network_args": arguments,
+        "ss_output_name": card.title,
+        "ss_sd_model_name": card.base_model,
+        "ss_new_sd_model_hash": card.base_model_fingerprint,
+        "ss_num_train_images": card.pictures or "",
+        "ss_num_epochs": card.epochs or "",
+        "ss_steps": card.steps or "",
+        "ss_seed": card.seed,
+        "ss_resolution": f"({card.resolution[0]}, {card.resolution[1]})",
+        "ss_tag_frequency": {card.dataset or "dataset": dict(card.tag_frequency)}
+        if card.tag_frequency
+        else "",
+        "ss_dataset_dirs": {card.dataset: {"n_repeats": 1, "img_count": card.pictures}}
+        if card.dataset
+        else "",
+        "ss_bucket_info": _bucket_info(card.buckets) if card.buckets else "",
+        "ss_training_comment": card.comment,
+        "modelspec.sai_model_spec": SPECIFICATION,
+        "modelspec.architecture": f"{card.architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": card.title,
+        "modelspec.resolution": f"{card.resolution[0]}x{card.resolution[1]}",
+        "modelspec.description": card.description,
+        "modelspec.author": card.author,
+        "modelspec.date": card.date,
+        "modelspec.trigger_phrase": card.trigger_phrase,
+        "modelspec.usage_hint": card.usage_hint,
+        "modelspec.tags": ", ".join(card.tags),
+        "modelspec.license": card.license,
+        "modelspec.thumbnail": _data_uri(card.thumbnail) if card.thumbnail else "",
+        "modelspec.prediction_type": {"v_prediction": "v"}.get(card.prediction, card.prediction)
+        if card.prediction != "flow"
+        else "",
+        f"{OWN_PREFIX}dataset_fingerprint": card.dataset_fingerprint,
+        f"{OWN_PREFIX}generation": [dict(row) for row in card.generation] or "",
+        f"{OWN_PREFIX}settings": dict(card.settings) or "",
+    }
+    filled = {key: _text(value) for key, value in values.items() if value not in ("", None)}
+    return filled if tensors is None else filled | _hashes(filled, tensors)
+
+
+def _text(value: Any) -> str:
+    return (
+        value
+        if isinstance(value, str)
+        else (
+            json.dumps(value, ensure_ascii=False, sort_keys=True)
+            if isinstance(value, (dict, list))
+            else str(value)
+        )
+    )
+
+
+def _bucket_info(buckets: Mapping[str, int]) -> dict[str, Any]:
+    sizes = ((name, [int(edge) for edge in name.split("x")]) for name in buckets)
+    table = {str(n): {"resolution": s, "count": buckets[k]} for n, (k, s) in enumerate(sizes)}
+    return {"buckets": table}
+
+
+def _data_uri(picture: bytes) -> str:
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def _hashes(filled: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the hashes of the AddNet extension and of ModelSpec, as kohya's scripts do."""
+    from .file import to_bytes
+
+    # The old hash lies in the header's reach: it is taken of a file with the ss_ keys alone.
+    data = to_bytes(tensors, {k: v for k, v in filled.items() if k.startswith("ss_")})
+    content = data[8 + int.from_bytes(data[:8], "little") :]
+    digest = hashlib.sha256(content).hexdigest()
+    legacy = hashlib.sha256(data[0x100000:0x110000]).hexdigest()[:8]
+    return {
+        "sshs_model_hash": digest,
+        "sshs_legacy_hash": legacy,
+        "modelspec.hash_sha256": f"0x{digest}",
+    }

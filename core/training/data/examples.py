@@ -1,0 +1,172 @@
+"""What is trained on: pictures with captions, read from a dataset or any folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import CuratorError
+from ...imageset import PICTURE_SUFFIXES, content_hash
+from ..settings import TrainingSettings
+from .buckets import Box, Crop, Size, choose_bucket, crop_to
+
+
+class NoCaptionsError(CuratorError):
+    """Not one picture of a dataset has a caption."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"No picture in {folder} has a caption. Write one into a text file beside each picture "
+            "(PICTURE.txt for PICTURE.png), export the dataset again, or give one caption for all."
+        )
+
+
+class TooFewPicturesError(CuratorError):
+    """There are fewer pictures than a training run needs."""
+
+    def __init__(self, count: int, needed: int, skipped: Sequence[Skipped] = ()) -> None:
+        reasons = "".join(f"\n  {s.path.name}: {s.reason}" for s in skipped)
+        super().__init__(
+            f"{count} usable picture{'' if count == 1 else 's'}, and {needed} are needed at least: "
+            "some to train on, and unless validation_share is 0, one to validate with. Add "
+            "pictures." + (f" Left out were:{reasons}" if reasons else "")
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture to train on or to validate with.
+
+    Attributes:
+        path: Its file.
+        hash: SHA-256 of the file's bytes.
+        caption: What it shows.
+        size: In pixels.
+        face: Box of the face, if known.
+        prior: Whether it preserves what the model knows of the class, and is not the subject.
+    """
+
+    path: Path
+    hash: str
+    caption: str
+    size: Size
+    face: Box | None = None
+    prior: bool = False
+
+    def crop(self, settings: TrainingSettings) -> Crop:
+        """Return the part of the picture that a run with these settings sees."""
+        bucket = choose_bucket(
+            self.size, settings.resolution, settings.bucket_step, upscale=settings.upscale
+        )
+        return crop_to(self.size, bucket, self.face if settings.crop == "face" else None)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not trained on, and why."""
+
+    path: Path
+    reason: str
+
+
+def read_examples(
+    folder: Path | str, *, caption: str | None = None, prior: bool = False
+) -> tuple[list[Example], list[Skipped]]:
+    """Read the pictures of a folder, in the order of their names.
+
+    The caption of ``PICTURE.png`` is ``PICTURE.txt``, else what ``metadata.json`` says, else
+    ``caption``. Boxes of faces come from ``metadata.json``. Every picture is decoded once, so a
+    damaged one is known here; it is left out, as is one without a caption.
+
+    Args:
+        folder: An exported dataset, or any folder of pictures.
+        caption: For pictures that have none; the class prompt of prior-preservation pictures.
+        prior: What :attr:`Example.prior` shall be.
+
+    Returns:
+        The examples, and what was left out with its reason.
+
+    Raises:
+        NoCaptionsError: There are pictures, and none of them has a caption.
+        TooFewPicturesError: There is no readable picture.
+    """
+    from ...analysis.decoding import decode_ahead
+
+    root = Path(folder).expanduser()
+    known = _metadata(root)
+    paths = _pictures(root)
+    captions = [
+        _caption(path, known.get(path.name, {})) or (caption or "").strip() for path in paths
+    ]
+    if paths and not any(captions):
+        raise NoCaptionsError(root)
+    examples: list[Example] = []
+    skipped: list[Skipped] = []
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        hashes = pool.map(_hash_or_none, paths)
+        shapes = decode_ahead(paths, lambda pixels: (pixels.shape[1], pixels.shape[0]))
+        for path, words, digest, decoded in zip(paths, captions, hashes, shapes, strict=True):
+            if decoded.found is None or digest is None:
+                skipped.append(Skipped(path, decoded.reason or "the file cannot be read"))
+            elif not words:
+                skipped.append(Skipped(path, "no caption"))
+            else:
+                face = _face(known.get(path.name, {}))
+                examples.append(Example(path, digest, words, Size(*decoded.found), face, prior))
+    if not examples:
+        raise TooFewPicturesError(0, 1, skipped)
+    return examples, skipped
+
+
+def as_prior(examples: Sequence[Example]) -> list[Example]:
+    """Mark examples as prior-preservation pictures."""
+    return [replace(example, prior=True) for example in examples]
+
+
+def _pictures(root: Path) -> list[Path]:
+    try:
+        found = [
+            path
+            for path in root.iterdir()
+            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        ]
+    except OSError as error:
+        raise CuratorError(
+            f"The dataset {root} cannot be read: {error.strerror or error}. Name its folder."
+        ) from error
+    return sorted(found, key=lambda path: path.name)
+
+
+def _metadata(root: Path) -> dict[str, dict[str, Any]]:
+    try:
+        values = json.loads((root / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # any folder of pictures will do
+    return values if isinstance(values, dict) else {}
+
+
+def _caption(path: Path, known: dict[str, Any]) -> str:
+    try:
+        text = path.with_suffix(".txt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = str(known.get("caption") or "")
+    return " ".join(text.split())
+
+
+def _face(known: dict[str, Any]) -> Box | None:
+    box = known.get("face_box")
+    if not isinstance(box, list) or len(box) != 4:
+        return None
+    left, top, right, bottom = (float(edge) for edge in box)
+    return (left, top, right, bottom) if right > left and bottom > top else None
+
+
+def _hash_or_none(path: Path) -> str | None:
+    try:
+        return content_hash(path)
+    except OSError:
+        return None

@@ -1,0 +1,107 @@
+"""A dataset made ready for the loop: crops chosen, pictures held out, everything encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...progress import Progress, silent
+from ..denoisers.protocol import Denoiser, TextEmbeddings
+from ..settings import SettingsError, TrainingSettings
+from .cache import EncodedFeatures, Item
+from .examples import Example, Skipped, TooFewPicturesError
+from .order import Batch, epoch_batches, hold_out, steps_in
+
+NO_CAPTION = ""
+"""What a dropped caption is replaced by: the caption of unconditional guidance."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the loop sees.
+
+    Attributes:
+        items: Pictures to train on, prior-preservation ones included, with their crops.
+        validation: Held-out pictures.
+        skipped: What could not be read.
+        latents: Gives the latents of items of one size.
+        text: Gives the embeddings of captions; with gradients where text encoders are trained.
+    """
+
+    items: tuple[Item, ...]
+    validation: tuple[Item, ...]
+    skipped: tuple[Skipped, ...]
+    latents: Callable[[Sequence[Item]], Tensor]
+    text: Callable[[Sequence[str]], TextEmbeddings]
+
+    def steps(self, epoch: int, settings: TrainingSettings) -> list[list[Batch]]:
+        """Return the batches of every optimizer step of an epoch (from 1)."""
+        batches = epoch_batches(
+            [example.hash for example, _ in self.items],
+            [crop.size for _, crop in self.items],
+            [example.prior for example, _ in self.items],
+            seed=settings.seed,
+            epoch=epoch,
+            batch_size=settings.batch_size,
+            repeats=settings.repeats,
+        )
+        return steps_in(batches, settings.accumulation)
+
+
+def prepare(
+    denoiser: Denoiser,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    features: EncodedFeatures,
+    *,
+    validation: Sequence[Example] | None = None,
+    progress: Progress = silent,
+) -> TrainingData:
+    """Split and encode examples.
+
+    Args:
+        denoiser: The model.
+        examples: Pictures of the subject and prior-preservation pictures.
+        settings: Buckets, crops and the share that is held out.
+        features: Where encoded values are.
+        validation: Pictures to validate with instead of a share of the examples; what has the
+            bytes of one of them is not trained on.
+        progress: Told of every picture.
+
+    Raises:
+        SettingsError: The model cannot take pictures of the buckets' sizes.
+        TooFewPicturesError: Too little is left to train on or to validate with.
+    """
+    if settings.bucket_step % denoiser.pixel_step:
+        raise SettingsError(
+            f"bucket_step is {settings.bucket_step}: this model needs a multiple of "
+            f"{denoiser.pixel_step}."
+        )
+    given = [*examples, *(validation or ())]
+    items = [(example, example.crop(settings)) for example in given]
+    skipped = features.add_pictures(items, progress)
+    unreadable = {s.path for s in skipped}
+    usable = [item for item in items[: len(examples)] if item[0].path not in unreadable]
+    if validation is None:
+        subject = [item for item in usable if not item[0].prior]
+        chosen = hold_out([item[0].hash for item in subject], settings.validation_share)
+        held_out = [subject[i] for i in sorted(chosen)]
+    else:
+        held_out = [item for item in items[len(examples) :] if item[0].path not in unreadable]
+    digests = {example.hash for example, _ in held_out}
+    trained = [item for item in usable if item[0].hash not in digests]
+    wants_validation = settings.validation_share > 0 or validation is not None
+    subjects = sum(not example.prior for example, _ in trained)
+    if not subjects or (wants_validation and not held_out):
+        count = subjects + (len(held_out) if validation is None else 0)
+        raise TooFewPicturesError(count, 2 if wants_validation else 1, skipped)
+    text: Callable[[Sequence[str]], TextEmbeddings] = denoiser.encode_text
+    if not settings.train_text_encoder:
+        captions = {example.caption for example, _ in [*trained, *held_out]}
+        if settings.caption_dropout:
+            captions.add(NO_CAPTION)
+        features.add_captions(sorted(captions), progress)
+        text = features.text
+    return TrainingData(tuple(trained), tuple(held_out), tuple(skipped), features.latents, text)

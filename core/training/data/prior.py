@@ -1,0 +1,142 @@
+"""Prior-preservation pictures: what the base model makes of the class, so that it stays that way.
+
+A LoRA that sees one person alone under "char1 woman" learns that every woman is that person. Shown
+other women under "a woman" all the while, it learns what the trigger word means (Ruiz et al. 2023,
+"DreamBooth", arXiv 2208.12242, section 3.2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...atomic import write_text
+from ...errors import CuratorError
+from ...plan import Plan
+from ...progress import Progress, silent
+
+if TYPE_CHECKING:
+    from ...generation.backend import Backend
+    from ...project import TrainingSection
+
+SUBJECT = "prior"
+"""What the pictures' records call their subject."""
+
+
+class NobodyNamedError(CuratorError):
+    """No caption names the subject, so none can be turned into one of the class."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(
+            f"Prior pictures are asked for, but no caption of the data set says "
+            f"{' or '.join(repr(name) for name in names)}. Export the data set with captions that "
+            "do, give the trigger word that they use, or bring pictures of the class yourself "
+            "(option 'prior')."
+        )
+
+
+def class_captions(captions: Sequence[str], people: Mapping[str, str]) -> tuple[str, ...]:
+    """Turn captions of a subject into the same captions of anybody of its class.
+
+    Args:
+        captions: Of the training pictures.
+        people: By what captions call a subject ("char1 woman"), what they would call somebody of
+            its kind ("a woman").
+
+    Returns:
+        The distinct captions that name a subject, with the name replaced, in their order.
+
+    Raises:
+        NobodyNamedError: None does.
+    """
+    names = sorted(people, key=len, reverse=True)
+    # "a char1 woman" must not become "a a woman".
+    pattern = re.compile(rf"(?<!\w)(?:an? )?({'|'.join(map(re.escape, names))})(?!\w)")
+    found = dict.fromkeys(
+        pattern.sub(lambda match: people[match.group(1)], caption)
+        for caption in captions
+        if names and pattern.search(caption)
+    )
+    if not found:
+        raise NobodyNamedError(names)
+    return tuple(found)
+
+
+def make_prior(
+    captions: Sequence[str],
+    people: Mapping[str, str],
+    backend: Backend,
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: Progress = silent,
+) -> Path:
+    """Make pictures of the class with the base model, each with its caption beside it.
+
+    They show the scenes of the training set with anybody in it. What is there already is not made
+    again.
+
+    Args:
+        captions: Of the training pictures.
+        people: See :func:`class_captions`.
+        backend: The base model, without the LoRA.
+        folder: Where the pictures go.
+        count: How many; the captions take turns.
+        seed: Of the noise.
+        batch_size: Pictures that are sampled together.
+        progress: Watches.
+
+    Returns:
+        ``folder``, for :attr:`.LoraJob.prior`.
+
+    Raises:
+        NobodyNamedError: No caption names a subject.
+        CuratorError: As :func:`.generation.run.generate`.
+    """
+    from ...generation.run import generate
+
+    prompts = class_captions(captions, people)[:count]
+    plan = Plan.from_mapping(
+        {
+            "seeds": [seed],
+            "takes": -(-count // len(prompts)),
+            "template": "{scenario}",
+            "subjects": [{"name": SUBJECT, "description": ""}],
+            "scenarios": [
+                {"number": number, "name": f"class {number}", "prompt": prompt}
+                for number, prompt in enumerate(prompts, 1)
+            ],
+        }
+    )
+    requests = sorted(plan.requests(), key=lambda request: request.take)[:count]
+    made = generate(requests, backend, folder, batch_size=batch_size, progress=progress)
+    for path, request in zip(made.paths(), requests, strict=True):
+        write_text(path.with_suffix(".txt"), request.prompt + "\n")
+    return folder
+
+
+def prior_folder(
+    section: TrainingSection | None, base: Path | str, make: Callable[[int, int], Path]
+) -> Path | None:
+    """Return the folder of the prior-preservation pictures that a project wants.
+
+    Args:
+        section: Names a folder, or else says how many pictures to make; None wants none.
+        base: The folder that the project's relative paths start from.
+        make: Makes that many pictures, from that seed, and returns their folder; called only where
+            pictures are to be made.
+
+    Returns:
+        None where the project wants no such pictures.
+    """
+    if section is None:
+        return None
+    if section.prior is not None:
+        return Path(base).expanduser() / Path(section.prior).expanduser()
+    if not section.prior_pictures:
+        return None
+    return make(section.prior_pictures, section.settings().seed)

@@ -1,0 +1,143 @@
+"""The loss: how far a prediction is from its target, and what each picture counts.
+
+Whatever weights there are belong to rows: signal-to-noise weights of the row's own timestep, the
+prior-preservation weight of the row's own picture, the face mask of the row's own face. A batch may
+therefore mix subject and prior pictures in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..data.buckets import Box, Size
+from ..denoisers.protocol import Prediction
+
+
+def min_snr_weights(snr: Tensor, gamma: float, prediction: Prediction) -> Tensor:
+    """Return the loss weights of min-SNR gamma.
+
+    Hang et al., arXiv 2303.09556: the loss on x0 is weighted by ``min(snr, gamma)``; that is
+    ``min(snr, gamma) / snr`` on epsilon and ``min(snr, gamma) / (snr + 1)`` on v.
+
+    Args:
+        snr: Signal-to-noise ratio of each row, 0 or more.
+        gamma: The cap, above 0.
+        prediction: What the model predicts; flow matching has no such weights.
+
+    Returns:
+        A weight a row, at most 1. A row without signal (zero terminal SNR) weighs 1 on epsilon,
+        which is the limit, and 0 on v.
+
+    Raises:
+        ValueError: The model predicts a flow.
+    """
+    snr = snr.float()
+    capped = snr.clamp(max=gamma)
+    if prediction == "epsilon":
+        return torch.where(snr > 0, capped / snr.clamp(min=1e-12), torch.ones_like(snr))
+    if prediction == "v_prediction":
+        return capped / (snr + 1)
+    raise ValueError("min-SNR weights are for epsilon and v-prediction, not for flow matching.")
+
+
+def draw_noise(
+    shape: Sequence[int], offset: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw noise on the CPU, the same numbers for every device.
+
+    Args:
+        shape: Of the latents, ``(n, channels, …)``.
+        offset: Strength of the noise offset: a constant of its own, with this standard deviation,
+            is added to each channel of each row.
+        generator: Source of the numbers.
+
+    Returns:
+        Float32 of ``shape``.
+    """
+    noise = torch.randn(tuple(shape), generator=generator)
+    if offset:
+        constant = (*shape[:2], *(1 for _ in shape[2:]))
+        noise = noise + offset * torch.randn(constant, generator=generator)
+    return noise
+
+
+def face_mask(
+    faces: Sequence[Box | None], size: Size, latent: tuple[int, int], weight: float
+) -> Tensor:
+    """Return loss weights at latent resolution.
+
+    Args:
+        faces: Box of each row's face in the pixels of its crop, or ``None``.
+        size: Of the crops.
+        latent: Height and width of the latents.
+        weight: Of the face; 1 beside it. A cell that the box covers in part is between.
+
+    Returns:
+        ``(n, 1, height, width)`` with the mean 1 in every row, so that the face gains what the rest
+        loses and the learning rate keeps its meaning. A row without a face is all ones.
+    """
+    rows = []
+    for face in faces:
+        if face is None:
+            rows.append(torch.ones(latent))
+            continue
+        across = _coverage(face[0], face[2], size.width, latent[1])
+        down = _coverage(face[1], face[3], size.height, latent[0])
+        mask = 1 + (weight - 1) * torch.outer(down, across)
+        # A face that fills the crop at weight 0 would leave nothing to learn from.
+        rows.append(mask / mask.mean() if mask.mean() > 0 else torch.ones(latent))
+    return torch.stack(rows)[:, None]
+
+
+def row_losses(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean squared error of each row, in float32.
+
+    Args:
+        prediction: ``(n, …)``.
+        target: Of the same shape.
+        mask: Weights that broadcast to it, with the mean 1.
+    """
+    squared = (prediction.float() - target.float()) ** 2
+    if mask is not None:
+        squared = squared * mask.to(squared.device)
+    return squared.flatten(1).mean(1)
+
+
+def row_weights(
+    prior: Sequence[bool],
+    prior_weight: float,
+    snr: Tensor | None = None,
+    gamma: float | None = None,
+    prediction: Prediction = "epsilon",
+) -> Tensor:
+    """Return what each row counts.
+
+    Args:
+        prior: Which rows are prior-preservation pictures.
+        prior_weight: What those count.
+        snr: Signal-to-noise ratio of the same rows; ``None`` for flow matching.
+        gamma: Of :func:`min_snr_weights`, if wanted; without ``snr`` it has no effect.
+        prediction: What the model predicts.
+
+    Returns:
+        Float32, ``(n,)``.
+
+    Raises:
+        ValueError: There are not as many ratios as rows.
+    """
+    weights = torch.tensor([prior_weight if is_prior else 1.0 for is_prior in prior])
+    if gamma is None or snr is None:
+        return weights
+    if snr.shape != weights.shape:
+        raise ValueError(f"{tuple(snr.shape)} signal-to-noise ratios for {len(prior)} rows.")
+    return weights * min_snr_weights(snr, gamma, prediction).cpu()
+
+
+def _coverage(low: float, high: float, length: int, cells: int) -> Tensor:
+    """Return which share of each of ``cells`` equal parts of ``0 … length`` the span covers."""
+    edges = torch.linspace(0, length, cells + 1, dtype=torch.float64)
+    covered = edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)
+    return (covered.clamp(min=0) / (length / cells)).float()

@@ -1,0 +1,64 @@
+"""What a resumable state belongs to: it is not continued with other pictures, settings or model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..data.prepare import TrainingData
+from ..denoisers.protocol import Denoiser
+from ..settings import TrainingSettings
+from .state import StateMismatchError
+
+FREE = frozenset({
+    "epochs", "steps", "patience", "min_improvement", "plateau_tolerance", "save_every",
+    "checkpoint_every", "sample_every",
+})  # fmt: skip
+"""Options that change nothing in what a step does; they may differ when a run goes on."""
+
+
+def origin_of(
+    denoiser: Denoiser,
+    parameters: Mapping[str, nn.Parameter],
+    data: TrainingData,
+    settings: TrainingSettings,
+) -> dict[str, Any]:
+    """Return what determines the course of a run, a fact a key."""
+    pictures = [(e.hash, e.caption, e.prior, crop.key) for e, crop in data.items]
+    held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
+    options = {k: v for k, v in settings.to_mapping().items() if k not in FREE}
+    if settings.schedule != "constant":
+        # The whole course of the rate depends on the length.
+        options |= {"epochs": settings.epochs, "steps": settings.steps}
+    return {
+        "pictures": _digest(sorted(pictures)),
+        "validation pictures": _digest(sorted(held_out)),
+        "adapters": _digest({name: list(p.shape) for name, p in parameters.items()}),
+        "model": denoiser.identity,
+        "settings": options,
+    }
+
+
+def check_origin(path: Path, found: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Compare a state's origin with the present run's.
+
+    Raises:
+        StateMismatchError: They differ; the message says in what.
+    """
+    other = [name for name in present if name != "settings" and found[name] != present[name]]
+    before, now = found["settings"], present["settings"]
+    other += [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if other:
+        raise StateMismatchError(
+            f"{path} is the state of another run; different are: {', '.join(other)}. "
+            "Choose another folder, delete that file, or train without resuming (--restart)."
+        )
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

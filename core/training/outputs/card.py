@@ -1,0 +1,99 @@
+"""The card of a finished training: everything that its LoRA file says of itself."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...dataset.facts import DatasetFacts
+from ...lora.header import LoraCard
+from ..data.examples import Example
+from ..denoisers.protocol import Denoiser
+from ..result import TrainingResult
+from ..settings import TrainingSettings
+
+THUMBNAIL = 256
+
+
+def lora_card(
+    denoiser: Denoiser,
+    settings: TrainingSettings,
+    examples: Sequence[Example],
+    facts: DatasetFacts,
+    result: TrainingResult,
+    *,
+    title: str,
+    base_model: str = "",
+    thumbnail: bytes = b"",
+    epoch: int | None = None,
+) -> LoraCard:
+    """Put together what a LoRA file says of itself.
+
+    Args:
+        denoiser: What was trained.
+        settings: How.
+        examples: What it was trained with, held-out pictures included.
+        facts: What the dataset says of itself.
+        result: What came of it.
+        title: Name of the LoRA.
+        base_model: Name of the frozen model.
+        thumbnail: A small picture, its file's bytes.
+        epoch: Of the weights; the best one's unless given.
+    """
+    held_out = set(result.held_out)
+    trained = [example for example in examples if example.hash not in held_out]
+    buckets = Counter(str(example.crop(settings).size) for example in trained)
+    largest = max(buckets, key=lambda name: (buckets[name], name))
+    width, height = (int(edge) for edge in largest.split("x"))
+    kept = result.best_epoch if epoch is None else epoch
+    row = result.history.filter(result.history["epoch"] == kept).to_dicts()[0]
+    return LoraCard(
+        title=title,
+        architecture=denoiser.architecture,
+        prediction=denoiser.prediction,
+        resolution=(width, height),
+        trigger_phrase=facts.trigger,
+        usage_hint=f"Use the word '{facts.trigger}' in the prompt." if facts.trigger else "",
+        license=facts.license,
+        tags=("character",),
+        thumbnail=thumbnail,
+        base_model=base_model,
+        base_model_fingerprint=denoiser.identity,
+        dataset=facts.name,
+        dataset_fingerprint=facts.fingerprint,
+        pictures=len(trained),
+        tag_frequency=facts.captions or {},
+        generation=[
+            {**entry, "held_out": True} if entry["hash"] in held_out else entry
+            for entry in facts.generation
+        ],
+        buckets=dict(buckets),
+        steps=row["step"],
+        epochs=kept,
+        seed=settings.seed,
+        settings=settings.to_mapping(),
+        comment=_comment(result, row),
+    )
+
+
+def jpeg_thumbnail(picture: Any, side: int = THUMBNAIL) -> bytes:
+    """Return a picture (uint8 RGB array) as a small JPEG, its longer side ``side`` at most."""
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _comment(result: TrainingResult, row: Mapping[str, Any]) -> str:
+    loss = row["validation_loss"]
+    parts = [f"epoch {row['epoch']} of {result.history['epoch'].to_list()[-1]}"]
+    if loss is not None:
+        parts.append(f"validation loss {loss:.4f}")
+    if result.convergence_epoch is not None:
+        parts.append(f"converged at epoch {result.convergence_epoch}")
+    return ", ".join(parts)

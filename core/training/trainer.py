@@ -1,0 +1,181 @@
+"""A LoRA file from a folder of pictures: load, train, write, plot, sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..dataset.facts import DatasetFacts, read_facts, without_trigger
+from ..features import FeatureStore
+from ..progress import Progress, silent
+from .data.examples import Example, Skipped, read_examples
+from .job import SUFFIX, LoraJob, LoraResult, OutputNameError, Score
+from .loop.processes import Processes
+from .outputs.card import jpeg_thumbnail
+from .result import Callbacks, joined
+from .settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from .denoisers.protocol import SamplingDenoiser
+    from .outputs.watching import Plotter, Sampler
+    from .outputs.writing import LoraWriter
+
+
+def train_lora(
+    job: LoraJob,
+    settings: TrainingSettings,
+    *,
+    denoiser: SamplingDenoiser | None = None,
+    store: FeatureStore | None = None,
+    score: Score | None = None,
+    prefer: Literal["validation", "evaluation"] = "validation",
+    callbacks: Callbacks | None = None,
+    progress: Progress = silent,
+    resume: bool = True,
+) -> LoraResult:
+    """Train a LoRA on a folder of pictures and write its file.
+
+    Beside ``NAME.safetensors`` come ``NAME.loss.svg`` and ``.png`` (the course of the losses),
+    ``NAME.samples.png`` (the same prompts and noise, a line an epoch), a file for each kept
+    checkpoint, ``NAME-epoch0010.safetensors``, and ``NAME.work``, from which a run that was killed
+    goes on to the same bits. The same job with the same settings writes the same LoRA file.
+
+    Args:
+        job: From what, and where to.
+        settings: How.
+        denoiser: The base model, if it is loaded already; its weights are left as they were.
+        store: Where latents and text embeddings are kept; a file in ``NAME.work`` unless given.
+        score: Evaluates the file of each kept checkpoint (``checkpoint_every``) and of the best.
+        prefer: Whether the validation loss or the score chooses what the output holds.
+        callbacks: Who else is told what.
+        progress: Watches.
+        resume: Go on with what is in ``NAME.work``; otherwise start anew.
+
+    Raises:
+        OutputNameError: The output's name does not end with ``.safetensors``.
+        NoCaptionsError: No picture has a caption.
+        TooFewPicturesError: Too few pictures are usable.
+        ModelNotFoundError: There is no such base model.
+        UnknownModelError: It is of a kind that can't be trained.
+        PickleRefusedError: Something is a pickle.
+        CheckpointWriteError: The disk is full, or the folder can't be written to.
+        CuratorError: As :func:`.loop.train`.
+    """
+    from ..lora.adapters import inject
+    from ..lora.file import read, restore
+    from .denoisers.diffusers import load
+    from .loop.loop import train
+    from .outputs.watching import Plotter, Sampler
+    from .outputs.writing import LoraWriter
+
+    _check_output(job.output)
+    examples, skipped = read_examples(job.dataset, caption=job.caption)
+    facts = read_facts(job.dataset, examples, trigger=job.trigger)
+    priors: list[Example] = []
+    others: list[Skipped] = []
+    if job.prior is not None:
+        priors, others = read_examples(job.prior, caption=job.prior_caption, prior=True)
+    held_out = None
+    if job.validation is not None:
+        held_out, strange = read_examples(job.validation, caption=job.caption)
+        others += strange
+    start = None if job.start is None else read(job.start, allow_pickle=job.allow_pickle)
+    if denoiser is None:
+        denoiser = load(
+            job.base,
+            device=job.device,
+            dtype=job.dtype,
+            variant=job.variant,
+            allow_pickle=job.allow_pickle,
+        )
+    modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
+    adapters = inject(modules, settings.adapters(), seed=settings.seed)
+    try:
+        if start is not None:
+            restore(adapters, start, denoiser.file_key)
+        sampler = Sampler(job, settings, denoiser, adapters, examples)
+        plotter = Plotter(job)
+        if not resume and Processes.current().is_first:
+            sampler.forget()
+        result = train(
+            denoiser,
+            adapters.named_parameters(),
+            [*examples, *priors],
+            settings,
+            job.folder,
+            store=store,
+            validation=held_out,
+            callbacks=joined(callbacks, plotter.callbacks(), sampler.callbacks()),
+            progress=progress,
+            resume=resume,
+        )
+        writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result)
+        found = _finish(job, writer, sampler, plotter, score, prefer)
+        left_out = (*skipped, *others, *result.skipped)
+        return replace(found, skipped=left_out, warnings=tuple(_warnings(examples, facts)))
+    finally:
+        adapters.remove()
+
+
+def _finish(
+    job: LoraJob,
+    writer: LoraWriter,
+    sampler: Sampler,
+    plotter: Plotter,
+    score: Score | None,
+    prefer: str,
+) -> LoraResult:
+    """Write the files of a training whose weights are there."""
+    result = writer.result
+    first = Processes.current().is_first
+    pictures = sampler.finish(result.best_epoch) if first else None
+    thumbnail = b"" if pictures is None else jpeg_thumbnail(pictures[0])
+    kept_weights = writer.kept_weights()
+    alone = job.output if len(kept_weights) == 1 else None
+    checkpoints = [
+        writer.write(epoch, path, thumbnail, file=alone, write=first)
+        for epoch, path in kept_weights
+    ]
+    if score is not None and first:
+        checkpoints = [replace(c, score=float(score(c))) for c in checkpoints]
+    by_validation = next(c for c in checkpoints if c.epoch == result.best_epoch)
+    scored = [c for c in checkpoints if c.score is not None]
+    by_evaluation = max(scored, key=lambda c: (c.score or 0.0, -c.epoch)) if scored else None
+    kept = by_evaluation if prefer == "evaluation" and by_evaluation else by_validation
+    if first:
+        if kept.file != job.output:
+            weights = dict(kept_weights)[kept.epoch]
+            writer.write(kept.epoch, weights, thumbnail, file=job.output)
+        plotter.finish(result)
+    return LoraResult(
+        file=job.output,
+        kept=kept,
+        by_validation=by_validation,
+        by_evaluation=by_evaluation,
+        checkpoints=tuple(checkpoints),
+        training=result,
+        facts=writer.facts,
+        skipped=result.skipped,
+        plot=job.beside(".loss.svg"),
+        samples=None if pictures is None else job.beside(".samples.png"),
+    )
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix != SUFFIX or path.is_dir():
+        raise OutputNameError(
+            f"{path} is no name for a LoRA file: let it end with {SUFFIX}, as in "
+            f"{path.with_suffix(SUFFIX) if path.name else 'char1' + SUFFIX}."
+        )
+
+
+def _warnings(examples: Sequence[Example], facts: DatasetFacts) -> list[str]:
+    missing = without_trigger(examples, facts.trigger)
+    if not missing:
+        return []
+    return [
+        f"{missing} of {len(examples)} captions do not have the trigger word '{facts.trigger}': "
+        "in those pictures nothing binds the subject to it."
+    ]

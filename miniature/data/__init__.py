@@ -1,0 +1,1 @@
+"""Drawn portraits as the data of a training."""

@@ -1,0 +1,1 @@
+"""What adapts ComfyUI's objects to the protocols of core."""

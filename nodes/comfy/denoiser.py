@@ -1,0 +1,346 @@
+"""ComfyUI's MODEL, CLIP and VAE wires as a denoiser of core's trainer.
+
+The adapters go into ComfyUI's own diffusion model, and the model's own ``apply_model`` makes the
+predictions, so that whatever ComfyUI can load is trained as it generates. Between two steps, for
+sample pictures and while pictures and captions are encoded, ComfyUI has its models back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import comfy.samplers
+import comfy.sd
+import torch
+from torch import Tensor, nn
+
+from ..generate.stock_graph import Sampling
+from . import conditions as wire_conditions
+from .activation_checkpoints import add_checkpointing, remove_checkpointing
+from .backend import WiresBackend
+from .identity import weights_identity
+from .kinds import architecture_of, is_unet, layer_names, prediction_of, size_step
+from .loan import Loan
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...core.lora.adapters import Adapters
+    from ...core.training.data.buckets import Size
+    from ...core.training.denoisers.protocol import Prediction, TextEmbeddings
+    from ...core.training.outputs.samples import SampleSettings
+
+_ALL_THERE_IS = 1e20
+"""Memory asked for, in bytes, so that everything else makes room."""
+
+_SLOW_ATTENTION = ("attention_sub_quad", "attention_split", "attention_basic")
+
+
+class UntrainableError(ValueError):
+    """A MODEL, CLIP or VAE that a LoRA cannot be trained on as it is wired."""
+
+
+class WireDenoiser:
+    """Keeps ``core.training.denoiser.SamplingDenoiser``; see there for the methods.
+
+    A context: within it the trainer may have the models; after it, error or not, they are as they
+    were before. Timesteps are indices of the model's schedule, or 1000 sigma for flow matching.
+
+    Args:
+        model: A MODEL; LoRAs and patches on it are trained on top of.
+        clip: A CLIP.
+        vae: A VAE.
+        train_text_encoder: Whether the text encoders carry adapters too.
+        sampler: KSampler's name of the sampler of sample pictures.
+        scheduler: KSampler's name of their scheduler.
+        on_picture: Called with each finished sample picture, a PIL image.
+
+    Raises:
+        UntrainableError: The model predicts neither noise, nor velocity, nor a flow; or its text
+            encoder takes no adapters.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        *,
+        train_text_encoder: bool = False,
+        sampler: str = "euler",
+        scheduler: str = "normal",
+        on_picture: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        found = prediction_of(model.get_model_object("model_sampling"))
+        if found is None:
+            raise UntrainableError(
+                f"{type(model.model).__name__} predicts neither noise, nor velocity, nor a flow, "
+                "so no LoRA can be trained on it. Wire another model, or one without a patch of "
+                "its sampling."
+            )
+        self.prediction: Prediction = found
+        self._model, self._clip, self._vae = model, clip, vae
+        self._texts = wire_conditions.encoders(clip)
+        if train_text_encoder and not self._texts:
+            raise UntrainableError(
+                f"The text encoder {type(clip.cond_stage_model).__name__} takes no adapters that "
+                "a LoRA file could hold. Switch train_text_encoder off."
+            )
+        self._trains_text = train_text_encoder
+        self._sampler, self._scheduler, self._on_picture = sampler, scheduler, on_picture
+        # Computed now: afterwards the weights may have been lent.
+        self.identity = _identity(model, clip, vae)
+        self.architecture = architecture_of(model.model, found)
+        self.pixel_step = size_step(model.model, vae)
+        self.device: torch.device = model.load_device
+        self._names = layer_names(model.model)
+        self._lent = _in_training_precision(model)
+        modules = [self._lent.model]
+        if train_text_encoder:
+            modules.append(clip.cond_stage_model)
+        adding = [] if is_unet(model.model) else [model.model.diffusion_model]
+        adding += self._texts.values() if train_text_encoder else ()
+        self._loan = Loan(modules, adding)
+
+    def __enter__(self) -> WireDenoiser:
+        """Take the models."""
+        add_checkpointing(self._lent.model.diffusion_model)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the models back."""
+        self._give_back(self._loan.end)
+        remove_checkpointing(self._lent.model.diffusion_model)
+
+    def module(self) -> nn.Module:
+        """Return the diffusion model, where it computes."""
+        self._take()
+        return self._lent.model.diffusion_model
+
+    def text_modules(self) -> Mapping[str, nn.Module]:
+        """Return the text encoders that can carry adapters."""
+        return self._texts
+
+    def file_key(self, part: str, path: str) -> str:
+        """Return how a LoRA file calls a layer: kohya's names for UNets and text encoders."""
+        from ...core.lora import names
+
+        if part == "denoiser" and not self._names:
+            return names.generic(part, path)
+        count = wire_conditions.encoder_count(self._clip)
+        return names.kohya(part, self._names.get(path, path), text_encoders=count)
+
+    def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Encode pictures, ``(n, 3, height, width)`` in [-1, 1], as VAEEncode does.
+
+        Raises:
+            UntrainableError: The VAE is of another kind of model.
+        """
+        with self._as_before():
+            latents = self._vae.encode((pixels.movedim(1, -1) + 1) / 2)
+            own = self._model.model.latent_format
+            if latents.shape[1] != own.latent_channels:
+                raise UntrainableError(
+                    f"The VAE makes latents of {latents.shape[1]} channels, the model takes "
+                    f"{own.latent_channels}: wire the VAE that belongs to the model."
+                )
+            latents = self._model.model.process_latent_in(latents)
+        return latents.float().clone()
+
+    def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
+        """Encode captions; gradients reach the text encoders if they are trained."""
+        from ...core.training.denoisers.protocol import TextEmbeddings
+
+        if self._trains_text:
+            self._take()
+            clip = self._clip
+            return TextEmbeddings.cat(
+                [wire_conditions.encode_with_gradients(clip, text) for text in captions]
+            )
+        with self._as_before():
+            found = TextEmbeddings.cat([wire_conditions.encode(self._clip, c) for c in captions])
+        return TextEmbeddings({name: value.clone() for name, value in found.tensors.items()})
+
+    def offload_encoders(self) -> None:
+        """Nothing to do: whatever else ComfyUI has loaded makes room when the model is taken."""
+
+    def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """Draw timesteps: evenly; for flow matching logit-normally (arXiv 2403.03206)."""
+        if self.prediction == "flow":
+            return (1000 * torch.randn(n, generator=generator).sigmoid()).to(self.device)
+        return torch.randint(self._steps, (n,), generator=generator).to(self.device)
+
+    def fixed_timesteps(self, k: int) -> Tensor:
+        """Return the ``k`` mid-quantiles of that distribution, ascending."""
+        shares = (torch.arange(k, dtype=torch.float64) + 0.5) / k
+        if self.prediction == "flow":
+            normal = 2**0.5 * torch.erfinv(2 * shares - 1)
+            return (1000 * normal.sigmoid()).float().to(self.device)
+        return (shares * self._steps).long().to(self.device)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the latents with noise in ComfyUI's scale: for UNets the signal keeps its own."""
+        self._take()
+        # It adds in place.
+        return self._sampling.noise_scaling(self._sigma(timesteps), noise.clone(), latents)
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the noise, the velocity of arXiv 2202.00512, or the flow's."""
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "flow":
+            return noise - latents
+        sigma = self._sigma(timesteps).view(-1, *(1,) * (latents.dim() - 1))
+        return (noise - sigma * latents) / (sigma**2 + 1) ** 0.5
+
+    def snr(self, timesteps: Tensor) -> Tensor | None:
+        """Return the signal-to-noise ratios; ``None`` for flow matching."""
+        return None if self.prediction == "flow" else 1 / self._sigma(timesteps) ** 2
+
+    def predict(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        text: TextEmbeddings,
+        size: Sequence[tuple[int, int]],
+    ) -> Tensor:
+        """Return the model's raw output in float32."""
+        self._take()
+        model = self._lent.model
+        scale = int(self._vae.spacial_compression_encode())
+        rows = wire_conditions.conditions(model, noisy, text, size, scale)
+        sigma = self._sigma(timesteps)
+        parts, order = [], []
+        for group in wire_conditions.groups(rows):
+            told = comfy.samplers.cond_cat([rows[number] for number in group])
+            options = self._options(sigma[group], len(group))
+            parts.append(
+                model.apply_model(noisy[group], sigma[group], transformer_options=options, **told)
+            )
+            order += group
+        found = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return found[torch.tensor(order).argsort().to(found.device)] if len(parts) > 1 else found
+
+    def sample(self, adapters: Adapters, settings: SampleSettings, size: Size) -> np.ndarray:
+        """Make sample pictures with a KSampler's code and the LoRA as the file would hold it."""
+        import numpy as np
+
+        from ...core.lora.file import tensors_of
+
+        tensors = tensors_of(adapters, self.file_key)
+        guided = not self._model.model.model_config.unet_config.get("guidance_embed")
+        chosen = Sampling(
+            self._sampler,
+            self._scheduler,
+            settings.steps,
+            settings.guidance if guided else 1.0,
+            size.width,
+            size.height,
+        )
+        with self._as_before():
+            model, clip = comfy.sd.load_lora_for_models(self._model, self._clip, tensors, 1.0, 1.0)
+            backend = WiresBackend(
+                model, self._vae, clip, None, None, chosen,
+                name="", fingerprint="", on_picture=self._on_picture,
+            )  # fmt: skip
+            pictures = np.concatenate(
+                [backend.sample([request]) for request in _requests(settings)]
+            )
+        self._take()
+        return pictures
+
+    @property
+    def _sampling(self) -> Any:
+        return self._lent.get_model_object("model_sampling")
+
+    @property
+    def _steps(self) -> int:
+        return len(self._sampling.sigmas)
+
+    def _sigma(self, timesteps: Tensor) -> Tensor:
+        if self.prediction == "flow":
+            return timesteps / 1000
+        return self._sampling.sigma(timesteps)
+
+    def _options(self, sigma: Tensor, rows: int) -> dict[str, Any]:
+        options = dict(self._lent.model_options.get("transformer_options", {}))
+        options |= {"cond_or_uncond": [0] * rows, "sigmas": sigma}
+        options.setdefault("optimized_attention_override", _attention)
+        return options
+
+    def _take(self) -> None:
+        """Load the models whole, and open the loan."""
+        if self._loan.is_open:
+            return
+        wanted = [self._lent]
+        if self._trains_text:
+            wanted.append(self._clip.patcher)
+        comfy.model_management.load_models_gpu(
+            wanted, memory_required=_ALL_THERE_IS, force_full_load=True
+        )
+        self._loan.open()
+        # apply_model ends with it: the raw output is what the loss is of.
+        self._sampling.calculate_denoised = _raw_output
+
+    def _give_back(self, end: Callable[[], None]) -> None:
+        if self._loan.is_open:
+            del self._sampling.calculate_denoised
+        end()
+
+    @contextmanager
+    def _as_before(self) -> Iterator[None]:
+        """Within the context, ComfyUI has its models and works as in a prompt."""
+        self._give_back(self._loan.close)
+        with torch.inference_mode():
+            yield
+
+
+def _raw_output(_: Tensor, output: Tensor, __: Tensor) -> Tensor:
+    return output
+
+
+def _attention(chosen: Any, *arguments: Any, **options: Any) -> Any:
+    """Take torch's attention where ComfyUI would save memory that training needs anyway."""
+    if getattr(chosen, "__name__", "") in _SLOW_ATTENTION:
+        chosen = comfy.ldm.modules.attention.attention_pytorch
+    return chosen(*arguments, **options)
+
+
+def _in_training_precision(model: Any) -> Any:
+    """Return a clone of a MODEL whose gradients do not underflow, as half precision's would."""
+    lent = model.clone()
+    own = lent.model.manual_cast_dtype or lent.model_dtype()
+    if own not in (torch.float32, torch.bfloat16):
+        half = comfy.model_management.should_use_bf16(lent.load_device)
+        lent.set_model_compute_dtype(torch.bfloat16 if half else torch.float32)
+    return lent
+
+
+def _identity(model: Any, clip: Any, vae: Any) -> str:
+    """Hash the weights on the wires, and what else decides latents, embeddings and predictions."""
+    sampling = model.get_model_object("model_sampling")
+    marks = [
+        *(weights_identity(patcher) for patcher in (model, clip.patcher, vae.patcher)),
+        str((clip.layer_idx, sorted(clip.tokenizer_options.items()))),
+        str((prediction_of(sampling), model.model_dtype(), model.model.manual_cast_dtype)),
+    ]
+    marks.append(hashlib.sha256(sampling.sigmas.cpu().numpy().tobytes()).hexdigest())
+    return hashlib.sha256(" ".join(marks).encode()).hexdigest()
+
+
+def _requests(settings: SampleSettings) -> list[Any]:
+    from ...core.plan import SCENARIO, Request
+
+    return [
+        Request(
+            subject="sample", seed=settings.seed + number, kind=SCENARIO, scenario=number + 1,
+            take=1, category="", scenario_name="", prompt=prompt,
+            negative_prompt=settings.negative, caption=prompt, noise_seed=settings.seed + number,
+        )
+        for number, prompt in enumerate(settings.prompts)
+    ]  # fmt: skip

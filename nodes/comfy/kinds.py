@@ -1,0 +1,79 @@
+"""What a MODEL is: what it predicts, what it is called, and how a LoRA file names its layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_base
+import comfy.model_sampling
+import comfy.utils
+
+if TYPE_CHECKING:
+    from ...core.training.denoisers.protocol import Prediction
+
+_PREDICTIONS: tuple[tuple[type, type, Prediction], ...] = (
+    (comfy.model_sampling.EPS, comfy.model_sampling.ModelSamplingDiscrete, "epsilon"),
+    (comfy.model_sampling.V_PREDICTION, comfy.model_sampling.ModelSamplingDiscrete, "v_prediction"),
+)
+
+
+def prediction_of(sampling: Any) -> Prediction | None:
+    """Return what a ``model_sampling`` says that the model predicts; None if it is anything else.
+
+    Kinds are told by the methods that decide, for patches put other classes around them.
+    """
+    kind = type(sampling)
+    if kind.calculate_denoised is comfy.model_sampling.CONST.calculate_denoised:
+        return "flow"
+    for parametrisation, schedule, name in _PREDICTIONS:
+        if (
+            kind.calculate_denoised is parametrisation.calculate_denoised  # type: ignore[attr-defined]
+            and getattr(kind, "sigma", None) is schedule.sigma  # type: ignore[attr-defined]
+        ):
+            return name
+    return None
+
+
+def is_unet(model: Any) -> bool:
+    """Whether a ``BaseModel`` holds a UNet of Stable Diffusion's family."""
+    return "channel_mult" in model.model_config.unet_config
+
+
+def architecture_of(model: Any, prediction: Prediction) -> str:
+    """Return a model's kind in the words of ModelSpec; of others, ComfyUI's name in lower case."""
+    config = model.model_config.unet_config
+    if isinstance(model, comfy.model_base.SDXL):
+        return "stable-diffusion-xl-v1-base"
+    if is_unet(model) and type(model) is comfy.model_base.BaseModel:
+        if config.get("context_dim") != 1024:  # the width of OpenCLIP's ViT-H
+            return "stable-diffusion-v1"
+        return f"stable-diffusion-v2-{'512' if prediction == 'epsilon' else '768-v'}"
+    if isinstance(model, comfy.model_base.Flux):
+        return "flux-1-dev"
+    return type(model.model_config).__name__.lower()
+
+
+def size_step(model: Any, vae: Any) -> int:
+    """Return what widths and heights of pictures must be multiples of, in pixels."""
+    config = model.model_config.unet_config
+    scale = int(vae.spacial_compression_encode())
+    if is_unet(model):
+        return scale * int(2 ** (len(config["channel_mult"]) - 1))
+    patch = config.get("patch_size", 2)
+    return scale * int(patch if isinstance(patch, int) else max(patch))
+
+
+def layer_names(model: Any) -> dict[str, str]:
+    """Return diffusers' names of a UNet's layers by ComfyUI's; empty for other models.
+
+    Other readers of LoRA files know a UNet by diffusers' names alone.
+    """
+    if not is_unet(model):
+        return {}
+    names = comfy.utils.unet_to_diffusers(model.model_config.unet_config)
+    end = ".weight"
+    return {
+        own.removesuffix(end): name.removesuffix(end)
+        for name, own in names.items()
+        if own.endswith(end)
+    }

@@ -1,0 +1,71 @@
+"""BalancedSelect: the best subset under quotas, with its proof."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ui.libraries import missing_libraries
+from ..ui.wires import ImageSet, Selection, category, node_id
+
+
+class BalancedSelect(io.ComfyNode):
+    """Selects the pictures of the greatest total quality under quotas."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("BalancedSelect"),
+            display_name="BalancedSelect",
+            category=category("2 Curate"),
+            description=(
+                "Selects the subset of the greatest total quality under your quotas: a proven "
+                "optimum, and never two near-duplicates. Quotas that cannot be met are relaxed, "
+                "the last one first, and the summary says by how much and why."
+            ),
+            inputs=[
+                ImageSet.Input("images", tooltip="From ClipCluster."),
+                io.Int.Input(
+                    "total", default=70, min=1, max=1_000_000, tooltip="How many to select.",
+                ),
+                io.String.Input(
+                    "quotas", multiline=True,
+                    default="kind=original:18,scenario:52\nseed=7\ncluster=8..10",
+                    tooltip="One a line, the most important first. Any column: 'seed=7' (each "
+                    "seed 7), 'cluster=8..10', 'kind=original:18,scenario:52', 'pose=frontal:50%'.",
+                ),
+                io.Float.Input(
+                    "duplicates", default=0.98, min=0.5, max=1.0, step=0.005,
+                    tooltip="Similarity of embeddings from which on only one of two is taken.",
+                ),
+            ],
+            outputs=[
+                ImageSet.Output(
+                    display_name="images",
+                    tooltip="Every picture; those left out with the reason.",
+                ),
+                Selection.Output(
+                    display_name="selection", tooltip="The proof, for DatasetExport.",
+                ),
+                io.String.Output(display_name="summary", tooltip="How well each quota was met."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, images: Any = None) -> Any:
+        """Refuse to be queued where a library is missing."""
+        return missing_libraries(("polars", "scipy")) or True
+
+    @classmethod
+    def execute(cls, images: Any, total: int, quotas: str, duplicates: float) -> io.NodeOutput:
+        """Select."""
+        from ...core.analysis.duplicates import duplicate_pairs, find_duplicates
+        from ...core.selection import Quota, select
+
+        stated = [Quota.parse(line) for line in quotas.splitlines() if line.strip()]
+        pairs = duplicate_pairs(images, duplicates)
+        grouped = find_duplicates(images, pairs=pairs)
+        made = select(grouped, total, stated, conflicts=pairs)
+        return io.NodeOutput(made.images, made, "\n".join(made.sentences()))

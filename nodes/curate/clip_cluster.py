@@ -1,0 +1,97 @@
+"""ClipCluster: what pictures show, grouped by their CLIP embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ui.libraries import missing_libraries
+from ..ui.wires import ImageSet, category, feature_store, node_id
+
+
+class ClipCluster(io.ComfyNode):
+    """Embeds pictures and groups them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("ClipCluster"),
+            display_name="ClipCluster",
+            category=category("2 Curate"),
+            description=(
+                "Embeds each accepted picture with a CLIP model, groups the embeddings by KMeans, "
+                "and names each group after what sets it apart: pose, framing, light."
+            ),
+            inputs=[
+                ImageSet.Input("images", tooltip="Usually from QualityScore."),
+                io.String.Input(
+                    "model", default="miniature",
+                    tooltip="'miniature' (drawn portraits), an architecture of open_clip such as "
+                    "ViT-B-32, or a folder with open_clip_config.json in ComfyUI's models folder.",
+                ),
+                io.String.Input(
+                    "pretrained", default="", optional=True,
+                    tooltip="For an architecture: the tag of its weights, such as "
+                    "laion2b_s34b_b79k, or a weights file in ComfyUI's models folder.",
+                ),
+                io.Int.Input("clusters", default=8, min=1, max=1000, tooltip="How many groups."),
+                io.Int.Input(
+                    "random_state", default=0, min=0, max=2**31 - 1, optional=True,
+                    tooltip="Seed of KMeans: the same number gives the same groups.",
+                ),
+            ],
+            outputs=[
+                ImageSet.Output(display_name="images", tooltip="With embeddings and clusters."),
+                io.String.Output(display_name="summary", tooltip="The groups and their sizes."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, images: Any = None) -> Any:
+        """Refuse to be queued where a library is missing."""
+        return missing_libraries(("cv2", "open_clip", "polars", "sklearn")) or True
+
+    @classmethod
+    def execute(
+        cls,
+        images: Any,
+        model: str,
+        clusters: int,
+        pretrained: str = "",
+        random_state: int = 0,
+    ) -> io.NodeOutput:
+        """Embed and group the pictures."""
+        from ...core.analysis.clusters import cluster
+        from ...core.analysis.embeddings import Embedder, embed
+        from ..ui.progress import NodeProgress
+
+        embedder = Embedder(clip_path(model) or model, clip_path(pretrained) or None)
+        with feature_store() as store:
+            embedded = embed(images, embedder, store, NodeProgress())
+            grouped = cluster(embedded, clusters, random_state, embedder, store=store)
+        return io.NodeOutput(grouped, _summary(grouped))
+
+
+def clip_path(name: str) -> str:
+    """Let names of open_clip through; a path must lie in a folder that graphs may use."""
+    from pathlib import Path
+
+    import folder_paths
+
+    from ..ui.paths import allowed_roots, contained
+
+    name = name.strip()
+    text = name.removeprefix("local-dir:")
+    models = Path(folder_paths.models_dir)
+    is_path = text != name or any(mark in text for mark in ("/", "\\", "..")) or text[:1] == "~"
+    if text.startswith("hf-hub:") or not (is_path or (models / text).exists()):
+        return name
+    return str(contained(text, models, allowed_roots())) if text else ""
+
+
+def _summary(images: Any) -> str:
+    rows = images.table.drop_nulls("cluster").group_by("cluster", "cluster_name").len()
+    lines = [f"{number}: {name} ({count})" for number, name, count in rows.sort("cluster").rows()]
+    return "\n".join(lines)

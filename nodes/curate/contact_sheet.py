@@ -1,0 +1,69 @@
+"""ContactSheet: a set at a glance, filtered by what became of its pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..ui.wires import ImageSet, category, node_id
+
+_REASONS = (
+    "unreadable", "no_face", "several_faces", "low_confidence", "face_too_small",
+    "identity_mismatch", "low_quality", "duplicate", "quota",
+)  # fmt: skip
+_FILTERS = [
+    "selected", "accepted", "rejected", *(f"rejected: {reason}" for reason in _REASONS), "all",
+]  # fmt: skip
+_GROUPS = ["auto", "cluster", "seed", "kind", "category", "pose", "framing", "rejection"]
+
+
+class ContactSheet(io.ComfyNode):
+    """Draws the pictures of a set under headings."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("ContactSheet"),
+            display_name="Contact Sheet",
+            category=category("2 Curate"),
+            description="Shows the selected, the accepted or the rejected pictures of a set.",
+            inputs=[
+                ImageSet.Input("images", tooltip="Any image set."),
+                io.Combo.Input(
+                    "show", options=_FILTERS, default="selected", tooltip="Which pictures.",
+                ),
+                io.Combo.Input(
+                    "group_by", options=_GROUPS, default="auto",
+                    tooltip="Headings; auto takes clusters, or the reasons of rejected pictures.",
+                ),
+                io.Int.Input("limit", default=200, min=1, max=5000, tooltip="The most drawn."),
+                io.Int.Input("columns", default=10, min=1, max=50, tooltip="Pictures a line."),
+                io.Int.Input(
+                    "side", default=128, min=32, max=1024, tooltip="Side of a picture in pixels.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="sheet", tooltip="The drawn sheet.")],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, images: Any, show: str, group_by: str, limit: int, columns: int, side: int
+    ) -> io.NodeOutput:
+        """Draw the sheet."""
+        import polars as pl
+
+        from .filters import chosen
+        from .sheets import sheet_of
+
+        rows = chosen(images, show)
+        column = group_by
+        if group_by == "auto":
+            groups = {"selected": "selected", "rejected": "rejected"}
+            column = groups.get(show.partition(":")[0], "cluster")
+        if column not in ("selected", "rejected", *rows.table.columns):
+            rows = rows.with_columns(pl.lit(show).alias(column))
+        sheet = sheet_of(rows, by=column, limit=limit, columns=columns, side=side)
+        return io.NodeOutput(sheet, ui=ui.PreviewImage(sheet, cls=cls))

@@ -1,0 +1,140 @@
+"""FaceValidate: exactly one face, certain, large enough, and of the right person."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ui.libraries import missing_libraries
+from ..ui.wires import ImageSet, category, feature_store, node_id
+
+_LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
+
+
+class FaceValidate(io.ComfyNode):
+    """Looks for faces, and rejects pictures without exactly one valid face."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("FaceValidate"),
+            display_name="FaceValidate",
+            category=category("2 Curate"),
+            description=(
+                "Looks for faces and rejects pictures with no face, several faces, an uncertain "
+                "or a small one, or the face of someone else. Rejected pictures stay in the set "
+                "with their reason. What was measured once is not measured again."
+            ),
+            inputs=[
+                ImageSet.Input("images", tooltip="The candidates."),
+                io.String.Input(
+                    "pack", default="miniature",
+                    tooltip="'miniature' (drawn portraits), the name of an insightface pack "
+                    "(buffalo_l, for non-commercial research only), or a folder of ONNX files in "
+                    "ComfyUI's models folder, such as insightface/models/mine.",
+                ),
+                io.Float.Input(
+                    "minimum_confidence", default=0.85, min=0.0, max=1.0, step=0.01,
+                    tooltip="Least score of the detector.",
+                ),
+                io.Float.Input(
+                    "minimum_share", default=0.01, min=0.0, max=1.0, step=0.005,
+                    tooltip="Least area of the face, as a share of the picture's.",
+                ),
+                io.Float.Input(
+                    "minimum_side", default=20.0, min=0.0, max=4096.0, step=1.0,
+                    tooltip="Least width and height of the face in pixels.",
+                ),
+                io.Float.Input(
+                    "minimum_identity", default=-1.0, min=-1.0, max=1.0, step=0.01,
+                    tooltip="Least cosine similarity to the person; -1 rejects nobody. Without "
+                    "reference pictures the person is the centre of the set itself.",
+                ),
+                io.Int.Input(
+                    "detection_size", default=0, min=0, max=4096, step=32, optional=True,
+                    tooltip="Side that pictures are fitted into for detection; 0 takes what suits "
+                    "the pack.",
+                ),
+                io.Image.Input(
+                    "references", optional=True,
+                    tooltip="Pictures of the person, one face each.",
+                ),
+            ],
+            outputs=[
+                ImageSet.Output(
+                    display_name="images",
+                    tooltip="With faces, pose, framing, identity and rejections.",
+                ),
+                io.String.Output(display_name="summary", tooltip="How many are left, and why."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, images: Any = None) -> Any:
+        """Refuse to be queued where a library is missing."""
+        return missing_libraries(_LIBRARIES) or True
+
+    @classmethod
+    def execute(
+        cls,
+        images: Any,
+        pack: str,
+        minimum_confidence: float,
+        minimum_share: float,
+        minimum_side: float,
+        minimum_identity: float,
+        detection_size: int = 0,
+        references: Any = None,
+    ) -> io.NodeOutput:
+        """Validate the faces."""
+        from ...core.analysis.face_analyser import FaceAnalyser
+        from ...core.analysis.faces import FaceThresholds, validate_faces
+        from ..ui.progress import NodeProgress
+        from .filters import outcome
+
+        thresholds = FaceThresholds(
+            confidence=minimum_confidence,
+            share=minimum_share,
+            side=minimum_side,
+            identity=minimum_identity if minimum_identity > -1 else None,
+        )
+        analyser = FaceAnalyser(pack_path(pack), det_size=detection_size or None)
+        paths = [] if references is None else reference_files(references)
+        with feature_store() as store:
+            found = validate_faces(images, analyser, store, thresholds, paths, NodeProgress())
+        return io.NodeOutput(found, outcome(found))
+
+
+def pack_path(name: str) -> str:
+    """Resolve a pack: a bare name stays one, unless the models folder has such a folder."""
+    import folder_paths
+
+    from ..ui.paths import allowed_roots, contained
+
+    name = name.strip()
+    models = Path(folder_paths.models_dir)
+    if name.replace("_", "").replace("-", "").isalnum():
+        own = models / "insightface" / "models" / name
+        return str(own) if own.is_dir() else name
+    return str(contained(name, models, allowed_roots()))
+
+
+def reference_files(references: Any) -> list[Path]:
+    """Write reference pictures to the temp folder, named by their content."""
+    import folder_paths
+    from PIL import Image
+
+    from ..ui.images import to_bytes
+
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for pixels in to_bytes(references):
+        path = folder / f"reference_{hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}.png"
+        Image.fromarray(pixels[..., :3]).save(path)
+        paths.append(path)
+    return paths

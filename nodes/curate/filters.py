@@ -1,0 +1,37 @@
+"""Parts of an image set by what became of its pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...core.imageset import ImageSet
+
+
+def chosen(images: ImageSet, which: str) -> ImageSet:
+    """Return the rows of ``images`` that a filter names.
+
+    Args:
+        images: Any set.
+        which: ``all``, ``accepted``, ``rejected``, a reason such as ``rejected: no_face``, or
+            ``selected`` (the accepted rows where no selection was made).
+    """
+    import polars as pl
+
+    if which == "all":
+        return images
+    if which == "rejected":
+        return images.rejected
+    if which.startswith("rejected: "):
+        reason = which.removeprefix("rejected: ")
+        return images.filter(pl.col("rejection") == reason)
+    if which == "selected" and "selected" in images.table.columns:
+        return images.accepted.filter(pl.col("selected").fill_null(False))
+    return images.accepted
+
+
+def outcome(images: ImageSet) -> str:
+    """Say how many pictures are left, and how many each reason has taken."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in images.rejections().items())
+    left = f"{len(images.accepted)} of {len(images)} pictures are accepted"
+    return f"{left}; rejected: {reasons}." if reasons else f"{left}."

@@ -1,0 +1,203 @@
+"""Image sets from folders and IMAGE batches, and back to IMAGE batches."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..ui.wires import ImageSet, category, node_id
+
+_SHEET = 100
+
+
+class LoadImageSet(io.ComfyNode):
+    """Lists a folder of pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("LoadImageSet"),
+            display_name="Load Image Set",
+            category=category("2 Curate"),
+            description=(
+                "Lists every picture of a folder and its subfolders. Files that cannot be read "
+                "stay in the set with the reason."
+            ),
+            inputs=[
+                io.String.Input(
+                    "folder", default="photos",
+                    tooltip="A folder in ComfyUI's input folder, or else in its output folder.",
+                ),
+            ],
+            outputs=[
+                ImageSet.Output(display_name="images", tooltip="A row a picture; no pixels."),
+                io.Image.Output(display_name="sheet", tooltip="The first pictures at a glance."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None) -> Any:
+        """Run again when a file has been added, removed or changed."""
+        from ..ui.disk_state import listing
+        from ..ui.paths import readable_path
+
+        return str(listing(readable_path(folder))) if folder else ""
+
+    @classmethod
+    def execute(cls, folder: str) -> io.NodeOutput:
+        """List the folder."""
+        from ...core.imageset import ImageSet as Set
+        from ..ui.paths import readable_path
+        from ..ui.progress import NodeProgress
+        from .sheets import sheet_of
+
+        images = Set.from_folder(readable_path(folder), progress=NodeProgress())
+        sheet = sheet_of(images, by="kind", limit=_SHEET)
+        return io.NodeOutput(images, sheet, ui=ui.PreviewImage(sheet, cls=cls))
+
+
+class ImagesToImageSet(io.ComfyNode):
+    """Writes an IMAGE batch to disk and lists it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("ImagesToImageSet"),
+            display_name="Images to Image Set",
+            category=category("2 Curate"),
+            description=(
+                "Writes the pictures of an IMAGE batch as PNG files, named by their content, and "
+                "makes an image set of them. Equal pictures become one file."
+            ),
+            inputs=[
+                io.Image.Input("images", tooltip="Any pictures."),
+                io.String.Input(
+                    "folder", default="char1/images",
+                    tooltip="Where the files go, in ComfyUI's output folder.",
+                ),
+                io.String.Input(
+                    "subject", default="char1", tooltip="The character that they show.",
+                ),
+                io.String.Input(
+                    "caption", default="", multiline=True, optional=True,
+                    tooltip="A caption for all of them.",
+                ),
+            ],
+            outputs=[ImageSet.Output(display_name="images", tooltip="A row a picture.")],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
+        """Run again when a file is gone or changed."""
+        from ..ui.disk_state import disk_state
+        from ..ui.paths import output_path
+
+        return disk_state.fingerprint(output_path(folder)) if folder else 0
+
+    @classmethod
+    def execute(cls, images: Any, folder: str, subject: str, caption: str = "") -> io.NodeOutput:
+        """Write the files that are not there yet."""
+        from io import BytesIO
+
+        from PIL import Image
+
+        from ...core import atomic
+        from ...core.imageset import ImageSet as Set
+        from ..ui.disk_state import disk_state
+        from ..ui.images import to_bytes
+        from ..ui.paths import output_path
+        from ..ui.progress import NodeProgress
+
+        place = output_path(folder)
+        progress = NodeProgress()
+        progress.start("Writing", len(images))
+        rows: dict[str, dict[str, Any]] = {}
+        for number in range(len(images)):
+            pixels = to_bytes(images[number : number + 1])[0]
+            height, width = pixels.shape[:2]
+            name = hashlib.sha256(f"{width}x{height}".encode() + pixels.tobytes()).hexdigest()
+            buffer = BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+            path = place / f"image_{name[:16]}.png"
+            if not path.is_file() or path.read_bytes() != buffer.getvalue():
+                atomic.write_bytes(path, buffer.getvalue())
+            rows[path.name] = {
+                "path": path.name,
+                "hash": hashlib.sha256(buffer.getvalue()).hexdigest(),
+                "width": width,
+                "height": height,
+                "subject": subject or None,
+                "kind": "real",
+                "caption": caption.strip() or None,
+            }
+            progress.advance()
+        made = Set.from_rows(rows.values(), place)
+        disk_state.record(place, made.paths())
+        return io.NodeOutput(made)
+
+
+class ImageSetToImages(io.ComfyNode):
+    """Reads the pictures of a set into an IMAGE batch."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("ImageSetToImages"),
+            display_name="Image Set to Images",
+            category=category("3 Data set"),
+            description=(
+                "Reads pictures of a set into memory, as one IMAGE batch in the size of the "
+                "first, with their captions beside them."
+            ),
+            inputs=[
+                ImageSet.Input("images", tooltip="Any image set."),
+                io.Combo.Input(
+                    "which", options=["selected", "accepted", "all"], default="selected",
+                    tooltip="Selected takes the accepted ones where no selection was made.",
+                ),
+                io.Int.Input(
+                    "first", default=0, min=0, max=1_000_000,
+                    tooltip="How many pictures to skip.",
+                ),
+                io.Int.Input(
+                    "count", default=64, min=1, max=4096,
+                    tooltip="The most pictures to read: each of 1024x1024 pixels takes 12.6 MB.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="One batch."),
+                io.String.Output(
+                    display_name="captions", is_output_list=True,
+                    tooltip="A list of texts, in the order of the pictures.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, images: Any, which: str, first: int, count: int) -> io.NodeOutput:
+        """Read the pictures."""
+        from ...core.analysis.decoding import read_image
+        from ...core.dataset.captions import what_varies
+        from ..ui.images import to_batch
+        from ..ui.progress import NodeProgress
+        from .filters import chosen
+
+        rows = chosen(images, which).table.slice(first, count)
+        if not rows.height:
+            raise ValueError(f"There is no picture among the {which} ones from number {first} on.")
+        from PIL import Image
+
+        progress = NodeProgress()
+        progress.start("Reading", rows.height)
+        pictures, captions = [], []
+        for row in rows.iter_rows(named=True):
+            pixels = read_image(images.root / row["path"])
+            pictures.append(Image.fromarray(pixels[..., ::-1].copy()))
+            captions.append(row["caption"] or what_varies(row))
+            progress.advance()
+        return io.NodeOutput(to_batch(pictures), captions)

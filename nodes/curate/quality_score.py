@@ -1,0 +1,54 @@
+"""QualityScore: sharpness, contrast and the detector's confidence as one number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ui.libraries import missing_libraries
+from ..ui.wires import ImageSet, category, feature_store, node_id
+
+
+class QualityScore(io.ComfyNode):
+    """Scores pictures and rejects those below a minimum."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("QualityScore"),
+            display_name="QualityScore",
+            category=category("2 Curate"),
+            description=(
+                "Scores each picture between 0 and 1 by the published formula of sharpness, "
+                "contrast and face confidence, and rejects those below the minimum."
+            ),
+            inputs=[
+                ImageSet.Input("images", tooltip="From FaceValidate."),
+                io.Float.Input(
+                    "minimum", default=0.74, min=0.0, max=1.0, step=0.01,
+                    tooltip="Least quality that is kept. Moving it measures nothing again.",
+                ),
+            ],
+            outputs=[
+                ImageSet.Output(display_name="images", tooltip="With quality and its parts."),
+                io.String.Output(display_name="summary", tooltip="How many are left, and why."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, images: Any = None) -> Any:
+        """Refuse to be queued where a library is missing."""
+        return missing_libraries(("cv2", "polars")) or True
+
+    @classmethod
+    def execute(cls, images: Any, minimum: float) -> io.NodeOutput:
+        """Score the pictures."""
+        from ...core.analysis.quality import score_quality
+        from ..ui.progress import NodeProgress
+        from .filters import outcome
+
+        with feature_store() as store:
+            scored = score_quality(images, store, minimum=minimum, progress=NodeProgress())
+        return io.NodeOutput(scored, outcome(scored))

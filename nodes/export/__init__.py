@@ -1,0 +1,1 @@
+"""Stage 3: datasets, written and read."""

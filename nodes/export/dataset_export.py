@@ -1,0 +1,193 @@
+"""DatasetExport and LoadDataset: one folder that every trainer reads, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ui.libraries import missing_libraries
+from ..ui.wires import Dataset, ImageSet, Selection, category, node_id
+from ..ui.wires import Plan as PlanWire
+
+_WHOLE = "SHA256SUMS"
+
+
+class DatasetExport(io.ComfyNode):
+    """Writes the selected pictures as a dataset."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("DatasetExport"),
+            display_name="DatasetExport",
+            category=category("3 Data set"),
+            description=(
+                "Writes the selected pictures with captions and metadata into one folder that "
+                "kohya sd-scripts, OneTrainer, ai-toolkit and Hugging Face datasets read, with a "
+                "card, a report and the reasons of every picture left out. An earlier version is "
+                "kept until the new one is whole."
+            ),
+            inputs=[
+                ImageSet.Input("images", tooltip="From BalancedSelect."),
+                Selection.Input(
+                    "selection", optional=True,
+                    tooltip="From BalancedSelect: puts quotas and proof into card and report.",
+                ),
+                PlanWire.Input(
+                    "plan", optional=True, tooltip="Its subjects' trigger words are used.",
+                ),
+                io.String.Input(
+                    "folder", default="char1/dataset",
+                    tooltip="The dataset's folder, in ComfyUI's output folder.",
+                ),
+                io.String.Input("name", default="char1", tooltip="Its name, for people."),
+                io.String.Input(
+                    "trigger", default="",
+                    tooltip="The trigger word; empty takes the plan's, or the subject's name.",
+                ),
+                io.String.Input(
+                    "captions", default="trigger + what varies",
+                    tooltip="'trigger + what varies', 'trigger + prompt', 'trigger + caption', "
+                    "'prompt', 'trigger', or a template such as '{caption}' or 'photo of "
+                    "{trigger}, {pose}'.",
+                ),
+                io.String.Input(
+                    "license", default="other", optional=True,
+                    tooltip="The licence's identifier, for the card.",
+                ),
+                io.Int.Input(
+                    "resolution", default=0, min=0, max=4096, step=64, optional=True,
+                    tooltip="What dataset.toml tells trainers; 0 takes the pictures' own.",
+                ),
+                io.Int.Input(
+                    "repeats", default=1, min=1, max=1000, optional=True,
+                    tooltip="Repeats an epoch, for dataset.toml.",
+                ),
+            ],
+            outputs=[
+                Dataset.Output(display_name="dataset", tooltip="For trainers and LoadDataset."),
+                io.String.Output(display_name="path", tooltip="The folder."),
+                io.String.Output(display_name="summary", tooltip="What was written."),
+            ],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, images: Any = None) -> Any:
+        """Refuse to be queued where a library is missing."""
+        return missing_libraries(("polars", "tomlkit", "yaml")) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
+        """Run again when the dataset is gone or changed."""
+        from ..ui.disk_state import disk_state
+        from ..ui.paths import output_path
+
+        return disk_state.fingerprint(output_path(folder)) if folder else 0
+
+    @classmethod
+    def execute(
+        cls,
+        images: Any,
+        folder: str,
+        name: str,
+        trigger: str,
+        captions: str,
+        selection: Any = None,
+        plan: Any = None,
+        license: str = "other",
+        resolution: int = 0,
+        repeats: int = 1,
+    ) -> io.NodeOutput:
+        """Write the dataset."""
+        from ...core.dataset import export
+        from ..ui.disk_state import disk_state
+        from ..ui.paths import output_path
+        from ..ui.progress import NodeProgress
+
+        words: Any = trigger.strip() or None
+        if words is None and plan is not None:
+            words = {subject.name: subject.trigger or subject.name for subject in plan.subjects}
+        made = export(
+            images,
+            output_path(folder),
+            name=name,
+            trigger=words,
+            captions=captions,
+            selection=selection,
+            recipe=None if plan is None else {"plan": plan.as_mapping()},
+            license=license,
+            resolution=resolution or None,
+            repeats=repeats,
+            progress=NodeProgress(),
+        )
+        files = [path for path in made.folder.iterdir() if path.is_file()]
+        disk_state.record(made.folder, files)
+        state = "unchanged" if made.unchanged else f"version {made.version}"
+        summary = f"{made.images} of {made.candidates} pictures in {made.folder} ({state})"
+        return io.NodeOutput(made.folder, str(made.folder), summary, ui={"text": (summary,)})
+
+
+class LoadDataset(io.ComfyNode):
+    """Reads an exported dataset."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("LoadDataset"),
+            display_name="Load Dataset",
+            category=category("3 Data set"),
+            description="Reads a dataset that DatasetExport wrote, with captions and metadata.",
+            inputs=[
+                io.String.Input(
+                    "folder", default="char1/dataset",
+                    tooltip="A folder in ComfyUI's input folder, or else in its output folder.",
+                ),
+                io.Float.Input(
+                    "minimum_quality", default=0.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="Leave out what scored less.",
+                ),
+            ],
+            outputs=[
+                Dataset.Output(display_name="dataset", tooltip="For trainers."),
+                ImageSet.Output(display_name="images", tooltip="A row a picture."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
+        """Run again when the dataset has changed."""
+        from ..ui.disk_state import listing
+        from ..ui.paths import readable_path
+
+        return str(listing(readable_path(folder))) if folder else ""
+
+    @classmethod
+    def execute(cls, folder: str, minimum_quality: float) -> io.NodeOutput:
+        """Read the dataset."""
+        from ...core.dataset.curated import CuratedDataset
+        from ...core.imageset import SCHEMA
+        from ...core.imageset import ImageSet as Set
+        from ..ui.paths import readable_path
+
+        place = readable_path(folder)
+        dataset = CuratedDataset(place)
+        rows = []
+        for entry in dataset.filter_by_quality(minimum_quality):
+            values = entry["metadata"]
+            row = {key: value for key, value in values.items() if key in SCHEMA}
+            row.pop("generation", None)
+            rows.append(
+                row
+                | {
+                    "path": entry["filename"],
+                    "kind": values.get("type"),
+                    "quality": values.get("quality_score"),
+                    "cluster": values.get("cluster"),
+                    "cluster_name": values.get("cluster_name"),
+                }
+            )
+        return io.NodeOutput(place, Set.from_rows(rows, place))

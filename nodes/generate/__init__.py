@@ -1,0 +1,1 @@
+"""Stage 1: make the images of a plan."""

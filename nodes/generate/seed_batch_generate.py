@@ -1,0 +1,184 @@
+"""SeedBatchGenerate: every picture of a plan, made inside one node, each made once."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..ui.sampling_inputs import sampling_inputs
+from ..ui.wires import ImageSet, category, node_id
+from ..ui.wires import Plan as PlanWire
+
+_SHEET = 100
+
+
+class SeedBatchGenerate(io.ComfyNode):
+    """Runs a plan on whatever a KSampler takes."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("SeedBatchGenerate"),
+            display_name="SeedBatchGenerate",
+            category=category("1 Generate"),
+            description=(
+                "Makes every picture of a plan, one after the other, each from its own noise "
+                "seed, and writes it at once. Pictures that are there already, made from the same "
+                "prompt, model and settings, are kept: Cancel loses one picture at most, and the "
+                "next run goes on. Each PNG opens as a small stock graph that makes it again."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="Any model that a KSampler takes."),
+                io.Vae.Input("vae", tooltip="Decodes the latents."),
+                PlanWire.Input("plan", tooltip="What pictures there shall be."),
+                io.Clip.Input(
+                    "clip", optional=True,
+                    tooltip="Encodes the plan's prompts, each different one once.",
+                ),
+                io.Conditioning.Input(
+                    "positive", optional=True,
+                    tooltip="A conditioning in place of every prompt of the plan.",
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True,
+                    tooltip="A conditioning in place of every negative prompt of the plan.",
+                ),
+                io.String.Input(
+                    "folder", default="char1/raw",
+                    tooltip="Where the pictures go, in ComfyUI's output folder.",
+                ),
+                *sampling_inputs(),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=64,
+                    tooltip="1: every pixel is what a stock KSampler makes of the recorded noise "
+                    "seed. More: faster on a GPU, and what a stock graph makes of the seed is "
+                    "equal up to rounding only. Samplers that draw noise on the way always take 1.",
+                ),
+                io.Int.Input(
+                    "limit", default=0, min=0, max=1_000_000,
+                    tooltip="Make only the first so many pictures of the plan; 0 makes all.",
+                ),
+            ],
+            outputs=[
+                ImageSet.Output(display_name="images", tooltip="A row a picture; no pixels."),
+                io.Image.Output(display_name="sheet", tooltip="The first pictures at a glance."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
+        """Run again when a picture is gone or changed."""
+        from ..ui.disk_state import disk_state
+        from ..ui.paths import output_path
+
+        return disk_state.fingerprint(output_path(folder)) if folder else 0
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        plan: Any,
+        folder: str,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        width: int,
+        height: int,
+        batch_size: int,
+        limit: int,
+        clip: Any = None,
+        positive: Any = None,
+        negative: Any = None,
+    ) -> io.NodeOutput:
+        """Make the pictures that are not there yet."""
+        from comfy.cli_args import args
+
+        from ...core.generation.run import generate
+        from ..comfy.backend import WiresBackend
+        from ..comfy.identity import model_name
+        from ..curate.sheets import sheet_of
+        from ..ui.disk_state import disk_state
+        from ..ui.paths import output_path
+        from ..ui.progress import NodeProgress
+        from .stock_graph import Sampling, installed, picture_graph, text_chunks
+
+        if clip is None and (positive is None or negative is None):
+            raise ValueError(
+                "Connect 'clip', which encodes the plan's prompts, or both 'positive' and "
+                "'negative' in their place."
+            )
+        place = output_path(folder)
+        requests = plan.requests()[: limit or None]
+        sampling = Sampling(sampler_name, scheduler, steps, cfg, width, height)
+        graph = cls.hidden.prompt or {}
+        inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})
+        given = {"model": model, "vae": vae, "clip": clip}
+        progress = NodeProgress()
+        backend = WiresBackend(
+            model,
+            vae,
+            clip,
+            positive,
+            negative,
+            sampling,
+            name=model_name(graph, inputs.get("model")),
+            fingerprint=_fingerprint(graph, inputs, given, (positive, negative)),
+            on_picture=progress.picture,
+        )
+        wires = _wires(graph, inputs)
+
+        def texts(request: Any) -> dict[str, str]:
+            if wires is None or args.disable_metadata:
+                return {}
+            own = picture_graph(
+                graph,
+                wires,
+                sampling,
+                noise_seed=request.noise_seed,
+                positive=request.prompt,
+                negative=request.negative_prompt,
+                name=request.file_name.removesuffix(".png"),
+            )
+            return text_chunks(own, installed)
+
+        images = generate(
+            requests, backend, place, batch_size=batch_size, progress=progress, texts=texts
+        )
+        disk_state.record(place, images.paths())
+        sheet = sheet_of(images, by="kind", limit=_SHEET)
+        progress.tensor(sheet)  # some canvases go on showing the last preview
+        return io.NodeOutput(images, sheet, ui=ui.PreviewImage(sheet, cls=cls))
+
+
+def _wires(graph: Any, inputs: Any) -> Any:
+    """Return where the node's models come from; None when the graph is not known."""
+    from ..comfy.identity import is_link
+    from .stock_graph import Wires
+
+    names = ("model", "vae", "clip", "positive", "negative")
+    links: dict[str, Any] = {
+        name: inputs.get(name) if is_link(inputs.get(name)) else None for name in names
+    }
+    known = all(link is None or link[0] in graph for link in links.values())
+    if links["model"] is None or links["vae"] is None or not known:
+        return None
+    return Wires(**links)
+
+
+def _fingerprint(graph: Any, inputs: Any, given: Any, conditionings: Any) -> str:
+    """Hash everything on the wires that decides pictures."""
+    from ..comfy.identity import digest, graph_identity, weights_identity
+
+    parts = [digest(conditionings)]
+    for name, value in given.items():
+        if value is not None:
+            patcher = value if name == "model" else value.patcher
+            parts += [graph_identity(graph, inputs.get(name)), weights_identity(patcher)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -1,0 +1,41 @@
+"""Scenarios and seeds as people write them into a widget."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...core.plan import Scenario
+
+
+def scenarios_of(text: str) -> tuple[Scenario, ...]:
+    """Read scenarios, one a line: ``prompt``, ``name | prompt``, ``category | name | prompt``."""
+    from ...core.plan import Scenario
+
+    found: list[Scenario] = []
+    for line in text.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        parts = [part.strip() for part in line.split("|", 2)]
+        prompt = parts[-1]
+        name = parts[-2] if len(parts) > 1 else prompt.split(",")[0]
+        category = parts[0] if len(parts) > 2 else ""
+        found.append(Scenario(len(found) + 1, name, prompt, category))
+    return tuple(found)
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Read numbers and ranges: ``1-3, 42`` is 1, 2, 3, 42.
+
+    Raises:
+        ValueError: A part is neither, or a range runs backwards.
+    """
+    seeds: list[int] = []
+    for part in filter(None, re.split(r"[,\s]+", re.sub(r"\s*-\s*", "-", text.strip()))):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first or last - first >= 100_000:
+            raise ValueError(f"Seeds: '{part}' is neither a number nor a range such as '1-10'.")
+        seeds += range(first, last + 1)
+    return tuple(seeds)

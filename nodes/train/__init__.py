@@ -1,0 +1,1 @@
+"""Stage 4: a LoRA of a dataset."""

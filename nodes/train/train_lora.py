@@ -1,0 +1,253 @@
+"""TrainLoRA: a LoRA of a dataset, trained on the MODEL wire and applied to it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.samplers
+from comfy_api.latest import io, ui
+
+from ..ui.libraries import missing_libraries
+from ..ui.wires import Dataset, category, node_id
+from .settings import AS_SET_HERE, RECIPE
+
+log = logging.getLogger(__name__)
+
+
+def _advanced(widget: Any) -> Any:
+    """Fold a widget away on canvases that know advanced ones."""
+    widget.extra_dict = {**(widget.extra_dict or {}), "advanced": True}
+    return widget
+
+
+class TrainLoRA(io.ComfyNode):
+    """Trains on whatever a KSampler takes, and gives it back with the LoRA."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id=node_id("TrainLoRA"),
+            display_name="TrainLoRA",
+            category=category("4 Train"),
+            description=(
+                "Trains a LoRA on the wired model itself and writes it into models/loras. MODEL "
+                "and CLIP come out with the LoRA applied, as the stock LoraLoader applies it. "
+                "Cancel keeps the training; the next queue goes on. A finished training is not "
+                "repeated."
+            ),
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="What is trained on. LoRAs and patches on it stay in effect.",
+                ),
+                io.Clip.Input("clip", tooltip="Encodes the captions, each different one once."),
+                io.Vae.Input("vae", tooltip="Encodes the pictures, each once."),
+                Dataset.Input(
+                    "dataset", optional=True, tooltip="From DatasetExport or Load Dataset.",
+                ),
+                io.String.Input(
+                    "name", default="char1",
+                    tooltip="Name of the LoRA in models/loras; may have folders: people/char1.",
+                ),
+                io.Combo.Input(
+                    "preset", options=[AS_SET_HERE, RECIPE], default=AS_SET_HERE,
+                    tooltip="seed-document: the published recipe (rank 8, alpha 8, to_q and to_v, "
+                    "dropout 0.05, learning rate 0.0001, 100 epochs, one picture a step) in place "
+                    "of the widgets below that it names.",
+                ),
+                io.Int.Input(
+                    "rank", default=16, min=1, max=1024,
+                    tooltip="Inner width of the adapters: how much the LoRA can hold.",
+                ),
+                io.Float.Input(
+                    "alpha", default=16.0, min=0.01, max=4096.0, step=0.5,
+                    tooltip="Strength of the adapters: alpha / rank.",
+                ),
+                io.Float.Input(
+                    "learning_rate", default=1e-4, min=0.0, max=1e9, step=1e-6, round=1e-9,
+                    tooltip="Peak learning rate of AdamW.",
+                ),
+                io.Int.Input(
+                    "epochs", default=100, min=1, max=100_000,
+                    tooltip="Passes over the pictures.",
+                ),
+                io.Int.Input(
+                    "steps", default=0, min=0, max=10_000_000,
+                    tooltip="Optimizer steps in all, in place of epochs; 0 trains the epochs.",
+                ),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=256, tooltip="Pictures a step.",
+                ),
+                io.Int.Input(
+                    "resolution", default=512, min=64, max=4096, step=64,
+                    tooltip="Side of a square of the area that pictures are fitted to; wide and "
+                    "tall ones get buckets of that area. The miniature has 128.",
+                ),
+                io.Combo.Input(
+                    "targets", options=["attention", "full", RECIPE], default="attention",
+                    tooltip="Layers that carry adapters. full: the projections and convolutions "
+                    "too. seed-document: to_q and to_v alone (UNets).",
+                ),
+                io.Boolean.Input(
+                    "train_text_encoder", default=False,
+                    tooltip="Adapt CLIP text encoders too; CLIP then comes out with the LoRA.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**53 - 1,
+                    tooltip="Decides order, noise and first weights: the same seed, the same LoRA.",
+                ),
+                io.Float.Input(
+                    "validation_share", default=0.1, min=0.0, max=0.9, step=0.01,
+                    tooltip="Share of the pictures held out. Their loss, with fixed noise, names "
+                    "the best epoch and that of convergence; 0 keeps the last epoch.",
+                ),
+                io.Int.Input(
+                    "sample_every", default=10, min=0, max=100_000,
+                    tooltip="Epochs from one set of sample pictures to the next; 0 makes them in "
+                    "the end alone.",
+                ),
+                io.String.Input(
+                    "sample_prompts", multiline=True, default="",
+                    tooltip="A prompt a line. Empty takes four of the captions.",
+                ),
+                _advanced(io.Int.Input(
+                    "sample_steps", default=20, min=1, max=1000, optional=True,
+                    tooltip="Steps of a sample picture.",
+                )),
+                _advanced(io.Float.Input(
+                    "sample_cfg", default=4.0, min=0.0, max=100.0, step=0.1, optional=True,
+                    tooltip="Guidance of sample pictures; models with distilled guidance take 1.",
+                )),
+                _advanced(io.Combo.Input(
+                    "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS),
+                    default="euler", optional=True, tooltip="Sampler of sample pictures.",
+                )),
+                _advanced(io.Combo.Input(
+                    "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS),
+                    default="normal", optional=True, tooltip="Scheduler of sample pictures.",
+                )),
+                _advanced(io.Boolean.Input(
+                    "gradient_checkpointing", default=False, optional=True,
+                    tooltip="Takes far less memory and about a third longer.",
+                )),
+                _advanced(io.String.Input(
+                    "folder", default="", optional=True,
+                    tooltip="A folder of pictures with captions in text files beside them, in "
+                    "ComfyUI's input or output folder, where no dataset is wired.",
+                )),
+                _advanced(io.String.Input(
+                    "trigger", default="", optional=True,
+                    tooltip="The trigger word, for the file's header; empty takes the dataset's.",
+                )),
+                _advanced(io.String.Input(
+                    "options", multiline=True, default="", optional=True,
+                    tooltip="Further settings, one a line: dora = true, rslora = true, "
+                    "min_snr_gamma = 5, schedule = \"cosine\", patience = 10; see the help page.",
+                )),
+                Dataset.Input(
+                    "prior", optional=True,
+                    tooltip="A dataset of others of the class (prior preservation): one of its "
+                    "pictures is shown with each of the character, so that the class word does "
+                    "not become the character.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="MODEL", tooltip="The model with the LoRA."),
+                io.Clip.Output(display_name="CLIP", tooltip="With the LoRA, if it was trained."),
+                io.AnyType.Output(
+                    display_name="lora_name", tooltip="Its name, a text, as LoraLoader takes it.",
+                ),
+                io.Image.Output(display_name="plot", tooltip="The losses over the epochs."),
+                io.Image.Output(display_name="samples", tooltip="Sample pictures, epoch by epoch."),
+                io.String.Output(display_name="summary", tooltip="What came of the training."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, options: str = "") -> Any:
+        """Refuse to be queued where a library is missing or an option is wrong."""
+        missing = missing_libraries(("peft", "polars", "safetensors"))
+        if missing is not None:
+            return missing
+        from .settings import faults
+
+        return faults(options or "") or True
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, folder: str = "", **_: Any) -> Any:
+        """Run again when the LoRA file is gone or changed, or a folder's files are."""
+        from ..ui.disk_state import disk_state, listing
+        from ..ui.paths import readable_path
+        from .files import lora_path
+
+        files = str(listing(readable_path(folder))) if folder else ""
+        return [disk_state.fingerprint(lora_path(name)) if name else 0, files]
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        name: str,
+        preset: str,
+        sample_prompts: str,
+        dataset: Any = None,
+        sample_steps: int = 20,
+        sample_cfg: float = 4.0,
+        sampler_name: str = "euler",
+        scheduler: str = "normal",
+        folder: str = "",
+        trigger: str = "",
+        options: str = "",
+        prior: Any = None,
+        **widgets: Any,
+    ) -> io.NodeOutput:
+        """Train, or find the finished training, and apply its file."""
+        import torch
+
+        from ...core.training.job import LoraJob
+        from ..comfy.identity import model_name
+        from ..ui.disk_state import disk_state
+        from ..ui.paths import readable_path
+        from .apply_lora import apply_lora, outputs_of
+        from .files import lora_name, lora_path
+        from .on_wires import Base, train_on_wires
+        from .settings import sample_settings, training_settings
+        from .view import TrainingView
+
+        if dataset is None and not folder.strip():
+            raise ValueError(
+                "There is nothing to train on: wire 'dataset' (DatasetExport, Load Dataset), or "
+                "name a folder of captioned pictures in 'folder'."
+            )
+        settings = training_settings(preset, widgets, options)
+        output = lora_path(name)
+        graph = cls.hidden.prompt or {}
+        inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})
+        job = LoraJob(
+            dataset=Path(dataset) if dataset is not None else readable_path(folder),
+            output=output,
+            base=model_name(graph, inputs.get("model")),
+            trigger=trigger.strip() or None,
+            prior=None if prior is None else Path(prior),
+            samples=sample_settings(sample_prompts, settings.seed, sample_steps, sample_cfg),
+        )
+        view = TrainingView(cls.hidden.unique_id, job.beside(".loss.png"))
+        base = Base(model, clip, vae, sampler_name, scheduler)
+        # A prompt runs without gradients.
+        with torch.inference_mode(False), torch.enable_grad():
+            summary = train_on_wires(job, settings, base, view)
+        files = [output, job.beside(".loss.png"), job.beside(".samples.png")]
+        disk_state.record(output, [file for file in files if file.is_file()])
+        trained, text = apply_lora(model, clip, output)
+        plot, samples = outputs_of(job)
+        view.tensor(samples)  # some canvases go on showing the last preview
+        return io.NodeOutput(
+            trained, text, lora_name(output), plot, samples, summary,
+            ui={**ui.PreviewImage(samples, cls=cls).as_dict(), "text": (summary,)},
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What every node shares with the person at the canvas: progress, images, paths, widgets."""

@@ -1,0 +1,172 @@
+"""What an export makes of pictures from anywhere: formats, names, captions."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from character_curator.dataset import CuratedDataset, export, verify
+from character_curator.dataset.captions import CaptionError, caption
+from character_curator.dataset.names import export_names
+from character_curator.dataset.pictures import SourcesChangedError
+from character_curator.imageset import ImageSet
+from tests.support.images import make_images, picture, png_bytes
+
+
+def test_every_format_becomes_a_png_that_shows_the_same(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    base = picture(1)
+    base.save(raw / "plain.png")
+    base.save(raw / "lossless.webp", lossless=True)
+    base.save(raw / "table.bmp")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(np.asarray(base)[:24]).save(raw / "turned.jpg", exif=exif, quality=95)
+    base.convert("CMYK").save(raw / "press.jpg", quality=95)
+    deep = np.linspace(0, 65535, 48 * 48).reshape(48, 48).astype(np.uint16)
+    Image.fromarray(deep).save(raw / "deep.png")
+    base.save(raw / "moving.webp", save_all=True, append_images=[picture(2)], lossless=True)
+    with_alpha = base.convert("RGBA")
+    with_alpha.putalpha(128)
+    with_alpha.save(raw / "alpha.png")
+    images = ImageSet.from_folder(raw)
+    assert images.table["rejection"].null_count() == len(images) == 8
+    done = export(images, tmp_path / "out", name="real")
+    assert done.converted == 6
+    dataset = CuratedDataset(done.folder)
+    read = {metadata["source"]: (image, metadata) for image, metadata in dataset}
+    pixels = np.asarray(base)
+    for name in ("plain.png", "lossless.webp", "table.bmp", "moving.webp"):
+        assert np.array_equal(np.asarray(read[name][0]), pixels), name
+    with Image.open(raw / "turned.jpg") as source:
+        turned = np.rot90(np.asarray(source), -1)
+    assert np.array_equal(np.asarray(read["turned.jpg"][0]), turned)
+    assert read["turned.jpg"][0].size == (24, 48)
+    assert read["turned.jpg"][1]["width"] == 24
+    assert read["press.jpg"][0].mode == "RGB"
+    assert np.abs(np.asarray(read["press.jpg"][0]).astype(int) - pixels).mean() < 6
+    grey = np.asarray(read["deep.png"][0].convert("RGB"))[..., 0]
+    assert np.array_equal(grey, np.rint(deep / 257).astype(np.uint8))
+    assert read["alpha.png"][0].mode == "RGBA"
+    for image, metadata in read.values():
+        exported_bytes = Path(image.filename).read_bytes()
+        assert metadata["hash"] == hashlib.sha256(exported_bytes).hexdigest()
+        source_hash = hashlib.sha256((raw / metadata["source"]).read_bytes()).hexdigest()
+        assert metadata.get("source_hash", metadata["hash"]) == source_hash
+
+
+def test_odd_names_from_subfolders(tmp_path, hugging_face):
+    names = [
+        "a/portrait.png",
+        "b/portrait.jpg",
+        "b/Portrait.webp",
+        "with space 😀 [1].png",
+        "n" * 240 + ".png",
+        "n" * 239 + "m.png",
+        "tail .png",
+        "ünï__code.png",
+    ]
+    raw = tmp_path / "raw"
+    for i, name in enumerate(names):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(i).save(raw / name)
+    images = ImageSet.from_folder(raw)
+    done = export(images, tmp_path / "out", name="odd", trigger="char1")
+    assert verify(done.folder).ok
+    check = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=done.folder, capture_output=True)
+    assert check.returncode == 0
+    assert len(CuratedDataset(done.folder)) == len(names)
+    assert len(hugging_face("imagefolder", data_dir=str(done.folder))["train"]) == len(names)
+    exported = {p.name for p in done.folder.glob("*.png")}
+    assert "portrait.png" in exported
+    assert (done.folder / "metadata.json").read_bytes().isascii()
+    assert "with space 😀 _1_.png" in exported
+    for name in exported:
+        assert (done.folder / name).with_suffix(".txt").is_file()
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\x00"), min_size=1)
+        .filter(lambda s: s not in (".", ".."))
+        .map(lambda s: s + ".png"),
+        unique=True,
+        max_size=8,
+    ),
+    st.randoms(),
+)
+def test_names_are_safe_unique_and_do_not_depend_on_order(paths, random):
+    names = export_names(paths)
+    assert len({name.casefold() for name in names}) == len(paths)
+    for name in names:
+        assert name.endswith(".png")
+        assert len(name.encode()) <= 200
+        assert not set(name) & set('<>:"/\\|?*[]\n\r\t')
+        assert not name.startswith((".", "__", " "))
+    shuffled = list(paths)
+    random.shuffle(shuffled)
+    assert dict(zip(shuffled, export_names(shuffled), strict=True)) == dict(
+        zip(paths, names, strict=True)
+    )
+
+
+def test_sources_that_changed_or_vanished_stop_the_export(tmp_path):
+    images = make_images(tmp_path / "raw", 12, selected=6)
+    chosen = images.table.filter("selected")["path"].to_list()
+    (images.root / chosen[0]).unlink()
+    (images.root / chosen[1]).write_bytes(png_bytes(picture(99)))
+    with pytest.raises(SourcesChangedError) as caught:
+        export(images, tmp_path / "out", name="x")
+    assert chosen[0] in str(caught.value)
+    assert chosen[1] in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
+
+
+# --- captions -----------------------------------------------------------------------------------
+
+ROW = {
+    "subject": "char1",
+    "caption": "char1 person, red hoodie, in profile",
+    "prompt": "portrait, red hoodie",
+    "framing": "close-up",
+    "pose": "profile",
+    "scenario_name": "red_hoodie",
+}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trigger", "row", "wanted"),
+    [
+        ("trigger + what varies", None, ROW, "char1 person, red hoodie, in profile, close-up"),
+        (
+            "trigger + what varies",
+            "ohwx",
+            {**ROW, "caption": None, "pose": "frontal"},
+            "ohwx, portrait, red hoodie, close-up, front view",
+        ),
+        ("trigger + what varies", "ohwx", {"pose": "three-quarter"}, "ohwx, three-quarter view"),
+        ("prompt", "ohwx", ROW, "portrait, red hoodie"),
+        ("trigger + prompt", "ohwx", ROW, "ohwx, portrait, red hoodie"),
+        ("trigger + caption", None, ROW, "char1 person, red hoodie, in profile"),
+        ("trigger", "ohwx", ROW, "ohwx"),
+        ("photo of {trigger}, {category}, {pose}", "ohwx", ROW, "photo of ohwx, profile"),
+        ("trigger + prompt", "a", {"prompt": "two\nlines"}, "a, two lines"),
+    ],
+)
+def test_captions(strategy, trigger, row, wanted):
+    assert caption(row, trigger, strategy) == wanted
+
+
+@pytest.mark.parametrize("strategy", ["everything", "a {nothing}", "open {brace"])
+def test_unknown_caption_strategies_say_what_exists(strategy, tmp_path):
+    with pytest.raises(CaptionError):
+        export(make_images(tmp_path / "raw", 4), tmp_path / "out", name="x", captions=strategy)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,176 @@
+"""The loop: it learns, keeps the best weights, averages, clips, accumulates and stops in time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from character_curator.features import FeatureStore
+from character_curator.training import Callbacks, load_weights
+from character_curator.training.data.buckets import Size
+from character_curator.training.data.cache import EncodedFeatures
+from character_curator.training.data.prepare import prepare
+from character_curator.training.loop.gradients import add_gradients
+from character_curator.training.loop.run import TrainingRun
+from character_curator.training.loop.state import StateMismatchError
+from tests.support.tiny_denoiser import TinyDenoiser, make_examples
+from tests.support.training_runs import SETTINGS, assert_same, run, weights
+from tests.support.watchers import Cancelled
+
+
+def test_it_learns_and_says_so(examples, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=20, ema_decay=None, save_every=None)
+    seen = []
+    result, denoiser = run(
+        examples, tmp_path / "run", settings, callbacks=Callbacks(on_epoch=seen.append)
+    )
+    history = result.history
+    assert history["epoch"].to_list() == list(range(21)) == [report.epoch for report in seen]
+    assert history["validation_loss"][-1] < 0.8 * history["validation_loss"][0]
+    losses = dict(zip(history["epoch"], history["validation_loss"], strict=True))
+    assert result.best_epoch == min(range(1, 21), key=losses.__getitem__)
+    assert result.best_loss == losses[result.best_epoch]
+    assert 1 <= result.convergence_epoch <= 20
+    assert result.stopped == "completed"
+    assert result.steps == history["step"][-1]
+    assert set(history["pictures"].to_list()[1:]) == {8}
+    assert len(result.held_out) == 2
+    best = weights(result.best)
+    assert all(torch.equal(best[n], p) for n, p in denoiser.parameters.items())
+
+
+def test_best_weights_have_the_best_loss(examples, tmp_path):
+    result, denoiser = run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=6))
+    again = dataclasses.replace(SETTINGS, epochs=1, ema_decay=None)
+    seen = []
+
+    def stop(report):
+        seen.append(report.validation_loss)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(examples, tmp_path / "other", again, denoiser, callbacks=Callbacks(on_epoch=stop))
+    assert seen == [result.best_loss]
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["frozen", "trained"])
+def test_accumulated_batches_equal_one_large_batch(examples, tmp_path, text):
+    settings = dataclasses.replace(SETTINGS, train_text_encoder=text, prior_weight=0.5)
+    several = [
+        dataclasses.replace(example, prior=i % 3 == 0)
+        for i, example in enumerate(e for e in examples if e.size == Size(64, 64))
+    ]
+
+    def gradients(batches):
+        denoiser = TinyDenoiser()
+        denoiser.network.eval()  # dropout is drawn for a batch as a whole
+        if text:
+            denoiser.text.requires_grad_(True)
+        features = EncodedFeatures(denoiser, FeatureStore())
+        data = prepare(
+            denoiser, several, dataclasses.replace(settings, validation_share=0), features
+        )
+        loss = add_gradients(denoiser, data, batches, settings, denoiser.device, (1, 0))
+        found = [*denoiser.network.parameters(), *(denoiser.text.parameters() if text else ())]
+        return loss, torch.cat([p.grad.flatten() for p in found])
+
+    large_loss, large = gradients([(0, 1, 2, 3, 4)])
+    for split in ([(0,), (1,), (2,), (3,), (4,)], [(0, 1, 2), (3, 4)]):
+        loss, accumulated = gradients(split)
+        assert loss == pytest.approx(large_loss, rel=1e-5)
+        torch.testing.assert_close(accumulated, large, rtol=1e-4, atol=1e-6)
+    assert large.abs().max() > 1e-3
+
+
+def test_gradients_are_clipped(examples, tmp_path):
+    settings = dataclasses.replace(SETTINGS, clip_norm=1e-3, epochs=1)
+    denoiser = TinyDenoiser()
+    features = EncodedFeatures(denoiser, FeatureStore())
+    data = prepare(denoiser, examples, settings, features)
+    tried = TrainingRun(denoiser, denoiser.parameters, data, settings, tmp_path)
+    report = tried.take_step(data.steps(1, settings)[0])
+    norm = torch.linalg.vector_norm(
+        torch.cat([p.grad.flatten() for p in denoiser.parameters.values()])
+    )
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+    assert report.gradient_norm > 1e-2
+
+
+def test_average_follows_its_definition(examples, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1, accumulation=1)
+    denoiser = TinyDenoiser()
+    expected = {n: p.detach().clone() for n, p in denoiser.parameters.items()}
+    taken = []
+
+    def average(report):
+        decay = min(0.95, (1 + len(taken)) / (10 + len(taken)))
+        taken.append(report)
+        for name, parameter in denoiser.parameters.items():
+            expected[name] = decay * expected[name] + (1 - decay) * parameter.detach()
+
+    result, _ = run(
+        examples, tmp_path / "run", settings, denoiser, callbacks=Callbacks(on_step=average)
+    )
+    torch.testing.assert_close(weights(result.last), expected)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "flow"])
+def test_every_prediction_and_bf16(examples, tmp_path, prediction):
+    settings = dataclasses.replace(SETTINGS, precision="bf16", epochs=8, accumulation=1)
+    result, denoiser = run(examples, tmp_path / "run", settings, TinyDenoiser(prediction))
+    assert result.history["validation_loss"][-1] < result.history["validation_loss"][0]
+    assert {p.dtype for p in denoiser.parameters.values()} == {torch.float32}
+
+
+def test_prior_pictures_go_along_one_each(examples, tmp_path):
+    priors = make_examples(tmp_path / "priors", 3, prior=True)
+    result, _ = run([*examples, *priors], tmp_path / "run")
+    assert result.history["pictures"].to_list()[1:] == [16] * 4
+    assert len(result.held_out) == 2
+
+
+def test_early_stop_at_the_plateau(examples, tmp_path):
+    settings = dataclasses.replace(
+        SETTINGS, epochs=50, patience=2, min_improvement=0.5, ema_decay=None
+    )
+    result, _ = run(examples, tmp_path / "run", settings)
+    assert result.stopped == "plateau"
+    assert result.history["epoch"][-1] < 50
+    again, denoiser = run(examples, tmp_path / "run", settings)
+    assert denoiser.calls["predict"] == 0
+    assert again.stopped == "plateau"
+
+
+def test_checkpoints_and_samples_on_the_way(examples, tmp_path):
+    settings = dataclasses.replace(SETTINGS, checkpoint_every=2, sample_every=2)
+    kept, sampled = [], []
+    denoiser = TinyDenoiser()
+
+    def sample(epoch):
+        torch.manual_seed(5)
+        assert not denoiser.network.training
+        sampled.append((epoch, {n: p.detach().clone() for n, p in denoiser.parameters.items()}))
+
+    callbacks = Callbacks(on_sample=sample, on_checkpoint=lambda *seen: kept.append(seen))
+    result, _ = run(examples, tmp_path / "run", settings, denoiser, callbacks=callbacks)
+    assert [epoch for epoch, _ in sampled] == [0, 2, 4]
+    assert [(epoch, path.name) for epoch, path in kept] == [
+        (2, "epoch-0002.safetensors"),
+        (4, "epoch-0004.safetensors"),
+    ]
+    torch.testing.assert_close(weights(kept[0][1]), sampled[1][1])
+    plain, _ = run(examples, tmp_path / "plain")
+    assert_same(result.last, plain.last)
+
+
+def test_a_checkpoint_goes_back_into_its_parameters(examples, tmp_path):
+    run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, checkpoint_every=2))
+    path = tmp_path / "run" / "epoch-0002.safetensors"
+    denoiser = TinyDenoiser(seed=3)
+    assert load_weights(path, denoiser.parameters) == 2
+    kept = weights(path)
+    assert all(torch.equal(kept[name], p) for name, p in denoiser.parameters.items())
+    with pytest.raises(StateMismatchError, match="other adapters"):
+        load_weights(path, dict(denoiser.text.named_parameters()))

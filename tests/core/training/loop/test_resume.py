@@ -1,0 +1,236 @@
+"""The same seed gives the same weights, and so does a run that was killed and goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from character_curator.training.loop.state import (
+    StateMismatchError,
+    load_tensors,
+    pack_optimizer,
+    save_tensors,
+    unpack_optimizer,
+)
+from tests.support.tiny_denoiser import TinyDenoiser
+from tests.support.training_runs import SETTINGS, assert_same, run
+from tests.support.watchers import CancelAfter, Cancelled
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def test_same_seed_same_weights(examples, tmp_path):
+    state = torch.get_rng_state()
+    first, _ = run(examples, tmp_path / "a")
+    torch.manual_seed(99)
+    second, _ = run(list(reversed(examples)), tmp_path / "b")
+    assert_same(first.best, second.best)
+    assert_same(first.last, second.last)
+    other, _ = run(examples, tmp_path / "c", dataclasses.replace(SETTINGS, seed=1))
+    assert_same(first.last, other.last, same=False)
+    torch.set_rng_state(state)
+
+
+def test_random_state_of_the_process_is_left_alone(examples, tmp_path):
+    denoiser = TinyDenoiser()
+    before = torch.get_rng_state()
+    run(examples, tmp_path / "a", denoiser=denoiser)
+    assert torch.equal(before, torch.get_rng_state())
+    assert denoiser.network.training
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 7])
+def test_cancel_and_resume_to_the_same_bits(examples, tmp_path, after):
+    whole, _ = run(examples, tmp_path / "whole")
+    settings = dataclasses.replace(SETTINGS, save_every=None)
+    with pytest.raises(Cancelled):
+        run(examples, tmp_path / "cut", settings, progress=CancelAfter(after, "Training"))
+    assert (tmp_path / "cut" / "state.safetensors").exists()
+    resumed, denoiser = run(examples, tmp_path / "cut", settings)
+    assert denoiser.calls["pixels"] == denoiser.calls["text"] == 0
+    for name in ("state.safetensors", "last.safetensors", "best.safetensors"):
+        assert_same(tmp_path / "whole" / name, tmp_path / "cut" / name)
+    columns = ["epoch", "step", "loss", "validation_loss", "learning_rate", "gradient_norm"]
+    assert resumed.history.select(columns).equals(whole.history.select(columns))
+    assert resumed.best_epoch == whole.best_epoch
+
+
+def test_sigkill_and_resume_to_the_same_bits(examples, tmp_path):
+    whole, _ = run(examples, tmp_path / "whole")
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        import torch
+        torch.set_num_threads(int(sys.argv[2]))
+        from tests.support.training_runs import SETTINGS, SIZES, run
+        from tests.support.tiny_denoiser import make_examples
+        from character_curator.training import Callbacks
+        root = Path(sys.argv[1])
+        def die(report):
+            if report.step == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+        run(make_examples(root / "pictures", 10, SIZES), root / "killed",
+            callbacks=Callbacks(on_step=die))
+        """
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), str(torch.get_num_threads())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    resumed, _ = run(examples, tmp_path / "killed")
+    assert_same(tmp_path / "whole" / "state.safetensors", tmp_path / "killed" / "state.safetensors")
+    assert_same(whole.best, resumed.best)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "library", "rate"),
+    [("prodigy", "prodigyopt", 1.0), ("adamw8bit", "bitsandbytes", 5e-3)],
+)
+def test_optimizers_of_libraries_resume_to_the_same_bits(
+    examples, tmp_path, optimizer, library, rate
+):
+    pytest.importorskip(library)
+    settings = dataclasses.replace(SETTINGS, optimizer=optimizer, learning_rate=rate)
+    run(examples, tmp_path / "whole", settings)
+    with pytest.raises(Cancelled):
+        run(examples, tmp_path / "cut", settings, progress=CancelAfter(5, "Training"))
+    run(examples, tmp_path / "cut", settings)
+    assert_same(tmp_path / "whole" / "state.safetensors", tmp_path / "cut" / "state.safetensors")
+
+
+class NestingAdamW(torch.optim.AdamW):
+    """Keeps part of its state in a table within, as 8-bit optimizers do."""
+
+    def state_dict(self):
+        packed = super().state_dict()
+        state = {
+            index: {"step": values.pop("step"), "inner": values, "bits": 8}
+            for index, values in ((i, dict(v)) for i, v in packed["state"].items())
+        }
+        return {**packed, "state": state}
+
+    def load_state_dict(self, packed):
+        state = {i: {"step": v["step"], **v["inner"]} for i, v in packed["state"].items()}
+        super().load_state_dict({**packed, "state": state})
+
+
+def test_a_state_with_tables_within_goes_to_disk_and_back(tmp_path):
+    def optimizer():
+        torch.manual_seed(0)
+        parameter = torch.nn.Parameter(torch.randn(3, 4))
+        return parameter, NestingAdamW([{"params": [parameter], "lr": 0.1, "peak_lr": 0.1}])
+
+    def step(parameter, chosen):
+        parameter.grad = torch.ones_like(parameter)
+        chosen.step()
+
+    first, chosen = optimizer()
+    step(first, chosen)
+    tensors, plain = pack_optimizer(chosen)
+    save_tensors(tmp_path / "state.safetensors", tensors, {"optimizer": plain})
+    tensors, facts = load_tensors(tmp_path / "state.safetensors")
+    second, other = optimizer()
+    second.data.copy_(first.data)
+    unpack_optimizer(other, tensors, facts["optimizer"])
+    for _ in range(2):
+        step(first, chosen)
+        step(second, other)
+    assert torch.equal(first, second)
+
+
+def test_a_finished_run_is_not_trained_again(examples, tmp_path):
+    first, _ = run(examples, tmp_path / "run")
+    again, denoiser = run(examples, tmp_path / "run")
+    assert denoiser.calls == {"pixels": 0, "text": 0, "predict": 0}
+    assert again.history.equals(first.history)
+    anew, denoiser = run(examples, tmp_path / "run", resume=False)
+    assert denoiser.calls["predict"] > 0
+    assert_same(first.last, anew.last)
+
+
+def test_more_epochs_go_on_where_the_rate_is_constant(examples, tmp_path):
+    constant = dataclasses.replace(SETTINGS, schedule="constant", epochs=2)
+    longer = dataclasses.replace(constant, epochs=4)
+    run(examples, tmp_path / "a", constant)
+    extended, _ = run(examples, tmp_path / "a", longer)
+    whole, _ = run(examples, tmp_path / "b", longer)
+    assert_same(extended.last, whole.last)
+    assert_same(extended.best, whole.best)
+
+
+def test_steps_end_a_run_within_an_epoch(examples, tmp_path):
+    settings = dataclasses.replace(SETTINGS, steps=5, epochs=1)
+    per_epoch = 2
+    result, _ = run(examples, tmp_path / "run", settings)
+    assert result.steps == 5
+    assert result.history["step"].to_list() == [0, per_epoch, 2 * per_epoch, 5]
+    assert result.history["pictures"].to_list()[1:] == [8, 8, 4]
+    assert result.message == "All 5 steps are done."
+    assert result.history["validation_loss"].null_count() == 0
+    again, denoiser = run(examples, tmp_path / "run", settings)
+    assert denoiser.calls["predict"] == 0
+    assert again.history.equals(result.history)
+    with pytest.raises(Cancelled):
+        run(examples, tmp_path / "cut", settings, progress=CancelAfter(3, "Training"))
+    resumed, _ = run(examples, tmp_path / "cut", settings)
+    assert_same(resumed.last, result.last)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"seed": 7}, "seed"), ({"epochs": 9}, "epochs"), ({"learning_rate": 1.0}, "learning_rate")],
+    ids=["seed", "epochs of a falling rate", "rate"],
+)
+def test_another_run_is_refused_with_what_differs(examples, tmp_path, change, named):
+    run(examples, tmp_path / "run")
+    with pytest.raises(StateMismatchError, match=f"different are: {named}"):
+        run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, **change))
+
+
+def test_other_pictures_are_refused(examples, tmp_path):
+    run(examples, tmp_path / "run")
+    with pytest.raises(StateMismatchError, match="pictures"):
+        run(examples[:-1], tmp_path / "run")
+
+
+def test_damaged_state_is_refused(examples, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.safetensors").write_bytes(b"nothing that was ever saved")
+    with pytest.raises(StateMismatchError, match="damaged"):
+        run(examples, tmp_path / "run")
+
+
+def test_state_is_not_pickle(examples, tmp_path):
+    run(examples, tmp_path / "run")
+    for path in (tmp_path / "run").glob("*.safetensors"):
+        data = path.read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        assert json.loads(header["__metadata__"]["facts"])["version"] == 1
+
+
+def test_other_conditions_are_said(examples, tmp_path, caplog):
+    settings = dataclasses.replace(SETTINGS, schedule="constant")
+    run(examples, tmp_path / "run", settings)
+    assert not caplog.records
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        run(examples, tmp_path / "run", dataclasses.replace(settings, epochs=5))
+    finally:
+        torch.set_num_threads(threads)
+    assert f"threads: {threads} -> {threads + 1}" in caplog.text

@@ -1,0 +1,55 @@
+"""docs/training.md says what works."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from character_curator import cli, project
+from tests.core.training.test_trainer import make_dataset
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.S | re.M)
+
+
+def test_its_commands_are_understood_and_its_options_exist():
+    (line,) = [line for block in blocks("sh") for line in block.splitlines()]
+    options = cli.parser().parse_args(shlex.split(line)[1:])
+    assert options.batch_size == 8
+    train = cli.parser()._subparsers._group_actions[0].choices["train"]
+    known = set(train._option_string_actions)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", GUIDE)) <= known
+
+
+def test_its_piece_of_a_project_file_is_valid():
+    (block,) = blocks("toml")
+    settings = project.parse('source = "x"\n' + block).training.settings()
+    assert (settings.rank, settings.steps) == (8, 500)
+
+
+def test_every_error_it_names_exists():
+    sources = "".join(path.read_text() for path in (ROOT / "core").rglob("*.py"))
+    for name in re.findall(r"`(\w+Error)`", GUIDE):
+        assert f"class {name}(" in sources
+
+
+@pytest.mark.slow
+def test_it_runs_as_it_stands(tmp_path):
+    make_dataset(tmp_path / "demo" / "dataset", 6)
+    binary = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binary}{os.pathsep}{os.environ['PATH']}"}
+    (tmp_path / "guide.py").write_text("\n".join(blocks("python")))
+    for line in (blocks("sh")[0], f"{shlex.quote(sys.executable)} guide.py"):
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "char1.loss.png").exists()

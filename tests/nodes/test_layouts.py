@@ -1,0 +1,107 @@
+"""Models of every layout train on the wire, and come back as they were; random weights."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import picture
+
+LAYOUTS = ("sd15", "v_prediction", "sdxl", "flux")
+CAPTIONS = ("char1, a red disc", "char1, " + "a blue disc on the left, " * 20)
+
+
+@pytest.fixture(scope="module")
+def found(comfyui, tmp_path_factory):
+    """What a process with ComfyUI's modules found."""
+    folder = tmp_path_factory.mktemp("wires")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(5):
+        size = (64, 64) if number % 2 else (128, 64)
+        picture(number, 128).resize(size).save(pictures / f"{number}.png")
+        (pictures / f"{number}.txt").write_text(CAPTIONS[number % 2])
+    module = "tests.support.comfyui.wire_training"
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(comfyui), str(folder)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    assert lines, done.stderr[-3000:]
+    return json.loads(lines[0].removeprefix("FOUND "))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_trains_on_the_wire_with_its_text_encoders(found, layout):
+    losses = found[layout]["losses"]
+    assert losses[-1] < losses[0]
+    assert found[layout]["inference"], "weights as a prompt loads them"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradient_checkpointing_changes_nothing_but_memory(found, layout):
+    assert found[layout]["checkpointed"] == pytest.approx(found[layout]["losses"], rel=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_models_are_given_back_as_they_were(found, layout):
+    assert found[layout]["same_values"]
+    assert found[layout]["left_behind"] == []
+    assert found[layout]["modes"] == 0, "in evaluation mode"
+    assert found[layout]["cancelled"], "after an interrupted training too"
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_file_predicts_in_comfyui_what_the_adapters_predict(found, layout, kind):
+    differences = found[layout]["differences"][kind]
+    assert differences["file"] < 1e-3
+    assert differences["effect"] > 0.05, "the adapters do something"
+    assert found[layout]["said"] == [], "ComfyUI knows every key"
+
+
+@pytest.mark.parametrize(
+    ("layout", "beginnings"),
+    [
+        ("sd15", {"lora_unet_", "lora_te_"}),
+        ("sdxl", {"lora_unet_", "lora_te1_", "lora_te2_"}),
+        ("flux", {"diffusion_model.", "lora_te1_"}),
+    ],
+)
+def test_a_file_names_layers_as_its_architecture_is_read(found, layout, beginnings):
+    names = found[layout]["names"]
+    for beginning in beginnings:
+        assert any(name.startswith(beginning) for name in names)
+    assert all(name.startswith(tuple(beginnings)) for name in names)
+    if layout != "flux":  # diffusers' names, which others read too
+        assert not [name for name in names if "input_blocks" in name]
+
+
+def test_weights_of_16_bits_train_and_stay_16_bits(found):
+    losses = found["half"]["losses"]
+    assert losses[-1] < losses[0]
+    assert found["half"]["dtypes"] == ["torch.float16"]
+
+
+def test_a_lora_can_be_trained_on_top_of_another_under_autocast(found):
+    stacked = found["stacked"]
+    assert stacked["losses"][-1] < stacked["losses"][0]
+    assert stacked["losses"][0] != pytest.approx(stacked["without"][0], rel=1e-3)
+    assert stacked["same_values"]
+
+
+@pytest.mark.parametrize("part", ["latents", "text", "prediction", "loss", "snr", "gradient"])
+def test_the_miniature_is_the_same_denoiser_on_the_wire_as_in_diffusers(found, part):
+    assert found["miniature"][part] < 1e-3
+
+
+def test_both_denoisers_draw_the_same_timesteps_and_adapt_the_same_layers(found):
+    compared = found["miniature"]
+    assert compared["same_draws"]
+    assert compared["same_fixed"]
+    assert compared["same_facts"]
+    one, other = compared["layers"]
+    assert one == other > 10

@@ -1,0 +1,119 @@
+"""A ComfyUI server in a folder of its own, and a client of its API."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Server:
+    """Starts ComfyUI; the pack is a link in its custom_nodes."""
+
+    def __init__(self, comfyui, base, **environment):
+        self.base = base
+        for name in ("custom_nodes", "input", "output", "models", "temp", "user"):
+            (base / name).mkdir(exist_ok=True)
+        (base / "custom_nodes" / "character-curator").symlink_to(ROOT)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = base / "server.log"
+        command = [
+            sys.executable, "main.py", "--cpu", "--port", str(self.port),
+            "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
+            "--disable-api-nodes",
+        ]  # fmt: skip
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+            )  # fmt: skip
+        self._wait_until_it_answers()
+
+    def _wait_until_it_answers(self):
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"ComfyUI ended:\n{self.text()[-4000:]}")
+            try:
+                self.get("/system_stats")
+                return
+            except OSError:
+                time.sleep(0.5)
+        self.stop()
+        raise RuntimeError(f"ComfyUI does not answer:\n{self.text()[-4000:]}")
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def post(self, path, data=None):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", json.dumps(data or {}).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            raise Refused(json.loads(error.read() or b"null")) from error
+
+    def queue(self, graph):
+        """Queue a graph and return its id."""
+        return self.post("/prompt", {"prompt": graph, "client_id": "tests"})["prompt_id"]
+
+    def wait(self, number, seconds=300):
+        """Wait until a graph is done."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            history = self.get(f"/history/{number}")
+            if number in history:
+                return Run(history[number])
+            time.sleep(0.1)
+        raise TimeoutError(f"{number} is not done:\n{self.text()[-3000:]}")
+
+    def run(self, graph, seconds=300):
+        """Queue a graph, wait for its end, and insist that it went well."""
+        done = self.wait(self.queue(graph), seconds)
+        assert done.status == "success", f"{done.error}\n{self.text()[-3000:]}"
+        return done
+
+
+class Refused(Exception):
+    """The server did not take a graph."""
+
+
+class Run:
+    """What history tells of a run."""
+
+    def __init__(self, entry):
+        self.outputs = entry["outputs"]
+        self.status = entry["status"]["status_str"]
+        messages = dict(entry["status"]["messages"])
+        self.cached = set(messages.get("execution_cached", {}).get("nodes", []))
+        self.error = messages.get("execution_error", {}).get("exception_message")
+        self.interrupted = "execution_interrupted" in messages
+
+
+def files(folder: Path, pattern="*.png"):
+    return sorted(path.name for path in folder.glob(pattern))

@@ -1,0 +1,248 @@
+"""Trains on wires of every layout, in a process of its own with ComfyUI's modules.
+
+``python wire_training.py COMFYUI FOLDER`` prints a JSON object: what was found, a layout a key.
+The captioned pictures to train on are in ``FOLDER/pictures``.
+Everything runs in inference mode, as a prompt does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+from pathlib import Path
+
+from tests.support.comfyui.pack import NAME, import_pack, start_comfyui
+
+CAPTIONS = ["char1, a red disc", "char1, " + "a blue disc on the left, " * 20]
+"""One of them is longer than a text encoder takes at once."""
+
+
+def main(comfyui: str, folder: str) -> None:
+    start_comfyui(comfyui)
+    import torch
+
+    torch.set_num_threads(1)
+    import_pack()
+    said = Ear()
+    logging.getLogger().addHandler(said)
+    from tests.support.comfyui.wire_agreement import compare
+    from tests.support.comfyui.wire_models import LAYOUTS
+
+    pictures = Path(folder) / "pictures"
+    found = {}
+    with torch.inference_mode():
+        for name, build in LAYOUTS.items():
+            said.lines.clear()
+            found[name] = examine(build(), pictures, Path(folder) / name)
+            found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
+        found["half"] = half_precision(pictures, Path(folder) / "half")
+        found["stacked"] = stacked(pictures, Path(folder) / "sd15", Path(folder) / "stacked")
+        found["miniature"] = compare()
+    sys.stdout.write("FOUND " + json.dumps(found) + "\n")
+
+
+class Ear(logging.Handler):
+    """Hears what ComfyUI says."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def settings_of(**changes):
+    kind = importlib.import_module(f"{NAME}.core.training.settings").TrainingSettings
+    values = {
+        "rank": 4, "alpha": 2.0, "targets": "full", "epochs": 2, "batch_size": 2,
+        "learning_rate": 1e-2, "resolution": 64, "bucket_step": 16, "caption_dropout": 0.1,
+        "min_snr_gamma": 5.0, "validation_share": 0.2, "validation_timesteps": 2,
+        "train_text_encoder": True, "rslora": True,
+    }  # fmt: skip
+    return kind(**{**values, **changes})
+
+
+def train(wires, pictures, output, settings):
+    """Train as the node does; return the result."""
+    import torch
+
+    training = importlib.import_module(f"{NAME}.core.training")
+    denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
+    samples = importlib.import_module(f"{NAME}.core.training.outputs.samples").SampleSettings
+    job = training.LoraJob(pictures, output, samples=samples(prompts=("char1",), steps=2))
+    with torch.inference_mode(False):
+        denoiser = denoisers.WireDenoiser(
+            wires.model, wires.clip, wires.vae, train_text_encoder=settings.train_text_encoder
+        )
+        with denoiser:
+            return training.train_lora(job, settings, denoiser=denoiser)
+
+
+def tensors_of(wires):
+    modules = (wires.model.model, wires.clip.cond_stage_model, wires.vae.first_stage_model)
+    return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+
+
+def examine(wires, pictures, folder):
+    import torch
+
+    before = tensors_of(wires)
+    values = [tensor.clone() for tensor in before]
+    inference = all(tensor.is_inference() for tensor in before)
+    settings = settings_of()
+    result = train(wires, pictures, folder / "lora.safetensors", settings)
+    after = tensors_of(wires)
+    losses = result.training.history["validation_loss"].to_list()
+    checkpointed = train(
+        wires, pictures, folder / "checkpointed.safetensors",
+        settings_of(gradient_checkpointing=True),
+    )  # fmt: skip
+    return {
+        "inference": inference,
+        "left_behind": left_behind(wires),
+        "same_values": all(torch.equal(a, b) for a, b in zip(values, after, strict=True)),
+        "modes": [m.training for m in wires.model.model.diffusion_model.modules()].count(True),
+        "losses": losses,
+        "checkpointed": checkpointed.training.history["validation_loss"].to_list(),
+        "names": names(result.file),
+        "differences": {
+            kind: differences(wires, folder, **options)
+            for kind, options in {"rslora": {"rslora": True}, "dora": {"dora": True}}.items()
+        },
+        "cancelled": cancelled(wires, pictures, folder / "cut.safetensors", values),
+    }
+
+
+def left_behind(wires):
+    """Return what a training has not taken away: adapters, hooks, methods of its own."""
+    found = []
+    for root in (wires.model.model, wires.clip.cond_stage_model):
+        for path, part in root.named_modules():
+            own = {"forward", "calculate_denoised", "enable_gradient_checkpointing", "peft_config"}
+            found += [f"{path}.{name}" for name in own & set(vars(part))]
+            found += [f"hook of {path}" for _ in part._forward_pre_hooks]
+            found += [path for name, _ in part.named_parameters(recurse=False) if "lora" in name]
+    return found
+
+
+def names(file):
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        return sorted(key for key in opened.keys() if key.endswith(".alpha"))  # noqa: SIM118
+
+
+def cancelled(wires, pictures, output, values):
+    """Whether the weights come back when a training is interrupted while it steps."""
+    import comfy.model_management
+    import torch
+
+    training = importlib.import_module(f"{NAME}.core.training")
+    denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
+
+    def stop(_):
+        raise comfy.model_management.InterruptProcessingException
+
+    with torch.inference_mode(False):
+        denoiser = denoisers.WireDenoiser(wires.model, wires.clip, wires.vae)
+        try:
+            with denoiser:
+                training.train_lora(
+                    training.LoraJob(pictures, output, samples=None),
+                    settings_of(train_text_encoder=False), denoiser=denoiser,
+                    callbacks=training.Callbacks(on_step=stop),
+                )  # fmt: skip
+        except comfy.model_management.InterruptProcessingException:
+            found = tensors_of(wires)
+            return all(torch.equal(a, b) for a, b in zip(values, found, strict=True))
+    return False
+
+
+def differences(wires, folder, **options):
+    """Compare predictions with adapters and with their file as the stock loader applies it."""
+    import torch
+
+    adapters = importlib.import_module(f"{NAME}.core.lora.adapters")
+    checkpoint = importlib.import_module(f"{NAME}.core.lora.file")
+    denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
+    trained = importlib.import_module(f"{NAME}.nodes.train.apply_lora")
+    settings = settings_of(**{"rslora": False, **options})
+    source = torch.Generator().manual_seed(3)
+    channels = wires.model.model.latent_format.latent_channels
+    with torch.inference_mode(False):
+        clean, noise = (torch.randn(2, channels, 8, 8, generator=source) for _ in range(2))
+        times = torch.tensor([700, 120])
+
+        def predict(denoiser):
+            with torch.no_grad():
+                text = denoiser.encode_text(CAPTIONS)
+                noisy = denoiser.add_noise(clean, noise, times)
+                return denoiser.predict(noisy, times, text, [(64, 64), (128, 64)])
+
+        denoiser = denoisers.WireDenoiser(
+            wires.model, wires.clip, wires.vae, train_text_encoder=True
+        )
+        with denoiser:
+            modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
+            made = adapters.inject(modules, settings.adapters(), seed=1)
+            for parameter in made.parameters():
+                if parameter.dim() > 1:  # not the magnitudes of DoRA
+                    parameter.data = 0.2 * torch.randn(parameter.shape, generator=source)
+            with_adapters = predict(denoiser)
+            with made.disabled():
+                without = predict(denoiser)
+            path = folder / "random.safetensors"
+            checkpoint.write(path, checkpoint.tensors_of(made, denoiser.file_key), {})
+            made.remove()
+        model, clip = trained.apply_lora(wires.model, wires.clip, path)
+        with denoisers.WireDenoiser(model, clip, wires.vae) as loaded:
+            with_file = predict(loaded)
+    scale = with_adapters.norm()
+    return {
+        "file": float((with_file - with_adapters).norm() / scale),
+        "effect": float((without - with_adapters).norm() / scale),
+    }
+
+
+def half_precision(pictures, folder):
+    """Train a model of 16-bit weights, whose gradients would underflow."""
+    import torch
+
+    from tests.support.comfyui.wire_models import sd15
+
+    wires = sd15(dtype=torch.float16)
+    settings = settings_of(train_text_encoder=False)
+    result = train(wires, pictures, folder / "half.safetensors", settings)
+    return {
+        "losses": result.training.history["validation_loss"].to_list(),
+        "dtypes": sorted({str(p.dtype) for p in wires.model.model.diffusion_model.parameters()}),
+    }
+
+
+def stacked(pictures, earlier, folder):
+    """Train on a MODEL that has a LoRA already, under autocast."""
+    import torch
+
+    from tests.support.comfyui.wire_models import Wires, sd15
+
+    base = sd15()
+    values = [tensor.clone() for tensor in tensors_of(base)]
+    trained = importlib.import_module(f"{NAME}.nodes.train.apply_lora")
+    model, clip = trained.apply_lora(base.model, base.clip, earlier / "random.safetensors")
+    settings = settings_of(train_text_encoder=False, precision="bf16")
+    wires = Wires(model, clip, base.vae)
+    result = train(wires, pictures, folder / "second.safetensors", settings)
+    plain = train(base, pictures, folder / "first.safetensors", settings)
+    found = tensors_of(base)
+    return {
+        "losses": result.training.history["validation_loss"].to_list(),
+        "without": plain.training.history["validation_loss"].to_list(),
+        "same_values": all(torch.equal(a, b) for a, b in zip(values, found, strict=True)),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
