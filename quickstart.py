@@ -1,6 +1,6 @@
 """Install Character Curator into .venv beside this file, then run the demo or the tests.
 
-python quickstart.py            the demo: a curated data set, made by the embedded models
+python quickstart.py            the demo: a curated dataset, made by the embedded models
 python quickstart.py --tests    the test suite, with a real ComfyUI where there is a checkout
 
 Needs Python 3.10 or newer and a package index that pip can reach. Uses the standard library only.

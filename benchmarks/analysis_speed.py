@@ -1,10 +1,10 @@
-"""Pictures a second of the analysis, beside the published way and the bare forward passes.
+"""Images a second of the analysis, beside the published way and the bare forward passes.
 
 Run: python benchmarks/analysis_speed.py [--count 200] [--cache FOLDER] [--json FILE]
 
 Models have buffalo_l's and ViT-B/32's architectures and random weights (`architectures.py`). Of
 the 768 x 768 PNGs 15 % have no face and 60 % are too blurred, as in the published recipe
-(`pictures.py`). The published way runs its own code (`published_way.py`) in the same process, on
+(`drawings.py`). The published way runs its own code (`published_way.py`) in the same process, on
 the same files and sessions of the same library. Loading is not counted for either. Seconds of the
 processor are shown beside seconds on the clock: on a shared machine they are the ones to compare.
 """
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import architectures
+import drawings
 import numpy as np
 import open_clip
-import pictures
 import published_way
 import torch
 from verdicts import Verdict, conclude
@@ -100,7 +100,7 @@ def parts(count: int, size: int) -> list[int]:
 def stages(
     images: ImageSet, accepted: ImageSet, analyser: FaceAnalyser, embedder: Embedder
 ) -> dict[str, tuple[int, Seconds]]:
-    """Time each stage by itself: pictures and seconds."""
+    """Time each stage by itself: images and seconds."""
     paths = images.paths()
     found = {}
     found["decode, sharpness, contrast"] = (
@@ -121,13 +121,13 @@ def stages(
 def main() -> int:
     """Measure, print a table and the verdicts, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=200, help="pictures (%(default)s)")
+    parser.add_argument("--count", type=int, default=200, help="images (%(default)s)")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "curator-bench")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     pack = architectures.face_pack(options.cache)
     clip = architectures.clip_model(options.cache)
-    folder = pictures.write(options.cache / f"pictures-{options.count}", options.count)
+    folder = drawings.write(options.cache / f"pictures-{options.count}", options.count)
     images = ImageSet.from_folder(folder)
     analyser, embedder = FaceAnalyser(pack, 640), Embedder(clip)
     provider = "CUDAExecutionProvider" if torch.cuda.is_available() else "CPUExecutionProvider"
@@ -159,7 +159,7 @@ def main() -> int:
             t / o for t, o in zip(their_time, our_time, strict=True)
         ],
         "times the bare passes": [o / n for o, n in zip(our_time, needed, strict=True)],
-        "stages, pictures a second (clock)": {
+        "stages, images a second (clock)": {
             name: round(count / seconds[0], 1)
             for name, (count, seconds) in stages(
                 images, result.accepted, analyser, embedder

@@ -6,8 +6,8 @@ of 80 channels), IResNet-50 for faces of 112 pixels, ResNet-50 with 3309 outputs
 landmarks and MobileNet of half and quarter width for the 2D landmarks and for gender and age.
 
 Random weights find no faces. So that the detector's outcome is known, its answers are replaced by a
-probe after all of its convolutions have run: a cell reports a face where the picture shows pure red
-(see `pictures.py`). The network's own outputs enter with a weight of 1e-9, which keeps every
+probe after all of its convolutions have run: a cell reports a face where the image shows pure red
+(see `drawings.py`). The network's own outputs enter with a weight of 1e-9, which keeps every
 convolution in the graph.
 """
 

@@ -2,7 +2,7 @@
 
 Of `examples/text_to_image/train_text_to_image_lora.py`, in its order: a data loader (shuffled, in
 the process itself, as `--dataloader_num_workers` is 0 by default) decodes, resizes and crops every
-picture when its batch is put together, and tokenises its caption; every step runs the autoencoder
+image when its batch is put together, and tokenises its caption; every step runs the autoencoder
 and the text encoder; the loss is a mean over the batch; gradients are clipped; AdamW; a learning
 rate scheduler; the loss is read back for the progress bar. `accelerate`, which on one device only
 adds to it, is left out.
@@ -25,7 +25,7 @@ from torchvision import transforms
 
 
 class FolderDataset(Dataset[dict[str, Tensor]]):
-    """Pictures with captions beside them, decoded and tokenised whenever one is asked for."""
+    """Images with captions beside them, decoded and tokenised whenever one is asked for."""
 
     def __init__(self, folder: Path, tokenizer: Any, resolution: int) -> None:
         self.paths = sorted(folder.glob("*.png"))
@@ -42,8 +42,8 @@ class FolderDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         path = self.paths[index]
-        with Image.open(path) as picture:
-            pixels = self.transform(picture.convert("RGB"))
+        with Image.open(path) as image:
+            pixels = self.transform(image.convert("RGB"))
         tokens = self.tokenizer(
             path.with_suffix(".txt").read_text(),
             max_length=self.tokenizer.model_max_length,
@@ -69,9 +69,9 @@ class DiffusersWay:
     Args:
         pipeline: Whose parts are trained and run; adapters are in place.
         parameters: The adapters' weights.
-        folder: Pictures with captions beside them.
+        folder: Images with captions beside them.
         resolution: Side of the square that they are cut to.
-        batch_size: Pictures a step.
+        batch_size: Images a step.
         learning_rate: Of AdamW.
         autocast: Whether the forward pass runs under bfloat16 autocast.
     """

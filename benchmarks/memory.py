@@ -1,10 +1,10 @@
-"""Peak memory of the analysis for growing numbers of pictures.
+"""Peak memory of the analysis for growing numbers of images.
 
 Run: python benchmarks/memory.py [--counts 1000 10000] [--side 768] [--cache FOLDER] [--json FILE]
 
-Every picture is accepted, identified and embedded. The models are light, so that ten thousand
-pictures take minutes: how memory grows with the number of pictures does not depend on the models.
-The files hold eight different pictures of coloured squares under a repeated grain, which compress
+Every image is accepted, identified and embedded. The models are light, so that ten thousand
+images take minutes: how memory grows with the number of images does not depend on the models.
+The files hold eight different images of coloured squares under a repeated grain, which compress
 well, each file with a text chunk of its own, so that all differ. Each count is a new process.
 """
 
@@ -31,7 +31,7 @@ FLAT = 1.2
 
 
 def draw(number: int, side: int) -> np.ndarray:
-    """Draw one square picture with a face (a patch of pure red), BGR uint8."""
+    """Draw one square image with a face (a patch of pure red), BGR uint8."""
     rng = np.random.default_rng(number)
     squares = cv2.resize(
         rng.normal(128, 70, (12, 12, 3)), (side, side), interpolation=cv2.INTER_NEAREST
@@ -137,12 +137,12 @@ def main() -> int:
             check=True, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         report["counts"][count] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{count:,} pictures of {options.side} x {options.side}:")
+        print(f"{count:,} images of {options.side} x {options.side}:")
         for name, value in report["counts"][count].items():
             print(f"  {name:28} {value}", flush=True)
     (least, few), *_, (most, many) = [*report["counts"].items(), *report["counts"].items()]
     ratio = many["peak MB"] / few["peak MB"]
-    verdicts = [Verdict(f"peak memory at {most:,} / at {least:,} pictures", ratio, FLAT)]
+    verdicts = [Verdict(f"peak memory at {most:,} / at {least:,} images", ratio, FLAT)]
     for count, found in report["counts"].items():
         share = found["accepted"] / count
         verdicts.append(Verdict(f"share accepted of {count:,}", share, 1, at_least=True))

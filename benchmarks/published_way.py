@@ -1,4 +1,4 @@
-"""The published recipe's analysis as it was written: one picture at a time, everything of each."""
+"""The published recipe's analysis as it was written: one image at a time, everything of each."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ class PublishedQualityAssessment:
 
 
 def analyse(paths: list[Path], assessment: PublishedQualityAssessment, clip: Any) -> dict[str, Any]:
-    """Score every picture, then embed every picture, one after the other.
+    """Score every image, then embed every image, one after the other.
 
     Args:
-        paths: The pictures.
+        paths: The images.
         assessment: Loaded.
         clip: ``(model, transform, device)`` of open_clip, loaded.
     """

@@ -3,10 +3,10 @@
 Run: python benchmarks/second_run.py [--count 1500] [--cache FOLDER] [--json FILE]
 
 Each run is the whole of `character-curator run` on a folder, in a new process: start the
-interpreter, list and hash the pictures, measure, validate faces, score, embed, cluster and name,
+interpreter, list and hash the images, measure, validate faces, score, embed, cluster and name,
 find near-duplicates, select 70 with a quota on the clusters, export with report and provenance. The
 second has a higher minimum quality and confidence. Models have buffalo_l's and ViT-B/32's
-architectures and random weights (`architectures.py`); pictures are 768 x 768 PNGs (`pictures.py`).
+architectures and random weights (`architectures.py`); images are 768 x 768 PNGs (`drawings.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import architectures
-import pictures
+import drawings
 from verdicts import Verdict, conclude
 
 SHARE = 0.03
@@ -74,13 +74,13 @@ def run(project: Path) -> tuple[dict[str, Any], tuple[float, float]]:
 def main() -> int:
     """Run twice in new processes, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=1500, help="pictures (%(default)s)")
+    parser.add_argument("--count", type=int, default=1500, help="images (%(default)s)")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "curator-bench")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     cache = options.cache.resolve()
     pack, clip = architectures.face_pack(cache), architectures.clip_model(cache)
-    folder = pictures.write(cache / f"pictures-{options.count}", options.count)
+    folder = drawings.write(cache / f"pictures-{options.count}", options.count)
     report: dict[str, Any] = {"pictures": options.count}
     with tempfile.TemporaryDirectory() as temporary:
         for name, (quality, confidence) in LIMITS.items():
@@ -102,7 +102,7 @@ def main() -> int:
                 "chosen": result["chosen"],
                 "rejections": result["rejections"],
             }
-            print(f"{name} run of {options.count:,} pictures:")
+            print(f"{name} run of {options.count:,} images:")
             for key, value in report[name].items():
                 print(f"  {key:28} {value}", flush=True)
     times = [report[name]["seconds (clock, processor)"] for name in LIMITS]

@@ -1,4 +1,4 @@
-"""Select 70 of a million pictures exactly: seconds and peak memory.
+"""Select 70 of a million images exactly: seconds and peak memory.
 
 Run: python benchmarks/selection_scale.py [--rows 1000000] [--case four|five|infeasible|clumps]
      [--json FILE]
@@ -23,7 +23,7 @@ CATEGORIES = {"casual": 8, "professional": 6, "lighting": 12, "pose": 14, "style
 
 
 def candidates(rows: int, random: np.random.Generator) -> ImageSet:
-    """Draw pictures as a large run would leave them: ten seeds, eight clusters, five categories."""
+    """Draw images as a large run would leave them: ten seeds, eight clusters, five categories."""
     scenario = random.random(rows) < 0.74
     category = random.choice(list(CATEGORIES), rows)
     drawn = pl.DataFrame(
@@ -59,7 +59,7 @@ def quotas(case: str) -> list[Quota]:
 
 
 def near_duplicates(images: ImageSet, case: str, random: np.random.Generator) -> np.ndarray:
-    """Return one pair to a hundred pictures: anywhere, or all among the best pictures."""
+    """Return one pair to a hundred images: anywhere, or all among the best images."""
     count = len(images) // 100
     if case == "clumps":
         best = np.argsort(-images.table["quality"].to_numpy())[: count // 2]

@@ -1,10 +1,10 @@
-"""Memory of a ComfyUI server while one node makes many pictures.
+"""Memory of a ComfyUI server while one node makes many images.
 
 Run: python benchmarks/server_memory.py [COMFYUI] [--first 100] [--last 1500] [--json FILE]
 
-A real server on the CPU runs the miniature with one step a picture: how memory grows with the
-number of pictures does not depend on how well they are drawn. What the server holds is read after
-the first so many pictures, and from then on to the end of the run, the contact sheet included.
+A real server on the CPU runs the miniature with one step an image: how memory grows with the
+number of images does not depend on how well they are drawn. What the server holds is read after
+the first so many images, and from then on to the end of the run, the contact sheet included.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEEDS = 10
 
 
 def graph_of(count: int, folder: str) -> dict[str, Any]:
-    """Return a graph that makes ``count`` pictures."""
+    """Return a graph that makes ``count`` images."""
     from tests.support.comfyui.graphs import generation
 
     plan = {
@@ -39,7 +39,7 @@ def graph_of(count: int, folder: str) -> dict[str, Any]:
 
 
 def measure(server: Any, first: int, last: int) -> dict[str, Any]:
-    """Make ``last`` pictures in one run; return what the server held, in MB."""
+    """Make ``last`` images in one run; return what the server held, in MB."""
     process = psutil.Process(server.process.pid)
 
     def held() -> float:
@@ -90,7 +90,7 @@ def main() -> int:
             server.stop()
     for name, value in report.items():
         print(f"{name:28} {value}")
-    promise = f"MB that a server grows from {options.first} to {options.last} pictures"
+    promise = f"MB that a server grows from {options.first} to {options.last} images"
     return conclude(report, [Verdict(promise, report["growth MB"], GROWTH)], options.json)
 
 

@@ -195,11 +195,11 @@ def train_built_in(
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
     model, clip, vae = wires
-    pictures, captions = [], []
+    images, captions = [], []
     for path in sorted((folder / "train").glob("*.png")):
-        pictures.append(path)
+        images.append(path)
         captions.append(path.with_suffix(".txt").read_text(encoding="utf-8"))
-    pixels = built_in.load_and_process_images([p.name for p in pictures], str(folder / "train"))
+    pixels = built_in.load_and_process_images([p.name for p in images], str(folder / "train"))
     positive = []
     for caption in captions:
         positive += clip.encode_from_tokens_scheduled(clip.tokenize(caption))
@@ -226,7 +226,7 @@ def validation(wires: tuple[Any, Any, Any], folder: Path) -> float:
         store = module("core.features").FeatureStore(folder / "validation.sqlite")
         with store as opened:
             features = cache.EncodedFeatures(wire, opened)
-            features.add_pictures(items)
+            features.add_images(items)
             features.add_captions(sorted({example.caption for example in examples}))
             return module("core.training.validation").validation_loss(
                 wire, items, features.latents, features.text,

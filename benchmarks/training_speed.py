@@ -2,7 +2,7 @@
 
 Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--batch 1] [--json FILE]
 
-Both ways load the same model from its folder and train the same adapters on the same pictures, with
+Both ways load the same model from its folder and train the same adapters on the same images, with
 the same batch, number type and optimizer, each in a process of its own (`training_ways.py`). They
 take turns, a step each (and the other first the next time), so that whatever else the machine is
 busy with hinders both alike; the one that waits sleeps. Memory has to hold both: where it does not,
@@ -28,8 +28,8 @@ from typing import Any
 
 import cv2
 import torch
+from drawings import draw
 from layouts import folder_of
-from pictures import draw
 from verdicts import Verdict, conclude
 
 SHARE = 0.6
@@ -37,19 +37,19 @@ SHARE = 0.6
 MEMORY = 1.0
 """Promised: no more than the other way's peak."""
 DATASET = 70
-"""Pictures of a curated set: what caching costs is told for so many."""
+"""Images of a curated set: what caching costs is told for so many."""
 DEFAULTS = {
     "sd15": {"size": 512, "source": 768, "batch": 1, "steps": 8, "warm": 1, "pictures": 8},
     "miniature": {"size": 128, "source": 128, "batch": 8, "steps": 24, "warm": 2, "pictures": 16},
 }
-"""By layout: pixels a side that is trained, and of the files; pictures a step; steps that are
+"""By layout: pixels a side that is trained, and of the files; images a step; steps that are
 timed, steps before those, and files."""
 
 Answer = Mapping[str, Any]
 
 
-def write_pictures(folder: Path, count: int, side: int) -> Path:
-    """Write pictures with captions beside them; returns the folder."""
+def write_images(folder: Path, count: int, side: int) -> Path:
+    """Write images with captions beside them; returns the folder."""
     folder.mkdir(parents=True)
     for number in range(count):
         cv2.imwrite(str(folder / f"{number:03}.png"), draw(number, "good", side))
@@ -103,9 +103,9 @@ def measure(options: argparse.Namespace, root: Path) -> tuple[dict[str, list[Ans
     Returns:
         What each timed step took, by way; and our way's seconds a thing that is cached.
     """
-    pictures = write_pictures(root / "pictures", options.pictures, options.source)
+    images = write_images(root / "pictures", options.pictures, options.source)
     given = {
-        "model": folder_of(options.layout, root), "pictures": pictures, "size": options.size,
+        "model": folder_of(options.layout, root), "pictures": images, "size": options.size,
         "batch": options.batch, "rank": options.rank, "steps": options.warm + options.steps,
         "bucket-step": 64 if options.layout == "sd15" else 32,
         "precision": options.precision, "device": options.device,
@@ -148,7 +148,7 @@ def conclusions(
             ]
             for name in taken
         },
-        f"caching once for {DATASET} pictures, s": round(cached, 1),
+        f"caching once for {DATASET} images, s": round(cached, 1),
         "paid after steps": round(cached / saved) if saved > 0 else None,
         "peak MB": {name: round(value) for name, value in peaks.items()},
     }
@@ -166,7 +166,7 @@ def main() -> int:
     parser.add_argument("--layout", choices=tuple(DEFAULTS), default="sd15")
     parser.add_argument("--size", type=int, help="side in pixels (512; miniature: 128)")
     parser.add_argument("--source", type=int, help="side of the files (768; miniature: 128)")
-    parser.add_argument("--batch", type=int, help="pictures a step (1; miniature: 8)")
+    parser.add_argument("--batch", type=int, help="images a step (1; miniature: 8)")
     parser.add_argument("--steps", type=int, help="timed (8; miniature: 24)")
     parser.add_argument("--apart", action="store_true", help="one way after the other")
     parser.add_argument("--warm", type=int, help="steps before those (1; miniature: 2)")

@@ -1,6 +1,6 @@
 """The feature store: what has been measured of which pixels, by which analyser.
 
-One SQLite file in WAL mode. A row is keyed by the content hash of a picture, the name of the
+One SQLite file in WAL mode. A row is keyed by the content hash of an image, the name of the
 analyser and the fingerprint of its model and parameters. Moving a threshold therefore never
 measures anything again, and changing a model never reuses what another model said.
 """

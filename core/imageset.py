@@ -1,7 +1,7 @@
 """ImageSet: the one table that flows through everything.
 
-A row is a picture. A stage is a function ``ImageSet -> ImageSet`` that adds columns and never
-edits what it was given. A rejected picture stays in the table with its reason.
+A row is an image. A stage is a function ``ImageSet -> ImageSet`` that adds columns and never
+edits what it was given. A rejected image stays in the table with its reason.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from . import atomic
 from .errors import CuratorError
 from .progress import Progress, silent
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""What :meth:`ImageSet.from_folder` takes for a picture."""
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+"""What :meth:`ImageSet.from_folder` takes for an image."""
 
 PARAMETERS_KEY = "character_curator"
-"""The PNG text chunk in which a generated picture describes itself (JSON)."""
+"""The PNG text chunk in which a generated image describes itself (JSON)."""
 
 SCHEMA: dict[str, pl.DataType] = {
-    # what the picture is
+    # what the image is
     "path": pl.String(),
     "hash": pl.String(),
     "width": pl.Int32(),
@@ -57,7 +57,7 @@ SCHEMA: dict[str, pl.DataType] = {
 
 
 class Rejection(str, Enum):
-    """Why a picture is not in the result."""
+    """Why an image is not in the result."""
 
     UNREADABLE = "unreadable"
     NO_FACE = "no_face"
@@ -74,11 +74,11 @@ class Rejection(str, Enum):
 
 
 class EmptyFolderError(CuratorError):
-    """A folder holds no picture at all."""
+    """A folder holds no image at all."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"No picture in {folder} or its subfolders. Name a folder that holds PNG, JPEG, WebP, "
+            f"No image in {folder} or its subfolders. Name a folder that holds PNG, JPEG, WebP, "
             "BMP or TIFF files."
         )
 
@@ -92,10 +92,10 @@ class MissingColumnError(CuratorError):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """An immutable, columnar table of pictures.
+    """An immutable, columnar table of images.
 
     Attributes:
-        table: A row a picture, in a stable order. Columns are those of :data:`SCHEMA` and what
+        table: A row an image, in a stable order. Columns are those of :data:`SCHEMA` and what
             the stages have added.
         root: The folder that relative paths are resolved against.
     """
@@ -105,7 +105,7 @@ class ImageSet:
 
     @staticmethod
     def from_rows(rows: Iterable[Mapping[str, Any]], root: Path) -> ImageSet:
-        """Make a set from one mapping a picture; columns of the schema that are absent are null."""
+        """Make a set from one mapping an image; columns of the schema that are absent are null."""
         listed = list(rows)
         schema = dict(SCHEMA)
         extra = {key for row in listed for key in row} - set(schema)
@@ -120,18 +120,18 @@ class ImageSet:
 
     @staticmethod
     def from_folder(folder: Path | str, *, progress: Progress = silent) -> ImageSet:
-        """List every picture below ``folder``, read its header, and hash its bytes.
+        """List every image below ``folder``, read its header, and hash its bytes.
 
         Files are found recursively, in the order of their names, hidden files and folders left
         out; a folder that is reached twice through links is entered once. A file whose name says
-        picture and whose header does not is a row with the rejection ``unreadable``. A generated
-        picture fills the columns of its generation parameters; any other is of the kind ``real``.
+        image and whose header does not is a row with the rejection ``unreadable``. A generated
+        image fills the columns of its generation parameters; any other is of the kind ``real``.
 
         Raises:
-            EmptyFolderError: There is no picture, or no such folder.
+            EmptyFolderError: There is no image, or no such folder.
         """
         root = Path(folder).expanduser()
-        names = _find_pictures(root)
+        names = _find_images(root)
         if not names:
             raise EmptyFolderError(root)
         progress.start("Reading the folder", len(names))
@@ -170,7 +170,7 @@ class ImageSet:
         return self.table.height
 
     def paths(self) -> list[Path]:
-        """Return the absolute path of each picture, in row order."""
+        """Return the absolute path of each image, in row order."""
         return [self.root / name for name in self.table["path"]]
 
     @property
@@ -286,7 +286,7 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _find_pictures(root: Path) -> list[str]:
+def _find_images(root: Path) -> list[str]:
     found: list[str] = []
     entered: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -300,7 +300,7 @@ def _find_pictures(root: Path) -> list[str]:
         found += [
             (Path(folder) / name).relative_to(root).as_posix()
             for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
         ]
     return sorted(found)
 
@@ -319,9 +319,9 @@ def _describe(root: Path, name: str) -> dict[str, Any]:
         row["hash"] = content_hash(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                row["width"], row["height"] = picture.size
-                text = picture.info.get(PARAMETERS_KEY)
+            with Image.open(path) as image:
+                row["width"], row["height"] = image.size
+                text = image.info.get(PARAMETERS_KEY)
         if isinstance(text, str):
             row |= _columns_of(text)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -334,14 +334,14 @@ def _describe(root: Path, name: str) -> dict[str, Any]:
 
 def _reason(error: Exception, path: Path) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
-        return f"not a picture, whatever its name says ({path.suffix})"
+        return f"not an image, whatever its name says ({path.suffix})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error)
 
 
 def _columns_of(text: str) -> dict[str, Any]:
-    """Pick the columns of the schema out of a picture's own description."""
+    """Pick the columns of the schema out of an image's own description."""
     try:
         described = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a picture is called, and which noise it starts from: both follow from what was asked for."""
+"""What an image is called, and which noise it starts from: both follow from what was asked for."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def noise_seed(subject: str, seed: int, scenario: int, take: int, kind: str = "s
 
 
 def file_name(subject: str, seed: int, kind: str, scenario: int, take: int) -> str:
-    """Name a picture: ``char_<subject>_seed_<seed>_<kind>_<number>_<take>.png``.
+    """Name an image: ``char_<subject>_seed_<seed>_<kind>_<number>_<take>.png``.
 
     Number and take have two digits at least. A subject's name that a file system might not take is
-    replaced by its :func:`slug`. Two pictures share a name only when two subjects share a slug.
+    replaced by its :func:`slug`. Two images share a name only when two subjects share a slug.
     """
     return f"char_{slug(subject)}_seed_{seed}_{kind}_{scenario:02d}_{take:02d}.png"
 

@@ -38,10 +38,10 @@ class Outcome:
     Attributes:
         images: Every candidate, with what all stages found and why it was left out.
         selection: The chosen subset with its proof.
-        exported: The data set on disk.
+        exported: The dataset on disk.
         computed: How many measurements were made anew, by analyser; empty when all were known.
-        lora: The LoRA that was trained on the data set, where the project says so.
-        pictures: Made with it, one a prompt.
+        lora: The LoRA that was trained on the dataset, where the project says so.
+        samples: Images made with it, one a prompt.
     """
 
     images: ImageSet
@@ -49,7 +49,7 @@ class Outcome:
     exported: Exported
     computed: Mapping[str, int]
     lora: LoraResult | None = None
-    pictures: tuple[Path, ...] = ()
+    samples: tuple[Path, ...] = ()
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
 ) -> Outcome:
     """Run a project: generate (or list a folder), curate, select, export, train.
 
-    What exists is not made again: pictures with the same request, measurements of the same pixels
+    What exists is not made again: images with the same request, measurements of the same pixels
     by the same model. A run that was killed continues, and ends with the same result.
 
     Args:
@@ -82,8 +82,8 @@ def run(
     if project.training is None:
         return outcome
     lora = train(project, outcome.exported.folder, base, callbacks=callbacks, progress=progress)
-    pictures = draw_with(project, lora, progress=progress)
-    return replace(outcome, lora=lora, pictures=pictures)
+    samples = draw_with(project, lora, progress=progress)
+    return replace(outcome, lora=lora, samples=samples)
 
 
 def train(
@@ -94,13 +94,13 @@ def train(
     callbacks: Callbacks | None = None,
     progress: Progress = silent,
 ) -> LoraResult:
-    """Train the LoRA of a project on its data set.
+    """Train the LoRA of a project on its dataset.
 
-    A run that was killed goes on; one whose data set or settings have changed since starts anew.
+    A run that was killed goes on; one whose dataset or settings have changed since starts anew.
 
     Args:
         project: With its section [training].
-        dataset: Folder of the data set.
+        dataset: Folder of the dataset.
         base: The folder that relative paths start from.
         callbacks: Who is told how it goes.
         progress: Watches.
@@ -145,11 +145,11 @@ def train(
 def prior_of(
     project: Project, dataset: Path, base: Path | str = ".", *, progress: Progress = silent
 ) -> Path | None:
-    """Return the folder of a project's prior-preservation pictures; make them where it is to be.
+    """Return the folder of a project's prior-preservation images; make them where it is to be.
 
     Args:
-        project: Its section [training] names a folder, or says how many pictures to make.
-        dataset: Folder of the data set, whose captions give the scenes.
+        project: Its section [training] names a folder, or says how many images to make.
+        dataset: Folder of the dataset, whose captions give the scenes.
         base: The folder that relative paths start from.
         progress: Watches.
     """
@@ -187,16 +187,16 @@ def _of_base(project: Project) -> Project:
 def draw_with(
     project: Project, lora: LoraResult, *, progress: Progress = silent
 ) -> tuple[Path, ...]:
-    """Make a picture a prompt with a project's model and a LoRA file, loaded as any other.
+    """Make an image a prompt with a project's model and a LoRA file, loaded as any other.
 
     Args:
         project: Its model, and the prompts of its section [training] (without any: a caption of
-            the data set).
+            the dataset).
         lora: What was trained.
         progress: Watches.
 
     Returns:
-        The pictures, beside the LoRA file; each describes how it was made.
+        The images, beside the LoRA file; each describes how it was made.
     """
     from .generation.run import generate as generate_plan
 
@@ -269,7 +269,7 @@ def generate(
     shard: tuple[int, int] = (0, 1),
     progress: Progress = silent,
 ) -> ImageSet:
-    """Make the raw pictures of a project that are not there yet; see ``generation.generate``."""
+    """Make the raw images of a project that are not there yet; see ``generation.generate``."""
     from .generation.run import generate as generate_plan
 
     return generate_plan(
@@ -298,7 +298,7 @@ def curate(
         project: Models, thresholds and quotas.
         output: Folder for measurements and the table of all candidates.
         base: The folder that relative paths of references start from.
-        dataset: Folder of the data set; ``output/dataset`` unless given.
+        dataset: Folder of the dataset; ``output/dataset`` unless given.
         progress: Watches.
     """
     from .analysis import clusters, duplicates, embeddings, faces, measure, quality

@@ -1,7 +1,7 @@
 """Plans: subjects x seeds x scenarios x takes, as data, and the requests they stand for.
 
-A plan says what pictures there shall be; it knows no model. Each of its requests has a noise seed
-of its own, derived by a hash from what names the request, so that any picture can be made alone,
+A plan says what images there shall be; it knows no model. Each of its requests has a noise seed
+of its own, derived by a hash from what names the request, so that any image can be made alone,
 in any order, on any machine of several.
 """
 
@@ -19,9 +19,9 @@ from .naming import file_name, noise_seed
 from .plan_checks import PlanError, check, record, without_defaults
 
 ORIGINAL = "original"
-"""The kind of a reference picture: the character, plainly lit, in front of nothing."""
+"""The kind of a reference image: the character, plainly lit, in front of nothing."""
 SCENARIO = "scenario"
-"""The kind of a picture of the character in some scenario."""
+"""The kind of an image of the character in some scenario."""
 
 PUBLISHED_SEEDS = tuple(range(966983, 966993))
 """The ten seeds of the published recipe."""
@@ -57,8 +57,8 @@ class Scenario:
         prompt: A fragment that is put into the plan's template; or, when it has a placeholder such
             as ``{description}`` itself, the whole prompt.
         category: The group it counts for, such as "lighting" or "pose".
-        negative: What the picture must not show, in addition to the plan's negative prompt.
-        takes: How many pictures of it a seed; ``None`` means as many as the plan says.
+        negative: What the image must not show, in addition to the plan's negative prompt.
+        takes: How many images of it a seed; ``None`` means as many as the plan says.
     """
 
     number: int
@@ -71,7 +71,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to make: all that decides its content, except for the model and its settings."""
+    """One image to make: all that decides its content, except for the model and its settings."""
 
     subject: str
     seed: int
@@ -87,7 +87,7 @@ class Request:
 
     @property
     def file_name(self) -> str:
-        """The picture's file name, such as ``char_char1_seed_966983_scenario_26_01.png``."""
+        """The image's file name, such as ``char_char1_seed_966983_scenario_26_01.png``."""
         return file_name(self.subject, self.seed, self.kind, self.scenario, self.take)
 
     def as_row(self) -> dict[str, Any]:
@@ -115,12 +115,12 @@ class Plan:
         subjects: The characters.
         seeds: Seeds of the plan; each makes every original and every scenario once a take.
         scenarios: What to show the characters in.
-        originals: Reference pictures, with plain prompts of their own; numbered separately.
-        takes: Pictures of each scenario a seed.
+        originals: Reference images, with plain prompts of their own; numbered separately.
+        takes: Images of each scenario a seed.
         template: The prompt. It names no trigger word, because a base model does not know it.
         caption: The text to train with. It names the trigger instead of the character's looks, so
             that the looks are learnt as part of the trigger.
-        negative_prompt: What no picture must show.
+        negative_prompt: What no image must show.
 
     Raises:
         PlanError: The plan is empty, a name or number is used twice, a number is out of range, two

@@ -41,7 +41,7 @@ class ProjectSection(_Section):
 
     name: str = Field(default="character", min_length=1)
     output: str = "output"
-    """Folder for raw pictures, measurements and the data set, relative to the project file."""
+    """Folder for raw images, measurements and the dataset, relative to the project file."""
 
 
 class ModelSection(_Section):
@@ -72,7 +72,7 @@ class SubjectSection(_Section):
 
 
 class ScenarioSection(_Section):
-    """A situation to put every subject into (or, under originals, a plain reference picture)."""
+    """A situation to put every subject into (or, under originals, a plain reference image)."""
 
     number: int = Field(ge=0)
     name: str = Field(min_length=1)
@@ -83,11 +83,11 @@ class ScenarioSection(_Section):
 
 
 class PlanSection(_Section):
-    """How many pictures, and how prompts and captions are put together."""
+    """How many images, and how prompts and captions are put together."""
 
     seeds: tuple[int, ...] = Field(min_length=1)
     takes: int = Field(default=1, ge=1)
-    """Pictures of each scenario and seed."""
+    """Images of each scenario and seed."""
     template: str = "{description}, {scenario}"
     caption: str = "{trigger} {class_word}, {scenario}"
     negative_prompt: str = ""
@@ -99,10 +99,10 @@ class FacesSection(_Section):
     pack: str = "miniature"
     """'miniature', an insightface pack's name (buffalo_l), or a folder of ONNX files."""
     references: tuple[str, ...] = ()
-    """Pictures of the person; without them identity is measured against the set's own centre."""
+    """Images of the person; without them identity is measured against the set's own centre."""
     minimum_confidence: Share = 0.85
     minimum_share: Share = 0.01
-    """Smallest area of the face, as a share of the picture's."""
+    """Smallest area of the face, as a share of the image's."""
     minimum_side: float = Field(default=20.0, ge=0)
     """Smallest width and height of the face, in pixels."""
     minimum_identity: float | None = Field(default=None, ge=-1, le=1)
@@ -111,13 +111,13 @@ class FacesSection(_Section):
 
 
 class QualitySection(_Section):
-    """What a good picture is."""
+    """What a good image is."""
 
     minimum: Share = 0.74
 
 
 class ClipSection(_Section):
-    """The model that embeds pictures."""
+    """The model that embeds images."""
 
     model: str = "miniature"
     """'miniature', an open_clip architecture (ViT-B-32), or a folder with its configuration."""
@@ -126,21 +126,21 @@ class ClipSection(_Section):
 
 
 class ClustersSection(_Section):
-    """How pictures are grouped by what they show."""
+    """How images are grouped by what they show."""
 
     count: int = Field(default=8, ge=1)
     random_state: int = Field(default=0, ge=0)
 
 
 class DuplicatesSection(_Section):
-    """When two pictures are the same picture."""
+    """When two images are the same image."""
 
     threshold: float = Field(default=0.98, gt=0, le=1)
     """Cosine similarity of the embeddings from which on only one of two is taken."""
 
 
 class SelectionSection(_Section):
-    """How many pictures are chosen, and how they are spread."""
+    """How many images are chosen, and how they are spread."""
 
     total: int = Field(default=70, ge=1)
     quotas: tuple[str, ...] = ()
@@ -159,18 +159,18 @@ class SelectionSection(_Section):
 
 
 class DatasetSection(_Section):
-    """How the data set presents itself."""
+    """How the dataset presents itself."""
 
     license: str = "other"
     captions: str = "trigger + what varies"
     """'prompt', 'trigger + prompt', 'trigger + what varies', or a template of your own."""
     resolution: int | None = Field(default=None, ge=64)
-    """What dataset.toml tells trainers; derived from the pictures unless given."""
+    """What dataset.toml tells trainers; derived from the images unless given."""
     repeats: int = Field(default=1, ge=1)
 
 
 class TrainingSection(_Section):
-    """A LoRA from the data set. All further keys are options of ``TrainingSettings``."""
+    """A LoRA from the dataset. All further keys are options of ``TrainingSettings``."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -181,16 +181,16 @@ class TrainingSection(_Section):
     file: str = ""
     """The LoRA file, relative to the output folder; lora/NAME.safetensors unless given."""
     validation: str | None = None
-    """Folder of pictures to validate with, instead of a share of the data set."""
+    """Folder of images to validate with, instead of a share of the dataset."""
     prior: str | None = None
-    """Folder of prior-preservation pictures."""
+    """Folder of prior-preservation images."""
     prior_caption: str | None = None
     """The class prompt, for those of them that have no caption."""
     prior_pictures: int = Field(default=0, ge=0)
-    """So many prior-preservation pictures are made with the base model, in the scenes of the data
+    """So many prior-preservation images are made with the base model, in the scenes of the data
     set, where no folder is given."""
     prompts: tuple[str, ...] = ()
-    """What is sampled while it trains, and made with the finished LoRA; captions of the data set
+    """What is sampled while it trains, and made with the finished LoRA; captions of the dataset
     unless given."""
 
     @property
@@ -206,7 +206,7 @@ class TrainingSection(_Section):
 class Project(_Section):
     """Everything a run does. Sections that are left out have working defaults.
 
-    Either ``source`` names a folder of existing pictures, or ``plan``, ``subjects``,
+    Either ``source`` names a folder of existing images, or ``plan``, ``subjects``,
     ``originals`` and ``scenarios`` say what to generate.
     """
 
@@ -227,9 +227,9 @@ class Project(_Section):
     training: TrainingSection | None = None
 
     @model_validator(mode="after")
-    def _has_pictures(self) -> Project:
+    def _has_images(self) -> Project:
         if (self.source is None) == (self.plan is None):
-            raise ValueError("give either 'source' (a folder of pictures) or a [plan] to generate")
+            raise ValueError("give either 'source' (a folder of images) or a [plan] to generate")
         if self.plan is not None and not self.subjects:
             raise ValueError("a [plan] needs at least one [[subjects]]")
         return self

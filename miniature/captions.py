@@ -10,7 +10,7 @@ from .scene import Scene
 
 
 def attributes(identity: Identity, scene: Scene) -> dict[str, str]:
-    """Name what the picture of a person in a scene shows.
+    """Name what the image of a person in a scene shows.
 
     Args:
         identity: Who is drawn.

@@ -1,4 +1,4 @@
-"""Who is in the picture: the sayable and the unsayable traits of a drawn person."""
+"""Who is in the image: the sayable and the unsayable traits of a drawn person."""
 
 from __future__ import annotations
 

@@ -20,20 +20,20 @@ from .drawing.outfit import draw_body
 from .identity import Identity
 from .scene import Scene
 
-# Height of the face and of its centre, in picture heights.
+# Height of the face and of its centre, in image heights.
 _FRAMING = {"close-up": (0.63, 0.52), "bust": (0.49, 0.41), "half body": (0.375, 0.31)}
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A drawn picture and where its face lies."""
+    """A drawn image and where its face lies."""
 
     image: NDArray[np.uint8]
     """RGB (size, size, 3)."""
     box: NDArray[np.float32]
     """The face, forehead to chin and ear to ear: x0, y0, x1, y1 in pixels."""
     landmarks: NDArray[np.float32]
-    """(5, 2): left eye, right eye, nose tip, left and right mouth corner as the picture shows."""
+    """(5, 2): left eye, right eye, nose tip, left and right mouth corner as the image shows."""
 
 
 def render(identity: Identity, scene: Scene, size: int = 128, supersample: int = 2) -> Portrait:
@@ -42,11 +42,11 @@ def render(identity: Identity, scene: Scene, size: int = 128, supersample: int =
     Args:
         identity: Who.
         scene: Where and how.
-        size: Height and width of the picture in pixels.
-        supersample: Factor at which the picture is drawn before it is averaged down.
+        size: Height and width of the image in pixels.
+        supersample: Factor at which the image is drawn before it is averaged down.
 
     Returns:
-        The picture with its face box and landmarks.
+        The image with its face box and landmarks.
     """
     side = size * supersample
     height, centre_y = _FRAMING[scene.framing]
@@ -114,11 +114,11 @@ def render_group(
 
     Args:
         members: Two or three people with their scenes; framing is replaced by a fitting one.
-        size: Height and width of the picture in pixels.
-        supersample: Factor at which the picture is drawn before it is averaged down.
+        size: Height and width of the image in pixels.
+        supersample: Factor at which the image is drawn before it is averaged down.
 
     Returns:
-        The RGB picture (size, size, 3), boxes (n, 4) and landmarks (n, 5, 2) in pixels.
+        The RGB image (size, size, 3), boxes (n, 4) and landmarks (n, 5, 2) in pixels.
 
     Raises:
         ValueError: There are fewer than two or more than three members.
@@ -152,8 +152,8 @@ def render_empty(
 
     Args:
         rng: Chooses and arranges the place.
-        size: Height and width of the picture in pixels.
-        supersample: Factor at which the picture is drawn before it is averaged down.
+        size: Height and width of the image in pixels.
+        supersample: Factor at which the image is drawn before it is averaged down.
 
     Returns:
         RGB (size, size, 3) uint8.

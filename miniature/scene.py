@@ -1,4 +1,4 @@
-"""What surrounds a person in one picture: clothes, place, light, pose and expression."""
+"""What surrounds a person in one image: clothes, place, light, pose and expression."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Scene:
     depth_of_field: bool = False
 
     shift_x: float = 0.0
-    """Shift of the head in picture widths."""
+    """Shift of the head in image widths."""
     shift_y: float = 0.0
-    """Shift of the head in picture heights."""
+    """Shift of the head in image heights."""
     zoom: float = 1.0
     """Factor on the face height that the framing gives."""
     tilt: float = 0.0

@@ -1,4 +1,4 @@
-"""ComfyUI nodes: read widgets, call core, show progress and pictures.
+"""ComfyUI nodes: read widgets, call core, show progress and images.
 
 Whatever is slow to import (core, its libraries) is imported when a node runs, so that starting
 ComfyUI costs next to nothing and a missing library takes only its own node away.

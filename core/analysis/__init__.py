@@ -1,1 +1,1 @@
-"""Analysis: what the pictures show, how good they are, and which are alike."""
+"""Analysis: what the images show, how good they are, and which are alike."""

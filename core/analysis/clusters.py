@@ -1,4 +1,4 @@
-"""Clusters: pictures that show the same kind of thing, with names that say what."""
+"""Clusters: images that show the same kind of thing, with names that say what."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def cluster(
     prompts: Prompts = PROMPTS,
     store: FeatureStore | None = None,
 ) -> ImageSet:
-    """Group the accepted pictures by KMeans on their embeddings.
+    """Group the accepted images by KMeans on their embeddings.
 
-    Adds ``cluster`` (0 is the largest) and ``cluster_name``; both are null for rejected pictures.
-    The same pictures in the same order always give the same clusters.
+    Adds ``cluster`` (0 is the largest) and ``cluster_name``; both are null for rejected images.
+    The same images in the same order always give the same clusters.
 
     Args:
         images: With ``embedding``.
-        k: Number of clusters; fewer when there are fewer different pictures.
+        k: Number of clusters; fewer when there are fewer different images.
         random_state: Seed of KMeans.
         embedder: The model that made the embeddings; its prompts and the columns ``pose`` and
             ``framing`` name the clusters. Without it they are called ``cluster 0`` and so on.
@@ -79,7 +79,7 @@ def cluster(
         store: Remembers the prompts' embeddings, so that the model need not load for them again.
 
     Raises:
-        MissingColumnError: The pictures are not embedded.
+        MissingColumnError: The images are not embedded.
     """
     images.require("embedding", "'embed'")
     usable = images.accepted_mask() & images.table["embedding"].is_not_null().to_numpy()
@@ -148,9 +148,9 @@ def cluster_names(
 ) -> list[str]:
     """Name each cluster after what sets it apart.
 
-    Of every attribute each picture has a label: the measured one, or else the one whose prompt
+    Of every attribute each image has a label: the measured one, or else the one whose prompt
     lies closest (zero-shot). A cluster is named by the labels whose share in it most exceeds their
-    share in the whole set, those of half of its pictures or more first: by one, or by as many as
+    share in the whole set, those of half of its images or more first: by one, or by as many as
     it takes to tell it from the others.
 
     Args:
@@ -159,7 +159,7 @@ def cluster_names(
         embedder: The model that made the embeddings.
         prompts: Attributes, each with its labels and their prompts.
         store: Remembers the prompts' embeddings.
-        measured: Attributes whose labels are known, one a picture.
+        measured: Attributes whose labels are known, one an image.
 
     Returns:
         A name a cluster, all different.

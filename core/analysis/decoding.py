@@ -1,7 +1,7 @@
-"""One decode per picture: the pixels that every analyser shares.
+"""One decode per image: the pixels that every analyser shares.
 
 Pixels are what ``cv2.imread`` gives (BGR, 8 bits, alpha dropped, EXIF orientation applied), so that
-measurements agree with code that reads files itself. The header is read first: a picture that
+measurements agree with code that reads files itself. The header is read first: an image that
 claims more pixels than allowed is refused before any memory is taken for it.
 """
 
@@ -27,11 +27,11 @@ Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
 MAX_PIXELS = 100_000_000
-"""Pictures with more pixels than this are refused; 10,000 x 10,000 passes."""
+"""Images with more pixels than this are refused; 10,000 x 10,000 passes."""
 
 PIXELS_IN_FLIGHT = 48_000_000
 """How many decoded pixels may wait at once. At about 20 bytes a pixel while the Laplacian is taken
-that is 1 GB at most; a single picture may be larger than that, and is then decoded alone."""
+that is 1 GB at most; a single image may be larger than that, and is then decoded alone."""
 
 _BYTES_PER_PIXEL = 8
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -39,7 +39,7 @@ _JPEG = b"\xff\xd8\xff"
 
 
 class UnreadableImageError(CuratorError):
-    """A file that is not a whole picture; ``reason`` says in what way.
+    """A file that is not a whole image; ``reason`` says in what way.
 
     ``lasting`` tells whether the fault lies in the bytes (another try cannot help) or in getting
     at them.
@@ -52,7 +52,7 @@ class UnreadableImageError(CuratorError):
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode a picture file.
+    """Decode an image file.
 
     Args:
         path: PNG, JPEG, WebP, BMP, TIFF or GIF; of an animation, the first frame is taken.
@@ -63,7 +63,7 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
         read the file, and Pillow's pixels where it cannot.
 
     Raises:
-        UnreadableImageError: The file is absent, locked, empty, truncated, damaged, no picture at
+        UnreadableImageError: The file is absent, locked, empty, truncated, damaged, no image at
             all, or too large.
     """
     path = Path(path)
@@ -84,7 +84,7 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[str, Pixels | None]:
-    """Decode the bytes of a picture file.
+    """Decode the bytes of an image file.
 
     Returns:
         An empty string and the pixels, or the reason why there are none and ``None``.
@@ -119,10 +119,10 @@ def _header(data: bytes) -> tuple[str, tuple[int, int] | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
-                return "", picture.size
+            with Image.open(io.BytesIO(data)) as image:
+                return "", image.size
     except UnidentifiedImageError:
-        return "not a picture, whatever its name says", None
+        return "not an image, whatever its name says", None
     except Image.DecompressionBombError as error:
         return f"too many pixels: {error}", None
     except (OSError, ValueError, SyntaxError) as error:
@@ -155,8 +155,8 @@ def _decode_with_pillow(data: bytes) -> tuple[str, Pixels | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
-                upright = ImageOps.exif_transpose(picture)
+            with Image.open(io.BytesIO(data)) as image:
+                upright = ImageOps.exif_transpose(image)
                 rgb = np.asarray(upright.convert("RGB"))
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         return f"the file is damaged ({error})", None
@@ -165,7 +165,7 @@ def _decode_with_pillow(data: bytes) -> tuple[str, Pixels | None]:
 
 @dataclass(frozen=True)
 class Decoded(Generic[T]):
-    """A picture that has come out of :func:`decode_ahead`."""
+    """An image that has come out of :func:`decode_ahead`."""
 
     index: int
     """Its position among the paths."""
@@ -188,18 +188,18 @@ def decode_ahead(
     workers: int | None = None,
     pixels_in_flight: int = PIXELS_IN_FLIGHT,
 ) -> Iterator[Decoded[T]]:
-    """Decode pictures in threads, a little ahead of who consumes them, in order.
+    """Decode images in threads, a little ahead of who consumes them, in order.
 
-    Memory stays the same however many pictures there are: no more than ``3 * workers`` pictures
+    Memory stays the same however many images there are: no more than ``3 * workers`` images
     and ``pixels_in_flight`` pixels wait.
 
     Args:
         paths: The files.
         function: Applied to the pixels in the thread that decoded them.
-        sizes: Pixels of each picture where known; unknown ones count as one megapixel.
+        sizes: Pixels of each image where known; unknown ones count as one megapixel.
         max_pixels: As in :func:`read_image`.
         workers: Number of threads; the number of processors, 8 at most, unless given.
-        pixels_in_flight: How many pixels may wait; one picture always may.
+        pixels_in_flight: How many pixels may wait; one image always may.
 
     Yields:
         One result a path, in the order of the paths. An unreadable file is a result as well.

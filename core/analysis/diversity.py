@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def vendi_score(embeddings: NDArray[np.floating]) -> float:
-    """Return the Vendi score: the effective number of different pictures.
+    """Return the Vendi score: the effective number of different images.
 
     The exponential of the Shannon entropy of the eigenvalues of ``K / n``, where ``K`` holds the
     cosine similarities (Friedman and Dieng, "The Vendi Score", 2023). The eigenvalues are taken of
@@ -17,7 +17,7 @@ def vendi_score(embeddings: NDArray[np.floating]) -> float:
         embeddings: Shape ``(n, d)``; rows are normalised first.
 
     Returns:
-        A number from 1 (all alike) to n (all orthogonal); 0 for no pictures.
+        A number from 1 (all alike) to n (all orthogonal); 0 for no images.
     """
     x = _unit_rows(embeddings)
     if not len(x):

@@ -1,4 +1,4 @@
-"""Near-duplicates: pairs of pictures whose embeddings are almost the same."""
+"""Near-duplicates: pairs of images whose embeddings are almost the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..imageset import ImageSet
 IntArray = NDArray[np.int64]
 
 THRESHOLD = 0.98
-"""Cosine similarity from which on two pictures count as one."""
+"""Cosine similarity from which on two images count as one."""
 
 MAX_PAIRS = 20_000_000
 _COMPONENTS = 48
@@ -25,8 +25,8 @@ class TooManyDuplicatesError(CuratorError):
 
     def __init__(self, threshold: float) -> None:
         super().__init__(
-            f"More than {MAX_PAIRS:,} pairs of pictures are at least {threshold:g} alike. Raise "
-            "the duplicate threshold, or use an embedding that tells these pictures apart."
+            f"More than {MAX_PAIRS:,} pairs of images are at least {threshold:g} alike. Raise "
+            "the duplicate threshold, or use an embedding that tells these images apart."
         )
 
 
@@ -103,17 +103,17 @@ def _principal_components(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def duplicate_pairs(images: ImageSet, threshold: float = THRESHOLD) -> IntArray:
-    """Find the pairs of accepted pictures of which at most one should be taken.
+    """Find the pairs of accepted images of which at most one should be taken.
 
-    Two pictures are a pair when their embeddings are at least ``threshold`` alike, or their files
+    Two images are a pair when their embeddings are at least ``threshold`` alike, or their files
     are equal. Pairs do not chain: a and c are none just because both are near b.
 
     Returns:
         Row positions in ``images``, shape ``(m, 2)``, the smaller first.
 
     Raises:
-        MissingColumnError: The pictures are not embedded.
-        TooManyDuplicatesError: The threshold is too low for these pictures.
+        MissingColumnError: The images are not embedded.
+        TooManyDuplicatesError: The threshold is too low for these images.
     """
     images.require("embedding", "'embed'")
     usable = images.accepted_mask() & images.table["embedding"].is_not_null().to_numpy()
@@ -139,21 +139,21 @@ def _equal_files(images: ImageSet) -> IntArray:
 def find_duplicates(
     images: ImageSet, threshold: float = THRESHOLD, *, pairs: IntArray | None = None
 ) -> ImageSet:
-    """Number the groups of near-duplicates; adds ``duplicate_group``, null for unique pictures.
+    """Number the groups of near-duplicates; adds ``duplicate_group``, null for unique images.
 
-    The best picture (by ``quality``, then by position) that is in no group leads one, and takes
+    The best image (by ``quality``, then by position) that is in no group leads one, and takes
     every near-duplicate of *itself* that is in none: groups do not chain. Nothing is rejected:
     which of a group is taken is decided by the selection, that knows the quotas.
 
     Args:
         images: With ``embedding``.
-        threshold: Cosine similarity from which on two pictures count as one.
+        threshold: Cosine similarity from which on two images count as one.
         pairs: What :func:`duplicate_pairs` found in ``images`` at this threshold, where it is
             known already; ``images`` then needs no embeddings.
 
     Raises:
-        MissingColumnError: The pictures are not embedded.
-        TooManyDuplicatesError: The threshold is too low for these pictures.
+        MissingColumnError: The images are not embedded.
+        TooManyDuplicatesError: The threshold is too low for these images.
     """
     if pairs is None:
         pairs = duplicate_pairs(images, threshold)

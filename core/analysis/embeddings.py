@@ -1,4 +1,4 @@
-"""Embeddings: what a picture shows, as one open_clip vector."""
+"""Embeddings: what an image shows, as one open_clip vector."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ClipModelError(CuratorError):
 
 
 class Embedder:
-    """Embeds pictures and texts with an open_clip model.
+    """Embeds images and texts with an open_clip model.
 
     The model loads when it is first needed; the fingerprint needs none.
 
@@ -56,7 +56,7 @@ class Embedder:
             ``laion2b_s34b_b79k``) or a weights file. Unless given, ``openai`` where there is such
             a tag, else the first one that open_clip lists.
         device: A torch device; ``auto`` takes CUDA where it is available, else the CPU.
-        batch_size: Pictures that are embedded together.
+        batch_size: Images that are embedded together.
 
     Raises:
         ClipModelError: There is no such model, or its weights cannot be had; raised when the
@@ -122,7 +122,7 @@ class Embedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What embeddings depend on: the weights and how pictures are fitted.
+        """What embeddings depend on: the weights and how images are fitted.
 
         The bytes of a local model; the published name and source of another, so that asking for
         it loads nothing.
@@ -148,7 +148,7 @@ class Embedder:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        """The model, and the transform of a picture."""
+        """The model, and the transform of an image."""
         import open_clip
 
         options: dict[str, Any] = {}
@@ -182,7 +182,7 @@ class Embedder:
         return self._loaded[1](Image.fromarray(np.ascontiguousarray(image[..., ::-1])))
 
     def embed(self, inputs: Sequence[Any]) -> FloatArray:
-        """Embed pictures that :meth:`preprocess` has fitted.
+        """Embed images that :meth:`preprocess` has fitted.
 
         Returns:
             L2-normalised vectors, shape ``(n, d)``.
@@ -196,14 +196,14 @@ class Embedder:
             return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
 
     def embed_images(self, images: Sequence[Pixels]) -> FloatArray:
-        """Embed decoded pictures (BGR, uint8) in batches; shape ``(n, d)``, L2-normalised."""
+        """Embed decoded images (BGR, uint8) in batches; shape ``(n, d)``, L2-normalised."""
         inputs = [self.preprocess(image) for image in images]
         step = self.batch_size
         parts = [self.embed(inputs[i : i + step]) for i in range(0, len(inputs), step)]
         return np.concatenate(parts)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Embed texts; shape ``(n, d)``, L2-normalised, comparable with pictures."""
+        """Embed texts; shape ``(n, d)``, L2-normalised, comparable with images."""
         import open_clip
         import torch
 
@@ -242,7 +242,7 @@ def text_vectors(
 
 
 def _not_too_slim(image: Pixels) -> Pixels:
-    """Cut the ends off a picture of more than 8 : 1: its centre square is all that is seen."""
+    """Cut the ends off an image of more than 8 : 1: its centre square is all that is seen."""
     height, width = image.shape[:2]
     longest = _SLIMMEST * min(height, width)
     top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
@@ -252,7 +252,7 @@ def _not_too_slim(image: Pixels) -> Pixels:
 def embed(
     images: ImageSet, embedder: Embedder, store: FeatureStore, progress: Progress = silent
 ) -> ImageSet:
-    """Embed the accepted pictures; adds ``embedding``, null for rejected ones.
+    """Embed the accepted images; adds ``embedding``, null for rejected ones.
 
     Args:
         images: The candidates.

@@ -22,7 +22,7 @@ IDENTITY = "identity"
 DETECTOR_THRESHOLD = 0.5
 """Least score that counts as a face at all: insightface's own default."""
 DETECTION_SIZES = (128, 192, 256, 320, 480, 640)
-"""Edges of the square that a picture is fitted into; see :class:`FaceAnalyser`."""
+"""Edges of the square that an image is fitted into; see :class:`FaceAnalyser`."""
 
 FloatArray = NDArray[np.float32]
 _ROW = 15  # box, score, five landmarks
@@ -31,19 +31,19 @@ _TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
      [70.7299, 92.2041]]
 )  # fmt: skip
-"""Where ArcFace wants eyes, nose tip and mouth corners in a picture of 112 pixels."""
+"""Where ArcFace wants eyes, nose tip and mouth corners in an image of 112 pixels."""
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of one picture, the most certain first. Coordinates are pixels."""
+    """The faces of one image, the most certain first. Coordinates are pixels."""
 
     boxes: FloatArray
     """Left, top, right, bottom; shape ``(n, 4)``."""
     scores: FloatArray
     """The detector's confidence in [0, 1], shape ``(n,)``."""
     landmarks: FloatArray
-    """Eyes, nose tip, mouth corners, left to right as the picture shows; shape ``(n, 5, 2)``."""
+    """Eyes, nose tip, mouth corners, left to right as the image shows; shape ``(n, 5, 2)``."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -88,7 +88,7 @@ def aligned(image: Pixels, landmarks: FloatArray, size: int = 112) -> Pixels:
         size: Edge of the result, a multiple of 112 or of 128.
 
     Returns:
-        Shape ``(size, size, 3)``; black where the picture ends.
+        Shape ``(size, size, 3)``; black where the image ends.
     """
     import cv2
 
@@ -112,10 +112,10 @@ class FaceAnalyser:
 
     Args:
         pack: ``miniature``, the name of an insightface pack (``buffalo_l``), or a folder.
-        det_size: Edge in pixels of the square that each picture is scaled into for detection, a
+        det_size: Edge in pixels of the square that each image is scaled into for detection, a
             multiple of 32. ``None`` takes the smallest of :data:`DETECTION_SIZES` that holds the
-            picture, and 640 for larger ones: a small picture is never blown up, and what is found
-            in a picture never depends on the others. A detector of fixed size has its own.
+            image, and 640 for larger ones: a small image is never blown up, and what is found
+            in an image never depends on the others. A detector of fixed size has its own.
         providers: onnxruntime execution providers, the preferred first; CUDA where it is
             available, else the CPU, unless given.
         batch_size: Aligned faces that are identified together.
@@ -153,7 +153,7 @@ class FaceAnalyser:
 
     @property
     def detection_fingerprint(self) -> str:
-        """What detections depend on: the pack's bytes and how pictures are fitted."""
+        """What detections depend on: the pack's bytes and how images are fitted."""
         size = self.det_size or f"fit {DETECTION_SIZES}"
         return f"{self._content} size={size} threshold={DETECTOR_THRESHOLD}"
 
@@ -197,7 +197,7 @@ class FaceAnalyser:
         return analysis
 
     def detect(self, image: Pixels) -> Faces:
-        """Find all faces of a decoded picture (BGR, uint8, any size)."""
+        """Find all faces of a decoded image (BGR, uint8, any size)."""
         detector = self._analysis.det_model
         height, width = image.shape[:2]
         edge = self._edge(max(height, width))

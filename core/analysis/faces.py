@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class ReferenceFaceError(CuratorError):
-    """A reference picture does not show exactly one face."""
+    """A reference image does not show exactly one face."""
 
     def __init__(self, path: Path, count: int) -> None:
         super().__init__(
-            f"The reference picture {path} shows {count or 'no'} face{'s' * (count != 1)}; exactly "
-            "one is needed. Crop it, or name another picture."
+            f"The reference image {path} shows {count or 'no'} face{'s' * (count != 1)}; exactly "
+            "one is needed. Crop it, or name another image."
         )
 
 
@@ -43,7 +43,7 @@ class FaceThresholds:
     confidence: float = 0.85
     """Least score of the detector; below it the published quality formula gives 0 as well."""
     share: float = 0.01
-    """Least area of the face box, as a share of the picture's."""
+    """Least area of the face box, as a share of the image's."""
     side: float = 20.0
     """Least width and height of the face box in pixels."""
     identity: float | None = None
@@ -56,10 +56,10 @@ class FaceThresholds:
     def admits(
         self, pixels: PixelMeasurement, faces: Faces | None, confidence: float | None = None
     ) -> bool:
-        """Whether a picture shows one certain face that is large enough, whoever it is.
+        """Whether an image shows one certain face that is large enough, whoever it is.
 
         Args:
-            pixels: The picture's size.
+            pixels: The image's size.
             faces: Its faces; ``None`` when they were not looked for, which is no.
             confidence: Least score, in place of this object's own.
         """
@@ -80,7 +80,7 @@ def _sides(faces: Faces) -> tuple[float, float]:
 
 
 def face_share(pixels: PixelMeasurement, faces: Faces) -> float:
-    """Return the area of the first face's box inside the picture over the picture's area."""
+    """Return the area of the first face's box inside the image over the image's area."""
     left, top, right, bottom = (float(value) for value in faces.boxes[0])
     width = min(right, pixels.width) - max(left, 0.0)
     height = min(bottom, pixels.height) - max(top, 0.0)
@@ -95,13 +95,13 @@ def validate_faces(
     references: Sequence[Path | str] = (),
     progress: Progress = silent,
 ) -> ImageSet:
-    """Look for faces, and reject pictures without exactly one valid face.
+    """Look for faces, and reject images without exactly one valid face.
 
-    In this order a picture is rejected as ``no_face``, ``several_faces``, ``low_confidence``,
+    In this order an image is rejected as ``no_face``, ``several_faces``, ``low_confidence``,
     ``face_too_small`` or ``identity_mismatch``. Adds ``face_count``, ``face_confidence``,
     ``face_box``, ``face_landmarks``, ``face_share``, ``framing``, ``yaw``, ``pose`` (all of the
     most certain face), ``identity``, ``identity_similarity`` and ``identity_reference``:
-    ``references`` when pictures of the person were given, else ``set``: the similarity is then to
+    ``references`` when images of the person were given, else ``set``: the similarity is then to
     a robust centroid of the valid faces, of each subject its own.
 
     Args:
@@ -109,13 +109,13 @@ def validate_faces(
         analyser: The models.
         store: Where measurements are kept; only what it lacks is measured.
         thresholds: What a valid face is.
-        references: Pictures of the person, one face each.
+        references: Images of the person, one face each.
         progress: Watches.
 
     Raises:
         FacePackError: The face pack is missing.
-        ReferenceFaceError: A reference picture does not show exactly one face.
-        UnreadableImageError: A reference picture cannot be read.
+        ReferenceFaceError: A reference image does not show exactly one face.
+        UnreadableImageError: A reference image cannot be read.
     """
     limits = thresholds or FaceThresholds()
     target = _reference_identity(analyser, store, references) if references else None
@@ -204,7 +204,7 @@ def _verdict(
     wide, high = _sides(faces)
     share = face_share(pixels, faces)
     return Rejection.FACE_TOO_SMALL, (
-        f"the face of {wide:.0f} x {high:.0f} pixels takes {share:.2%} of the picture; at least "
+        f"the face of {wide:.0f} x {high:.0f} pixels takes {share:.2%} of the image; at least "
         f"{limits.side:g} pixels and {limits.share:.2%} are wanted"
     )
 
@@ -234,7 +234,7 @@ def _with_identity(
     if limits.identity is None:
         return images
     strange = known & (similarity < limits.identity)
-    towards = "the set's own centre" if target is None else "the reference pictures"
+    towards = "the set's own centre" if target is None else "the reference images"
     return images.reject(
         strange,
         Rejection.IDENTITY_MISMATCH,
@@ -248,7 +248,7 @@ def _with_identity(
 def _reference_identity(
     analyser: FaceAnalyser, store: FeatureStore, references: Sequence[Path | str]
 ) -> NDArray[np.float32]:
-    """Return the mean identity of the reference pictures, measuring what the store lacks."""
+    """Return the mean identity of the reference images, measuring what the store lacks."""
     vectors = []
     for reference in map(Path, references):
         key = content_hash(reference) if reference.is_file() else ""

@@ -1,4 +1,4 @@
-"""Whose face it is: similarity to reference pictures, or to the set's own centre."""
+"""Whose face it is: similarity to reference images, or to the set's own centre."""
 
 from __future__ import annotations
 

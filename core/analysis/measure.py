@@ -1,4 +1,4 @@
-"""The analysis in one pass: each picture is decoded once and measured as far as it is worth it.
+"""The analysis in one pass: each image is decoded once and measured as far as it is worth it.
 
 What the stages of the analysis would ask for one after the other is measured together, cheapest
 first: sharpness and contrast; faces, unless no face could lift the quality to the minimum; the
@@ -51,11 +51,11 @@ def measure(
         images: The candidates.
         analyser: The face models.
         embedder: The open_clip model.
-        store: Filled; a picture of which it knows everything needed is not decoded.
+        store: Filled; an image of which it knows everything needed is not decoded.
         thresholds: What a valid face is.
         quality: Breakpoints of the quality score.
         minimum_quality: What the quality must reach.
-        reach: Pictures that fail by no more than this, in quality or in the face's confidence,
+        reach: Images that fail by no more than this, in quality or in the face's confidence,
             are measured as well, so that both thresholds can be lowered that far for nothing.
         progress: Watches.
 
@@ -96,7 +96,7 @@ def measure(
         detect=worth_detecting,
         identify=worth_identifying,
         embed=worth_embedding,
-        stage="Measuring the pictures",
+        stage="Measuring the images",
         progress=progress,
     )
     return reject_hopeless(images, known_pixels(images, store), quality, minimum_quality)

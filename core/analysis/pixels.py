@@ -23,17 +23,17 @@ _LAYOUT = struct.Struct("<ddii")
 
 @dataclass(frozen=True)
 class PixelMeasurement:
-    """Sharpness, contrast and size of one picture."""
+    """Sharpness, contrast and size of one image."""
 
     sharpness: float
-    """Variance of the Laplacian of the grey picture."""
+    """Variance of the Laplacian of the grey image."""
     contrast: float
-    """Standard deviation of the grey picture."""
+    """Standard deviation of the grey image."""
     width: int
     """Pixels, after the EXIF orientation is applied."""
     height: int
     reason: str = ""
-    """Why the picture cannot be read; the numbers are then 0."""
+    """Why the image cannot be read; the numbers are then 0."""
 
     @staticmethod
     def of(image: Pixels) -> PixelMeasurement:
@@ -47,7 +47,7 @@ class PixelMeasurement:
 
     @staticmethod
     def unreadable(reason: str) -> PixelMeasurement:
-        """Record that a picture has no pixels."""
+        """Record that an image has no pixels."""
         return PixelMeasurement(0.0, 0.0, 0, 0, reason)
 
     def to_bytes(self) -> bytes:
@@ -66,7 +66,7 @@ class PixelMeasurement:
 def read_pixels(
     images: ImageSet, store: FeatureStore, progress: Progress = silent
 ) -> tuple[ImageSet, list[PixelMeasurement | None]]:
-    """Measure the accepted pictures that the store does not know yet.
+    """Measure the accepted images that the store does not know yet.
 
     Returns:
         The set with what cannot be read rejected as ``unreadable``, and one measurement a row:

@@ -1,4 +1,4 @@
-"""Framing and pose, from the face's share of the picture and its five landmarks."""
+"""Framing and pose, from the face's share of the image and its five landmarks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FRAMINGS = (("close-up", 0.22), ("bust", 0.135), ("half body", 0.02), ("full body", 0.0))
-"""Names and the least share of the picture's area that the face box takes."""
+"""Names and the least share of the image's area that the face box takes."""
 
 THREE_QUARTER_FROM = 0.13
 """Least absolute :func:`yaw` of a three-quarter view: about 12 degrees."""
@@ -20,10 +20,10 @@ From there on a drawn head counts as a profile. For photographs, where a head tu
 
 
 def framing(share: float) -> str:
-    """Name the framing of a picture.
+    """Name the framing of an image.
 
     Args:
-        share: Area of the face box over area of the picture.
+        share: Area of the face box over area of the image.
     """
     return next(name for name, least in FRAMINGS if share >= least)
 
@@ -55,7 +55,7 @@ def yaw(landmarks: ArrayLike) -> float:
         landmarks: Two eyes, nose tip, two mouth corners, shape ``(5, 2)``, in pixels.
 
     Returns:
-        0 for a frontal face, 1 for a full profile turned towards the right of the picture, -1
+        0 for a frontal face, 1 for a full profile turned towards the right of the image, -1
         towards the left; NaN when there are no landmarks.
     """
     points: NDArray[np.float64] = np.asarray(landmarks, dtype=np.float64).reshape(5, 2)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 MINIMUM_QUALITY = 0.74
-"""The published recipe keeps pictures above this quality."""
+"""The published recipe keeps images above this quality."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class QualityThresholds:
     """Breakpoints and weights of the quality score; the defaults are the published recipe's."""
 
     sharpness: Ramp = field(default=Ramp(100, 200, 400, last_span=200, last_rise=0.2))
-    """Of the variance of the Laplacian of the grey picture (8-bit values)."""
+    """Of the variance of the Laplacian of the grey image (8-bit values)."""
     contrast: Ramp = field(default=Ramp(20, 50, 100, last_span=100, last_rise=0.1, high_score=1.0))
-    """Of the standard deviation of the grey picture (8-bit values)."""
+    """Of the standard deviation of the grey image (8-bit values)."""
     confidence: Ramp = field(default=Ramp(0.85, 0.90, 0.95, last_span=0.05, last_rise=0.2))
     """Of the detector's score of the only face; any other number of faces scores 0."""
     sharpness_weight: float = 0.5
@@ -77,7 +77,7 @@ class QualityThresholds:
 
 @dataclass(frozen=True)
 class QualityScores:
-    """Scores in [0, 1], one value a picture each."""
+    """Scores in [0, 1], one value an image each."""
 
     quality: FloatArray
     sharpness: FloatArray
@@ -96,7 +96,7 @@ def quality_scores(
     confidence: npt.ArrayLike,
     thresholds: QualityThresholds = PUBLISHED,
 ) -> QualityScores:
-    """Score many pictures at once.
+    """Score many images at once.
 
     Args:
         raw_sharpness: Variance of the Laplacian, shape ``(n,)``.
@@ -130,7 +130,7 @@ def quality_ceiling(
     raw_contrast: npt.ArrayLike,
     thresholds: QualityThresholds = PUBLISHED,
 ) -> FloatArray:
-    """Return the best quality that a picture can reach, whatever the detector finds in it.
+    """Return the best quality that an image can reach, whatever the detector finds in it.
 
     What lies below the minimum even so need not be looked at any further.
     """
@@ -147,10 +147,10 @@ def score_quality(
     minimum: float = MINIMUM_QUALITY,
     progress: Progress = silent,
 ) -> ImageSet:
-    """Score each picture and reject those below ``minimum`` as ``low_quality``.
+    """Score each image and reject those below ``minimum`` as ``low_quality``.
 
     Adds ``raw_sharpness``, ``raw_contrast``, ``sharpness_score``, ``contrast_score``,
-    ``confidence_score`` and ``quality``. Pictures that are rejected already are scored too where
+    ``confidence_score`` and ``quality``. Images that are rejected already are scored too where
     the store knows their pixels; quality is null where no face was looked for.
 
     Args:
@@ -214,7 +214,7 @@ def reject_hopeless(
 
 
 def with_raw_columns(images: ImageSet, measured: Sequence[PixelMeasurement | None]) -> ImageSet:
-    """Add ``raw_sharpness`` and ``raw_contrast``, null where a picture was not decoded."""
+    """Add ``raw_sharpness`` and ``raw_contrast``, null where an image was not decoded."""
     return images.with_columns(
         pl.Series("raw_sharpness", [m.sharpness if m else None for m in measured], pl.Float64),
         pl.Series("raw_contrast", [m.contrast if m else None for m in measured], pl.Float64),
@@ -228,7 +228,7 @@ def _column(name: str, values: FloatArray, known: NDArray[np.bool_]) -> pl.Serie
 class QualityAssessment:
     """Quality metrics of single files: the published recipe's class, method for method.
 
-    Each picture is decoded once and shared by the three measurements.
+    Each image is decoded once and shared by the three measurements.
 
     Args:
         pack: insightface pack that finds the face: a name (``buffalo_l``), a folder of ONNX files,
@@ -257,11 +257,11 @@ class QualityAssessment:
         self.thresholds = thresholds
 
     def calculate_sharpness(self, image_path: str | Path) -> float:
-        """Return the variance of the Laplacian of the grey picture."""
+        """Return the variance of the Laplacian of the grey image."""
         return PixelMeasurement.of(read_image(image_path)).sharpness
 
     def calculate_contrast(self, image_path: str | Path) -> float:
-        """Return the standard deviation of the grey picture."""
+        """Return the standard deviation of the grey image."""
         return PixelMeasurement.of(read_image(image_path)).contrast
 
     def detect_faces(self, image_path: str | Path) -> list[Any]:
@@ -277,7 +277,7 @@ class QualityAssessment:
             one face. The formula is taken in double precision throughout.
 
         Raises:
-            UnreadableImageError: The file is not a whole picture.
+            UnreadableImageError: The file is not a whole image.
         """
         image = read_image(image_path)
         raw = PixelMeasurement.of(image)

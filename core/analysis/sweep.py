@@ -1,8 +1,8 @@
-"""One pass over the pictures: decode once, measure whatever is missing, store it.
+"""One pass over the images: decode once, measure whatever is missing, store it.
 
-Every stage of the analysis asks this pass for what it needs. A picture is decoded only when the
-feature store lacks something of it; models see decoded pictures one after the other and crops in
-batches; what has been measured is stored every few pictures, also when the pass is interrupted.
+Every stage of the analysis asks this pass for what it needs. An image is decoded only when the
+feature store lacks something of it; models see decoded images one after the other and crops in
+batches; what has been measured is stored every few images, also when the pass is interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STORE_EVERY = 32
 
 
 def always(pixels: PixelMeasurement, faces: Faces | None) -> bool:
-    """Whatever is known of a picture, the measurement is wanted."""
+    """Whatever is known of an image, the measurement is wanted."""
     return True
 
 
@@ -44,23 +44,23 @@ def sweep(
     stage: str = "Analysing",
     progress: Progress = silent,
 ) -> ImageSet:
-    """Fill the store with what is missing of the accepted pictures.
+    """Fill the store with what is missing of the accepted images.
 
     Args:
         images: The candidates; of equal files one is decoded.
         store: Read first, then filled.
         analyser: Detects and identifies faces; without it there is none of either.
-        embedder: Embeds pictures; without it none are.
+        embedder: Embeds images; without it none are.
         detect: Whether faces are looked for, given the pixels.
         identify: Whether the only face is identified, given the pixels and the faces. Called only
-            for pictures with exactly one face.
-        embed: Whether a picture is embedded, given the pixels and, with an analyser, the faces
+            for images with exactly one face.
+        embed: Whether an image is embedded, given the pixels and, with an analyser, the faces
             (``None`` when they were not looked for).
         stage: What the progress is called.
-        progress: Watches; one step is one decoded picture.
+        progress: Watches; one step is one decoded image.
 
     Returns:
-        The set, with the pictures that cannot be read rejected as ``unreadable``.
+        The set, with the images that cannot be read rejected as ``unreadable``.
     """
     run = _Run(store, analyser, embedder, detect, identify, embed)
     table = images.accepted.table.filter(images.accepted.table["hash"].is_not_null())
@@ -140,12 +140,12 @@ class _Run:
             self.embedded = set(self.store.get(hashes, ANALYSER, self.embedder.fingerprint))
 
     def keep_only(self, keys: set[str]) -> None:
-        """Forget what is known of all other pictures."""
+        """Forget what is known of all other images."""
         self.pixels = {key: value for key, value in self.pixels.items() if key in keys}
         self.faces = {key: value for key, value in self.faces.items() if key in keys}
 
     def lacks(self, key: str) -> bool:
-        """Whether something of a picture is still to be measured."""
+        """Whether something of an image is still to be measured."""
         if key in self.reasons:
             return False
         if key not in self.pixels:
@@ -174,7 +174,7 @@ class _Run:
         return self.wants_embedding(pixels, self.faces.get(key))
 
     def take(self, key: str, image: Pixels, pixels: PixelMeasurement) -> None:
-        """Measure what is missing of one decoded picture."""
+        """Measure what is missing of one decoded image."""
         if key not in self.pixels:
             self.pixels[key] = pixels
             self._keep(pixels_module.ANALYSER, pixels_module.FINGERPRINT, key, pixels.to_bytes())
@@ -192,7 +192,7 @@ class _Run:
             self.inputs[key] = self.embedder.preprocess(image)
             if len(self.inputs) >= self.embedder.batch_size:
                 self._embed()
-        # Nothing of a picture is kept: memory does not grow with their number.
+        # Nothing of an image is kept: memory does not grow with their number.
         del self.pixels[key]
         self.faces.pop(key, None)
         self.taken += 1
@@ -200,7 +200,7 @@ class _Run:
             self.save()
 
     def fail(self, key: str, reason: str, lasting: bool) -> None:
-        """Record that a picture cannot be read; for good when its bytes are at fault."""
+        """Record that an image cannot be read; for good when its bytes are at fault."""
         self.reasons[key] = reason
         if lasting:
             value = PixelMeasurement.unreadable(reason).to_bytes()

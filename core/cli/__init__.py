@@ -18,7 +18,7 @@ from . import curation, evaluation, experiment, miniature, training
 from .output import EXIT_STOPPED, escape, write_json
 
 _EPILOG = """\
-exit codes: 0 done; 1 done, but not as wanted (a picture that could not be reproduced);
+exit codes: 0 done; 1 done, but not as wanted (an image that could not be reproduced);
 2 something to mend, which the message names; 130 stopped by Ctrl-C (run again to go on)"""
 
 
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _quiet_libraries() -> None:
-    """Keep the model libraries' own bars and notices out of the picture."""
+    """Keep the model libraries' own bars and notices out of the image."""
     import os
     import warnings
 

@@ -1,4 +1,4 @@
-"""Commands from nothing to a curated data set: demo, run, generate, curate, reproduce."""
+"""Commands from nothing to a curated dataset: demo, run, generate, curate, reproduce."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ DEMO = Path(__file__).parents[1] / "demo.toml"
 
 def add_commands(command: Command) -> None:
     """Add the commands and their arguments."""
-    sub = command("demo", _demo, "Make a curated data set with the embedded models.")
+    sub = command("demo", _demo, "Make a curated dataset with the embedded models.")
     sub.add_argument("--output", type=Path, default=Path("demo"), help="folder (default: demo)")
 
     sub = command("run", _run, "Run a project file: every stage, continuing where it was.")
     sub.add_argument("project", type=Path, metavar="PROJECT.toml")
 
-    sub = command("generate", _generate, "Make only the raw pictures of a project file.")
+    sub = command("generate", _generate, "Make only the raw images of a project file.")
     sub.add_argument("project", type=Path, metavar="PROJECT.toml")
     sub.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="I/N", help="this machine's part, as 1/3"
     )
 
-    sub = command("curate", _curate, "Curate a folder of existing pictures into a data set.")
+    sub = command("curate", _curate, "Curate a folder of existing images into a dataset.")
     sub.add_argument("folder", type=Path)
     sub.add_argument("--output", type=Path, required=True, metavar="DATASET")
     sub.add_argument(
@@ -39,7 +39,7 @@ def add_commands(command: Command) -> None:
         action="append",
         default=[],
         metavar="PICTURE",
-        help="a picture of the person (repeat for more)",
+        help="an image of the person (repeat for more)",
     )
     sub.add_argument(
         "--faces",
@@ -74,9 +74,9 @@ def add_commands(command: Command) -> None:
         "--work", type=Path, default=None, help="folder of measurements (default: DATASET.work)"
     )
 
-    sub = command("reproduce", _reproduce, "Make a generated picture again and compare pixels.")
-    sub.add_argument("picture", type=Path, metavar="IMAGE.png")
-    sub.add_argument("--output", type=Path, default=None, help="also save the new picture here")
+    sub = command("reproduce", _reproduce, "Make a generated image again and compare pixels.")
+    sub.add_argument("image", type=Path, metavar="IMAGE.png")
+    sub.add_argument("--output", type=Path, default=None, help="also save the new image here")
 
 
 def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
@@ -117,7 +117,7 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         images = pipeline.generate(
             parsed, options.project.parent, shard=options.shard, progress=progress
         )
-    console.print(f"{len(images)} pictures in {images.root}")
+    console.print(f"{len(images)} images in {images.root}")
     return EXIT_DONE, {"folder": str(images.root), "pictures": images.table["path"].to_list()}
 
 
@@ -159,13 +159,13 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..generation.reproduce import reproduce
 
-    result = reproduce(options.picture)
+    result = reproduce(options.image)
     if options.output is not None:
         from PIL import Image
 
         Image.fromarray(result.image).save(options.output)
     if result.identical:
-        console.print(f"[bold green]Identical[/]: every pixel of {options.picture} came again.")
+        console.print(f"[bold green]Identical[/]: every pixel of {options.image} came again.")
     else:
         console.print(
             f"[bold yellow]Different[/]: PSNR {result.psnr:.1f} dB. What differs from when it was "
@@ -184,7 +184,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
 
     images, total = outcome.images, len(outcome.images)
     chosen = images.filter(images.table["selected"])
-    funnel = Table(title="What became of every picture", title_justify="left")
+    funnel = Table(title="What became of every image", title_justify="left")
     funnel.add_column("")
     funnel.add_column("pictures", justify="right")
     funnel.add_row("candidates", str(total))
@@ -202,14 +202,14 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         console.print(escape(sentence))
     folder = outcome.exported.folder
     console.print(f"\nDone in {seconds:.0f} s.")
-    console.print(f"Data set: [bold]{folder}[/]")
+    console.print(f"Dataset: [bold]{folder}[/]")
     console.print(f"Look at:  [bold]{folder / 'report.html'}[/]")
     if outcome.lora is not None:
         from .training import show_result
 
         show_result(outcome.lora, console)
-        for picture in outcome.pictures:
-            console.print(f"Picture: [bold]{escape(str(picture))}[/]")
+        for image in outcome.samples:
+            console.print(f"Image: [bold]{escape(str(image))}[/]")
     diverged = outcome.lora is not None and outcome.lora.training.stopped == "diverged"
     return EXIT_DIFFERENT if diverged else EXIT_DONE, {
         "dataset": str(folder),
@@ -219,7 +219,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         "selection": outcome.selection.proof(),
         "computed": outcome.computed,
         "lora": outcome.lora and outcome.lora.to_mapping(),
-        "pictures": [str(picture) for picture in outcome.pictures],
+        "pictures": [str(image) for image in outcome.samples],
         "seconds": round(seconds, 1),
     }
 

@@ -1,4 +1,4 @@
-"""The command that evaluates LoRA files: pictures, figures, and what to do next."""
+"""The command that evaluates LoRA files: images, figures, and what to do next."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--base", metavar="MODEL", help="base model (default: the dataset's own)")
     sub.add_argument("--output", type=Path, help="folder (default: FILE.evaluation)")
     sub.add_argument("--prompts", type=Path, metavar="FILE", help="a prompt a line, with {who}")
-    sub.add_argument("--count", type=int, default=100, help="pictures a series (%(default)s)")
+    sub.add_argument("--count", type=int, default=100, help="images a series (%(default)s)")
     sub.add_argument(
         "--seeds", type=_seeds, metavar="S,S,S", help="make every prompt with each of these seeds"
     )
     sub.add_argument("--trigger", help="trigger word (default: the file's, else the dataset's)")
     sub.add_argument("--strength", type=float, default=1.0, help="of the LoRA (%(default)s)")
-    sub.add_argument("--batch-size", type=int, help="pictures sampled together")
+    sub.add_argument("--batch-size", type=int, help="images sampled together")
     sub.add_argument("--steps", type=int, help="denoising steps (default: as in the dataset)")
     sub.add_argument("--guidance", type=float, help="guidance scale (default: as in the dataset)")
     sub.add_argument("--scheduler", help="sampler (default: as in the dataset)")
@@ -64,7 +64,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--clip", metavar="MODEL[:WEIGHTS]", help="open_clip model")
     sub.add_argument(
         "--reference", type=Path, action="append", default=[], metavar="PICTURE",
-        help="a picture of the person (repeat; default: the centre of the dataset's faces)",
+        help="an image of the person (repeat; default: the centre of the dataset's faces)",
     )  # fmt: skip
     sub.add_argument(
         "--identity-threshold", type=float, metavar="COSINE",
@@ -76,7 +76,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     sub.add_argument("--min-quality", type=float, help="least quality (default: the dataset's)")
     sub.add_argument(
-        "--no-leakage", action="store_true", help="leave out the pictures of the class word"
+        "--no-leakage", action="store_true", help="leave out the images of the class word"
     )
 
 
@@ -168,7 +168,7 @@ def _report(evaluations: Sequence[Evaluation], console: Console) -> None:
 
     found = figures_table(evaluations)
     table = Table(
-        title=f"{evaluations[0].summary.trigger.pictures} pictures a series", title_justify="left"
+        title=f"{evaluations[0].summary.trigger.images} images a series", title_justify="left"
     )
     table.add_column("")
     for name in found["name"]:

@@ -40,10 +40,10 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--ablation", type=int, default=1, help="runs of the arms between (%(default)s; 0: none)"
     )
     sub.add_argument(
-        "--pictures", type=int, default=100, help="evaluated pictures a run (%(default)s)"
+        "--pictures", type=int, default=100, help="evaluated images a run (%(default)s)"
     )
     sub.add_argument(
-        "--validation", type=int, default=16, help="pictures held out for all arms (%(default)s)"
+        "--validation", type=int, default=16, help="images held out for all arms (%(default)s)"
     )
     sub.add_argument(
         "--validate-steps", type=int, default=50,

@@ -37,7 +37,7 @@ _NOTHING = "none"
 
 def add_commands(command: Command) -> None:
     """Add the command and its arguments."""
-    sub = command("train", _train, "Train a LoRA on a data set or any folder with captions.")
+    sub = command("train", _train, "Train a LoRA on a dataset or any folder with captions.")
     sub.add_argument("dataset", type=Path, metavar="DATASET")
     sub.add_argument(
         "--base", required=True, metavar="MODEL",
@@ -47,21 +47,21 @@ def add_commands(command: Command) -> None:
     sub.add_argument(
         "--preset", choices=tuple(PRESETS), help="settings to start from; options go over them"
     )
-    sub.add_argument("--trigger", help="trigger word (default: the data set's own)")
-    sub.add_argument("--caption", help="caption of pictures that have none")
+    sub.add_argument("--trigger", help="trigger word (default: the dataset's own)")
+    sub.add_argument("--caption", help="caption of images that have none")
     sub.add_argument("--validation", type=Path, metavar="FOLDER", help="validate with these")
-    sub.add_argument("--prior", type=Path, metavar="FOLDER", help="prior-preservation pictures")
+    sub.add_argument("--prior", type=Path, metavar="FOLDER", help="prior-preservation images")
     sub.add_argument("--prior-caption", help="caption of those that have none: the class prompt")
     sub.add_argument(
         "--prior-pictures", type=int, default=0, metavar="N",
-        help="make so many with the base model, of anybody in the data set's scenes",
+        help="make so many with the base model, of anybody in the dataset's scenes",
     )  # fmt: skip
     sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA whose weights to start from")
     sub.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT",
-        help="sample this while training (repeat; default: captions of the data set)",
+        help="sample this while training (repeat; default: captions of the dataset)",
     )  # fmt: skip
-    sub.add_argument("--no-samples", action="store_true", help="make no sample pictures")
+    sub.add_argument("--no-samples", action="store_true", help="make no sample images")
     sub.add_argument("--sample-steps", type=int, default=20, help="(%(default)s)")
     sub.add_argument("--sample-guidance", type=float, default=4.0, help="(%(default)s)")
     sub.add_argument("--work", type=Path, metavar="FOLDER", help="state and caches (NAME.work)")
@@ -79,7 +79,7 @@ def add_commands(command: Command) -> None:
     )  # fmt: skip
     sub.add_argument(
         "--evaluate", type=int, default=0, metavar="N",
-        help="evaluate every kept checkpoint on N new prompts in the data set's words",
+        help="evaluate every kept checkpoint on N new prompts in the dataset's words",
     )  # fmt: skip
     sub.add_argument(
         "--prefer", choices=("validation", "evaluation"), default="validation",
@@ -196,7 +196,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 
 def _setup(job: LoraJob, count: int) -> Setup:
-    """Return how pictures are made like those of the data set, on ``count`` new prompts."""
+    """Return how images are made like those of the dataset, on ``count`` new prompts."""
     from ..evaluation.setup import Setup
 
     return Setup.of_dataset(
@@ -218,7 +218,7 @@ def _score(job: LoraJob, count: int, progress: Progress) -> Score | None:
 
 
 def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path:
-    """Make prior-preservation pictures as the data set's own were made; return their folder."""
+    """Make prior-preservation images as the dataset's own were made; return their folder."""
     from ..evaluation.character import read_captions
     from ..training.data.prior import make_prior
 
@@ -241,7 +241,7 @@ def show_result(result: LoraResult, console: Console) -> None:
     for warning in result.warnings:
         console.print(f"[yellow]Note[/]: {escape(warning)}")
     if result.skipped:
-        console.print(f"{len(result.skipped)} pictures were left out:")
+        console.print(f"{len(result.skipped)} images were left out:")
         for skipped in result.skipped[:10]:
             console.print(f"  {escape(f'{skipped.path.name}: {skipped.reason}')}")
     colour = "bold red" if training.stopped == "diverged" else "bold"
@@ -252,7 +252,7 @@ def show_result(result: LoraResult, console: Console) -> None:
     else:
         console.print(
             f"Best by validation: epoch {best.epoch}, loss {best.validation_loss:.4f} "
-            f"({len(training.held_out)} pictures held out)."
+            f"({len(training.held_out)} images held out)."
         )
     if result.by_evaluation is not None:
         score = result.by_evaluation

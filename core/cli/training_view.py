@@ -57,7 +57,7 @@ class TrainingView(ConsoleProgress):
         if not (self._training and self._reports):
             return None
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("epoch", "step", "loss", "validation loss", "pictures/s", "seconds"):
+        for name in ("epoch", "step", "loss", "validation loss", "images/s", "seconds"):
             table.add_column(name, justify="right")
         measured = [r for r in self._reports if r.validation_loss is not None and r.epoch]
         best = min(measured, key=lambda r: r.validation_loss or 0.0).epoch if measured else None
@@ -84,7 +84,7 @@ class TrainingView(ConsoleProgress):
         losses = [r.validation_loss for r in self._reports if r.validation_loss is not None]
         parts = [note, f"validation {losses[-1]:.4f}" if losses else ""]
         if self._speed is not None:
-            parts.append(f"{self._speed:.1f} pictures/s")
+            parts.append(f"{self._speed:.1f} images/s")
         parts.append(memory())
         return ", ".join(filter(None, parts))
 

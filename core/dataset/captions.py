@@ -1,4 +1,4 @@
-"""Captions for training: the trigger word, and what varies from picture to picture.
+"""Captions for training: the trigger word, and what varies from image to image.
 
 A LoRA binds to its trigger word what the captions leave unsaid. So a caption names outfit,
 background, light, pose and framing, and leaves the face to the trigger word.
@@ -37,7 +37,7 @@ class CaptionError(CuratorError):
 
 
 def what_varies(row: Row) -> str:
-    """Describe a picture without its subject.
+    """Describe an image without its subject.
 
     That is its caption (or, without one, its prompt, or the name of its scenario), then framing
     and pose unless the text says them already.
@@ -64,10 +64,10 @@ STRATEGIES = tuple(_STRATEGIES)
 
 
 def caption(row: Row, trigger: str | None = None, strategy: str = DEFAULT) -> str:
-    """Write the caption of one picture, in one line.
+    """Write the caption of one image, in one line.
 
     Args:
-        row: The picture's row of the table.
+        row: The image's row of the table.
         trigger: The trigger word; ``None`` takes the subject of the row.
         strategy: One of :data:`STRATEGIES`, or a template with the fields ``{trigger}``,
             ``{caption}``, ``{prompt}``, ``{varies}``, ``{subject}``, ``{scenario_name}``,

@@ -30,14 +30,14 @@ def card(
     """Write the card of a dataset.
 
     Args:
-        records: The exported pictures.
+        records: The exported images.
         table: Every candidate.
         selected: A boolean a row of ``table``.
         name: The dataset's name.
         trigger: The trigger word, or words.
-        size_bytes: Size of the pictures together.
+        size_bytes: Size of the images together.
         license: Identifier of a licence as the Hub knows it.
-        selection: How the pictures were selected.
+        selection: How the images were selected.
     """
     parts = [
         _head(records, table, name, license, size_bytes),
@@ -74,7 +74,7 @@ def _head(
         "configs": [
             {
                 "config_name": "default",
-                # Named, because captions beside the pictures could pass for a text dataset.
+                # Named, because captions beside the images could pass for a text dataset.
                 "data_files": [{"split": "train", "path": ["*.png", "metadata.jsonl"]}],
             }
         ],
@@ -155,8 +155,8 @@ dataset = load_dataset("imagefolder", data_dir=".", split="train")   # columns i
 
 | File | What it is |
 |---|---|
-| `*.png`, `*.txt` | the pictures, and the caption of each |
-| `metadata.json` | what is known of each picture, by file name |
+| `*.png`, `*.txt` | the images, and the caption of each |
+| `metadata.json` | what is known of each image, by file name |
 | `metadata.jsonl` | the same in lines, for Hugging Face `datasets` |
 | `dataset.toml` | for kohya sd-scripts; start the trainer in this folder |
 | `provenance.parquet` | every candidate, the rejected too, with the reason |

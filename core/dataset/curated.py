@@ -13,14 +13,14 @@ from .checksums import NotADatasetError
 
 try:
     from torch.utils.data import Dataset
-except ImportError:  # to look at pictures, torch is not needed
+except ImportError:  # to look at images, torch is not needed
     Dataset = object  # type: ignore[assignment,misc]
 
 
 class CuratedDataset(Dataset):  # type: ignore[type-arg]
     """Load and use a curated dataset.
 
-    A ``torch.utils.data.Dataset``: give it to a ``DataLoader``, with :func:`collate` (pictures and
+    A ``torch.utils.data.Dataset``: give it to a ``DataLoader``, with :func:`collate` (images and
     metadata as lists or stacked) as ``collate_fn``.
 
     Example:
@@ -31,20 +31,20 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
 
     Attributes:
         root: The folder.
-        metadata: What is known of each picture, by file name.
-        images: A mapping a picture, in the order of the file names: ``filename``, ``path``,
+        metadata: What is known of each image, by file name.
+        images: A mapping an image, in the order of the file names: ``filename``, ``path``,
             ``metadata``.
-        transform: What is applied to a picture when it is read.
+        transform: What is applied to an image when it is read.
     """
 
     def __init__(
         self, dataset_root: str | Path, transform: Callable[[Image.Image], Any] | None = None
     ) -> None:
-        """Read the metadata of a dataset; pictures are read when they are asked for.
+        """Read the metadata of a dataset; images are read when they are asked for.
 
         Args:
             dataset_root: The folder that an export wrote.
-            transform: Applied to each picture, for instance a torchvision transform.
+            transform: Applied to each image, for instance a torchvision transform.
 
         Raises:
             NotADatasetError: The folder has no ``metadata.json``.
@@ -68,13 +68,13 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]:
-        """Load a picture and its metadata.
+        """Load an image and its metadata.
 
         Args:
             index: Position in the order of the file names; negative ones count from the end.
 
         Returns:
-            The picture (a PIL image, or what ``transform`` makes of it) and a mapping with
+            The image (a PIL image, or what ``transform`` makes of it) and a mapping with
             ``quality_score``, ``seed``, ``cluster``, ``caption``, ….
         """
         entry = self.images[index]
@@ -88,7 +88,7 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
         """Return the entries of :attr:`images` with a quality score of ``min_score`` or more.
 
         Args:
-            min_score: Between 0 and 1. A picture without a score counts as 0.
+            min_score: Between 0 and 1. An image without a score counts as 0.
         """
         return [e for e in self.images if e["metadata"].get("quality_score", 0) >= min_score]
 
@@ -101,14 +101,14 @@ def collate(batch: Sequence[tuple[Any, dict[str, Any]]]) -> tuple[Any, list[dict
     """Combine samples into a batch for a ``DataLoader``.
 
     Returns:
-        Pictures and metadata. Pictures that are tensors of one shape are stacked to
+        Images and metadata. Images that are tensors of one shape are stacked to
         ``(batch, …)``; anything else, such as PIL images, stays a list.
     """
-    pictures = [picture for picture, _ in batch]
-    shapes = {getattr(picture, "shape", None) for picture in pictures}
+    images = [image for image, _ in batch]
+    shapes = {getattr(image, "shape", None) for image in images}
     if len(shapes) == 1 and None not in shapes:
         import torch
 
-        if all(isinstance(picture, torch.Tensor) for picture in pictures):
-            return torch.stack(pictures), [metadata for _, metadata in batch]
-    return pictures, [metadata for _, metadata in batch]
+        if all(isinstance(image, torch.Tensor) for image in images):
+            return torch.stack(images), [metadata for _, metadata in batch]
+    return images, [metadata for _, metadata in batch]

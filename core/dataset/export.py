@@ -16,8 +16,8 @@ from . import captions as caption_texts
 from .card import card
 from .checksums import write_checksums
 from .formats import recipe_toml, trainer_toml, write_provenance
+from .images import Placed, SourcesChangedError, place
 from .names import export_names
-from .pictures import Placed, SourcesChangedError, place
 from .publish import DISK_FULL, publish, staging, versions
 from .records import Record, metadata_json, metadata_lines, record
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class NothingSelectedError(CuratorError):
-    """There is no picture to export."""
+    """There is no image to export."""
 
     def __init__(self, images: ImageSet) -> None:
         reasons = ", ".join(f"{n} {reason}" for reason, n in images.rejections().items())
         super().__init__(
-            f"None of {len(images)} pictures is selected ({reasons or 'no selection was made'}). "
+            f"None of {len(images)} images is selected ({reasons or 'no selection was made'}). "
             "Lower a threshold or relax a quota, then export again."
         )
 
@@ -44,11 +44,11 @@ class Exported:
         folder: The folder.
         version: 1 for the first export to this place.
         previous: Where the version before is kept, if this export replaced one.
-        images: How many pictures it holds.
-        candidates: How many pictures it was selected from.
-        size_bytes: Size of the pictures together.
-        linked: Pictures that share their bytes on disk with the source.
-        converted: Pictures that were converted to PNG.
+        images: How many images it holds.
+        candidates: How many images it was selected from.
+        size_bytes: Size of the images together.
+        linked: Images that share their bytes on disk with the source.
+        converted: Images that were converted to PNG.
         unchanged: The place held the same dataset already, and was left as it was.
     """
 
@@ -78,15 +78,15 @@ def export(
     report: bool = True,
     progress: Progress = silent,
 ) -> Exported:
-    """Export the selected pictures as a dataset.
+    """Export the selected images as a dataset.
 
     The folder appears under its name only when it is whole. An earlier dataset there is kept as
     ``NAME.versions/v0001`` (``v0002``, …) beside it; when the new one is equal file by file, the
     old one stays and no version is made. The same images and arguments write the same bytes.
 
-    Pictures are hard links to their sources where the file system allows: they take no space, and
+    Images are hard links to their sources where the file system allows: they take no space, and
     a program that edits a source in place edits the dataset with it, which :func:`verify` shows.
-    What is no PNG is converted (see :func:`.pictures.place`).
+    What is no PNG is converted (see :func:`.images.place`).
 
     Args:
         images: Every candidate. Selected are the rows that are not rejected and, when there is a
@@ -95,7 +95,7 @@ def export(
         name: The dataset's name, for people.
         trigger: The trigger word, or one a subject; ``None`` takes the subjects' names.
         captions: How captions are written: see :func:`.captions.caption`.
-        selection: How the pictures were selected (quotas, proof), for card and report.
+        selection: How the images were selected (quotas, proof), for card and report.
         recipe: What makes the dataset again, for ``recipe.toml``.
         license: Identifier of the dataset's licence for the card.
         resolution: Training resolution for ``dataset.toml``; ``None`` derives it.
@@ -120,7 +120,7 @@ def export(
     if not len(chosen):
         raise NothingSelectedError(images)
     with staging(place_of_output) as folder:
-        records, placed = _write_pictures(chosen, folder, trigger, captions, progress)
+        records, placed = _write_images(chosen, folder, trigger, captions, progress)
         size = sum((folder / r.file_name).stat().st_size for r in records)
         words = sorted(
             {_trigger_of(row, trigger) or "" for row in chosen.table.iter_rows(named=True)}
@@ -183,7 +183,7 @@ def selected_mask(images: ImageSet) -> pl.Series:
     return mask.alias("selected")
 
 
-def _write_pictures(
+def _write_images(
     chosen: ImageSet,
     folder: Path,
     trigger: str | Mapping[str, str] | None,

@@ -35,14 +35,14 @@ _CHAIN = {
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What is known of a training set besides its pictures. Empty is what is not known.
+    """What is known of a training set besides its images. Empty is what is not known.
 
     Attributes:
         name: The folder's name.
         trigger: The word that calls the subject.
         license: Identifier of the licence.
         fingerprint: See :func:`fingerprint`.
-        generation: A row a picture, in the order of the examples: its file's name and content
+        generation: A row an image, in the order of the examples: its file's name and content
             hash, and where it was generated, subject, seed, scenario, take, noise seed, the
             request's fingerprint, and the fingerprint of the model that made it.
         captions: How often each caption occurs.
@@ -59,10 +59,10 @@ class DatasetFacts:
 def read_facts(
     folder: Path | str, examples: Sequence[Example], *, trigger: str | None = None
 ) -> DatasetFacts:
-    """Read what a folder of pictures says of itself.
+    """Read what a folder of images says of itself.
 
     Args:
-        folder: An exported dataset, or any folder of pictures, of which little is known.
+        folder: An exported dataset, or any folder of images, of which little is known.
         examples: What was read from it.
         trigger: The trigger word, if it is known better than the dataset knows it.
     """

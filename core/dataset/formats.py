@@ -16,7 +16,7 @@ from .records import Record
 _TRAINER_HEAD = """\
 # Settings of the dataset for kohya sd-scripts (--dataset_config=dataset.toml).
 # image_dir "." is this folder: start the trainer from here, or write the folder's full path there.
-# The caption of PICTURE.png is PICTURE.txt, as OneTrainer and ai-toolkit expect it too.
+# The caption of PICTURE.png is IMAGE.txt, as OneTrainer and ai-toolkit expect it too.
 """
 
 
@@ -26,12 +26,12 @@ def trainer_toml(
     """Return ``dataset.toml`` in the schema of kohya sd-scripts.
 
     Args:
-        records: The exported pictures.
+        records: The exported images.
         trigger: The class token, for trainers that find no caption.
         resolution: Side of a square of the training area in pixels; ``None`` takes the median of
-            the pictures' own (the square root of their area), down to a multiple of 64, 1024 at
+            the images' own (the square root of their area), down to a multiple of 64, 1024 at
             most.
-        repeats: How often a picture is seen in an epoch.
+        repeats: How often an image is seen in an epoch.
     """
     import tomlkit
 
@@ -60,7 +60,7 @@ def trainer_toml(
 
 
 def training_resolution(records: Sequence[Record]) -> int:
-    """Return the side, a multiple of 64 from 64 to 1024, of the median picture area."""
+    """Return the side, a multiple of 64 from 64 to 1024, of the median image area."""
     sides = [math.sqrt(r.values["width"] * r.values["height"]) for r in records]
     return min(1024, max(64, int(median(sides) + 1e-6) // 64 * 64))
 

@@ -1,4 +1,4 @@
-"""File names for pictures from anywhere: safe for every reader, and the same every time."""
+"""File names for images from anywhere: safe for every reader, and the same every time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEM_BYTES = 180
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\[\]{}]')
 # Hugging Face's imagefolder takes such a word in a file name for the name of a split, and would
-# then load only the pictures that carry it.
+# then load only the images that carry it.
 _SPLIT_WORD = re.compile(
     r"(?:^|(?<=[-._ 0-9]))"
     r"(train|training|validation|valid|dev|val|test|testing|eval|evaluation)"
@@ -23,13 +23,13 @@ _SPLIT_WORD = re.compile(
 
 
 def export_names(paths: Sequence[str], suffix: str = ".png") -> list[str]:
-    """Name each picture of a dataset.
+    """Name each image of a dataset.
 
     A name is kept as it is where possible, spaces and emoji included. Changed are: characters that
     Windows, globbing or ``sha256sum`` cannot take (to ``_``), a leading dot (hidden), double
     underscores (special to Hugging Face), words that a reader takes for a split (``test.jpg`` to
     ``test~.png``), and stems over :data:`STEM_BYTES` bytes of UTF-8 (cut, with a digest of the
-    path). Of several pictures with one name, letter case aside, the first path in order keeps it;
+    path). Of several images with one name, letter case aside, the first path in order keeps it;
     the others get a digest of their path.
 
     Args:

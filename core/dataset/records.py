@@ -1,4 +1,4 @@
-"""What a dataset says of each picture: one record, from which every format is written."""
+"""What a dataset says of each image: one record, from which every format is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .pictures import Placed
+from .images import Placed
 
 Row = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Record:
-    """One exported picture.
+    """One exported image.
 
     Attributes:
         file_name: Its name in the dataset.
@@ -61,7 +61,7 @@ class Record:
 
 
 def record(row: Row, file_name: str, caption: str, placed: Placed) -> Record:
-    """Make the record of an exported picture from its row of the table."""
+    """Make the record of an exported image from its row of the table."""
     values = {
         key: value
         for key, column in _COLUMNS.items()
@@ -72,7 +72,7 @@ def record(row: Row, file_name: str, caption: str, placed: Placed) -> Record:
     values["caption"] = caption
     values |= {"width": placed.width, "height": placed.height, "hash": placed.hash}
     values["source"] = row["path"]
-    # A converted picture has other bytes than the one that was measured: keep both identities.
+    # A converted image has other bytes than the one that was measured: keep both identities.
     if placed.how == "converted" and row.get("hash"):
         values["source_hash"] = row["hash"]
     return Record(file_name, caption, values)
@@ -90,7 +90,7 @@ def metadata_json(records: list[Record]) -> str:
 def metadata_lines(records: list[Record]) -> str:
     """Return ``metadata.jsonl``, as Hugging Face's imagefolder reads it.
 
-    Every line has the same keys; a key that no picture has is left out. Nested values are JSON in
+    Every line has the same keys; a key that no image has is left out. Nested values are JSON in
     a string, so that every column has one type.
     """
     rows = flat_rows(records)
@@ -98,7 +98,7 @@ def metadata_lines(records: list[Record]) -> str:
 
 
 def flat_rows(records: list[Record]) -> list[dict[str, Any]]:
-    """Return a row of plain values a picture, all with the same keys, ``file_name`` first."""
+    """Return a row of plain values an image, all with the same keys, ``file_name`` first."""
     present = {key for r in records for key in r.values}
     keys = [*_COLUMNS, "width", "height", "hash", "source", "source_hash"]
     rows = []

@@ -41,7 +41,7 @@ def findings(summary: Summary, targets: Targets = Targets()) -> tuple[Finding, .
                 f"at least {targets.consistency:g}",
                 (
                     "Train longer, or with a higher rank (16) or learning rate.",
-                    "Check that every training picture shows the character (identity similarity in "
+                    "Check that every training image shows the character (identity similarity in "
                     "the dataset's report), and that captions begin with the trigger word.",
                 ),
             )
@@ -55,7 +55,7 @@ def findings(summary: Summary, targets: Targets = Targets()) -> tuple[Finding, .
                 leak.value,
                 f"at most {allowed:.3g}",
                 (
-                    "Add prior-preservation pictures of the class, made by the base model.",
+                    "Add prior-preservation images of the class, made by the base model.",
                     "Train for fewer epochs, or leave the class word out of the captions.",
                 ),
             )
@@ -106,7 +106,7 @@ def findings(summary: Summary, targets: Targets = Targets()) -> tuple[Finding, .
                     own.diversity,
                     f"at least {needed:.3g}",
                     (
-                        "The pictures are too much alike: balance the dataset over more clusters.",
+                        "The images are too much alike: balance the dataset over more clusters.",
                         "Lower the rank or the learning rate.",
                     ),
                 )
@@ -118,7 +118,7 @@ def findings(summary: Summary, targets: Targets = Targets()) -> tuple[Finding, .
                 own.memorised.value,
                 f"at most {targets.memorised:g}",
                 (
-                    "The LoRA repeats training pictures: train for fewer epochs, or on more.",
+                    "The LoRA repeats training images: train for fewer epochs, or on more.",
                     "Lower the rank.",
                 ),
             )

@@ -1,4 +1,4 @@
-"""What checkpoints are compared on: the base model's pictures, and thresholds derived from them."""
+"""What checkpoints are compared on: the base model's images, and thresholds derived from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 from ..generation.run import generate
 from ..imageset import ImageSet
 from ..progress import Progress, silent
-from .pictures import Instruments, Reference, compared, requests_for
+from .images import Instruments, Reference, compared, requests_for
 from .setup import Setup
 from .summary import Measured, adherence_floor, judged
 from .threshold import IdentityThreshold, find_threshold
@@ -27,8 +27,8 @@ class Bench:
     Attributes:
         setup: Prompts, models, thresholds.
         instruments: Models that measure.
-        reference: The character's identity and the training pictures.
-        base: Pictures of the base model with the plain description, judged.
+        reference: The character's identity and the training images.
+        base: Images of the base model with the plain description, judged.
         base_of_class: With the class word alone, judged; ``None`` where they are not wanted.
         threshold: Of identity.
         floor: Least adherence that counts as what was asked for.
@@ -54,15 +54,15 @@ def prepare(
     *,
     make: Callable[..., ImageSet] = generate,
 ) -> Bench:
-    """Make and measure the base model's pictures, and derive the thresholds from them.
+    """Make and measure the base model's images, and derive the thresholds from them.
 
     Args:
         setup: Prompts, models and thresholds.
         instruments: Models that measure.
-        reference: The character's identity and the training pictures.
+        reference: The character's identity and the training images.
         root: Folder of everything that is written.
         progress: Watches.
-        make: Makes the pictures that are not there yet; takes what ``generate`` takes.
+        make: Makes the images that are not there yet; takes what ``generate`` takes.
     """
     character, folder = setup.character, root / BASE_FOLDER
     backend = setup.backend()
@@ -94,9 +94,9 @@ def prepare(
     )
 
 
-def judged_by(pictures: Measured, threshold: IdentityThreshold, floor: float) -> Measured:
-    """Return pictures with their judgement; see :func:`.summary.judged`."""
-    return replace(pictures, table=judged(pictures.table, threshold.value, floor))
+def judged_by(images: Measured, threshold: IdentityThreshold, floor: float) -> Measured:
+    """Return images with their judgement; see :func:`.summary.judged`."""
+    return replace(images, table=judged(images.table, threshold.value, floor))
 
 
 def with_place(images: ImageSet, series: str | None, root: Path) -> pl.DataFrame:

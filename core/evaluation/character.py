@@ -1,4 +1,4 @@
-"""Whom a LoRA is of, and how pictures of the training set were made."""
+"""Whom a LoRA is of, and how images of the training set were made."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class DatasetFacts:
     minimum_quality: float = 0.74
     minimum_confidence: float = 0.85
     duplicates: float = 0.98
-    """Cosine from which on two pictures count as one."""
+    """Cosine from which on two images count as one."""
 
 
 def read_facts(dataset: Path, trigger: str | None = None) -> DatasetFacts:
@@ -122,7 +122,7 @@ def facts_of(recipe: Mapping[str, Any], name: str, trigger: str | None = None) -
 
 
 def read_captions(dataset: Path) -> tuple[str, ...]:
-    """Return the captions beside a dataset's pictures, in the order of the files' names."""
+    """Return the captions beside a dataset's images, in the order of the files' names."""
     texts = []
     for path in sorted(dataset.glob("*.txt")):
         try:

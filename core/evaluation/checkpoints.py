@@ -1,4 +1,4 @@
-"""Evaluate LoRA files: make their pictures, measure them, write tables and sheets."""
+"""Evaluate LoRA files: make their images, measure them, write tables and sheets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..naming import slug
 from ..progress import Progress, silent
 from .advice import findings
 from .bench import BASE_FOLDER, Bench, judged_by, prepare, with_place
+from .images import compared, read_reference, requests_for
 from .outcome import Evaluation, write
-from .pictures import compared, read_reference, requests_for
 from .setup import Setup
 from .summary import Measured, Summary, Targets, summarise
 
@@ -34,15 +34,15 @@ def evaluate(
 ) -> tuple[Evaluation, ...]:
     """Evaluate LoRA files on one bench.
 
-    Every file gets a folder with ``pictures.parquet``, ``sheet.png`` and ``summary.json``. Pictures
+    Every file gets a folder with ``pictures.parquet``, ``sheet.png`` and ``summary.json``. Images
     that are there are not made again, measurements neither: a killed evaluation goes on.
 
     Args:
         files: LoRA files.
-        dataset: Folder of the training pictures.
+        dataset: Folder of the training images.
         setup: Prompts, models and thresholds.
         output: Folder to write to.
-        references: Pictures of the person, if the dataset's own centre shall not be the identity.
+        references: Images of the person, if the dataset's own centre shall not be the identity.
         targets: What the figures should reach.
         progress: Watches.
 
@@ -76,7 +76,7 @@ def evaluate_file(
     targets: Targets = Targets(),  # noqa: B008
     progress: Progress = silent,
 ) -> Evaluation:
-    """Evaluate one LoRA file: make its pictures, measure, judge, write.
+    """Evaluate one LoRA file: make its images, measure, judge, write.
 
     Args:
         bench: From :func:`prepare`.
@@ -153,6 +153,6 @@ def names_of(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def _of_series(pictures: Measured, name: str) -> Measured:
-    mask = pictures.table["series"] == name
-    return Measured(pictures.table.filter(mask), pictures.embeddings[mask.to_numpy()])
+def _of_series(images: Measured, name: str) -> Measured:
+    mask = images.table["series"] == name
+    return Measured(images.table.filter(mask), images.embeddings[mask.to_numpy()])

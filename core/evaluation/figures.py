@@ -1,6 +1,6 @@
 """The figures of an evaluation, as functions of arrays.
 
-Similarities are cosines. NaN stands for a picture that has none: one without exactly one face has
+Similarities are cosines. NaN stands for an image that has none: one without exactly one face has
 no identity.
 """
 
@@ -22,21 +22,21 @@ RATINGS = {1: "failed", 2: "poor", 3: "acceptable", 4: "good", 5: "excellent"}
 
 @dataclass(frozen=True)
 class Share:
-    """A share of pictures, with the interval that the true share lies in at 95 % confidence."""
+    """A share of images, with the interval that the true share lies in at 95 % confidence."""
 
     count: int
-    """Pictures that have it."""
+    """Images that have it."""
     total: int
-    """Pictures in all."""
+    """Images in all."""
 
     @property
     def value(self) -> float:
-        """The share; NaN of no pictures."""
+        """The share; NaN of no images."""
         return self.count / self.total if self.total else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's score interval at 95 % confidence; (0, 1) of no pictures."""
+        """Wilson's score interval at 95 % confidence; (0, 1) of no images."""
         return wilson_interval(self.count, self.total)
 
     @staticmethod
@@ -107,7 +107,7 @@ def own_threshold(similarities: npt.ArrayLike, quantile: float = 0.05) -> float:
     """Return the similarity that all but a share ``quantile`` of the dataset's own faces reach.
 
     Args:
-        similarities: Of the dataset's pictures to its centre; NaN is left out.
+        similarities: Of the dataset's images to its centre; NaN is left out.
         quantile: In [0, 1]; linear between values, as NumPy's.
 
     Raises:
@@ -121,26 +121,26 @@ def own_threshold(similarities: npt.ArrayLike, quantile: float = 0.05) -> float:
 
 
 def passes(similarities: npt.ArrayLike, threshold: float) -> BoolArray:
-    """Return which pictures are of the character; those without an identity are not."""
+    """Return which images are of the character; those without an identity are not."""
     values = np.asarray(similarities, dtype=np.float64)
     return np.asarray(np.nan_to_num(values, nan=-np.inf) >= threshold)
 
 
 def nearest(
-    pictures: NDArray[np.floating], training: NDArray[np.floating], *, same: bool = False
+    images: NDArray[np.floating], training: NDArray[np.floating], *, same: bool = False
 ) -> tuple[NDArray[np.int64], FloatArray]:
-    """Find the nearest training picture of each picture.
+    """Find the nearest training image of each image.
 
     Args:
-        pictures: Embeddings, shape ``(n, d)``; rows are normalised first.
+        images: Embeddings, shape ``(n, d)``; rows are normalised first.
         training: Embeddings, shape ``(m, d)``.
-        same: Both are the same pictures: none is its own neighbour.
+        same: Both are the same images: none is its own neighbour.
 
     Returns:
         Row numbers in ``training`` and cosine distances (1 - cosine), shape ``(n,)``. Without any
         neighbour the number is -1 and the distance NaN.
     """
-    a, b = _unit(pictures), _unit(training)
+    a, b = _unit(images), _unit(training)
     if not len(a) or len(b) < 1 + same:
         return np.full(len(a), -1, np.int64), np.full(len(a), np.nan)
     cosine = a @ b.T
@@ -157,7 +157,7 @@ def ratings(
     is_clean: npt.ArrayLike,
     is_as_asked: npt.ArrayLike,
 ) -> NDArray[np.int64]:
-    """Rate pictures from 1 to 5 (see :data:`RATINGS`).
+    """Rate images from 1 to 5 (see :data:`RATINGS`).
 
     1: not exactly one certain face; 2: one face, somebody else's; 3: the character; 4: and either
     free of artefacts or as the prompt asks; 5: both.
@@ -165,7 +165,7 @@ def ratings(
     Args:
         one_face: Whether there is exactly one face, certain and large enough, shape ``(n,)``.
         is_character: Whether its identity passes the threshold.
-        is_clean: Whether the picture is free of artefacts.
+        is_clean: Whether the image is free of artefacts.
         is_as_asked: Whether the adherence to the prompt suffices.
     """
     face, known = np.asarray(one_face, dtype=bool), np.asarray(is_character, dtype=bool)

@@ -30,9 +30,9 @@ class Evaluation:
         summary: Its figures.
         threshold: Of identity.
         findings: Figures that miss their targets.
-        table: A row a picture of every series (``trigger``, ``class``, ``grid``, ``base``, ``base
+        table: A row an image of every series (``trigger``, ``class``, ``grid``, ``base``, ``base
             class``).
-        folder: Where table, contact sheet, summary and pictures are.
+        folder: Where table, contact sheet, summary and images are.
         metadata: What the file says of itself.
     """
 

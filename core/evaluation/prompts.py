@@ -113,7 +113,7 @@ def new_prompts(
     known: Iterable[str] = (),
     seed: int = 0,
 ) -> tuple[Prompt, ...]:
-    """Make prompts that no training picture had: a phrase from every place, drawn anew.
+    """Make prompts that no training image had: a phrase from every place, drawn anew.
 
     The same arguments give the same prompts; more prompts begin with the fewer.
 

@@ -18,11 +18,11 @@ def scorer(
 ) -> Score:
     """Return a function that evaluates a checkpoint's file and gives its score.
 
-    It is what ``train_lora(…, score=scorer(…))`` takes. The base model's pictures are made once;
+    It is what ``train_lora(…, score=scorer(…))`` takes. The base model's images are made once;
     every file gets its folder in ``output``, as with :func:`.checkpoints.evaluate`.
 
     Args:
-        dataset: Folder of the training pictures.
+        dataset: Folder of the training images.
         setup: Prompts, models and thresholds.
         output: Folder to write to.
         progress: Watches.

@@ -16,7 +16,7 @@ from .threshold import ThresholdRule
 if TYPE_CHECKING:
     from ..features import FeatureStore
     from ..generation.diffusers_backend import DiffusersBackend
-    from .pictures import Instruments
+    from .images import Instruments
 
 _SAMPLING = ("scheduler", "steps", "guidance", "width", "height", "dtype", "device")
 
@@ -29,17 +29,17 @@ class Setup:
         model: The base model: ``miniature``, a folder, or a hub id.
         character: Whom it is about.
         prompts: New prompts; each is made once in every series.
-        grid: Prompts with seeds of their own, rated picture by picture.
+        grid: Prompts with seeds of their own, rated image by image.
         sampling: Arguments of :class:`.DiffusersBackend`: ``steps``, ``guidance``, …
-        batch_size: Pictures that are sampled together.
+        batch_size: Images that are sampled together.
         strength: Weight of the LoRA.
         faces: insightface pack.
         clip: open_clip model and weights.
         rule: How the identity threshold is found.
-        minimum_quality: Least quality of a picture without artefacts.
+        minimum_quality: Least quality of an image without artefacts.
         minimum_confidence: Least confidence of a certain face.
-        duplicates: Cosine from which on two pictures count as one.
-        with_class: Make the pictures of the class word, which leakage is measured on.
+        duplicates: Cosine from which on two images count as one.
+        with_class: Make the images of the class word, which leakage is measured on.
     """
 
     model: str | Path
@@ -83,7 +83,7 @@ class Setup:
         captions: Sequence[str] = (),
         **options: Any,
     ) -> Setup:
-        """Set up an evaluation; what is not given is as the training pictures were made.
+        """Set up an evaluation; what is not given is as the training images were made.
 
         Args:
             facts: What is known of the dataset.
@@ -126,11 +126,11 @@ class Setup:
         return DiffusersBackend(self.model, loras=loras, **self.sampling)
 
     def instruments(self, store: FeatureStore) -> Instruments:
-        """Return what pictures are measured with; models load when they are needed."""
+        """Return what images are measured with; models load when they are needed."""
         from ..analysis.embeddings import Embedder
         from ..analysis.face_analyser import FaceAnalyser
         from ..analysis.faces import FaceThresholds
-        from .pictures import Instruments
+        from .images import Instruments
 
         return Instruments(
             FaceAnalyser(self.faces),

@@ -1,4 +1,4 @@
-"""Contact sheets of evaluated pictures, a rating under each."""
+"""Contact sheets of evaluated images, a rating under each."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def sheet(
     columns: int = 9,
     side: int = 128,
 ) -> Any:
-    """Draw measured and judged pictures, a heading for each part.
+    """Draw measured and judged images, a heading for each part.
 
-    Under each picture stand its rating, its name, and its identity similarity.
+    Under each image stand its rating, its name, and its identity similarity.
 
     Args:
-        parts: (heading, table, folder of the pictures).
+        parts: (heading, table, folder of the images).
         title: A line on top.
-        columns: Pictures a line.
-        side: Longer side of a picture on the sheet, in pixels.
+        columns: Images a line.
+        side: Longer side of an image on the sheet, in pixels.
 
     Returns:
         A PIL image in RGB.
@@ -51,14 +51,14 @@ def grid_parts(table: pl.DataFrame, root: Path) -> list[tuple[str, pl.DataFrame,
 
 
 def label(row: dict[str, Any]) -> str:
-    """Return what stands under a picture, such as ``5 excellent  .87``."""
+    """Return what stands under an image, such as ``5 excellent  .87``."""
     similarity = row.get("identity_similarity")
     face = "no face" if similarity is None else f"{similarity:.2f}"
     return f"{row['rating']} {row['rating_name']}  {face}"
 
 
-def write_png(picture: Any, path: Path) -> None:
-    """Write a picture as PNG, whole or not at all."""
+def write_png(image: Any, path: Path) -> None:
+    """Write an image as PNG, whole or not at all."""
     buffer = BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     atomic.write_bytes(path, buffer.getvalue())

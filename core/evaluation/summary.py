@@ -1,4 +1,4 @@
-"""What a checkpoint's pictures come to: figures, and which of them are as they should be."""
+"""What a checkpoint's images come to: figures, and which of them are as they should be."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from .figures import RATINGS, FloatArray, Share, nearest, passes, quantiles, rat
 
 @dataclass(frozen=True)
 class Measured:
-    """Measured pictures of one series, with their embeddings."""
+    """Measured images of one series, with their embeddings."""
 
     table: pl.DataFrame
-    """With the columns of :func:`.pictures.compared`."""
+    """With the columns of :func:`.images.compared`."""
     embeddings: NDArray[np.float32]
     """Shape ``(n, d)``."""
 
 
 @dataclass(frozen=True)
 class SeriesFigures:
-    """The figures of one series of pictures.
+    """The figures of one series of images.
 
     Attributes:
-        consistency: Pictures whose identity similarity passes the threshold, of all pictures: one
+        consistency: Images whose identity similarity passes the threshold, of all images: one
             without exactly one face does not.
-        artefacts: Pictures that fail the checks of faces or of quality.
-        one_face: Pictures with exactly one certain face.
-        usable: Pictures rated 5: the character, free of artefacts and as asked for.
+        artefacts: Images that fail the checks of faces or of quality.
+        one_face: Images with exactly one certain face.
+        usable: Images rated 5: the character, free of artefacts and as asked for.
         identity: Mean identity similarity of those with one face; NaN of none.
         adherence: Mean CLIP similarity with the prompt, the trigger word left out.
         quality: Mean quality, where it could be scored; NaN of none.
         rating: Mean rating.
-        diversity: Vendi score: the effective number of different pictures.
-        memorised: Pictures whose nearest training picture is as near as a near-duplicate.
-        distances: Quantiles of the distance to the nearest training picture.
+        diversity: Vendi score: the effective number of different images.
+        memorised: Images whose nearest training image is as near as a near-duplicate.
+        distances: Quantiles of the distance to the nearest training image.
     """
 
-    pictures: int
+    images: int
     consistency: Share
     artefacts: Share
     one_face: Share
@@ -62,7 +62,7 @@ class SeriesFigures:
         shares = ("consistency", "artefacts", "one_face", "usable", "memorised")
         numbers = ("identity", "adherence", "quality", "rating", "diversity")
         return {
-            "pictures": self.pictures,
+            "pictures": self.images,
             **{name: getattr(self, name).as_mapping() for name in shares},
             **{name: _finite(getattr(self, name)) for name in numbers},
             "nearest_training_distance": dict(self.distances),
@@ -92,11 +92,11 @@ class Summary:
     """The figures of one checkpoint beside those of its base model.
 
     Attributes:
-        trigger: Pictures with the LoRA and the trigger word.
-        of_class: Pictures with the LoRA and the class word alone.
-        base: Pictures of the base model with the plain description.
-        base_of_class: Pictures of the base model with the class word alone.
-        grid: Pictures of the published prompts with the trigger word.
+        trigger: Images with the LoRA and the trigger word.
+        of_class: Images with the LoRA and the class word alone.
+        base: Images of the base model with the plain description.
+        base_of_class: Images of the base model with the class word alone.
+        grid: Images of the published prompts with the trigger word.
     """
 
     trigger: SeriesFigures
@@ -107,7 +107,7 @@ class Summary:
 
     @property
     def leakage(self) -> Share | None:
-        """Pictures of the class word, without the trigger, that pass for the character."""
+        """Images of the class word, without the trigger, that pass for the character."""
         return self.of_class.consistency if self.of_class else None
 
     @property
@@ -117,7 +117,7 @@ class Summary:
 
     @property
     def score(self) -> float:
-        """What checkpoints are ranked by: share of usable pictures x (1 - leakage)."""
+        """What checkpoints are ranked by: share of usable images x (1 - leakage)."""
         leakage = self.leakage.value if self.leakage and self.leakage.total else 0.0
         return self.trigger.usable.value * (1 - leakage)
 
@@ -134,10 +134,10 @@ class Summary:
 
 
 def judged(table: pl.DataFrame, threshold: float, adherence_floor: float) -> pl.DataFrame:
-    """Add ``is_character``, ``as_asked``, ``rating`` and ``rating_name`` to measured pictures.
+    """Add ``is_character``, ``as_asked``, ``rating`` and ``rating_name`` to measured images.
 
     Args:
-        table: With the columns of :func:`.pictures.compared`.
+        table: With the columns of :func:`.images.compared`.
         threshold: Least identity similarity of the character.
         adherence_floor: Least adherence that counts as what was asked for.
     """
@@ -153,17 +153,17 @@ def judged(table: pl.DataFrame, threshold: float, adherence_floor: float) -> pl.
     )
 
 
-def summarise(pictures: Measured, duplicates: float = THRESHOLD) -> SeriesFigures:
+def summarise(images: Measured, duplicates: float = THRESHOLD) -> SeriesFigures:
     """Return the figures of one series.
 
     Args:
-        pictures: Measured and judged.
-        duplicates: Cosine from which on two pictures count as one.
+        images: Measured and judged.
+        duplicates: Cosine from which on two images count as one.
     """
-    table = pictures.table
+    table = images.table
     distance = _column(table, "nearest_distance")
     return SeriesFigures(
-        pictures=table.height,
+        images=table.height,
         consistency=Share.of(table["is_character"].to_numpy()),
         artefacts=Share.of(table["artefact"].to_numpy()),
         one_face=Share.of(table["one_face"].to_numpy()),
@@ -172,27 +172,27 @@ def summarise(pictures: Measured, duplicates: float = THRESHOLD) -> SeriesFigure
         adherence=_mean(table, "adherence"),
         quality=_mean(table, "quality"),
         rating=_mean(table, "rating"),
-        diversity=vendi_score(pictures.embeddings),
+        diversity=vendi_score(images.embeddings),
         memorised=Share.of(near_duplicates(distance, duplicates)),
         distances=quantiles(distance),
     )
 
 
 def near_duplicates(distance: FloatArray, duplicates: float = THRESHOLD) -> NDArray[np.bool_]:
-    """Return which distances to the nearest picture are those of near-duplicates."""
+    """Return which distances to the nearest image are those of near-duplicates."""
     return np.asarray(np.nan_to_num(distance, nan=np.inf) <= 1.0 - duplicates + 1e-6)
 
 
 def training_distances(embeddings: NDArray[np.float32]) -> dict[str, float]:
-    """Return quantiles of every training picture's distance to its nearest other one.
+    """Return quantiles of every training image's distance to its nearest other one.
 
-    Evaluated pictures that are much nearer to the training set than it is to itself are copies.
+    Evaluated images that are much nearer to the training set than it is to itself are copies.
     """
     return quantiles(nearest(embeddings, embeddings, same=True)[1])
 
 
 def adherence_floor(base: pl.DataFrame | None, quantile: float = 0.1) -> float:
-    """Return the adherence that nine in ten of the base model's own pictures reach."""
+    """Return the adherence that nine in ten of the base model's own images reach."""
     if base is None or not base.height:
         return float("-inf")
     return float(np.quantile(_column(base, "adherence"), quantile))

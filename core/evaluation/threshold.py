@@ -21,13 +21,13 @@ class ThresholdRule:
     """How the identity threshold is found.
 
     The three ways, in this order: a number that is given; what no more than ``false_accepts`` of
-    other people's faces reach, other people being the base model's pictures of the class word (the
+    other people's faces reach, other people being the base model's images of the class word (the
     same prompts without the character); and, with fewer than ``minimum_others`` of those, what all
     but ``own_quantile`` of the dataset's own faces reach.
     """
 
     value: float | None = None
-    """A cosine; for buffalo_l, insightface's own example takes 0.28 between two pictures."""
+    """A cosine; for buffalo_l, insightface's own example takes 0.28 between two images."""
     false_accepts: float = 0.01
     own_quantile: float = 0.05
     minimum_others: int = MINIMUM_OTHERS
@@ -70,7 +70,7 @@ def find_threshold(
             false_accept_threshold(others, rule.false_accepts),
             "others",
             f"no more than {rule.false_accepts:.1%} of {count} other people's faces (the base "
-            "model's pictures of the class word) reach it",
+            "model's images of the class word) reach it",
         )
     return IdentityThreshold(
         own_threshold(own, rule.own_quantile),

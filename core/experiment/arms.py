@@ -1,4 +1,4 @@
-"""The arms of an experiment: which pictures each trains on, and the common validation set."""
+"""The arms of an experiment: which images each trains on, and the common validation set."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ..features import FeatureStore
 
 ARMS: Mapping[str, str] = {
-    "raw": "all raw pictures",
-    "faces": "faces only: every picture with one valid face",
-    "quality": "+ quality: of those, every picture of the minimum quality",
+    "raw": "all raw images",
+    "faces": "faces only: every image with one valid face",
+    "quality": "+ quality: of those, every image of the minimum quality",
     "clusters": "+ clusters: of those, the best, balanced over the clusters",
     "curated": "+ balance: the curated set, under all quotas",
 }
@@ -41,12 +41,12 @@ _FACE_REASONS = (
 
 
 class TooFewCandidatesError(CuratorError):
-    """Too few pictures pass the curation for an experiment."""
+    """Too few images pass the curation for an experiment."""
 
 
 @dataclass(frozen=True)
 class Curation:
-    """How pictures are curated: a project's thresholds, models and quotas."""
+    """How images are curated: a project's thresholds, models and quotas."""
 
     thresholds: FaceThresholds
     minimum_quality: float
@@ -63,9 +63,9 @@ class Arms:
     """What is trained on and validated with, as rows of one set.
 
     Attributes:
-        images: Every raw picture, with what the analysis found.
-        rows: By arm, the positions of its pictures, in the set's order.
-        validation: Positions of the pictures that no arm trains on.
+        images: Every raw image, with what the analysis found.
+        rows: By arm, the positions of its images, in the set's order.
+        validation: Positions of the images that no arm trains on.
     """
 
     images: ImageSet
@@ -81,9 +81,9 @@ def analysed(
     store: FeatureStore,
     progress: Progress = silent,
 ) -> ImageSet:
-    """Measure every picture by every stage, so that each stage's effect can be told apart.
+    """Measure every image by every stage, so that each stage's effect can be told apart.
 
-    The curation itself looks for no face where quality is hopeless; here every picture is looked
+    The curation itself looks for no face where quality is hopeless; here every image is looked
     at, and rejected by faces first and by quality then.
     """
     found = sweep(
@@ -98,25 +98,25 @@ def analysed(
 
 
 def make_arms(images: ImageSet, curation: Curation, validation: int) -> Arms:
-    """Hold out the common validation set, then choose every arm's pictures from the rest.
+    """Hold out the common validation set, then choose every arm's images from the rest.
 
-    The validation set is drawn by content hash from the pictures that pass faces and quality: it
+    The validation set is drawn by content hash from the images that pass faces and quality: it
     shows what the LoRA shall make, and no arm trains on it.
 
     Args:
         images: From :func:`analysed`.
         curation: Thresholds and quotas.
-        validation: Pictures to hold out.
+        validation: Images to hold out.
 
     Raises:
-        TooFewCandidatesError: Fewer than twice as many pictures pass faces and quality.
+        TooFewCandidatesError: Fewer than twice as many images pass faces and quality.
     """
     passed = np.flatnonzero(images.accepted_mask())
     if len(passed) < max(2, 2 * validation):
         raise TooFewCandidatesError(
-            f"Only {len(passed)} of {len(images)} pictures pass faces and quality: too few to hold "
+            f"Only {len(passed)} of {len(images)} images pass faces and quality: too few to hold "
             f"out {validation} and train on the rest. Lower the thresholds, generate more "
-            "pictures, or hold out fewer (--validation)."
+            "images, or hold out fewer (--validation)."
         )
     hashes = images.table["hash"].to_list()
     held_out = sorted(passed.tolist(), key=lambda row: (_draw(hashes[row] or ""), row))[:validation]
@@ -158,5 +158,5 @@ def _draw(digest: str) -> str:
 
 
 def paths_of(arms: Arms, rows: Sequence[int]) -> tuple[str, ...]:
-    """Return the names of pictures."""
+    """Return the names of images."""
     return tuple(arms.images.table["path"].gather(list(rows)).to_list())

@@ -1,4 +1,4 @@
-"""Before and after curation: the same training on all raw pictures and on the curated set."""
+"""Before and after curation: the same training on all raw images and on the curated set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import atomic, pipeline
 from ..dataset.captions import caption
 from ..evaluation.bench import prepare
 from ..evaluation.character import DatasetFacts, facts_of
-from ..evaluation.pictures import read_reference
+from ..evaluation.images import read_reference
 from ..evaluation.setup import Setup
 from ..evaluation.threshold import ThresholdRule
 from ..features import FeatureStore
@@ -57,7 +57,7 @@ def before_after(
     so far is written: ``before-after.json`` and ``before-after.md``.
 
     Args:
-        project: Whose pictures, thresholds and quotas.
+        project: Whose images, thresholds and quotas.
         plan: Budget and settings.
         output: Folder of the experiment.
         base: The folder that the project's relative paths start from.
@@ -81,8 +81,8 @@ def before_after(
             f"The project has {len(project.subjects)} subjects; an experiment is about one."
         )
     root = Path(output).expanduser()
-    with alone(root, "raw pictures"):
-        images = raw_pictures(project, base, progress)
+    with alone(root, "raw images"):
+        images = raw_images(project, base, progress)
     plan = with_context(plan, project, images)
     commit(plan, root)
     curation = curation_of(project, base)
@@ -101,7 +101,7 @@ def before_after(
         make = together(root, shard)
         bench = prepare(setup, instruments, reference, root, progress, make=make)
         examples = examples_of(found, project)
-        with alone(root, "prior pictures"):
+        with alone(root, "prior images"):
             prior = prior_of(project, base, examples, setup, root, progress)
         denoiser = load(setup.model, device=str(setup.sampling.get("device", "auto")))
         shared = Workbench(
@@ -123,7 +123,7 @@ def before_after(
             report = {
                 "plan": plan.as_mapping(),
                 "identity_threshold": bench.threshold.as_mapping(),
-                "validation_pictures": len(arms.validation),
+                "validation_images": len(arms.validation),
                 "base": bench_figures(result),
                 **report_of(results),
                 "runs": [r for runs in results.values() for r in runs],
@@ -134,8 +134,8 @@ def before_after(
     return report
 
 
-def raw_pictures(project: Project, base: Path | str, progress: Progress = silent) -> ImageSet:
-    """Return all pictures of a project before any curation; makes those that are missing."""
+def raw_images(project: Project, base: Path | str, progress: Progress = silent) -> ImageSet:
+    """Return all images of a project before any curation; makes those that are missing."""
     if project.source is not None:
         return ImageSet.from_folder(Path(base).expanduser() / project.source, progress=progress)
     return pipeline.generate(project, base, progress=progress)
@@ -189,8 +189,8 @@ def setup_of(plan: ExperimentPlan, facts: DatasetFacts) -> Setup:
 
 
 def examples_of(images: ImageSet, project: Project) -> list[Example]:
-    """Return every picture as one to train on, captioned as the dataset's are."""
-    # One subject at most: found pictures, which name none, are of it too.
+    """Return every image as one to train on, captioned as the dataset's are."""
+    # One subject at most: found images, which name none, are of it too.
     trigger = next((s.trigger or s.name for s in project.subjects), None)
     strategy = project.dataset.captions
     return [
@@ -220,15 +220,15 @@ def prior_of(
     root: Path,
     progress: Progress = silent,
 ) -> list[Example]:
-    """Return the prior-preservation pictures that go along in every arm, as the project wants them.
+    """Return the prior-preservation images that go along in every arm, as the project wants them.
 
-    Where it says how many to make, they show the scenes of all raw pictures and are kept in the
+    Where it says how many to make, they show the scenes of all raw images and are kept in the
     experiment's folder.
 
     Args:
         project: Its section [training] names a folder, or says how many; else there are none.
         base: The folder that the project's relative paths start from.
-        examples: All raw pictures.
+        examples: All raw images.
         setup: Of the evaluation: its character and its base model.
         root: Folder of the experiment.
         progress: Watches.

@@ -37,13 +37,13 @@ class ExperimentPlan:
         ablation: Runs of the other arms.
         settings: Training options; ``steps``, ``seed`` and ``validate_every`` are set by the
             experiment, and no run ends early (``patience``).
-        validation: Pictures in the common validation set.
+        validation: Images in the common validation set.
         validate_steps: Optimizer steps from one validation to the next, to the nearest epoch.
-        pictures: New prompts that every LoRA is evaluated with.
-        leakage: Also make the pictures of the class word.
+        images: New prompts that every LoRA is evaluated with.
+        leakage: Also make the images of the class word.
         weights: Which weights are evaluated: those with the lowest validation loss, or the last.
         identity_threshold: A given one; derived once for all arms unless given.
-        context: What the experiment is about: model, pictures, thresholds, quotas.
+        context: What the experiment is about: model, images, thresholds, quotas.
     """
 
     steps: int = 600
@@ -78,9 +78,9 @@ class ExperimentPlan:
 
         Args:
             seed: Of the training.
-            pictures: How many pictures its arm has; validations come at about the same steps in
+            pictures: How many images its arm has; validations come at about the same steps in
                 every arm.
-            with_prior: Whether a prior-preservation picture goes with each of them.
+            with_prior: Whether a prior-preservation image goes with each of them.
         """
         rows = pictures * self.settings.repeats * (2 if with_prior else 1)
         per_step = self.settings.batch_size * self.settings.accumulation

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import atomic
 from ..evaluation.bench import Bench
 from ..evaluation.checkpoints import evaluate_file
-from ..evaluation.pictures import Reference
+from ..evaluation.images import Reference
 from ..lora import file as lora_file
 from ..lora.adapters import inject
 from ..lora.header import LoraCard, metadata
@@ -37,11 +37,11 @@ class Workbench:
 
     Attributes:
         denoiser: The frozen model.
-        bench: Base pictures, thresholds and prompts of the evaluation.
+        bench: Base images, thresholds and prompts of the evaluation.
         validation: The common validation set.
         store: Where latents are kept.
         weights: ``best`` or ``last``.
-        prior: Prior-preservation pictures, the same in every arm.
+        prior: Prior-preservation images, the same in every arm.
     """
 
     denoiser: DiffusersDenoiser
@@ -69,14 +69,14 @@ def run_arm(
     folder: Path,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Train on an arm's pictures, evaluate, write ``result.json``; or return what is there.
+    """Train on an arm's images, evaluate, write ``result.json``; or return what is there.
 
     A run that was killed while it trained goes on from its last state.
 
     Args:
         shared: What all runs share.
         arm: Its name.
-        examples: Its pictures.
+        examples: Its images.
         settings: Of the training; its seed is the run's.
         folder: Of the run.
         progress: Watches.
@@ -109,7 +109,7 @@ def run_arm(
             denoiser.architecture,
             denoiser.prediction,
             trigger_phrase=shared.bench.setup.character.trigger,
-            pictures=len(examples),
+            images=len(examples),
             steps=result.steps,
             seed=settings.seed,
             settings=settings.to_mapping(),
@@ -122,7 +122,7 @@ def run_arm(
         result.history.write_parquet(temporary)
     started = time.monotonic()
     names = {example.path.name for example in examples}
-    bench = replace(shared.bench, reference=of_pictures(shared.bench.reference, names))
+    bench = replace(shared.bench, reference=of_images(shared.bench.reference, names))
     evaluation = evaluate_file(bench, file, folder / "evaluation", progress=progress)
     value = {
         "arm": arm,
@@ -167,8 +167,8 @@ def steps_to_level(results: Sequence[Mapping[str, Any]], level: float) -> list[i
     return [steps_to([tuple(point) for point in result["course"]], level) for result in results]
 
 
-def of_pictures(reference: Reference, names: set[str]) -> Reference:
-    """Return a reference whose training pictures are only those of the given names."""
+def of_images(reference: Reference, names: set[str]) -> Reference:
+    """Return a reference whose training images are only those of the given names."""
     rows = [row for row, name in enumerate(reference.names) if Path(name).name in names]
     return replace(
         reference,

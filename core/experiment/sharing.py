@@ -1,4 +1,4 @@
-"""Processes that share the folder of an experiment: every picture is made by one of them.
+"""Processes that share the folder of an experiment: every image is made by one of them.
 
 Locks are held on files, so that a process that is killed holds none.
 """
@@ -20,7 +20,7 @@ LOCKS = ".locks"
 
 
 class Make(Protocol):
-    """Makes the pictures that are not there yet, as :func:`.generation.run.generate` does."""
+    """Makes the images that are not there yet, as :func:`.generation.run.generate` does."""
 
     def __call__(
         self,
@@ -51,10 +51,10 @@ def alone(folder: Path, name: str) -> Iterator[None]:
 
 
 def together(root: Path, shard: tuple[int, int]) -> Make:
-    """Return a function that makes pictures together with the other processes.
+    """Return a function that makes images together with the other processes.
 
     Each begins at a place of its own and goes once around all batches; a batch that is there, or
-    that another process is making, is not made again. So each finds every picture in the end,
+    that another process is making, is not made again. So each finds every image in the end,
     whether the others have come or not.
 
     Args:

@@ -79,7 +79,7 @@ class Figure:
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("pictures", "training pictures", "count", ("1,500", "70"), lambda r: r["pictures"]),
+    Figure("pictures", "training images", "count", ("1,500", "70"), lambda r: r["pictures"]),
     Figure(
         "converged_epoch", "epochs to convergence", "count", ("150+", "80"),
         lambda r: r["converged_epoch"],

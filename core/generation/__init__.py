@@ -1,1 +1,1 @@
-"""Generation: run a plan on a model, so that each picture can be made again."""
+"""Generation: run a plan on a model, so that each image can be made again."""

@@ -19,16 +19,16 @@ _WHEREABOUTS = ("model", "path")
 
 
 class Backend(Protocol):
-    """Makes pictures of requests.
+    """Makes images of requests.
 
-    The picture of a request must depend on the request, ``settings``, ``conditions``, its row in
+    The image of a request must depend on the request, ``settings``, ``conditions``, its row in
     the batch and the batch's size, and on nothing else: not on its neighbours, nor on what was
     made before.
     """
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the pictures besides the requests, ready for JSON.
+        """All that decides the images besides the requests, ready for JSON.
 
         The key ``backend`` names the kind of back end, for :func:`..reproduce.reproduce`.
         """
@@ -47,7 +47,7 @@ class Backend(Protocol):
     def sample(
         self, requests: Sequence[Request], on_step: StepCallback | None = None
     ) -> np.ndarray:
-        """Make a picture a request, as one batch.
+        """Make an image a request, as one batch.
 
         Returns:
             uint8 RGB array of shape ``(len(requests), height, width, 3)``.
@@ -56,11 +56,11 @@ class Backend(Protocol):
 
 
 def request_fingerprint(request: Request, settings: Mapping[str, Any]) -> str:
-    """Hash what a picture shows: the request's identity and prompts, and the model's settings.
+    """Hash what an image shows: the request's identity and prompts, and the model's settings.
 
-    Left out is what does not change the picture (category, caption, where a model lies on this
+    Left out is what does not change the image (category, caption, where a model lies on this
     disk) and what changes no more than the last bits of its pixels (batch size, versions, device):
-    none of these makes it worthwhile to make a picture again.
+    none of these makes it worthwhile to make an image again.
     """
     described = {
         "subject": request.subject,
@@ -81,7 +81,7 @@ def row_of(request: Request, batch_size: int) -> int:
 
     On CPUs the last bits of a row can depend on where in the batch it stands (measured: batches of
     3 on 2 threads, or latents of odd sizes), though never on its neighbours. A row that follows
-    from the request alone makes pictures the same in every order, shard and resumption. This rule
+    from the request alone makes images the same in every order, shard and resumption. This rule
     spreads consecutive seeds and numbers evenly.
     """
     return (request.seed + request.scenario + request.take) % batch_size

@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class DiffusersBackend:
-    """Makes pictures with a diffusers pipeline, found by ``AutoPipelineForText2Image``.
+    """Makes images with a diffusers pipeline, found by ``AutoPipelineForText2Image``.
 
-    Weights are loaded when the first picture is asked for, so that a run that finds everything on
+    Weights are loaded when the first image is asked for, so that a run that finds everything on
     disk is quick. Noise is drawn on the CPU, by one generator a row, seeded with the request's
     noise seed. Pixels are quantised as ComfyUI's SaveImage does: 255 * value, clipped, the
     fraction cut off.
@@ -99,7 +99,7 @@ class DiffusersBackend:
 
     @cached_property
     def _pipeline(self) -> Any:
-        """The pipeline, its weights loaded when the first picture is asked for."""
+        """The pipeline, its weights loaded when the first image is asked for."""
         import torch
 
         dtype = getattr(torch, self._settings["dtype"])
@@ -115,7 +115,7 @@ class DiffusersBackend:
         for part in (getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)):
             if part is not None:  # convolutions are a fifth faster so, on CPUs as on GPUs
                 part.to(memory_format=torch.channels_last)
-        # A picture at a time through the decoder: memory does not grow with the batch.
+        # An image at a time through the decoder: memory does not grow with the batch.
         if hasattr(pipeline, "vae") and hasattr(pipeline.vae, "enable_slicing"):
             pipeline.vae.enable_slicing()
         return pipeline
@@ -132,7 +132,7 @@ class DiffusersBackend:
         device: str = "auto",
         threads: int | None = None,
     ) -> DiffusersBackend:
-        """Make the back end that a picture's record describes.
+        """Make the back end that an image's record describes.
 
         Args:
             settings: The record's settings.
@@ -157,7 +157,7 @@ class DiffusersBackend:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the pictures besides the requests."""
+        """All that decides the images besides the requests."""
         return self._settings
 
     @property
@@ -174,7 +174,7 @@ class DiffusersBackend:
     def sample(
         self, requests: Sequence[Request], on_step: StepCallback | None = None
     ) -> np.ndarray:
-        """Make a picture a request, as one batch.
+        """Make an image a request, as one batch.
 
         Returns:
             uint8 RGB array of shape ``(len(requests), height, width, 3)``.
@@ -215,7 +215,7 @@ class DiffusersBackend:
                 )
             except out_of_memory as error:
                 raise pipelines.SettingsError(
-                    f"{len(requests)} pictures of {settings['width']}x{settings['height']} do not "
+                    f"{len(requests)} images of {settings['width']}x{settings['height']} do not "
                     "fit into the device's memory at once. Use a smaller batch size or size."
                 ) from error
         for request, hidden in zip(

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _PACKAGED = {"miniature": "DIFFUSION_PATH"}
 _WEIGHTS = (".safetensors", ".bin")
-# Parts that do not decide the picture, or that are recorded on their own.
+# Parts that do not decide the image, or that are recorded on their own.
 _SKIPPED = frozenset({"scheduler", "safety_checker", "feature_extractor", "image_encoder"})
 
 
@@ -101,7 +101,7 @@ def reference(name: str | Path) -> str:
     """Return how a record refers to a model, so that it is found again.
 
     A packaged model is called by its name, wherever it lies; a folder below the user's home starts
-    with ``~``, which keeps a user's name out of published pictures.
+    with ``~``, which keeps a user's name out of published images.
     """
     for packaged in _PACKAGED:
         try:
@@ -157,7 +157,7 @@ def unloadable(folder: Path, reason: str) -> ModelNotFoundError:
 
 
 def fingerprint(folder: Path, variant: str | None = None) -> str:
-    """Hash what decides a pipeline's pictures: weights, configurations and tokenizers.
+    """Hash what decides a pipeline's images: weights, configurations and tokenizers.
 
     Hashes of weights are remembered by path, size and time of change.
 

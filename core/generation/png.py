@@ -22,7 +22,7 @@ RECORD_VERSION = 1
 
 
 class OutputError(CuratorError):
-    """A picture can't be written."""
+    """An image can't be written."""
 
 
 class DamagedPngError(CuratorError):
@@ -54,10 +54,10 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def read_record(data: bytes) -> dict[str, Any] | None:
-    """Read how a picture was generated from its bytes, the whole file checked.
+    """Read how an image was generated from its bytes, the whole file checked.
 
     Returns:
-        The record, or ``None`` when the picture has none that can be understood.
+        The record, or ``None`` when the image has none that can be understood.
 
     Raises:
         DamagedPngError: The file is not whole.
@@ -78,10 +78,10 @@ def write(
     record: Mapping[str, Any],
     texts: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Write a picture with its record, whole or not at all.
+    """Write an image with its record, whole or not at all.
 
     It is written to ``.<name>.tmp`` beside its name and renamed. As that name belongs to one
-    picture, whoever makes the picture later replaces what a kill has left.
+    image, whoever makes the image later replaces what a kill has left.
 
     Args:
         path: Where to; the folder exists.
@@ -110,7 +110,7 @@ def write(
 def encode(
     pixels: np.ndarray, record: Mapping[str, Any], texts: Mapping[str, str] | None = None
 ) -> bytes:
-    """Encode a picture with its record, and with the text that other tools show."""
+    """Encode an image with its record, and with the text that other tools show."""
     from io import BytesIO
 
     from PIL import Image
@@ -128,7 +128,7 @@ def encode(
 
 
 def parameters_text(record: Mapping[str, Any]) -> str:
-    """Describe a picture in the customary ``parameters`` text, which image viewers show."""
+    """Describe an image in the customary ``parameters`` text, which image viewers show."""
     settings = record.get("settings", {})
     scheduler = settings.get("scheduler")
     facts = {
@@ -148,12 +148,12 @@ def parameters_text(record: Mapping[str, Any]) -> str:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the name under which a picture is written before it is whole."""
+    """Return the name under which an image is written before it is whole."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """Say what an operating system's error means for the one who waits for pictures."""
+    """Say what an operating system's error means for the one who waits for images."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(
             f"The disk is full: {path} was not written. Free some space and run the same command "

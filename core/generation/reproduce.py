@@ -1,4 +1,4 @@
-"""Make a picture again from nothing but what it says of itself, and compare."""
+"""Make an image again from nothing but what it says of itself, and compare."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .backend import Backend
 
 
 class NoRecordError(CuratorError):
-    """A picture does not say how it was made."""
+    """An image does not say how it was made."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A picture made again.
+    """An image made again.
 
     Attributes:
-        path: The picture that was given.
+        path: The image that was given.
         request: What it shows.
-        image: The new picture: uint8 RGB array of shape ``(height, width, 3)``.
+        image: The new image: uint8 RGB array of shape ``(height, width, 3)``.
         identical: Whether every pixel is the same.
         psnr: Peak signal-to-noise ratio in dB; infinite when identical, NaN when the sizes differ.
         differences: What is not as it was: model, settings, versions, device; a line each.
@@ -44,20 +44,20 @@ class Reproduction:
 def reproduce(
     image: Path | str, backend: Backend | None = None, *, model: str | Path | None = None
 ) -> Reproduction:
-    """Make a generated picture again and compare it pixel by pixel.
+    """Make a generated image again and compare it pixel by pixel.
 
-    Only the picture's own record is read. The pixels are identical on the same kind of machine
+    Only the image's own record is read. The pixels are identical on the same kind of machine
     and the same versions; elsewhere ``differences`` says what has changed and ``psnr`` how much
     it matters.
 
     Args:
         image: A PNG that this tool has generated.
-        backend: The back end, to spare loading the model again for picture after picture; by
+        backend: The back end, to spare loading the model again for image after image; by
             default made from the record.
         model: Where the model lies now, if not where the record says.
 
     Raises:
-        NoRecordError: The picture has no record, or was made by a back end that is not here.
+        NoRecordError: The image has no record, or was made by a back end that is not here.
         ModelNotFoundError: Its model is not here.
         LoraError: Its LoRA is not here.
     """
@@ -90,7 +90,7 @@ def reproduce(
 
 
 def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
-    """Return a picture's record and the bytes of its file.
+    """Return an image's record and the bytes of its file.
 
     Raises:
         NoRecordError: There is no such file, it is damaged, or it has no record.
@@ -103,20 +103,20 @@ def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
         raise NoRecordError(f"{path} can't be read: {error.strerror}. Check the name.") from error
     except png.DamagedPngError as error:
         raise NoRecordError(
-            f"{path} is not a whole PNG file ({error}). Name a picture that this tool has "
+            f"{path} is not a whole PNG file ({error}). Name an image that this tool has "
             "generated; other formats and copies made by image editors have lost the record."
         ) from error
     needed = ("settings", "batch", "conditions", "noise_seed", "prompt")
     if record is None or any(key not in record for key in needed):
         raise NoRecordError(
             f"{path} has no generation record (PNG text chunk '{png.PARAMETERS_KEY}'). Name a "
-            "picture that this tool has generated; image editors and many sites remove the record."
+            "image that this tool has generated; image editors and many sites remove the record."
         )
     return record, data
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the peak signal-to-noise ratio of two uint8 pictures in dB.
+    """Return the peak signal-to-noise ratio of two uint8 images in dB.
 
     Infinite when they are equal, NaN when their shapes differ.
     """
@@ -159,5 +159,5 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _pixels(data: bytes) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class ForeignFileError(CuratorError):
-    """A file that this tool has not made is where a picture would go."""
+    """A file that this tool has not made is where an image would go."""
 
 
 def generate(
@@ -37,7 +37,7 @@ def generate(
     shard: tuple[int, int] = (0, 1),
     texts: Callable[[Request], Mapping[str, str]] | None = None,
 ) -> ImageSet:
-    """Make the pictures of a plan that are not there yet.
+    """Make the images of a plan that are not there yet.
 
     A whole file whose record has the fingerprint of its request is kept. A damaged one, and one
     that was made from another prompt or model, is made again. Files appear whole; each batch is
@@ -49,23 +49,23 @@ def generate(
         plan: A plan, or some of its requests.
         backend: The model.
         output: The folder; made if absent.
-        batch_size: Pictures that are sampled together. The same size gives the same pixels, bit by
-            bit; another size gives the same pictures up to rounding.
-        progress: Watches; a step is a picture.
+        batch_size: Images that are sampled together. The same size gives the same pixels, bit by
+            bit; another size gives the same images up to rounding.
+        progress: Watches; a step is an image.
         shard: Which part this process makes: (index, count).
         texts: Returns further PNG text chunks for a request, by keyword.
 
     Returns:
-        The requests of this shard, a row a picture, in the plan's order.
+        The requests of this shard, a row an image, in the plan's order.
 
     Raises:
-        ForeignFileError: A picture would overwrite a file that is not this tool's.
+        ForeignFileError: An image would overwrite a file that is not this tool's.
         OutputError: The disk is full, or the folder can't be written to.
     """
     requests = plan.requests() if isinstance(plan, Plan) else tuple(plan)
     requests = tuple(dict.fromkeys(shard_of(requests, *shard)))
     if batch_size < 1:
-        raise CuratorError(f"batch_size = {batch_size}: a batch needs one picture at least.")
+        raise CuratorError(f"batch_size = {batch_size}: a batch needs one image at least.")
     size = min(batch_size, backend.maximum_batch or batch_size)
     folder = Path(output).expanduser()
     try:
@@ -117,7 +117,7 @@ def record_of(
     conditions: Mapping[str, Any],
     batch: tuple[int, int],
 ) -> dict[str, Any]:
-    """Return what a picture says of itself: enough to make it again.
+    """Return what an image says of itself: enough to make it again.
 
     Args:
         request: What was asked for; its fields are the record's.
@@ -169,7 +169,7 @@ def _make(
 
 
 def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | None:
-    """Return the row of a picture that is there already, or ``None`` if it must be made."""
+    """Return the row of an image that is there already, or ``None`` if it must be made."""
     path = folder / request.file_name
     with suppress(OSError):
         png.temporary_path(path).unlink()

@@ -2,7 +2,7 @@
 
 With W the frozen weight, D the low-rank update and ‖·‖ the norm of a row, peft computes
 ``m (W + D) / ‖W + D‖`` (arXiv 2402.09353). A file's ``dora_scale`` of shape ``(out, 1, …)`` is read
-by ComfyUI as ``dora_scale (W + D) / ‖W‖``. The picture is the same when
+by ComfyUI as ``dora_scale (W + D) / ‖W‖``. The image is the same when
 ``dora_scale = m ‖W‖ / ‖W + D‖``, which is what files hold. ``load_lora_weights`` of diffusers drops
 every ``dora_scale``; it takes the magnitude itself, under peft's names.
 """

@@ -55,15 +55,15 @@ class LoraCard:
     dataset: str = ""
     """Name of the dataset."""
     dataset_fingerprint: str = ""
-    pictures: int = 0
-    """How many pictures it was trained on."""
+    images: int = 0
+    """How many images it was trained on."""
     tag_frequency: Mapping[str, int] = field(default_factory=dict)
     """How often each caption, or word of captions, occurs."""
     generation: Sequence[Mapping[str, Any]] = ()
-    """The chain to the seeds: a row a picture, such as file name, content hash, seed, scenario,
+    """The chain to the seeds: a row an image, such as file name, content hash, seed, scenario,
     noise seed."""
     buckets: Mapping[str, int] = field(default_factory=dict)
-    """Pictures in each bucket, such as ``512x768``."""
+    """Images in each bucket, such as ``512x768``."""
     steps: int = 0
     """Optimizer steps."""
     epochs: int = 0
@@ -99,7 +99,7 @@ def metadata(
         "ss_output_name": card.title,
         "ss_sd_model_name": card.base_model,
         "ss_new_sd_model_hash": card.base_model_fingerprint,
-        "ss_num_train_images": card.pictures or "",
+        "ss_num_train_images": card.images or "",
         "ss_num_epochs": card.epochs or "",
         "ss_steps": card.steps or "",
         "ss_seed": card.seed,
@@ -107,7 +107,7 @@ def metadata(
         "ss_tag_frequency": {card.dataset or "dataset": dict(card.tag_frequency)}
         if card.tag_frequency
         else "",
-        "ss_dataset_dirs": {card.dataset: {"n_repeats": 1, "img_count": card.pictures}}
+        "ss_dataset_dirs": {card.dataset: {"n_repeats": 1, "img_count": card.images}}
         if card.dataset
         else "",
         "ss_bucket_info": _bucket_info(card.buckets) if card.buckets else "",
@@ -154,9 +154,9 @@ def _bucket_info(buckets: Mapping[str, int]) -> dict[str, Any]:
     return {"buckets": table}
 
 
-def _data_uri(picture: bytes) -> str:
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+def _data_uri(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _hashes(filled: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:

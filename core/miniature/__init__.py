@@ -9,7 +9,7 @@ from pathlib import Path
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 DIFFUSION_PATH = WEIGHTS / "diffusion"
-"""A diffusers folder in the layout of Stable Diffusion 1.5, for pictures of 128x128."""
+"""A diffusers folder in the layout of Stable Diffusion 1.5, for images of 128x128."""
 CLIP_PATH = WEIGHTS / "clip"
 """An open_clip model with its configuration."""
 FACE_PACK_PATH = WEIGHTS / "faces"

@@ -11,16 +11,16 @@ import numpy as np
 def histogram(
     selected: Sequence[float], others: Sequence[float], minimum: float | None, bins: int = 40
 ) -> str:
-    """Draw how quality is distributed: the selected pictures within all that were scored.
+    """Draw how quality is distributed: the selected images within all that were scored.
 
     Args:
-        selected: Scores of the selected pictures, in [0, 1].
+        selected: Scores of the selected images, in [0, 1].
         others: Scores of the rest, in [0, 1].
         minimum: Threshold to mark.
         bins: Number of bars.
     """
     if not len(selected) and not len(others):
-        return '<p class="quiet">No picture has a quality score.</p>'
+        return '<p class="quiet">No image has a quality score.</p>'
     low, _ = np.histogram(np.clip(selected, 0, 1), bins, (0.0, 1.0))
     high, _ = np.histogram(np.clip(others, 0, 1), bins, (0.0, 1.0))
     tallest = max(1, int((low + high).max()))
@@ -61,10 +61,10 @@ def histogram(
 
 
 def funnel(steps: Sequence[tuple[str, int, str]]) -> str:
-    """Draw how many pictures are left after each step.
+    """Draw how many images are left after each step.
 
     Args:
-        steps: (label, pictures left, what was lost and why) of each step, the widest first.
+        steps: (label, images left, what was lost and why) of each step, the widest first.
     """
     whole = max(1, steps[0][1])
     rows = [

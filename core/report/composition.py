@@ -25,7 +25,7 @@ class Share:
     Attributes:
         key: The value as text.
         value: The value as text for a table: a cluster with its name.
-        selected: How many selected pictures have it.
+        selected: How many selected images have it.
         candidates: How many candidates have it.
     """
 
@@ -36,7 +36,7 @@ class Share:
 
 
 def shares(table: pl.DataFrame, selected: pl.Series, column: str) -> list[Share]:
-    """Count each value of a column among selected pictures and candidates, in the value's order.
+    """Count each value of a column among selected images and candidates, in the value's order.
 
     A column that is absent or wholly null, or a value that is null, is not counted.
     """

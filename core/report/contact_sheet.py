@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures at a glance, with captions under them."""
+"""Contact sheets: many images at a glance, with captions under them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _FAINT = (84, 85, 90)
 _TILE = (232, 231, 228)
 
 Group = tuple[str, Sequence[tuple[Path, str]]]
-"""A heading, and (path, caption) of each picture under it."""
+"""A heading, and (path, caption) of each image under it."""
 
 
 def contact_sheet(
     groups: Sequence[Group], *, title: str = "", columns: int = 10, side: int = 128
 ) -> Any:
-    """Draw groups of pictures under headings.
+    """Draw groups of images under headings.
 
     Args:
         groups: What to draw, in this order.
         title: A line on top.
-        columns: Pictures a line.
-        side: Side of the square that a picture is fitted into, in pixels.
+        columns: Images a line.
+        side: Side of the square that an image is fitted into, in pixels.
 
     Returns:
-        A PIL image in RGB. A picture that cannot be read is an empty tile with its caption.
+        A PIL image in RGB. An image that cannot be read is an empty tile with its caption.
     """
     from PIL import Image, ImageDraw
 
@@ -78,12 +78,12 @@ def contact_sheets(
 
     Args:
         images: The set, after whatever stages.
-        by: ``selected``: the selected pictures (without a selection: the accepted ones), a group
+        by: ``selected``: the selected images (without a selection: the accepted ones), a group
             a cluster; ``rejected``: the rejected ones, a group a reason; or the name of a column:
-            all pictures, a group a value.
-        limit: The most pictures drawn in all, shared evenly among the groups.
-        columns: Pictures a line.
-        side: Side of a picture in pixels.
+            all images, a group a value.
+        limit: The most images drawn in all, shared evenly among the groups.
+        columns: Images a line.
+        side: Side of an image in pixels.
 
     Returns:
         A PIL image in RGB.
@@ -115,7 +115,7 @@ def group_label(part: pl.DataFrame, column: str) -> str:
 
 
 def tile_caption(row: dict[str, Any]) -> str:
-    """Return what is said under a picture: its quality and seed, or else its name."""
+    """Return what is said under an image: its quality and seed, or else its name."""
     quality, seed = row.get("quality"), row.get("seed")
     parts = [f"{quality:.2f}" if quality is not None else "", f"seed {seed}" if seed else ""]
     return "  ".join(filter(None, parts)) or Path(row["path"]).name

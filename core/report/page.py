@@ -55,16 +55,16 @@ def render(
         images: Every candidate, after whatever stages.
         name: The dataset's name.
         trigger: The trigger word.
-        names: Path of a picture to its file name in the folder that the page will lie in: such
-            pictures are selected, and link to the file. Without it, those that the set marks.
-        selection: How the pictures were selected: its sentences, and its quotas in the tables.
+        names: Path of an image to its file name in the folder that the page will lie in: such
+            images are selected, and link to the file. Without it, those that the set marks.
+        selection: How the images were selected: its sentences, and its quotas in the tables.
         recipe: What made the set, shown as TOML.
         minimum_quality: Quality threshold to mark in the histogram; ``None`` looks for
             ``minimum_quality`` or ``quality.minimum`` in the recipe.
 
     Returns:
-        HTML without any reference to something outside, apart from links to the pictures beside
-        it. Its size is bounded: at most 400 selected and 10 rejected pictures a reason are
+        HTML without any reference to something outside, apart from links to the images beside
+        it. Its size is bounded: at most 400 selected and 10 rejected images a reason are
         embedded, and at most 5,000 rows listed.
     """
     table, selected = images.table, _selected(images, names)
@@ -105,7 +105,7 @@ def _minimum(recipe: Mapping[str, Any]) -> float | None:
 
 
 def _lead(chosen: pl.DataFrame, table: pl.DataFrame, trigger: str) -> str:
-    text = f"<strong>{chosen.height:,}</strong> of {table.height:,} pictures"
+    text = f"<strong>{chosen.height:,}</strong> of {table.height:,} images"
     word = f" · trigger word <code>{escape(trigger)}</code>" if trigger else ""
     return text + word
 

@@ -1,4 +1,4 @@
-"""Small JPEGs of pictures, as PIL images or as data URIs."""
+"""Small JPEGs of images, as PIL images or as data URIs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _QUALITY = 78
 
 
 def thumbnail(path: Path, side: int = SIDE) -> Any | None:
-    """Return a picture as a PIL image in RGB, ``side`` pixels at most, or None if unreadable."""
+    """Return an image as a PIL image in RGB, ``side`` pixels at most, or None if unreadable."""
     from PIL import Image
 
-    from ..dataset.pictures import to_eight_bits
+    from ..dataset.images import to_eight_bits
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.draft("RGB", (side, side))  # lets JPEG decode at a fraction of its size
-                small = to_eight_bits(picture)
+            with Image.open(path) as image:
+                image.draft("RGB", (side, side))  # lets JPEG decode at a fraction of its size
+                small = to_eight_bits(image)
     except (OSError, ValueError, SyntaxError, MemoryError, Warning, Image.DecompressionBombError):
         return None
     if small.mode in ("LA", "RGBA"):
@@ -44,8 +44,8 @@ def thumbnails(paths: Sequence[Path], side: int = SIDE) -> list[Any | None]:
         return list(pool.map(lambda path: thumbnail(path, side), paths))
 
 
-def data_uri(picture: Any) -> str:
+def data_uri(image: Any) -> str:
     """Return a PIL image as a JPEG data URI."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
+    image.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

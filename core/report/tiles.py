@@ -1,4 +1,4 @@
-"""The picture parts of the report: tiles of selected and rejected pictures, and the list."""
+"""The image parts of the report: tiles of selected and rejected images, and the list."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ MAX_REJECTED = 10
 MAX_ROWS = 5_000
 
 REASONS = {
-    Rejection.UNREADABLE: "The file could not be read as a picture.",
+    Rejection.UNREADABLE: "The file could not be read as an image.",
     Rejection.NO_FACE: "No face was found.",
     Rejection.SEVERAL_FACES: "More than one face was found.",
     Rejection.LOW_CONFIDENCE: "The detector was not sure enough of the face.",
-    Rejection.FACE_TOO_SMALL: "The face takes too little of the picture.",
+    Rejection.FACE_TOO_SMALL: "The face takes too little of the image.",
     Rejection.IDENTITY_MISMATCH: "The face does not resemble the character enough.",
     Rejection.LOW_QUALITY: "Sharpness, contrast and confidence together are below the minimum.",
-    Rejection.DUPLICATE: "Nearly the same picture is in the set, with a better score.",
+    Rejection.DUPLICATE: "Nearly the same image is in the set, with a better score.",
     Rejection.QUOTA: "Good enough, but the balanced optimum is better without it.",
 }
 
 
 def selected_tiles(chosen: ImageSet, names: Mapping[str, str]) -> str:
-    """Show the selected pictures, a group a cluster, in falling quality."""
+    """Show the selected images, a group a cluster, in falling quality."""
     table = chosen.table
     if not table.height:
-        return '<p class="quiet">No picture was selected.</p>'
+        return '<p class="quiet">No image was selected.</p>'
     if "cluster" not in table.columns:
         table = table.with_columns(pl.lit(None).alias("cluster"))
     if "quality" in table.columns:
@@ -53,7 +53,7 @@ def selected_tiles(chosen: ImageSet, names: Mapping[str, str]) -> str:
 
 
 def rejected_tiles(images: ImageSet) -> str:
-    """Show some rejected pictures of each reason, spread evenly over the rows."""
+    """Show some rejected images of each reason, spread evenly over the rows."""
     parts = []
     for reason in Rejection:
         rows = images.table.filter(pl.col("rejection") == reason.value)
@@ -67,7 +67,7 @@ def rejected_tiles(images: ImageSet) -> str:
             f'<span class="quiet">{text}</span></h3><p class="quiet">{REASONS[reason]}</p>'
             + _tiles(ImageSet(shown, images.root), {}, details=True)
         )
-    return "".join(parts) or '<p class="quiet">No picture was rejected.</p>'
+    return "".join(parts) or '<p class="quiet">No image was rejected.</p>'
 
 
 def candidates_table(table: pl.DataFrame, selected: pl.Series) -> str:
@@ -97,7 +97,7 @@ def candidates_table(table: pl.DataFrame, selected: pl.Series) -> str:
     return (
         '<input type="search" id="search" placeholder="Search: a name, a reason, a seed …" '
         'aria-label="Search the candidates"><span id="found" class="quiet"></span>'
-        f'<div class="scroll"><table id="rows"><thead><tr><th>Picture</th><th>Outcome</th>{header}'
+        f'<div class="scroll"><table id="rows"><thead><tr><th>Image</th><th>Outcome</th>{header}'
         f"<th>Why</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
     )
 
@@ -106,19 +106,19 @@ def _tiles(part: ImageSet, names: Mapping[str, str], *, details: bool = False) -
     tiles = []
     rows = part.table.to_dicts()
     for row, small in zip(rows, thumbnails(part.paths()), strict=True):
-        picture = (
+        image = (
             f'<img alt="" loading="lazy" width="{small.width}" height="{small.height}" '
             f'src="{data_uri(small)}">'
             if small is not None
             else '<span class="blank">unreadable</span>'
         )
         if file_name := names.get(row["path"]):
-            picture = f'<a href="{quote(file_name)}">{picture}</a>'
+            image = f'<a href="{quote(file_name)}">{image}</a>'
         words = row["rejection_detail"] if details else None
         texts = [row["path"], row.get("caption") or row.get("prompt"), words]
         title = "\n".join(filter(None, texts))
         tiles.append(
-            f'<figure title="{escape(title)}">{picture}<figcaption>'
+            f'<figure title="{escape(title)}">{image}<figcaption>'
             f"{escape(words or tile_caption(row))}</figcaption></figure>"
         )
     return f'<div class="tiles">{"".join(tiles)}</div>'

@@ -1,4 +1,4 @@
-"""The balanced subset, exactly: the best pictures under hard quotas, with a proof."""
+"""The balanced subset, exactly: the best images under hard quotas, with a proof."""
 
 from __future__ import annotations
 

@@ -33,10 +33,10 @@ def advise(
     """Fill in ``advice``: the same sentence for all values of one quota.
 
     Args:
-        table: Every picture, the rejected too: they tell which threshold took the missing ones.
+        table: Every image, the rejected too: they tell which threshold took the missing ones.
         relaxations: What could not be met.
         resolved: The quotas as listed.
-        total: How many pictures are selected.
+        total: How many images are selected.
     """
     sentences: dict[tuple[str, bool], str] = {}
     for relaxation in relaxations:
@@ -55,7 +55,7 @@ def advise(
 
 
 def _for_total(table: pl.DataFrame, missed: Relaxation) -> str:
-    more = "make more takes or seeds" if _generated(table) else "add pictures"
+    more = "make more takes or seeds" if _generated(table) else "add images"
     if missed.cause is Cause.ALIKE:
         remedies = [f"{more} that differ more", "raise the duplicate threshold"]
     else:
@@ -99,7 +99,7 @@ def _remedies(
         room = int(np.minimum(present, bounds.maximum).sum() + (bounds.codes < 0).sum())
         return [
             "raise its maximums",
-            "add pictures of other values",
+            "add images of other values",
             f"lower the total from {total} to {room}",
         ]
     numbers = _listed(
@@ -120,7 +120,7 @@ def _make_more(table: pl.DataFrame, column: str, missed: Sequence[Relaxation]) -
         [f"{_called(table, r)} ({r.available} available, {r.minimum} wanted)" for r in missed]
     )
     if not _generated(table):
-        return f"add pictures of {column} {values}"
+        return f"add images of {column} {values}"
     if column == "seed":
         return f"make more takes of {column} {values}"
     if column in _PLANNED:
@@ -129,7 +129,7 @@ def _make_more(table: pl.DataFrame, column: str, missed: Sequence[Relaxation]) -
 
 
 def _unknown(table: pl.DataFrame, column: str, missed: Sequence[Relaxation]) -> list[str]:
-    """Say which values no picture has at all, for they may be misspelt."""
+    """Say which values no image has at all, for they may be misspelt."""
     present = {str(value) for value in table[column].unique().drop_nulls().to_list()}
     strange = [str(r.value) for r in missed if str(r.value) not in present]
     if not strange or not present:
@@ -140,9 +140,9 @@ def _unknown(table: pl.DataFrame, column: str, missed: Sequence[Relaxation]) -> 
 def _rejected(
     table: pl.DataFrame, column: str, missed: Sequence[Relaxation]
 ) -> tuple[list[pl.DataFrame], list[int]]:
-    """Return the rejected pictures of each value, and how many more of each are needed.
+    """Return the rejected images of each value, and how many more of each are needed.
 
-    Where rejected pictures have no values (they were never clustered, say), all of them, once.
+    Where rejected images have no values (they were never clustered, say), all of them, once.
     """
     rejected = table.filter(pl.col("rejection").is_not_null())
     if not rejected[column].drop_nulls().len():

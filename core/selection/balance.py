@@ -1,4 +1,4 @@
-"""Selection on an image set: the best pictures under quotas, without near-duplicates."""
+"""Selection on an image set: the best images under quotas, without near-duplicates."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class NoCandidatesError(CuratorError):
     def __init__(self, images: ImageSet) -> None:
         reasons = ", ".join(f"{n} {reason}" for reason, n in images.rejections().items())
         super().__init__(
-            f"None of the {len(images)} pictures can be selected"
+            f"None of the {len(images)} images can be selected"
             + (f" (rejected: {reasons})" if reasons else "")
-            + ". Loosen the thresholds of the stages before, or add pictures."
+            + ". Loosen the thresholds of the stages before, or add images."
         )
 
 
@@ -41,8 +41,8 @@ class NonFiniteValueError(CuratorError):
     def __init__(self, column: str, count: int, path: str) -> None:
         super().__init__(
             f"Column '{column}' has no finite number for {count} accepted "
-            f"picture{'' if count == 1 else 's'}, the first of them {path}. Run the stage that "
-            "fills it on every accepted picture, or reject these."
+            f"image{'' if count == 1 else 's'}, the first of them {path}. Run the stage that "
+            "fills it on every accepted image, or reject these."
         )
 
 
@@ -66,18 +66,18 @@ def select(
     similarities: npt.ArrayLike | None = None,
     time_limit: float | None = None,
 ) -> Selection:
-    """Select ``total`` accepted pictures of the greatest total value under quotas.
+    """Select ``total`` accepted images of the greatest total value under quotas.
 
     The result is a proven optimum. When the quotas cannot all be met, the one listed last is
     relaxed first and by as little as possible (see :mod:`.relaxation`), and ``relaxations`` says
     what is missing and why.
 
-    The selection does not depend on the order of the rows. Of two pictures that every quota counts
+    The selection does not depend on the order of the rows. Of two images that every quota counts
     alike, that conflict with none and are worth the same, the one whose path sorts first is taken;
     between other selections of equal value the solver decides, always in the same way.
 
     Args:
-        images: The pictures; only accepted ones are candidates.
+        images: The images; only accepted ones are candidates.
         total: How many to select.
         quotas: How many of which values, the most important quota first.
         value: The numeric column to maximise the sum of.
@@ -91,13 +91,13 @@ def select(
         UnknownColumnError: ``value`` or a quota names a column that does not exist.
         UncountableColumnError: ``value`` is not numeric, or a quota's column cannot be counted.
         ContradictoryQuotaError: A quota's numbers cannot add up, or two name the same column.
-        NoCandidatesError: No accepted picture.
-        NonFiniteValueError: An accepted picture has no value.
+        NoCandidatesError: No accepted image.
+        NonFiniteValueError: An accepted image has no value.
         UnknownPairError: A pair names a row that does not exist.
         SolverError: The time limit passed before any selection was found.
     """
     if total < 1:
-        raise CuratorError(f"The total to select is {total}. Ask for at least 1 picture.")
+        raise CuratorError(f"The total to select is {total}. Ask for at least 1 image.")
     table = images.table
     accepted = table["rejection"].is_null()
     if not accepted.any():

@@ -1,4 +1,4 @@
-"""The graph of pictures that must not be selected together."""
+"""The graph of images that must not be selected together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a picture was not selected, and why a quota was not met."""
+"""Why an image was not selected, and why a quota was not met."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def places_taken(
     worst = values[chosen].min(initial=np.inf)
     texts = np.where(
         values <= worst,
-        f"the {total} places went to pictures as good or better",
+        f"the {total} places went to images as good or better",
         f"no selection of {total} that includes it and keeps the quotas is better",
     ).astype(object)
     undecided = np.ones(len(values), dtype=bool)

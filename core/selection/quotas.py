@@ -15,7 +15,7 @@ Amount = float | Mapping[Any, float]
 
 
 class ContradictoryQuotaError(CuratorError):
-    """A quota that no set of pictures can meet, whatever the pictures are."""
+    """A quota that no set of images can meet, whatever the images are."""
 
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(f"The quota on '{column}' contradicts itself: {problem}. Correct it.")
@@ -33,7 +33,7 @@ class QuotaSyntaxError(CuratorError):
 
 @dataclass(frozen=True)
 class Quota:
-    """How many of the selected pictures each value of a column gets.
+    """How many of the selected images each value of a column gets.
 
     Give ``exact``, or ``minimum`` and/or ``maximum``. Each is one number, which then holds for
     every value that is present among the candidates, or a mapping from values to numbers, which
@@ -46,8 +46,8 @@ class Quota:
         minimum: At least that many.
         maximum: At most that many.
         shares: The numbers are shares of the total, 0 to 1. A minimum is then rounded up to whole
-            pictures and a maximum down; exact shares are apportioned by largest remainder, and
-            values that tie for the last pictures may get either number.
+            images and a maximum down; exact shares are apportioned by largest remainder, and
+            values that tie for the last images may get either number.
 
     Raises:
         ContradictoryQuotaError: Nothing or too much is given, a number is negative, no whole

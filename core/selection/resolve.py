@@ -1,4 +1,4 @@
-"""What a quota means for the candidates of one table, in whole pictures."""
+"""What a quota means for the candidates of one table, in whole images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ResolvedQuota:
     Attributes:
         quota: What was asked.
         labels: The values, in the order of the column.
-        bounds: The numbers of pictures, and which value each candidate counts for.
+        bounds: The numbers of images, and which value each candidate counts for.
     """
 
     quota: Quota
@@ -52,7 +52,7 @@ def resolve(quota: Quota, table: pl.DataFrame, accepted: pl.Series, total: int) 
         quota: What is asked.
         table: Every row, the rejected too.
         accepted: Which rows are candidates.
-        total: How many pictures will be selected.
+        total: How many images will be selected.
 
     Raises:
         UnknownColumnError: There is no such column.
@@ -109,10 +109,10 @@ def _check_sums(
         if least > most:
             raise ContradictoryQuotaError(
                 quota.column,
-                f"of {total} pictures, no whole number lies within the shares of {key}",
+                f"of {total} images, no whole number lies within the shares of {key}",
             )
     if quota.named() == [None]:
-        return  # how many values there are is for the pictures to say: relaxed, not refused
+        return  # how many values there are is for the images to say: relaxed, not refused
     if sum(minimum) > total:
         raise ContradictoryQuotaError(
             quota.column, f"its minimums sum to {sum(minimum)}, more than the total of {total}"
@@ -148,7 +148,7 @@ def _whole(number: float | None, total: int, share: bool, *, up: bool) -> int:
 
 
 def _apportion(shares: list[float | None], total: int) -> tuple[list[int], list[int]]:
-    """Round exact shares to whole pictures by largest remainder; ties are left open.
+    """Round exact shares to whole images by largest remainder; ties are left open.
 
     Shares that are not given (None) are unconstrained.
     """

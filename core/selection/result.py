@@ -26,12 +26,12 @@ class Relaxation:
     """A quota, or the total, that could not be met.
 
     Attributes:
-        column: The column of the quota; ``total`` for the number of pictures.
+        column: The column of the quota; ``total`` for the number of images.
         value: The value whose number is missed; None for the total.
-        minimum: The fewest pictures wanted.
-        maximum: The most pictures wanted.
+        minimum: The fewest images wanted.
+        maximum: The most images wanted.
         selected: How many there are.
-        amount: By how many pictures the number is missed.
+        amount: By how many images the number is missed.
         available: How many candidates there are for it; of near-duplicates one, where they are
             the cause.
         cause: The kind of the reason.
@@ -66,10 +66,10 @@ class QuotaCount:
     Attributes:
         column: The column of the quota.
         value: The value.
-        minimum: The fewest pictures wanted.
-        maximum: The most pictures wanted (the total, when nothing was said).
-        candidates: How many accepted pictures have the value.
-        selected: How many selected pictures have it.
+        minimum: The fewest images wanted.
+        maximum: The most images wanted (the total, when nothing was said).
+        candidates: How many accepted images have the value.
+        selected: How many selected images have it.
     """
 
     column: str
@@ -87,15 +87,15 @@ class QuotaCount:
 
 @dataclass(frozen=True)
 class Selection:
-    """The best pictures under the quotas, with the proof that there are no better ones.
+    """The best images under the quotas, with the proof that there are no better ones.
 
     Attributes:
-        images: Every picture. ``selected`` says which were taken, ``selection_rank`` counts them
-            from 1, the most valuable first; accepted pictures that were not taken are rejected as
+        images: Every image. ``selected`` says which were taken, ``selection_rank`` counts them
+            from 1, the most valuable first; accepted images that were not taken are rejected as
             ``duplicate`` (of a selected one) or ``quota``, with what stood in their way.
         value: The column whose sum was maximised.
-        total: How many pictures were wanted.
-        candidates: How many accepted pictures there were.
+        total: How many images were wanted.
+        candidates: How many accepted images there were.
         duplicates: How many of them were rejected as near-duplicates of selected ones.
         considered: How many candidates the integer program saw; the others are not needed.
         objective: The sum of the values selected.
@@ -124,12 +124,12 @@ class Selection:
     relaxations: tuple[Relaxation, ...]
 
     def __len__(self) -> int:
-        """How many pictures are selected."""
+        """How many images are selected."""
         return int(self.images.table["selected"].sum())
 
     @property
     def selected(self) -> ImageSet:
-        """The selected pictures, in the order of the table."""
+        """The selected images, in the order of the table."""
         return self.images.filter(pl.col("selected"))
 
     @property
@@ -152,7 +152,7 @@ class Selection:
         return pl.DataFrame(rows, schema=schema)
 
     def proof(self) -> dict[str, Any]:
-        """Return everything but the pictures, ready for JSON."""
+        """Return everything but the images, ready for JSON."""
         return {
             "value": self.value,
             "total": self.total,
@@ -200,7 +200,7 @@ class Selection:
             lines += dict.fromkeys(missed.advice for missed in self._missed(quota))
         if count < self.candidates:
             lines.append(
-                f"Left out: {_count(self.duplicates, 'near-duplicate')} of selected pictures, "
+                f"Left out: {_count(self.duplicates, 'near-duplicate')} of selected images, "
                 f"{self.candidates - count - self.duplicates:,} for which there was no place."
             )
         return lines

@@ -25,14 +25,14 @@ class LoraJob:
     """What a LoRA is made from, and where it goes.
 
     Attributes:
-        dataset: An exported dataset, or any folder of pictures with captions beside them.
+        dataset: An exported dataset, or any folder of images with captions beside them.
         output: The LoRA file; ends with ``.safetensors``.
         base: ``miniature``, the folder of a diffusers pipeline, or an id of the Hugging Face hub.
         work: Folder of the resumable state and the caches; ``NAME.work`` beside the output.
-        caption: For pictures that have none.
+        caption: For images that have none.
         trigger: The trigger word; what the dataset says unless given.
-        validation: Folder of pictures to validate with, instead of a share of the dataset.
-        prior: Folder of prior-preservation pictures.
+        validation: Folder of images to validate with, instead of a share of the dataset.
+        prior: Folder of prior-preservation images.
         prior_caption: For those that have none; the class prompt.
         start: A LoRA file whose weights the training starts from, of the same shape.
         samples: What is sampled, before, while (``sample_every``) and after it trains; ``None``
@@ -104,9 +104,9 @@ class LoraResult:
         checkpoints: All that were kept, in the order of their epochs.
         training: What the loop has to say.
         facts: What the dataset says of itself.
-        skipped: Pictures that were left out, with reasons.
+        skipped: Images that were left out, with reasons.
         plot: The loss over the epochs, as SVG; the PNG is beside it.
-        samples: The sheet of sample pictures, if any were made.
+        samples: The sheet of sample images, if any were made.
         warnings: What is likely a mistake, in words.
     """
 

@@ -57,7 +57,7 @@ class EpochReport:
     step: int
     """Optimizer steps so far."""
     loss: float | None
-    """Mean training loss of the epoch's pictures."""
+    """Mean training loss of the epoch's images."""
     validation_loss: float | None
     learning_rate: float | None
     gradient_norm: float | None
@@ -121,8 +121,8 @@ class TrainingResult:
         best: Its weights, by the names of the parameters.
         last: The weights of the last whole epoch.
         convergence: When the validation loss had fallen as good as it ever did.
-        skipped: Pictures that were left out, with reasons.
-        held_out: Content hashes of the pictures it was validated with.
+        skipped: Images that were left out, with reasons.
+        held_out: Content hashes of the images it was validated with.
     """
 
     history: pl.DataFrame

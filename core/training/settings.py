@@ -35,7 +35,7 @@ class SettingsError(CuratorError):
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a training run does. The defaults are sound for 20 to 200 pictures of one character.
+    """What a training run does. The defaults are sound for 20 to 200 images of one character.
 
     Raises:
         SettingsError: A value is out of its range; the message names the option.
@@ -60,13 +60,13 @@ class TrainingSettings:
     """Of the text encoders' adapters; the general one if ``None``."""
 
     epochs: int = 100
-    """Passes over the training pictures."""
+    """Passes over the training images."""
     steps: int | None = None
     """Optimizer steps in all, where given instead of ``epochs``; the last epoch may be cut."""
     batch_size: int = 1
-    """Pictures in one forward pass."""
+    """Images in one forward pass."""
     accumulation: int = 1
-    """Batches in one optimizer step. Gradients are those of one batch of all their pictures."""
+    """Batches in one optimizer step. Gradients are those of one batch of all their images."""
     learning_rate: float = 1e-4
     """Peak learning rate; Prodigy wants 1."""
     optimizer: OptimizerName = "adamw"
@@ -87,11 +87,11 @@ class TrainingSettings:
     bucket_step: int = 64
     """Sides of buckets are multiples of this."""
     upscale: bool = False
-    """Enlarge pictures that are smaller than their bucket instead of giving them a smaller one."""
+    """Enlarge images that are smaller than their bucket instead of giving them a smaller one."""
     crop: CropMode = "face"
-    """Where a picture is cut to its bucket: ``centre``, or ``face`` around the known face."""
+    """Where an image is cut to its bucket: ``centre``, or ``face`` around the known face."""
     repeats: int = 1
-    """How often an epoch shows a picture."""
+    """How often an epoch shows an image."""
 
     min_snr_gamma: float | None = None
     """Cap of the signal-to-noise ratio in the loss weights (arXiv 2303.09556), 5 as published."""
@@ -100,7 +100,7 @@ class TrainingSettings:
     face_weight: float = 1.0
     """Weight of a pixel of the face against one beside it; 1 leaves the face unweighted."""
     prior_weight: float = 1.0
-    """Weight of a prior-preservation picture against one of the subject."""
+    """Weight of a prior-preservation image against one of the subject."""
     caption_dropout: float = 0.0
     """Share of captions that are replaced by the empty one."""
 
@@ -112,9 +112,9 @@ class TrainingSettings:
     """Decay of an average of the weights, which is then what is validated and kept."""
 
     validation_share: float = 0.1
-    """Share of pictures held out, one at least; 0 trains on all and validates nothing."""
+    """Share of images held out, one at least; 0 trains on all and validates nothing."""
     validation_timesteps: int = 8
-    """How many fixed timesteps a held-out picture is seen at."""
+    """How many fixed timesteps a held-out image is seen at."""
     validate_every: int = 1
     """Epochs from one validation to the next."""
     patience: int | None = None
@@ -129,7 +129,7 @@ class TrainingSettings:
     checkpoint_every: int | None = None
     """Epochs from one kept checkpoint to the next; ``None`` keeps the best and the last."""
     sample_every: int | None = None
-    """Epochs from one set of sample pictures to the next."""
+    """Epochs from one set of sample images to the next."""
     seed: int = 0
     """Of the data order, the noise, the dropout and the adapters' first weights."""
     deterministic: bool = False
@@ -304,4 +304,4 @@ PRESETS: dict[str, TrainingSettings] = {
     ),
 }
 """Settings by name. ``seed-document`` is the published recipe: what it does not name (no clipping,
-no warm-up, one picture a step) is as its loop has it."""
+no warm-up, one image a step) is as its loop has it."""

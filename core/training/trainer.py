@@ -1,4 +1,4 @@
-"""A LoRA file from a folder of pictures: load, train, write, plot, sample."""
+"""A LoRA file from a folder of images: load, train, write, plot, sample."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def train_lora(
     progress: Progress = silent,
     resume: bool = True,
 ) -> LoraResult:
-    """Train a LoRA on a folder of pictures and write its file.
+    """Train a LoRA on a folder of images and write its file.
 
     Beside ``NAME.safetensors`` come ``NAME.loss.svg`` and ``.png`` (the course of the losses),
     ``NAME.samples.png`` (the same prompts and noise, a line an epoch), a file for each kept
@@ -55,8 +55,8 @@ def train_lora(
 
     Raises:
         OutputNameError: The output's name does not end with ``.safetensors``.
-        NoCaptionsError: No picture has a caption.
-        TooFewPicturesError: Too few pictures are usable.
+        NoCaptionsError: No image has a caption.
+        TooFewImagesError: Too few images are usable.
         ModelNotFoundError: There is no such base model.
         UnknownModelError: It is of a kind that can't be trained.
         PickleRefusedError: Something is a pickle.
@@ -130,8 +130,8 @@ def _finish(
     """Write the files of a training whose weights are there."""
     result = writer.result
     first = Processes.current().is_first
-    pictures = sampler.finish(result.best_epoch) if first else None
-    thumbnail = b"" if pictures is None else jpeg_thumbnail(pictures[0])
+    images = sampler.finish(result.best_epoch) if first else None
+    thumbnail = b"" if images is None else jpeg_thumbnail(images[0])
     kept_weights = writer.kept_weights()
     alone = job.output if len(kept_weights) == 1 else None
     checkpoints = [
@@ -159,7 +159,7 @@ def _finish(
         facts=writer.facts,
         skipped=result.skipped,
         plot=job.beside(".loss.svg"),
-        samples=None if pictures is None else job.beside(".samples.png"),
+        samples=None if images is None else job.beside(".samples.png"),
     )
 
 
@@ -177,5 +177,5 @@ def _warnings(examples: Sequence[Example], facts: DatasetFacts) -> list[str]:
         return []
     return [
         f"{missing} of {len(examples)} captions do not have the trigger word '{facts.trigger}': "
-        "in those pictures nothing binds the subject to it."
+        "in those images nothing binds the subject to it."
     ]

@@ -1,6 +1,6 @@
-"""What happens to drawn pictures before a model of faces sees them in training.
+"""What happens to drawn images before a model of faces sees them in training.
 
-Everything works on single uint8 RGB pictures with an explicit generator.
+Everything works on single uint8 RGB images with an explicit generator.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """Probabilities of what a codec, a camera or a resize may have done to a picture."""
+    """Probabilities of what a codec, a camera or a resize may have done to an image."""
 
     blur: float = 0.35
     resample: float = 0.3
@@ -25,8 +25,8 @@ class Degradation:
     color: float = 0.6
 
 
-def degrade(image: Picture, rng: np.random.Generator, odds: Degradation | None = None) -> Picture:
-    """Soften, resample, add noise, compress and tint a picture at random.
+def degrade(image: Image, rng: np.random.Generator, odds: Degradation | None = None) -> Image:
+    """Soften, resample, add noise, compress and tint an image at random.
 
     Args:
         image: (h, w, 3).
@@ -34,7 +34,7 @@ def degrade(image: Picture, rng: np.random.Generator, odds: Degradation | None =
         odds: Probability of each step.
 
     Returns:
-        A picture of the same size.
+        An image of the same size.
     """
     odds = odds or Degradation()
     height, width = image.shape[:2]
@@ -61,7 +61,7 @@ def degrade(image: Picture, rng: np.random.Generator, odds: Degradation | None =
     return np.ascontiguousarray(image, np.uint8)
 
 
-def _region(image: Picture, box: NDArray[np.float32]) -> tuple[slice, slice]:
+def _region(image: Image, box: NDArray[np.float32]) -> tuple[slice, slice]:
     height, width = image.shape[:2]
     x0, y0 = np.floor(np.maximum(box[:2], 0)).astype(int)
     x1, y1 = np.ceil(np.minimum(box[2:], (width, height))).astype(int)
@@ -74,8 +74,8 @@ def _oval(height: int, width: int) -> NDArray[np.float32]:
 
 
 def ruin_face(
-    image: Picture, box: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[Picture, float]:
+    image: Image, box: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[Image, float]:
     """Spoil a face as a failing generator would.
 
     Args:
@@ -84,7 +84,7 @@ def ruin_face(
         rng: Chooses how.
 
     Returns:
-        The spoilt picture and how much of a face is left, from 0 to 1.
+        The spoilt image and how much of a face is left, from 0 to 1.
     """
     image = image.copy()
     rows, columns = _region(image, box)
@@ -131,9 +131,9 @@ def ruin_face(
 
 
 def occlude_face(
-    image: Picture, box: NDArray[np.float32], cover: Picture, rng: np.random.Generator
-) -> tuple[Picture, float]:
-    """Hide about half of a face behind a piece of another picture.
+    image: Image, box: NDArray[np.float32], cover: Image, rng: np.random.Generator
+) -> tuple[Image, float]:
+    """Hide about half of a face behind a piece of another image.
 
     Args:
         image: (h, w, 3); left as it is.
@@ -142,7 +142,7 @@ def occlude_face(
         rng: Chooses the half.
 
     Returns:
-        The picture and how much of a face is left, from 0 to 1.
+        The image and how much of a face is left, from 0 to 1.
     """
     image = image.copy()
     rows, columns = _region(image, box)

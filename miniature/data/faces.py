@@ -1,6 +1,6 @@
-"""Drawn people for the models that look at pictures: who, where the face lies, what is said.
+"""Drawn people for the models that look at images: who, where the face lies, what is said.
 
-Pictures are drawn once and kept in shards. A shard is a folder that appears under its final name
+Images are drawn once and kept in shards. A shard is a folder that appears under its final name
 only when it is complete, so an interrupted run continues where it stopped.
 """
 
@@ -53,8 +53,8 @@ _COLORS = ("skin_rgb", "hair_rgb", "eye_rgb", "lip_rgb")
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """Some drawn pictures with everything that is known about them."""
+class DrawnSet:
+    """Some drawn images with everything that is known about them."""
 
     images: NDArray[np.uint8]
     """(n, size, size, 3) in RGB."""
@@ -74,12 +74,12 @@ class PictureSet:
     """Paraphrases of a portrait's caption, empty elsewhere."""
 
     def __len__(self) -> int:
-        """Count the pictures."""
+        """Count the images."""
         return len(self.images)
 
 
 def trait_vector(identity: Identity) -> NDArray[np.float32]:
-    """List what stays the same in every picture of a person, as plain numbers.
+    """List what stays the same in every image of a person, as plain numbers.
 
     Args:
         identity: The person.
@@ -140,7 +140,7 @@ def look_alike(identity: Identity, rng: np.random.Generator) -> Identity:
 
 def draw_people(
     seed: int, first: int, count: int, *, scenes: int = SCENES_PER_PERSON, size: int = 128
-) -> PictureSet:
+) -> DrawnSet:
     """Draw several portraits of each of some people.
 
     Args:
@@ -148,7 +148,7 @@ def draw_people(
         first: Number of the first person.
         count: How many people.
         scenes: Portraits of each.
-        size: Edge of the pictures in pixels.
+        size: Edge of the images in pixels.
 
     Returns:
         `count * scenes` portraits, person by person.
@@ -166,7 +166,7 @@ def draw_people(
         portrait = render(identity, scene, size=size)
         images[i], boxes[i, 0], landmarks[i, 0] = (portrait.image, portrait.box, portrait.landmarks)
         texts.append(tuple(caption(identity, scene, rng) for _ in range(PARAPHRASES)))
-    return PictureSet(
+    return DrawnSet(
         images,
         np.ones(n, np.int64),
         boxes,
@@ -178,17 +178,17 @@ def draw_people(
     )
 
 
-def draw_others(seed: int, first: int, count: int, *, size: int = 128) -> PictureSet:
+def draw_others(seed: int, first: int, count: int, *, size: int = 128) -> DrawnSet:
     """Draw what is not a portrait: two groups, then an empty place, and so on.
 
     Args:
         seed: Seed of the whole set.
-        first: Number of the first picture.
+        first: Number of the first image.
         count: How many.
-        size: Edge of the pictures in pixels.
+        size: Edge of the images in pixels.
 
     Returns:
-        The pictures.
+        The images.
     """
     images = np.empty((count, size, size, 3), np.uint8)
     counts = np.zeros(count, np.int64)
@@ -204,7 +204,7 @@ def draw_others(seed: int, first: int, count: int, *, size: int = 128) -> Pictur
         images[i], boxes[i, :n], landmarks[i, :n] = render_group(members, size=size)
         counts[i] = n
     width = len(_TRAITS) + 3 * len(_COLORS) + len(vocabulary.HAIR_STYLES) + 2
-    return PictureSet(
+    return DrawnSet(
         images,
         counts,
         boxes,
@@ -232,7 +232,7 @@ def write_sets(
         people: How many people, rounded up to whole shards; `SCENES_PER_PERSON` portraits each.
         others: How many groups and empty places, rounded up to whole shards.
         seed: Seed of the whole set.
-        size: Edge of the pictures in pixels.
+        size: Edge of the images in pixels.
         progress: Told of every shard.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -252,24 +252,24 @@ def write_sets(
     progress.finish()
 
 
-def _save(folder: Path, pictures: PictureSet) -> None:
-    np.save(folder / "images.npy", pictures.images)
+def _save(folder: Path, drawn: DrawnSet) -> None:
+    np.save(folder / "images.npy", drawn.images)
     np.savez(
         folder / "faces.npz",
-        face_counts=pictures.face_counts,
-        boxes=pictures.boxes,
-        landmarks=pictures.landmarks,
-        people=pictures.people,
-        traits=pictures.traits,
+        face_counts=drawn.face_counts,
+        boxes=drawn.boxes,
+        landmarks=drawn.landmarks,
+        people=drawn.people,
+        traits=drawn.traits,
     )
-    texts = {"attributes": pictures.attributes, "captions": pictures.captions}
+    texts = {"attributes": drawn.attributes, "captions": drawn.captions}
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
 
 
-def _load(folder: Path) -> PictureSet:
+def _load(folder: Path) -> DrawnSet:
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
     with np.load(folder / "faces.npz") as arrays:
-        return PictureSet(
+        return DrawnSet(
             np.load(folder / "images.npy"),
             **{name: arrays[name] for name in arrays.files},
             attributes=tuple(texts["attributes"]),
@@ -277,7 +277,7 @@ def _load(folder: Path) -> PictureSet:
         )
 
 
-def read_sets(folder: Path, kinds: Sequence[str] = ("people", "others")) -> PictureSet:
+def read_sets(folder: Path, kinds: Sequence[str] = ("people", "others")) -> DrawnSet:
     """Read what `write_sets` has drawn so far, as one set in memory.
 
     Args:
@@ -285,24 +285,24 @@ def read_sets(folder: Path, kinds: Sequence[str] = ("people", "others")) -> Pict
         kinds: "people", "others", or both.
 
     Returns:
-        All pictures, kind by kind.
+        All images, kind by kind.
 
     Raises:
         FileNotFoundError: There is no complete shard.
     """
     shards = [path for kind in kinds for path in sorted(folder.glob(f"{kind}-*"))]
     if not shards:
-        raise FileNotFoundError(f"no drawn pictures in {folder}: write_sets() draws them")
+        raise FileNotFoundError(f"no drawn images in {folder}: write_sets() draws them")
     return joined([_load(path) for path in shards])
 
 
-def joined(sets: Sequence[PictureSet]) -> PictureSet:
+def joined(sets: Sequence[DrawnSet]) -> DrawnSet:
     """Put several sets behind one another."""
 
     def stack(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in sets])
 
-    return PictureSet(
+    return DrawnSet(
         stack("images"),
         stack("face_counts"),
         stack("boxes"),
@@ -314,9 +314,9 @@ def joined(sets: Sequence[PictureSet]) -> PictureSet:
     )
 
 
-def with_images(pictures: PictureSet, images: NDArray[np.uint8]) -> PictureSet:
+def with_images(drawn: DrawnSet, images: NDArray[np.uint8]) -> DrawnSet:
     """Replace the pixels, for instance by what a VAE makes of them; all else stays true."""
-    return replace(pictures, images=images)
+    return replace(drawn, images=images)
 
 
 def batches(

@@ -24,25 +24,25 @@ CELL = 8
 """Edge, in pixels, of the square that one cell of the latents stands for."""
 
 
-def as_pictures(images: np.ndarray) -> Tensor:
+def as_images(images: np.ndarray) -> Tensor:
     """Turn uint8 RGB (n, h, w, 3) into float32 (n, 3, h, w) in [-1, 1], channels last."""
-    pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    return pictures.to(torch.float32).div_(127.5).sub_(1)
+    drawn = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    return drawn.to(torch.float32).div_(127.5).sub_(1)
 
 
 @torch.no_grad()
 def encode_shards(
     data: Path, out: Path, vae: AutoencoderKL, *, batch: int = 16, progress: Progress = silent
 ) -> list[Path]:
-    """Encode every shard of pictures that has not been encoded yet.
+    """Encode every shard of images that has not been encoded yet.
 
-    Every picture is also encoded mirrored: captions never say which side a person faces.
+    Every image is also encoded mirrored: captions never say which side a person faces.
 
     Args:
         data: Folder of shards from `render_data.write_shards`.
         out: Folder for the shards of latents.
         vae: The trained autoencoder; its latents are scaled by `SCALING_FACTOR`.
-        batch: Pictures encoded at once.
+        batch: Images encoded at once.
         progress: Told of every shard.
 
     Returns:
@@ -57,7 +57,7 @@ def encode_shards(
             shard = read_shard(folder)
             images = np.concatenate([shard.images, shard.images[:, :, ::-1]])
             means = [
-                vae.encode(as_pictures(images[i : i + batch])).latent_dist.mean
+                vae.encode(as_images(images[i : i + batch])).latent_dist.mean
                 for i in range(0, len(images), batch)
             ]
             latents = (torch.cat(means) * SCALING_FACTOR).numpy().astype(np.float16)
@@ -78,10 +78,10 @@ def face_cells(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
     """Say which cells of the latents a shard's faces cover.
 
     Args:
-        shard: Pictures of one size with a face box each.
+        shard: Images of one size with a face box each.
 
     Returns:
-        The share of each cell that lies in the face box, float16 (n, h / 8, w / 8): of the pictures
+        The share of each cell that lies in the face box, float16 (n, h / 8, w / 8): of the images
         and of the mirrored ones.
     """
     edges = np.arange(shard.images.shape[1] // CELL + 1) * CELL

@@ -12,7 +12,7 @@ TEMPLATES = (
     "{}",
     "a portrait with {}",
     "portrait of a person, {}",
-    "a picture of {}",
+    "an image of {}",
     "photo, {}",
     "an image with {}",
     "a character with {}",

@@ -1,7 +1,7 @@
-"""Teach the text model to read captions before the U-Net sees a picture.
+"""Teach the text model to read captions before the U-Net sees an image.
 
 Trained through the U-Net alone, the text model learns within thousands of steps which words occur,
-but hardly which colour belongs to which noun, and the pictures ignore it. Reading every attribute
+but hardly which colour belongs to which noun, and the images ignore it. Reading every attribute
 back from the hidden states, through one attention as the U-Net's cross-attention uses them, teaches
 that in a minute.
 """

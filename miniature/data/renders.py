@@ -23,19 +23,19 @@ from ..portrait import render
 from ..scene import Scene, sample_scene
 
 PARAPHRASES = 6
-"""Captions kept for each picture; training picks one at random and then drops phrases of it."""
+"""Captions kept for each image; training picks one at random and then drops phrases of it."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What the training pictures are drawn from, beyond the samplers of the miniature world."""
+    """What the training images are drawn from, beyond the samplers of the miniature world."""
 
     leading_character: float = 0.05
-    """Share of pictures that show the leading character, under captions that only describe."""
+    """Share of images that show the leading character, under captions that only describe."""
     harder_pose: float = 0.12
-    """Share of pictures whose pose is made a profile or a three-quarter view."""
+    """Share of images whose pose is made a profile or a three-quarter view."""
     smaller_face: float = 0.10
-    """Share of pictures whose framing is made a bust or a half body."""
+    """Share of images whose framing is made a bust or a half body."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Shard:
     """Some portraits with their captions.
 
     `images` is uint8 (n, size, size, 3) in RGB, `boxes` float32 (n, 4) in pixels, `captions` has
-    `PARAPHRASES` texts for each picture.
+    `PARAPHRASES` texts for each image.
     """
 
     images: np.ndarray
@@ -54,11 +54,11 @@ class Shard:
 def draw_parameters(
     seed: int, index: int, mixture: Mixture | None = None
 ) -> tuple[Identity, Scene, np.random.Generator]:
-    """Decide what one training picture shows.
+    """Decide what one training image shows.
 
     Args:
         seed: Seed of the whole set.
-        index: Number of the picture; every picture has a random stream of its own.
+        index: Number of the image; every image has a random stream of its own.
         mixture: Shares of the cases that need more practice.
 
     Returns:
@@ -80,17 +80,17 @@ def draw_parameters(
 def draw_shard(
     seed: int, start: int, count: int, *, size: int = 128, mixture: Mixture | None = None
 ) -> Shard:
-    """Draw a run of training pictures.
+    """Draw a run of training images.
 
     Args:
         seed: Seed of the whole set.
-        start: Number of the first picture.
+        start: Number of the first image.
         count: How many.
-        size: Edge of the pictures in pixels.
+        size: Edge of the images in pixels.
         mixture: Shares of the cases that need more practice.
 
     Returns:
-        The pictures, their face boxes and captions.
+        The images, their face boxes and captions.
     """
     images = np.empty((count, size, size, 3), np.uint8)
     boxes = np.empty((count, 4), np.float32)
@@ -115,15 +115,15 @@ def write_shards(
     mixture: Mixture | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
-    """Draw training pictures into a folder; shards that are there already are kept.
+    """Draw training images into a folder; shards that are there already are kept.
 
     Args:
         folder: Where the shards go.
-        count: How many pictures, rounded up to whole shards.
+        count: How many images, rounded up to whole shards.
         seed: Seed of the whole set.
         first: Number of the first shard; several processes can draw different ranges.
-        shard_size: Pictures in a shard.
-        size: Edge of the pictures in pixels.
+        shard_size: Images in a shard.
+        size: Edge of the images in pixels.
         mixture: Shares of the cases that need more practice.
         progress: Told of every shard.
 
@@ -157,7 +157,7 @@ def shard_folders(folder: Path) -> list[Path]:
 
 
 def read_shard(folder: Path) -> Shard:
-    """Read a shard back; the pictures stay on disk until they are used."""
+    """Read a shard back; the images stay on disk until they are used."""
     return Shard(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         boxes=np.load(folder / "boxes.npy"),
@@ -172,7 +172,7 @@ def shuffled_caption(variants: Sequence[str], rng: np.random.Generator, drop: fl
     """Pick one paraphrase of a caption, drop some of its phrases and shuffle the rest.
 
     Args:
-        variants: Captions of one picture: phrases with commas between them, the subject first.
+        variants: Captions of one image: phrases with commas between them, the subject first.
         rng: Source of randomness.
         drop: Probability with which each phrase but the subject is left out.
 

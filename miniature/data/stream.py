@@ -11,8 +11,8 @@ from torch import Tensor
 from .renders import read_shard, shard_folders
 
 
-class PictureStream:
-    """Random crops or whole pictures from a folder of shards that may still be growing."""
+class ImageStream:
+    """Random crops or whole images from a folder of shards that may still be growing."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class PictureStream:
 
         Args:
             folder: Where the shards are.
-            batch: Crops in a batch; of whole pictures it has a quarter.
+            batch: Crops in a batch; of whole images it has a quarter.
             crop: Edge of a crop in pixels.
             face_share: Share of crops that are centred on the face.
             face_emphasis: Weight of the pixels inside the face box.
@@ -38,7 +38,7 @@ class PictureStream:
         self.refresh()
 
     def refresh(self) -> int:
-        """Open shards that have been completed since; returns how many pictures there are."""
+        """Open shards that have been completed since; returns how many images there are."""
         for folder in shard_folders(self._folder):
             if folder not in self._opened:
                 shard = read_shard(folder)
@@ -52,32 +52,32 @@ class PictureStream:
 
         Args:
             generator: Source of randomness.
-            whole: Whole pictures (a quarter of the batch) instead of crops.
+            whole: Whole images (a quarter of the batch) instead of crops.
 
         Returns:
-            float32 pictures (n, 3, h, w) in [-1, 1], channels last, half of them mirrored, and
+            float32 images (n, 3, h, w) in [-1, 1], channels last, half of them mirrored, and
             the emphasis on each pixel (n, 1, h, w).
         """
         rng = np.random.default_rng(
             int(torch.randint(2**31, (1,), generator=generator, dtype=torch.int64))
         )
-        pictures, maps = [], []
+        drawn, maps = [], []
         for _ in range(max(1, self._batch // 4) if whole else self._batch):
             index = int(rng.integers(self._lengths[-1]))
             which = int(np.searchsorted(self._lengths, index, side="right"))
             images, boxes = self._shards[which]
             row = index - (int(self._lengths[which - 1]) if which else 0)
-            picture, emphasis = images[row], np.ones(images.shape[1:3], np.float32)
+            image, emphasis = images[row], np.ones(images.shape[1:3], np.float32)
             left, top, right, bottom = boxes[row].round().astype(int)
             emphasis[top:bottom, left:right] = self._face_emphasis
             if not whole:
-                window = self._window(picture.shape[0], boxes[row], rng)
-                picture, emphasis = picture[window], emphasis[window]
+                window = self._window(image.shape[0], boxes[row], rng)
+                image, emphasis = image[window], emphasis[window]
             if rng.random() < 0.5:
-                picture, emphasis = picture[:, ::-1], emphasis[:, ::-1]
-            pictures.append(picture)
+                image, emphasis = image[:, ::-1], emphasis[:, ::-1]
+            drawn.append(image)
             maps.append(emphasis)
-        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        stacked = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
         scaled = stacked.to(torch.float32).div_(127.5).sub_(1)
         return scaled, torch.from_numpy(np.stack(maps))[:, None]
 

@@ -88,7 +88,7 @@ def draw_features(canvas: Canvas, head: Head, scene: Scene) -> dict[str, tuple[f
 
     Returns:
         Centres of the landmarks in the head's units: left eye, right eye, nose, left mouth corner
-        and right mouth corner, left and right as the picture shows them.
+        and right mouth corner, left and right as the image shows them.
     """
     _freckles(canvas, head)
     nose = _nose(canvas, head)

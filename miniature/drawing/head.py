@@ -19,7 +19,7 @@ _DEPTH = 0.46
 
 @dataclass(frozen=True)
 class Head:
-    """A head turned by `yaw` (positive: to the picture's right); units of half a face height."""
+    """A head turned by `yaw` (positive: to the image's right); units of half a face height."""
 
     identity: Identity
     yaw: float
@@ -70,7 +70,7 @@ class Head:
         return smooth(turned)
 
     def ear(self, side: int) -> tuple[float, float]:
-        """Return the centre of the ear on a side of the picture (-1 left, 1 right)."""
+        """Return the centre of the ear on a side of the image (-1 left, 1 right)."""
         return self.x(side * self.width * 1.03, -0.02), 0.02
 
     def skull(self, volume: float = 0.0) -> tuple[float, float, float, float]:

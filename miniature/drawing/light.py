@@ -22,7 +22,7 @@ class _Light:
     ground: float
     """Gain of the background."""
     slope: float
-    """Darkening from the light's side of the picture to the other."""
+    """Darkening from the light's side of the image to the other."""
 
 
 _LIGHTS = {
@@ -48,12 +48,12 @@ _CURVE = _tone_curve()
 
 
 def apply_light(canvas: Canvas, name: str, side: int) -> NDArray[np.uint8]:
-    """Light the drawn picture and raise its contrast.
+    """Light the drawn image and raise its contrast.
 
     Args:
         canvas: Drawn pixels under the head's transform; its region channel says what is head.
         name: One of the vocabulary's lights.
-        side: +1 when the light comes from the picture's right, -1 from its left.
+        side: +1 when the light comes from the image's right, -1 from its left.
 
     Returns:
         RGB pixels (side, side, 3) uint8.

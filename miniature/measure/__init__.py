@@ -37,7 +37,7 @@ _LABELS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("same_person", "Median cosine of face and reconstructed face", "number"),
     ),
     "generation": (
-        ("pictures", "Pictures from fresh prompts", "count"),
+        ("pictures", "Images from fresh prompts", "count"),
         ("one_face", "Exactly one face (own detector)", "share"),
         ("one_face_confident", "... of confidence 0.85 or more", "share"),
         ("foreign_one_face", "Exactly one face (MTCNN)", "share"),
@@ -59,7 +59,7 @@ def measure_all(
 
     Args:
         weights: Folder with `faces`, `clip` and `diffusion`.
-        generated: Pictures to generate; 0 leaves that part out.
+        generated: Images to generate; 0 leaves that part out.
         progress: Told of every part.
 
     Returns:
@@ -83,7 +83,7 @@ def measure_all(
         progress.advance(1, "VAE")
     if diffusion.is_dir() and faces.is_dir():
         figures["codec"] = asdict(measure_codec(diffusion, faces))
-        progress.advance(1, "generated pictures")
+        progress.advance(1, "generated images")
         if generated and clip.is_dir():
             quality = measure_generation(diffusion, faces, clip, count=generated)
             figures["generation"] = asdict(quality)

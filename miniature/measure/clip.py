@@ -29,7 +29,7 @@ class ClipModel:
     def embed_images(
         self, images: Sequence[NDArray[np.uint8]], batch_size: int = 64
     ) -> NDArray[np.float32]:
-        """Embed RGB pictures: (n, d), each row of length one."""
+        """Embed RGB images: (n, d), each row of length one."""
         import torch
         from PIL import Image
 
@@ -73,16 +73,16 @@ def load_clip(folder: Path) -> ClipModel:
 def classify(
     clip: ClipModel, embeddings: NDArray[np.float32], attribute: str, template: str = "{}"
 ) -> list[str]:
-    """Say which value of an attribute each picture shows, judged by short prompts alone.
+    """Say which value of an attribute each image shows, judged by short prompts alone.
 
     Args:
         clip: The model.
-        embeddings: (n, d) of the pictures.
+        embeddings: (n, d) of the images.
         attribute: One of the attributes that captions tell.
         template: How to ask.
 
     Returns:
-        For each picture the value whose phrases, averaged, lie nearest.
+        For each image the value whose phrases, averaged, lie nearest.
     """
     values = PHRASES[attribute]
     centres = np.stack(

@@ -1,4 +1,4 @@
-"""Quality of the text-to-image model: its codec on unseen renders, pictures on fresh prompts."""
+"""Quality of the text-to-image model: its codec on unseen renders, images on fresh prompts."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class CodecQuality:
 class GenerationQuality:
     """What prompts that no training saw become."""
 
-    pictures: int
+    drawn: int
     one_face: float
-    """Share of pictures in which the pack finds exactly one face."""
+    """Share of images in which the pack finds exactly one face."""
     one_face_confident: float
     """Share in which it finds exactly one, with a confidence of at least 0.85."""
     foreign_one_face: float | None
     """Share in which a detector trained on photographs finds exactly one; None without it."""
     as_prompted: dict[str, float]
-    """By attribute, the share of pictures in which the open_clip model sees what was asked for."""
+    """By attribute, the share of images in which the open_clip model sees what was asked for."""
 
 
 def load_pipeline(folder: Path) -> Any:
@@ -61,15 +61,15 @@ def load_pipeline(folder: Path) -> Any:
 
 
 def reconstruct(pipeline: Any, images: NDArray[np.uint8], batch_size: int = 16) -> np.ndarray:
-    """Send RGB pictures (n, h, w, 3) through the VAE and back.
+    """Send RGB images (n, h, w, 3) through the VAE and back.
 
     Args:
         pipeline: With the VAE.
         images: uint8.
-        batch_size: Pictures at a time.
+        batch_size: Images at a time.
 
     Returns:
-        uint8 pictures of the same shape.
+        uint8 images of the same shape.
     """
     import torch
 
@@ -117,15 +117,15 @@ def measure_codec(
 def generate_fresh(
     pipeline: Any, count: int, seed: int = UNSEEN_SEED + 4
 ) -> tuple[NDArray[np.uint8], list[dict[str, str]]]:
-    """Generate pictures from prompts about people and scenes drawn at random.
+    """Generate images from prompts about people and scenes drawn at random.
 
     Args:
         pipeline: The text-to-image model.
-        count: How many pictures, one for each prompt.
+        count: How many images, one for each prompt.
         seed: Of prompts and noise.
 
     Returns:
-        Pictures (n, h, w, 3) uint8 RGB, and what each prompt asked for.
+        Images (n, h, w, 3) uint8 RGB, and what each prompt asked for.
     """
     import torch
 
@@ -144,8 +144,8 @@ def generate_fresh(
                 output_type="np",
             ).images
         )
-    pictures = (np.concatenate(images) * 255).round().astype(np.uint8)
-    return pictures, [attributes(identity, scene) for identity, scene in wishes]
+    drawn = (np.concatenate(images) * 255).round().astype(np.uint8)
+    return drawn, [attributes(identity, scene) for identity, scene in wishes]
 
 
 def measure_generation(
@@ -157,7 +157,7 @@ def measure_generation(
         diffusion: Folder of the text-to-image model.
         pack: Folder of the face pack.
         clip: Folder of the open_clip model.
-        count: How many pictures.
+        count: How many images.
         seed: Of prompts and noise.
 
     Returns:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.augment import ruin_face
-from ..data.faces import PictureSet, draw_others, draw_people
+from ..data.faces import DrawnSet, draw_others, draw_people
 
 UNSEEN_SEED = 424_242
 """Seed of everything that is measured on; no training run uses it."""
@@ -38,7 +38,7 @@ def load_pack(pack: Path, det_size: tuple[int, int] = (128, 128)) -> Any:
 
 
 def find_faces(analysis: Any, image: NDArray[np.uint8]) -> list[Any]:
-    """Find the faces of an RGB picture."""
+    """Find the faces of an RGB image."""
     return analysis.get(np.ascontiguousarray(image[..., ::-1]))
 
 
@@ -107,7 +107,7 @@ def measure_detector(
         portraits: How many portraits, all of different people.
         others: How many groups and empty places.
         det_size: Width and height at which faces are looked for.
-        seed: Of the pictures.
+        seed: Of the images.
 
     Returns:
         The figures.
@@ -120,11 +120,11 @@ def measure_detector(
     confidences: list[float] = []
     errors: list[float] = []
     empty: list[bool] = []
-    for pictures in (drawn, rest):
-        for i in range(len(pictures)):
-            count = int(pictures.face_counts[i])
-            boxes = pictures.boxes[i, :count]
-            faces = find_faces(analysis, pictures.images[i])
+    for part in (drawn, rest):
+        for i in range(len(part)):
+            count = int(part.face_counts[i])
+            boxes = part.boxes[i, :count]
+            faces = find_faces(analysis, part.images[i])
             matched, pairs = match_faces(faces, boxes)
             found_faces += len(faces)
             drawn_faces += count
@@ -135,7 +135,7 @@ def measure_detector(
                 one += len(faces) == 1
                 for face, _ in pairs:
                     confidences.append(float(face.det_score))
-                    gap = np.linalg.norm(face.kps - pictures.landmarks[i, 0], axis=1).mean()
+                    gap = np.linalg.norm(face.kps - part.landmarks[i, 0], axis=1).mean()
                     errors.append(float(gap / (boxes[0, 3] - boxes[0, 1])))
     return DetectorQuality(
         recall=right / drawn_faces,
@@ -149,7 +149,7 @@ def measure_detector(
     )
 
 
-def _ruined_above(analysis: Any, drawn: PictureSet, threshold: float) -> float:
+def _ruined_above(analysis: Any, drawn: DrawnSet, threshold: float) -> float:
     rng = np.random.default_rng(UNSEEN_SEED)
     certain = []
     for image, boxes in zip(drawn.images[:150], drawn.boxes[:150], strict=True):
@@ -165,13 +165,13 @@ class RecogniserQuality:
     """How well embeddings tell people apart, after real detection and alignment."""
 
     true_accepts: float
-    """Pairs of pictures of one person that are accepted where 1 % of other pairs are."""
+    """Pairs of images of one person that are accepted where 1 % of other pairs are."""
     threshold: float
     """The cosine at which that is so."""
     true_accepts_look_alikes: float
     """The same, against people of whom a caption would say exactly the same."""
     same_person: float
-    """Median cosine of two pictures of one person."""
+    """Median cosine of two images of one person."""
     found: float
     """Share of the portraits whose face was found."""
 
@@ -191,7 +191,7 @@ def measure_recogniser(
         people: How many; every third resembles the one before.
         scenes: Portraits of each.
         det_size: Width and height at which faces are looked for.
-        seed: Of the pictures.
+        seed: Of the images.
 
     Returns:
         The figures.

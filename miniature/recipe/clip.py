@@ -1,8 +1,8 @@
-"""The miniature's open_clip model: pictures and words in one space.
+"""The miniature's open_clip model: images and words in one space.
 
 It is trained with CLIP's contrastive loss (Radford et al., 2021) on drawn portraits and their
 captions, and with the same loss over short prompts, one attribute at a time, because that is how
-pictures are sorted without examples. The architecture is open_clip's own `CLIP` class with a
+images are sorted without examples. The architecture is open_clip's own `CLIP` class with a
 custom configuration, so `open_clip.create_model_and_transforms("local-dir:...")` loads it.
 """
 
@@ -26,7 +26,7 @@ from character_curator.progress import Progress, silent
 
 from .. import vocabulary
 from ..data.augment import Degradation, degrade
-from ..data.faces import PictureSet, batches
+from ..data.faces import DrawnSet, batches
 from ..data.prompts import PHRASES, random_prompts
 from ..data.renders import shuffled_caption
 from .muon import Muon
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SIZE = 96
 EARLY_SIZE = 64
-"""Edge of the pictures at first: colours and places are learnt twice faster on small ones."""
+"""Edge of the images at first: colours and places are learnt twice faster on small ones."""
 _EARLY_SHARE = 0.5
 _EMPHASIS = {"pose": 3.0, "outfit": 2.0, "light": 2.0, "hair_style": 2.0}
 """Weights of what is hard to see."""
@@ -146,7 +146,7 @@ def network_input(images: NDArray[np.uint8]) -> Tensor:
 
 
 def embed_images(model: CLIP, x: Tensor) -> Tensor:
-    """Embed pictures of any size that is a multiple of 32.
+    """Embed images of any size that is a multiple of 32.
 
     The network is convolutional but for the table of positions in its last layer; that is
     interpolated where the size is not the model's own.
@@ -172,7 +172,7 @@ def embed_images(model: CLIP, x: Tensor) -> Tensor:
 def view(
     image: NDArray[np.uint8], rng: np.random.Generator, size: int = IMAGE_SIZE
 ) -> NDArray[np.uint8]:
-    """Make one training picture: mirrored and moved a little, degraded, brought to a size."""
+    """Make one training image: mirrored and moved a little, degraded, brought to a size."""
     if rng.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
     shift = rng.uniform(-4, 4, 2)
@@ -185,21 +185,21 @@ def view(
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _classes(pictures: PictureSet) -> dict[str, Tensor]:
-    """Number the values of every attribute of every picture, in the order of the prompts."""
+def _classes(drawn: DrawnSet) -> dict[str, Tensor]:
+    """Number the values of every attribute of every image, in the order of the prompts."""
     numbers = {
         attribute: {value: number for number, value in enumerate(values)}
         for attribute, values in PHRASES.items()
     }
     return {
-        attribute: torch.tensor([known[shown[attribute]] for shown in pictures.attributes])
+        attribute: torch.tensor([known[shown[attribute]] for shown in drawn.attributes])
         for attribute, known in numbers.items()
     }
 
 
 @flushing_denormals()
 def train_clip(
-    pictures: PictureSet,
+    drawn: DrawnSet,
     checkpoint: Path,
     *,
     budget: Budget,
@@ -211,11 +211,11 @@ def train_clip(
     """Train the model; an interrupted run continues from its checkpoint.
 
     Args:
-        pictures: Portraits only, with attributes and captions.
+        drawn: Portraits only, with attributes and captions.
         checkpoint: File of the run's state; the tokenizer is written beside it.
         budget: How long to train in all.
         seed: Of the weights, the order, the captions and the augmentation.
-        batch_size: Pictures in a step.
+        batch_size: Images in a step.
         resume: Continue from the checkpoint where there is one.
         progress: Told of every hundredth of the budget.
 
@@ -240,8 +240,8 @@ def train_clip(
             texts, return_tensors="pt", padding=True, truncation=True, max_length=POSITIONS
         ).input_ids
 
-    classes = _classes(pictures)
-    order = batches(len(pictures), batch_size, np.random.default_rng(seed), skip=session.step)
+    classes = _classes(drawn)
+    order = batches(len(drawn), batch_size, np.random.default_rng(seed), skip=session.step)
     progress.start("train the open_clip model", 100)
     told, running = 0, np.zeros(2)
     model.train()
@@ -249,9 +249,9 @@ def train_clip(
         rng = np.random.default_rng([seed, session.step])
         indices = next(order)
         size = EARLY_SIZE if session.share < _EARLY_SHARE else IMAGE_SIZE
-        images = np.stack([view(pictures.images[i], rng, size) for i in indices])
+        images = np.stack([view(drawn.images[i], rng, size) for i in indices])
         drop = float(rng.uniform(0, 0.6))
-        captions = [shuffled_caption(pictures.captions[i], rng, drop) for i in indices]
+        captions = [shuffled_caption(drawn.captions[i], rng, drop) for i in indices]
         prompts = random_prompts(rng)
         seen = embed_images(model, network_input(images))
         scale = model.logit_scale.clamp(max=math.log(60)).exp()

@@ -1,4 +1,4 @@
-"""A critic that tells decoded pictures from drawn ones, so that the decoder stops blurring.
+"""A critic that tells decoded images from drawn ones, so that the decoder stops blurring.
 
 What a decoder cannot know exactly, such as each strand of hair, it averages under a pixel loss, and
 averages are blurred. As in the autoencoder of Stable Diffusion (Rombach et al. 2022,
@@ -22,7 +22,7 @@ class PatchCritic(nn.Module):
         """Build the critic.
 
         Args:
-            channels: Of its layers; each but the first halves the picture.
+            channels: Of its layers; each but the first halves the image.
         """
         super().__init__()
         layers: list[nn.Module] = []
@@ -33,9 +33,9 @@ class PatchCritic(nn.Module):
             before = width
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(before, 1, 4, 2, 1)))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Map pictures (n, 3, h, w) in [-1, 1] to judgements (n, 1, h / 8, w / 8)."""
-        return self.layers(pictures)
+    def forward(self, drawn: Tensor) -> Tensor:
+        """Map images (n, 3, h, w) in [-1, 1] to judgements (n, 1, h / 8, w / 8)."""
+        return self.layers(drawn)
 
 
 def critic_loss(critic: PatchCritic, drawn: Tensor, decoded: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def critic_loss(critic: PatchCritic, drawn: Tensor, decoded: Tensor) -> Tensor:
 
 
 def decoder_loss(critic: PatchCritic, decoded: Tensor) -> Tensor:
-    """Return how much the critic dislikes decoded pictures; no gradient reaches the critic."""
+    """Return how much the critic dislikes decoded images; no gradient reaches the critic."""
     frozen = {name: value.detach() for name, value in critic.named_parameters()}
     with torch.no_grad():
         state = {name: value.clone() for name, value in critic.named_buffers()}

@@ -1,6 +1,6 @@
 """The miniature's face detector: small, trained on drawn portraits, written as SCRFD writes.
 
-One fully convolutional network with a stride of 8 looks at the picture at full, half and quarter
+One fully convolutional network with a stride of 8 looks at the image at full, half and quarter
 size; the three answers are the outputs of strides 8, 16 and 32 that insightface's SCRFD class
 reads. Because the weights are the same at all sizes, what is learnt from faces of 18 to 128 pixels
 holds for faces of up to 512 pixels.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from character_curator.progress import Progress, silent
 
 from ..data.augment import degrade, occlude_face, ruin_face
-from ..data.faces import MAX_FACES, PictureSet, batches
+from ..data.faces import MAX_FACES, DrawnSet, batches
 from .blocks import Chain, ConvUnit, Graph, ResidualBlock, emit_convolution
 from .muon import Muon
 from .session import Budget, Session, flushing_denormals
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 STRIDES = (8, 16, 32)
 CANVAS = 128
-"""Edge of the training pictures."""
+"""Edge of the training images."""
 _ANCHORS = ((18.0, 60.0), (42.0, 128.0))
 """Heights of the faces that each of the two anchors answers for, in pixels at stride 8."""
 _HALF_SIZES = (2.0, 5.0)
@@ -172,26 +172,26 @@ def export_detector(network: FaceNetwork, path: Path) -> None:
 
 
 def view(
-    pictures: PictureSet, index: int, cover: int, rng: np.random.Generator
+    drawn: DrawnSet, index: int, cover: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Make one training picture: spoil, turn, scale and move a drawn one.
+    """Make one training image: spoil, turn, scale and move a drawn one.
 
     Args:
-        pictures: Where it comes from.
+        drawn: Where it comes from.
         index: Which.
-        cover: Another picture, for occlusions and for what lies around a small picture.
+        cover: Another image, for occlusions and for what lies around a small image.
         rng: Source of randomness.
 
     Returns:
-        Picture (CANVAS, CANVAS, 3), boxes (MAX_FACES, 4), landmarks (MAX_FACES, 5, 2), and how
+        Image (CANVAS, CANVAS, 3), boxes (MAX_FACES, 4), landmarks (MAX_FACES, 5, 2), and how
         much of a face each is (MAX_FACES,): 1 for a whole one, -1 for one that is not to be judged,
         and not a number where there is none.
     """
     import cv2
 
-    image = pictures.images[index]
-    n = int(pictures.face_counts[index])
-    boxes, points = pictures.boxes[index].copy(), pictures.landmarks[index].copy()
+    image = drawn.images[index]
+    n = int(drawn.face_counts[index])
+    boxes, points = drawn.boxes[index].copy(), drawn.landmarks[index].copy()
     worth = np.full(MAX_FACES, np.nan, np.float32)
     worth[:n] = 1
     for k in range(n):
@@ -199,7 +199,7 @@ def view(
         if chance < 0.16:
             image, worth[k] = ruin_face(image, boxes[k], rng)
         elif chance < 0.22:
-            image, worth[k] = occlude_face(image, boxes[k], pictures.images[cover], rng)
+            image, worth[k] = occlude_face(image, boxes[k], drawn.images[cover], rng)
     edge = image.shape[0]
     scale, middle, target, angle = _placement(boxes[:n], edge, rng)
     mirror = -1.0 if rng.random() < 0.5 else 1.0
@@ -209,8 +209,8 @@ def view(
     if scale < 0.7:
         image = cv2.GaussianBlur(image, (0, 0), 0.35 / scale)
     canvas = (
-        cv2.resize(pictures.images[cover], (CANVAS, CANVAS))
-        if pictures.face_counts[cover] == 0
+        cv2.resize(drawn.images[cover], (CANVAS, CANVAS))
+        if drawn.face_counts[cover] == 0
         else np.zeros((CANVAS, CANVAS, 3), np.uint8)
     )
     canvas = cv2.warpAffine(
@@ -241,7 +241,7 @@ def _placement(
     """Choose scale, the point to look at, where it goes, and a rotation in degrees."""
     centre = np.full(2, edge / 2)
     chance = rng.random()
-    if chance < 0.2:  # as it comes: the whole picture in the canvas
+    if chance < 0.2:  # as it comes: the whole image in the canvas
         scale = CANVAS / edge
         return scale, centre, centre * scale, 0.0
     angle = float(rng.uniform(-12, 12))
@@ -351,7 +351,7 @@ def _generalised_iou_loss(a: Tensor, b: Tensor) -> Tensor:
 
 @flushing_denormals()
 def train_detector(
-    pictures: PictureSet,
+    drawn: DrawnSet,
     checkpoint: Path,
     *,
     budget: Budget,
@@ -363,11 +363,11 @@ def train_detector(
     """Train the detector; an interrupted run continues from its checkpoint.
 
     Args:
-        pictures: Portraits, groups and empty places; see `faces_data`.
+        drawn: Portraits, groups and empty places; see `faces_data`.
         checkpoint: File of the run's state.
         budget: How long to train in all.
         seed: Of the weights, the order and the augmentation.
-        batch_size: Pictures in a step.
+        batch_size: Images in a step.
         resume: Continue from the checkpoint where there is one.
         progress: Told of every hundredth step.
 
@@ -385,14 +385,14 @@ def train_detector(
         ema_decay=0.995,
         resume=resume,
     )
-    order = batches(len(pictures), batch_size, np.random.default_rng(seed), skip=session.step)
+    order = batches(len(drawn), batch_size, np.random.default_rng(seed), skip=session.step)
     progress.start("train the detector", 100)
     told, running = 0, 0.0
     network.train()
     while session.running():
         rng = np.random.default_rng([seed, session.step])
         indices = next(order)
-        views = [view(pictures, int(i), int(rng.integers(len(pictures))), rng) for i in indices]
+        views = [view(drawn, int(i), int(rng.integers(len(drawn))), rng) for i in indices]
         images, boxes, points, worth = (
             torch.from_numpy(np.stack(part)) for part in zip(*views, strict=True)
         )

@@ -46,7 +46,7 @@ class DiffusionRecipe:
     snr_cap: float = 5.0
     """Of min-SNR weighting (Hang et al. 2023, arXiv 2303.09556)."""
     face_share: float = 0.5
-    """Share of a picture's loss that its face carries, however small it is drawn."""
+    """Share of an image's loss that its face carries, however small it is drawn."""
     ema_decay: float = 0.998
 
 
@@ -150,9 +150,9 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> 
 
 
 def face_weights(faces: Tensor, share: float) -> Tensor:
-    """Weight the cells of every picture so that its face carries a given share of the loss.
+    """Weight the cells of every image so that its face carries a given share of the loss.
 
-    A face of a half-body portrait covers 4 % of the picture; unweighted, its eyes and mouth are
+    A face of a half-body portrait covers 4 % of the image; unweighted, its eyes and mouth are
     learnt last.
 
     Args:
@@ -160,7 +160,7 @@ def face_weights(faces: Tensor, share: float) -> Tensor:
         share: From 0 to 1. A face that covers more than this keeps its own share.
 
     Returns:
-        Weights (n, 1, h, w) with a mean of one in every picture.
+        Weights (n, 1, h, w) with a mean of one in every image.
     """
     covered = faces.mean((1, 2, 3), keepdim=True)
     wanted = covered.clamp(min=share)

@@ -39,13 +39,13 @@ def train_family(
 ) -> Path:
     """Train the text-to-image model, the face pack and the open_clip model.
 
-    Everything is kept below ``out``: the drawn pictures and each run's checkpoint in ``out/work``,
+    Everything is kept below ``out``: the drawn images and each run's checkpoint in ``out/work``,
     the finished models in ``out/weights``. A run that was killed continues.
 
     Args:
         out: A folder with room for some gigabytes.
-        budget_seconds: Seconds of training in all; drawing the pictures comes on top.
-        seed: Of pictures, weights and batches.
+        budget_seconds: Seconds of training in all; drawing the images comes on top.
+        seed: Of images, weights and batches.
         portraits: Drawn for the text-to-image model.
         people: Drawn several times each, for the other three.
         others: Groups and empty places, for the detector.
@@ -75,11 +75,11 @@ def train_text_to_image(
     """Train autoencoder, text model and U-Net, then the decoder once more, on fixed latents.
 
     Args:
-        work: For pictures, latents and checkpoints.
+        work: For images, latents and checkpoints.
         folder: The pipeline's folder; replaced as a whole.
         budgets: Of "vae", "reading", "diffusion" and "decoder".
         seed: Of everything.
-        portraits: How many pictures to draw.
+        portraits: How many images to draw.
         progress: Told of every part.
 
     Returns:
@@ -87,7 +87,7 @@ def train_text_to_image(
     """
     from diffusers import AutoencoderKL
 
-    from ..data.latents import as_pictures, encode_shards
+    from ..data.latents import as_images, encode_shards
     from ..data.reading import teach_reading
     from ..data.renders import read_shard, write_shards
     from .critic import PatchCritic
@@ -103,7 +103,7 @@ def train_text_to_image(
             work / "portraits", work / "vae", budget=budgets["vae"], seed=seed, progress=progress
         )
         sample = np.concatenate([read_shard(path).images[::16] for path in shards])[:256]
-        normalise_latents(vae, as_pictures(sample))
+        normalise_latents(vae, as_images(sample))
         vae.save_pretrained(work / "vae-new")
         (work / "vae-new").replace(frozen)
     vae = AutoencoderKL.from_pretrained(frozen).eval()
@@ -151,10 +151,10 @@ def train_eyes(
     others: int,
     progress: Progress = silent,
 ) -> None:
-    """Train what looks at pictures: detector, recogniser and open_clip model.
+    """Train what looks at images: detector, recogniser and open_clip model.
 
     Args:
-        work: For pictures and checkpoints.
+        work: For images and checkpoints.
         weights: Gets the folders ``faces`` and ``clip``.
         budgets: Of "detector", "recogniser" and "clip".
         seed: Of everything.

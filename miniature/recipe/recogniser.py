@@ -3,8 +3,8 @@
 The network reads faces aligned by insightface's `norm_crop` to 112 x 112 pixels and returns an
 embedding; the cosine between two embeddings says how alike two people are. It is trained with the
 additive angular margin of ArcFace (Deng et al., 2019), but a person's centre is the mean of the
-other pictures of that person in the batch, as in prototypical networks (Snell et al., 2017): with
-few pictures of each of many people, learnt centres would still lie where chance put them. Beside
+other images of that person in the batch, as in prototypical networks (Snell et al., 2017): with
+few images of each of many people, learnt centres would still lie where chance put them. Beside
 it, a linear head must read the person's traits, which the renderer knows exactly, off the
 embedding: that teaches the network early what stays the same across scenes.
 """
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from character_curator.progress import Progress, silent
 
 from ..data.augment import Degradation, degrade
-from ..data.faces import PictureSet, batches
+from ..data.faces import DrawnSet, batches
 from .blocks import Chain, ConvUnit, Graph, ResidualBlock, emit_convolution
 from .muon import Muon
 from .session import Budget, Session, flushing_denormals
@@ -44,7 +44,7 @@ _TEMPLATE = np.array(
     ],
     np.float32,
 )
-"""Where ArcFace wants eyes, nose and mouth corners in a picture of 112 pixels."""
+"""Where ArcFace wants eyes, nose and mouth corners in an image of 112 pixels."""
 _SCALE, _MARGIN = 20.0, 0.2
 _GROUP = 3
 """People are drawn in threes, of whom the last two are look-alikes: see `faces_data`."""
@@ -74,7 +74,7 @@ def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[n
 
 
 class RecogniserNetwork(nn.Module):
-    """A small residual network; the picture is halved before anything else."""
+    """A small residual network; the image is halved before anything else."""
 
     def __init__(self, widths: tuple[int, int, int] = (32, 64, 128)) -> None:
         """Make an untrained network.
@@ -158,7 +158,7 @@ def margin_logits(embeddings: Tensor, people: Tensor) -> Tensor:
         people: (n,) from 0 to p - 1, each at least twice.
 
     Returns:
-        (n, p) logits: scale * cos(angle + margin) to the mean of the other pictures of the own
+        (n, p) logits: scale * cos(angle + margin) to the mean of the other images of the own
         person, scale * cos to the mean of everybody else.
     """
     unit = F.normalize(embeddings)
@@ -173,7 +173,7 @@ def margin_logits(embeddings: Tensor, people: Tensor) -> Tensor:
 
 @flushing_denormals()
 def train_recogniser(
-    pictures: PictureSet,
+    drawn: DrawnSet,
     checkpoint: Path,
     *,
     budget: Budget,
@@ -186,12 +186,12 @@ def train_recogniser(
     """Train the recogniser; an interrupted run continues from its checkpoint.
 
     Args:
-        pictures: Several portraits of each person; everything else is passed over.
+        drawn: Several portraits of each person; everything else is passed over.
         checkpoint: File of the run's state.
         budget: How long to train in all.
         seed: Of the weights, the order and the augmentation.
         groups: Threes of people in a step.
-        scenes: Pictures of each person in a step, at least two.
+        scenes: Images of each person in a step, at least two.
         resume: Continue from the checkpoint where there is one.
         progress: Told of every hundredth of the budget.
 
@@ -199,16 +199,16 @@ def train_recogniser(
         The trained network, averaged over its last steps, in evaluation mode.
     """
     torch.manual_seed(seed)
-    usable = np.flatnonzero(pictures.people >= 0)
+    usable = np.flatnonzero(drawn.people >= 0)
     albums: dict[int, list[int]] = {}
     for i in usable:
-        albums.setdefault(int(pictures.people[i]), []).append(int(i))
+        albums.setdefault(int(drawn.people[i]), []).append(int(i))
     threes: dict[int, list[list[int]]] = {}
     for person, album in albums.items():
         threes.setdefault(person // _GROUP, []).append(album)
     parties = list(threes.values())
-    spread = pictures.traits[usable].std(0) + 1e-3
-    traits = (pictures.traits - pictures.traits[usable].mean(0)) / spread
+    spread = drawn.traits[usable].std(0) + 1e-3
+    traits = (drawn.traits - drawn.traits[usable].mean(0)) / spread
     network = RecogniserNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     reader = nn.Linear(EMBEDDING, traits.shape[1])
     modules = {"network": network, "reader": reader}
@@ -229,7 +229,7 @@ def train_recogniser(
         rng = np.random.default_rng([seed, session.step])
         chosen = [album for k in next(order) for album in parties[int(k)]]
         indices = np.array([rng.permutation(album)[:scenes] for album in chosen]).ravel()
-        faces = np.stack([crop(pictures.images[i], pictures.landmarks[i, 0], rng) for i in indices])
+        faces = np.stack([crop(drawn.images[i], drawn.landmarks[i, 0], rng) for i in indices])
         own = torch.arange(len(chosen)).repeat_interleave(scenes)
         embeddings = network(network_input(torch.from_numpy(faces)))
         logits = margin_logits(embeddings, own)

@@ -1,4 +1,4 @@
-"""The miniature's autoencoder: 128x128 pictures to 4x16x16 latents and back."""
+"""The miniature's autoencoder: 128x128 images to 4x16x16 latents and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from character_curator.progress import Progress, silent
 
-from ..data.stream import PictureStream
+from ..data.stream import ImageStream
 from .critic import PatchCritic, critic_loss, decoder_loss
 from .muon import Muon
 from .session import Budget, Session, flushing_denormals
@@ -37,7 +37,7 @@ class VaeRecipe:
     batch: int = 16
     crop: int = 64
     whole_share: float = 0.15
-    """Last share of the budget, in which whole pictures are trained instead of crops."""
+    """Last share of the budget, in which whole images are trained instead of crops."""
     face_share: float = 0.6
     """Share of crops that are centred on the face."""
     face_emphasis: float = 2.0
@@ -56,7 +56,7 @@ def build_vae(recipe: VaeRecipe | None = None, size: int = 128) -> AutoencoderKL
 
     Args:
         recipe: Its shape.
-        size: Edge of the pictures, in pixels.
+        size: Edge of the images, in pixels.
 
     Returns:
         An `AutoencoderKL` that halves the edge three times and has 4 latent channels.
@@ -78,7 +78,7 @@ def build_vae(recipe: VaeRecipe | None = None, size: int = 128) -> AutoencoderKL
         mid_block_add_attention=False,
     )
     with torch.no_grad():
-        # Start with hardly any latent noise: the picture has to come through first.
+        # Start with hardly any latent noise: the image has to come through first.
         vae.quant_conv.weight[4:] = 0
         vae.quant_conv.bias[4:] = -8
     return vae.to(memory_format=torch.channels_last)
@@ -87,11 +87,11 @@ def build_vae(recipe: VaeRecipe | None = None, size: int = 128) -> AutoencoderKL
 def reconstruction_loss(
     output: Tensor, target: Tensor, gradient_weight: float = 0.5, emphasis: Tensor | None = None
 ) -> Tensor:
-    """L1 at three scales plus the L1 of the picture's gradients at the two finer ones.
+    """L1 at three scales plus the L1 of the image's gradients at the two finer ones.
 
     Args:
-        output: Decoded pictures (n, 3, h, w) in [-1, 1].
-        target: The pictures.
+        output: Decoded images (n, 3, h, w) in [-1, 1].
+        target: The images.
         gradient_weight: Weight of the gradients.
         emphasis: Factor on the error at every pixel (n, 1, h, w).
 
@@ -111,18 +111,18 @@ def reconstruction_loss(
     return loss
 
 
-def unexplained_color(latents: Tensor, pictures: Tensor, ridge: float = 0.05) -> Tensor:
+def unexplained_color(latents: Tensor, drawn: Tensor, ridge: float = 0.05) -> Tensor:
     """Share of the local mean colours that no linear map reads from the latents.
 
     Args:
         latents: (n, c, h / 8, w / 8), with a spread of about one.
-        pictures: (n, 3, h, w) in [-1, 1].
+        drawn: (n, 3, h, w) in [-1, 1].
         ridge: Penalty of the regression; keeps the colours from hiding in a tiny amplitude.
 
     Returns:
         Mean residual variance of lightness, red-green and blue-yellow, each in units of its own.
     """
-    red, green, blue = functional.avg_pool2d(pictures, 8).unbind(1)
+    red, green, blue = functional.avg_pool2d(drawn, 8).unbind(1)
     axes = torch.stack([red + green + blue, red - green, blue - (red + green) / 2], -1)
     axes = axes.flatten(0, 2)
     axes = (axes - axes.mean(0)) / (axes.std(0) + 1e-3)
@@ -176,7 +176,7 @@ def train_vae(
     if decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
-    stream = PictureStream(
+    stream = ImageStream(
         data,
         batch=recipe.batch,
         crop=recipe.crop,
@@ -200,22 +200,22 @@ def train_vae(
     with session:
         while session.running():
             generator = session.generator()
-            # A fixed encoder has to be met as it will be used: on whole pictures.
+            # A fixed encoder has to be met as it will be used: on whole images.
             whole = decoder_only or session.share >= 1 - recipe.whole_share
-            pictures, emphasis = stream.batch(generator, whole=whole)
+            drawn, emphasis = stream.batch(generator, whole=whole)
             with torch.set_grad_enabled(not decoder_only):
-                posterior = vae.encode(pictures).latent_dist
+                posterior = vae.encode(drawn).latent_dist
                 noise = torch.randn(posterior.mean.shape, generator=generator)
                 latents = posterior.mean + posterior.std * noise
                 if latent_noise:
                     extra = torch.randn(posterior.mean.shape, generator=generator)
                     latents = latents + latent_noise / SCALING_FACTOR * extra
             decoded = vae.decode(latents).sample
-            loss = reconstruction_loss(decoded, pictures, recipe.gradient_weight, emphasis)
+            loss = reconstruction_loss(decoded, drawn, recipe.gradient_weight, emphasis)
             if critic is not None:
                 loss = loss + recipe.critic_weight * decoder_loss(critic, decoded)
-                loss = loss + critic_loss(critic, pictures, decoded)
-            color = unexplained_color(posterior.mean, pictures)
+                loss = loss + critic_loss(critic, drawn, decoded)
+            color = unexplained_color(posterior.mean, drawn)
             if not decoder_only:
                 loss = loss + recipe.kl_weight * posterior.kl().mean()
                 loss = loss + recipe.color_weight * color
@@ -238,17 +238,17 @@ def train_vae(
 
 
 @torch.no_grad()
-def normalise_latents(vae: AutoencoderKL, pictures: Tensor) -> None:
+def normalise_latents(vae: AutoencoderKL, drawn: Tensor) -> None:
     """Make every latent channel have mean 0 and, after `SCALING_FACTOR`, deviation 1.
 
     The affine map is folded into the 1x1 convolutions on both sides of the latents, so the
-    pictures stay the same and no loader needs to know of it.
+    images stay the same and no loader needs to know of it.
 
     Args:
         vae: Changed in place.
-        pictures: float32 (n, 3, h, w) in [-1, 1] from which the statistics are taken.
+        drawn: float32 (n, 3, h, w) in [-1, 1] from which the statistics are taken.
     """
-    means = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(16)])
+    means = torch.cat([vae.encode(part).latent_dist.mean for part in drawn.split(16)])
     shift = means.mean((0, 2, 3))
     spread = means.std((0, 2, 3)) * SCALING_FACTOR
     before, after = vae.quant_conv, vae.post_quant_conv
@@ -260,18 +260,18 @@ def normalise_latents(vae: AutoencoderKL, pictures: Tensor) -> None:
 
 
 @torch.no_grad()
-def psnr(vae: AutoencoderKL, pictures: Tensor) -> float:
+def psnr(vae: AutoencoderKL, drawn: Tensor) -> float:
     """Measure reconstruction without latent noise.
 
     Args:
         vae: The autoencoder.
-        pictures: float32 (n, 3, h, w) in [-1, 1].
+        drawn: float32 (n, 3, h, w) in [-1, 1].
 
     Returns:
-        Peak signal-to-noise ratio in dB, from the mean squared error over all pictures.
+        Peak signal-to-noise ratio in dB, from the mean squared error over all images.
     """
     errors = [
         (vae.decode(vae.encode(part).latent_dist.mean).sample.clamp(-1, 1) - part).square().mean()
-        for part in pictures.split(16)
+        for part in drawn.split(16)
     ]
     return float(-10 * torch.log10(torch.stack(errors).mean() / 4))

@@ -1,6 +1,6 @@
 """ComfyUI's MODEL, CLIP and VAE wires as a back end of core's generation loop.
 
-A picture is made as the stock nodes make it: CLIPTextEncode, EmptyLatentImage, KSampler, VAEDecode
+An image is made as the stock nodes make it: CLIPTextEncode, EmptyLatentImage, KSampler, VAEDecode
 and SaveImage. For a batch of one, pixels are bit for bit those of a stock graph with the same noise
 seed.
 """
@@ -35,7 +35,7 @@ a row of a batch does not depend on its neighbours."""
 
 
 class WiresBackend:
-    """Makes pictures with what a KSampler takes.
+    """Makes images with what a KSampler takes.
 
     Args:
         model: A MODEL.
@@ -46,7 +46,7 @@ class WiresBackend:
         sampling: Widgets of the KSampler, and the size.
         name: What records call the model.
         fingerprint: What identifies the models; see :mod:`.identity`.
-        on_picture: Called with each finished picture, a PIL image.
+        on_image: Called with each finished image, a PIL image.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class WiresBackend:
         *,
         name: str,
         fingerprint: str,
-        on_picture: Callable[[Any], None],
+        on_image: Callable[[Any], None],
     ) -> None:
         self._model, self._vae, self._clip = model, vae, clip
         self._given = {"positive": positive, "negative": negative}
         self._sampling = sampling
-        self._on_picture = on_picture
+        self._on_image = on_image
         self._encoded: dict[str, Any] = {}
         self._settings = {
             "backend": "comfyui",
@@ -81,7 +81,7 @@ class WiresBackend:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the pictures besides the requests."""
+        """All that decides the images besides the requests."""
         return self._settings
 
     @property
@@ -118,7 +118,7 @@ class WiresBackend:
     def sample(
         self, requests: Sequence[Request], on_step: StepCallback | None = None
     ) -> np.ndarray:
-        """Make a picture a request, as one batch.
+        """Make an image a request, as one batch.
 
         Returns:
             uint8 RGB array of shape ``(len(requests), height, width, 3)``.
@@ -168,7 +168,7 @@ class WiresBackend:
     def _show(self, pixels: np.ndarray) -> None:
         from PIL import Image
 
-        self._on_picture(Image.fromarray(pixels))
+        self._on_image(Image.fromarray(pixels))
 
 
 class UnequalPromptsError(ValueError):

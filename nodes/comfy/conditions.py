@@ -56,10 +56,10 @@ def conditions(
     """Return what a ``BaseModel`` is told of each row besides latents and timestep.
 
     Args:
-        model: It says itself what it makes of a text and of the picture's size.
-        noisy: Latents, a row a picture.
+        model: It says itself what it makes of a text and of the image's size.
+        noisy: Latents, a row an image.
         text: A caption a row.
-        size: Width and height of the whole picture of each row, in pixels.
+        size: Width and height of the whole image of each row, in pixels.
         scale: Pixels in a latent's cell.
 
     Returns:

@@ -2,7 +2,7 @@
 
 The adapters go into ComfyUI's own diffusion model, and the model's own ``apply_model`` makes the
 predictions, so that whatever ComfyUI can load is trained as it generates. Between two steps, for
-sample pictures and while pictures and captions are encoded, ComfyUI has its models back.
+sample images and while images and captions are encoded, ComfyUI has its models back.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class WireDenoiser:
         clip: A CLIP.
         vae: A VAE.
         train_text_encoder: Whether the text encoders carry adapters too.
-        sampler: KSampler's name of the sampler of sample pictures.
+        sampler: KSampler's name of the sampler of sample images.
         scheduler: KSampler's name of their scheduler.
-        on_picture: Called with each finished sample picture, a PIL image.
+        on_image: Called with each finished sample image, a PIL image.
 
     Raises:
         UntrainableError: The model predicts neither noise, nor velocity, nor a flow; or its text
@@ -74,7 +74,7 @@ class WireDenoiser:
         train_text_encoder: bool = False,
         sampler: str = "euler",
         scheduler: str = "normal",
-        on_picture: Callable[[Any], None] = lambda _: None,
+        on_image: Callable[[Any], None] = lambda _: None,
     ) -> None:
         found = prediction_of(model.get_model_object("model_sampling"))
         if found is None:
@@ -92,7 +92,7 @@ class WireDenoiser:
                 "a LoRA file could hold. Switch train_text_encoder off."
             )
         self._trains_text = train_text_encoder
-        self._sampler, self._scheduler, self._on_picture = sampler, scheduler, on_picture
+        self._sampler, self._scheduler, self._on_image = sampler, scheduler, on_image
         # Computed now: afterwards the weights may have been lent.
         self.identity = _identity(model, clip, vae)
         self.architecture = architecture_of(model.model, found)
@@ -136,7 +136,7 @@ class WireDenoiser:
         return names.kohya(part, self._names.get(path, path), text_encoders=count)
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Encode pictures, ``(n, 3, height, width)`` in [-1, 1], as VAEEncode does.
+        """Encode images, ``(n, 3, height, width)`` in [-1, 1], as VAEEncode does.
 
         Raises:
             UntrainableError: The VAE is of another kind of model.
@@ -227,7 +227,7 @@ class WireDenoiser:
         return found[torch.tensor(order).argsort().to(found.device)] if len(parts) > 1 else found
 
     def sample(self, adapters: Adapters, settings: SampleSettings, size: Size) -> np.ndarray:
-        """Make sample pictures with a KSampler's code and the LoRA as the file would hold it."""
+        """Make sample images with a KSampler's code and the LoRA as the file would hold it."""
         import numpy as np
 
         from ...core.lora.file import tensors_of
@@ -246,13 +246,11 @@ class WireDenoiser:
             model, clip = comfy.sd.load_lora_for_models(self._model, self._clip, tensors, 1.0, 1.0)
             backend = WiresBackend(
                 model, self._vae, clip, None, None, chosen,
-                name="", fingerprint="", on_picture=self._on_picture,
+                name="", fingerprint="", on_image=self._on_image,
             )  # fmt: skip
-            pictures = np.concatenate(
-                [backend.sample([request]) for request in _requests(settings)]
-            )
+            images = np.concatenate([backend.sample([request]) for request in _requests(settings)])
         self._take()
-        return pictures
+        return images
 
     @property
     def _sampling(self) -> Any:

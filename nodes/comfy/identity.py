@@ -1,4 +1,4 @@
-"""What identifies the models on a node's wires, so that pictures of other weights are made again.
+"""What identifies the models on a node's wires, so that images of other weights are made again.
 
 Two things are hashed: the part of the graph that leads to the wires (loaders, LoRAs, patches, with
 all their widgets), and the weights themselves, by values spread over every tensor. The first sees

@@ -54,7 +54,7 @@ def architecture_of(model: Any, prediction: Prediction) -> str:
 
 
 def size_step(model: Any, vae: Any) -> int:
-    """Return what widths and heights of pictures must be multiples of, in pixels."""
+    """Return what widths and heights of images must be multiples of, in pixels."""
     config = model.model_config.unet_config
     scale = int(vae.spacial_compression_encode())
     if is_unet(model):

@@ -11,7 +11,7 @@ from ..ui.wires import ImageSet, Selection, category, node_id
 
 
 class BalancedSelect(io.ComfyNode):
-    """Selects the pictures of the greatest total quality under quotas."""
+    """Selects the images of the greatest total quality under quotas."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -44,7 +44,7 @@ class BalancedSelect(io.ComfyNode):
             outputs=[
                 ImageSet.Output(
                     display_name="images",
-                    tooltip="Every picture; those left out with the reason.",
+                    tooltip="Every image; those left out with the reason.",
                 ),
                 Selection.Output(
                     display_name="selection", tooltip="The proof, for DatasetExport.",

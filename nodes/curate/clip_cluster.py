@@ -1,4 +1,4 @@
-"""ClipCluster: what pictures show, grouped by their CLIP embeddings."""
+"""ClipCluster: what images show, grouped by their CLIP embeddings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..ui.wires import ImageSet, category, feature_store, node_id
 
 
 class ClipCluster(io.ComfyNode):
-    """Embeds pictures and groups them."""
+    """Embeds images and groups them."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -21,7 +21,7 @@ class ClipCluster(io.ComfyNode):
             display_name="ClipCluster",
             category=category("2 Curate"),
             description=(
-                "Embeds each accepted picture with a CLIP model, groups the embeddings by KMeans, "
+                "Embeds each accepted image with a CLIP model, groups the embeddings by KMeans, "
                 "and names each group after what sets it apart: pose, framing, light."
             ),
             inputs=[
@@ -62,7 +62,7 @@ class ClipCluster(io.ComfyNode):
         pretrained: str = "",
         random_state: int = 0,
     ) -> io.NodeOutput:
-        """Embed and group the pictures."""
+        """Embed and group the images."""
         from ...core.analysis.clusters import cluster
         from ...core.analysis.embeddings import Embedder, embed
         from ..ui.progress import NodeProgress

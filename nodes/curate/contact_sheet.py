@@ -1,4 +1,4 @@
-"""ContactSheet: a set at a glance, filtered by what became of its pictures."""
+"""ContactSheet: a set at a glance, filtered by what became of its images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUPS = ["auto", "cluster", "seed", "kind", "category", "pose", "framing", "re
 
 
 class ContactSheet(io.ComfyNode):
-    """Draws the pictures of a set under headings."""
+    """Draws the images of a set under headings."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -28,20 +28,20 @@ class ContactSheet(io.ComfyNode):
             node_id=node_id("ContactSheet"),
             display_name="Contact Sheet",
             category=category("2 Curate"),
-            description="Shows the selected, the accepted or the rejected pictures of a set.",
+            description="Shows the selected, the accepted or the rejected images of a set.",
             inputs=[
                 ImageSet.Input("images", tooltip="Any image set."),
                 io.Combo.Input(
-                    "show", options=_FILTERS, default="selected", tooltip="Which pictures.",
+                    "show", options=_FILTERS, default="selected", tooltip="Which images.",
                 ),
                 io.Combo.Input(
                     "group_by", options=_GROUPS, default="auto",
-                    tooltip="Headings; auto takes clusters, or the reasons of rejected pictures.",
+                    tooltip="Headings; auto takes clusters, or the reasons of rejected images.",
                 ),
                 io.Int.Input("limit", default=200, min=1, max=5000, tooltip="The most drawn."),
-                io.Int.Input("columns", default=10, min=1, max=50, tooltip="Pictures a line."),
+                io.Int.Input("columns", default=10, min=1, max=50, tooltip="Images a line."),
                 io.Int.Input(
-                    "side", default=128, min=32, max=1024, tooltip="Side of a picture in pixels.",
+                    "side", default=128, min=32, max=1024, tooltip="Side of an image in pixels.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="The drawn sheet.")],

@@ -15,7 +15,7 @@ _LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
 
 
 class FaceValidate(io.ComfyNode):
-    """Looks for faces, and rejects pictures without exactly one valid face."""
+    """Looks for faces, and rejects images without exactly one valid face."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -25,8 +25,8 @@ class FaceValidate(io.ComfyNode):
             display_name="FaceValidate",
             category=category("2 Curate"),
             description=(
-                "Looks for faces and rejects pictures with no face, several faces, an uncertain "
-                "or a small one, or the face of someone else. Rejected pictures stay in the set "
+                "Looks for faces and rejects images with no face, several faces, an uncertain "
+                "or a small one, or the face of someone else. Rejected images stay in the set "
                 "with their reason. What was measured once is not measured again."
             ),
             inputs=[
@@ -43,7 +43,7 @@ class FaceValidate(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "minimum_share", default=0.01, min=0.0, max=1.0, step=0.005,
-                    tooltip="Least area of the face, as a share of the picture's.",
+                    tooltip="Least area of the face, as a share of the image's.",
                 ),
                 io.Float.Input(
                     "minimum_side", default=20.0, min=0.0, max=4096.0, step=1.0,
@@ -52,16 +52,16 @@ class FaceValidate(io.ComfyNode):
                 io.Float.Input(
                     "minimum_identity", default=-1.0, min=-1.0, max=1.0, step=0.01,
                     tooltip="Least cosine similarity to the person; -1 rejects nobody. Without "
-                    "reference pictures the person is the centre of the set itself.",
+                    "reference images the person is the centre of the set itself.",
                 ),
                 io.Int.Input(
                     "detection_size", default=0, min=0, max=4096, step=32, optional=True,
-                    tooltip="Side that pictures are fitted into for detection; 0 takes what suits "
+                    tooltip="Side that images are fitted into for detection; 0 takes what suits "
                     "the pack.",
                 ),
                 io.Image.Input(
                     "references", optional=True,
-                    tooltip="Pictures of the person, one face each.",
+                    tooltip="Images of the person, one face each.",
                 ),
             ],
             outputs=[
@@ -124,7 +124,7 @@ def pack_path(name: str) -> str:
 
 
 def reference_files(references: Any) -> list[Path]:
-    """Write reference pictures to the temp folder, named by their content."""
+    """Write reference images to the temp folder, named by their content."""
     import folder_paths
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Parts of an image set by what became of its pictures."""
+"""Parts of an image set by what became of its images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def chosen(images: ImageSet, which: str) -> ImageSet:
 
 
 def outcome(images: ImageSet) -> str:
-    """Say how many pictures are left, and how many each reason has taken."""
+    """Say how many images are left, and how many each reason has taken."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in images.rejections().items())
-    left = f"{len(images.accepted)} of {len(images)} pictures are accepted"
+    left = f"{len(images.accepted)} of {len(images)} images are accepted"
     return f"{left}; rejected: {reasons}." if reasons else f"{left}."

@@ -13,7 +13,7 @@ _SHEET = 100
 
 
 class LoadImageSet(io.ComfyNode):
-    """Lists a folder of pictures."""
+    """Lists a folder of images."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,7 +23,7 @@ class LoadImageSet(io.ComfyNode):
             display_name="Load Image Set",
             category=category("2 Curate"),
             description=(
-                "Lists every picture of a folder and its subfolders. Files that cannot be read "
+                "Lists every image of a folder and its subfolders. Files that cannot be read "
                 "stay in the set with the reason."
             ),
             inputs=[
@@ -33,8 +33,8 @@ class LoadImageSet(io.ComfyNode):
                 ),
             ],
             outputs=[
-                ImageSet.Output(display_name="images", tooltip="A row a picture; no pixels."),
-                io.Image.Output(display_name="sheet", tooltip="The first pictures at a glance."),
+                ImageSet.Output(display_name="images", tooltip="A row an image; no pixels."),
+                io.Image.Output(display_name="sheet", tooltip="The first images at a glance."),
             ],
         )  # fmt: skip
 
@@ -70,11 +70,11 @@ class ImagesToImageSet(io.ComfyNode):
             display_name="Images to Image Set",
             category=category("2 Curate"),
             description=(
-                "Writes the pictures of an IMAGE batch as PNG files, named by their content, and "
-                "makes an image set of them. Equal pictures become one file."
+                "Writes the images of an IMAGE batch as PNG files, named by their content, and "
+                "makes an image set of them. Equal images become one file."
             ),
             inputs=[
-                io.Image.Input("images", tooltip="Any pictures."),
+                io.Image.Input("images", tooltip="Any images."),
                 io.String.Input(
                     "folder", default="char1/images",
                     tooltip="Where the files go, in ComfyUI's output folder.",
@@ -87,7 +87,7 @@ class ImagesToImageSet(io.ComfyNode):
                     tooltip="A caption for all of them.",
                 ),
             ],
-            outputs=[ImageSet.Output(display_name="images", tooltip="A row a picture.")],
+            outputs=[ImageSet.Output(display_name="images", tooltip="A row an image.")],
         )  # fmt: skip
 
     @classmethod
@@ -141,7 +141,7 @@ class ImagesToImageSet(io.ComfyNode):
 
 
 class ImageSetToImages(io.ComfyNode):
-    """Reads the pictures of a set into an IMAGE batch."""
+    """Reads the images of a set into an IMAGE batch."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -149,9 +149,9 @@ class ImageSetToImages(io.ComfyNode):
         return io.Schema(
             node_id=node_id("ImageSetToImages"),
             display_name="Image Set to Images",
-            category=category("3 Data set"),
+            category=category("3 Dataset"),
             description=(
-                "Reads pictures of a set into memory, as one IMAGE batch in the size of the "
+                "Reads images of a set into memory, as one IMAGE batch in the size of the "
                 "first, with their captions beside them."
             ),
             inputs=[
@@ -162,25 +162,25 @@ class ImageSetToImages(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "first", default=0, min=0, max=1_000_000,
-                    tooltip="How many pictures to skip.",
+                    tooltip="How many images to skip.",
                 ),
                 io.Int.Input(
                     "count", default=64, min=1, max=4096,
-                    tooltip="The most pictures to read: each of 1024x1024 pixels takes 12.6 MB.",
+                    tooltip="The most images to read: each of 1024x1024 pixels takes 12.6 MB.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="One batch."),
                 io.String.Output(
                     display_name="captions", is_output_list=True,
-                    tooltip="A list of texts, in the order of the pictures.",
+                    tooltip="A list of texts, in the order of the images.",
                 ),
             ],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, images: Any, which: str, first: int, count: int) -> io.NodeOutput:
-        """Read the pictures."""
+        """Read the images."""
         from ...core.analysis.decoding import read_image
         from ...core.dataset.captions import what_varies
         from ..ui.images import to_batch
@@ -189,15 +189,15 @@ class ImageSetToImages(io.ComfyNode):
 
         rows = chosen(images, which).table.slice(first, count)
         if not rows.height:
-            raise ValueError(f"There is no picture among the {which} ones from number {first} on.")
+            raise ValueError(f"There is no image among the {which} ones from number {first} on.")
         from PIL import Image
 
         progress = NodeProgress()
         progress.start("Reading", rows.height)
-        pictures, captions = [], []
+        batch, captions = [], []
         for row in rows.iter_rows(named=True):
             pixels = read_image(images.root / row["path"])
-            pictures.append(Image.fromarray(pixels[..., ::-1].copy()))
+            batch.append(Image.fromarray(pixels[..., ::-1].copy()))
             captions.append(row["caption"] or what_varies(row))
             progress.advance()
-        return io.NodeOutput(to_batch(pictures), captions)
+        return io.NodeOutput(to_batch(batch), captions)

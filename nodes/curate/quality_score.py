@@ -11,7 +11,7 @@ from ..ui.wires import ImageSet, category, feature_store, node_id
 
 
 class QualityScore(io.ComfyNode):
-    """Scores pictures and rejects those below a minimum."""
+    """Scores images and rejects those below a minimum."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -21,7 +21,7 @@ class QualityScore(io.ComfyNode):
             display_name="QualityScore",
             category=category("2 Curate"),
             description=(
-                "Scores each picture between 0 and 1 by the published formula of sharpness, "
+                "Scores each image between 0 and 1 by the published formula of sharpness, "
                 "contrast and face confidence, and rejects those below the minimum."
             ),
             inputs=[
@@ -44,7 +44,7 @@ class QualityScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Any, minimum: float) -> io.NodeOutput:
-        """Score the pictures."""
+        """Score the images."""
         from ...core.analysis.quality import score_quality
         from ..ui.progress import NodeProgress
         from .filters import outcome

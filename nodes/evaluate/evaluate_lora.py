@@ -1,4 +1,4 @@
-"""EvaluateLoRA: prompts x seeds with a LoRA, rated picture by picture, beside the base model."""
+"""EvaluateLoRA: prompts x seeds with a LoRA, rated image by image, beside the base model."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class EvaluateLoRA(io.ComfyNode):
             display_name="EvaluateLoRA",
             category=category("4 Train"),
             description=(
-                "Makes pictures of every prompt with every seed, with the LoRA and with the base "
+                "Makes images of every prompt with every seed, with the LoRA and with the base "
                 "model, rates each, and measures: character consistency, artefacts, adherence to "
                 "the prompt, leakage into the class word, diversity, and what was memorised. "
-                "Pictures that are there already are not made again."
+                "Images that are there already are not made again."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="The base model, without the LoRA."),
@@ -42,7 +42,7 @@ class EvaluateLoRA(io.ComfyNode):
                 ),
                 io.String.Input(
                     "folder", default="char1/evaluation",
-                    tooltip="Where pictures and figures go, in ComfyUI's output folder.",
+                    tooltip="Where images and figures go, in ComfyUI's output folder.",
                 ),
                 io.String.Input(
                     "prompts", multiline=True, default="",
@@ -72,7 +72,7 @@ class EvaluateLoRA(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "leakage", default=True, optional=True,
-                    tooltip="Also make every picture with the class word alone, with and without "
+                    tooltip="Also make every image with the class word alone, with and without "
                     "the LoRA: it must not make the character.",
                 ),
                 io.Float.Input(
@@ -102,20 +102,20 @@ class EvaluateLoRA(io.ComfyNode):
                 ),
                 io.Image.Input(
                     "references", optional=True,
-                    tooltip="Pictures of the person, one face each, in place of the centre of the "
+                    tooltip="Images of the person, one face each, in place of the centre of the "
                     "dataset's faces.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="grid", tooltip="Prompts x seeds, a rating under each picture.",
+                    display_name="grid", tooltip="Prompts x seeds, a rating under each image.",
                 ),
                 io.String.Output(
                     display_name="figures", tooltip="The figures beside the base model's.",
                 ),
                 io.Float.Output(
                     display_name="score",
-                    tooltip="Share of usable pictures x (1 - leakage), for comparing LoRAs.",
+                    tooltip="Share of usable images x (1 - leakage), for comparing LoRAs.",
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
@@ -131,7 +131,7 @@ class EvaluateLoRA(io.ComfyNode):
     def fingerprint_inputs(
         cls, folder: str | None = None, lora_name: str | None = None, **_: Any
     ) -> Any:
-        """Run again when a picture is gone or changed, or the LoRA file has been replaced."""
+        """Run again when an image is gone or changed, or the LoRA file has been replaced."""
         import folder_paths
 
         from ..ui.disk_state import disk_state
@@ -174,7 +174,7 @@ class EvaluateLoRA(io.ComfyNode):
         trained_clip: Any = None,
         references: Any = None,
     ) -> io.NodeOutput:
-        """Make the pictures and measure them."""
+        """Make the images and measure them."""
         from dataclasses import replace
 
         from ...core.evaluation.character import read_facts
@@ -220,7 +220,7 @@ class EvaluateLoRA(io.ComfyNode):
             with_class=leakage,
             grid=(),
         )
-        wires = EvaluatedWires(model, clip, vae, sampling, trained, progress.picture)
+        wires = EvaluatedWires(model, clip, vae, sampling, trained, progress.image)
         setup = WireSetup.on(wires, replace(setup, character=character))
         root = output_path(folder)
         given = [] if references is None else reference_files(references)

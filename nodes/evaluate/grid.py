@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .on_wires import WireSetup
 
 _SIDE = 256
-"""Of a picture in the grid, in pixels: large enough to judge a face, and for its prompt above."""
+"""Of an image in the grid, in pixels: large enough to judge a face, and for its prompt above."""
 
 
 def evaluate_on_wires(
@@ -32,10 +32,10 @@ def evaluate_on_wires(
         setup: Prompts, wires, models and thresholds.
         file: The LoRA file, or whatever names the trained model.
         metadata: What the file says of itself.
-        dataset: Folder of the training pictures.
+        dataset: Folder of the training images.
         root: Folder of everything that is written.
         store: Where measurements are kept.
-        references: Pictures of the person, if the dataset's own centre shall not be the identity.
+        references: Images of the person, if the dataset's own centre shall not be the identity.
         progress: Watches.
 
     Raises:
@@ -43,7 +43,7 @@ def evaluate_on_wires(
     """
     from ...core.evaluation.bench import prepare
     from ...core.evaluation.checkpoints import evaluate_file, names_of
-    from ...core.evaluation.pictures import read_reference
+    from ...core.evaluation.images import read_reference
     from ...core.imageset import ImageSet
 
     training = ImageSet.from_folder(dataset, progress=progress)
@@ -55,7 +55,7 @@ def evaluate_on_wires(
 
 
 def grid_of(evaluation: Evaluation, root: Path) -> Any:
-    """Draw prompts x seeds, a line a prompt and a rating under each picture; the base below.
+    """Draw prompts x seeds, a line a prompt and a rating under each image; the base below.
 
     Returns:
         A PIL image in RGB.

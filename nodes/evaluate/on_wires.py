@@ -1,4 +1,4 @@
-"""Evaluation of a LoRA on ComfyUI's wires: core's figures of pictures that a KSampler makes."""
+"""Evaluation of a LoRA on ComfyUI's wires: core's figures of images that a KSampler makes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluatedWires:
-    """What pictures are made with.
+    """What images are made with.
 
     Attributes:
         model: The base MODEL.
@@ -26,7 +26,7 @@ class EvaluatedWires:
         vae: Its VAE.
         sampling: Widgets of the KSampler, and the size.
         trained: MODEL and CLIP with the LoRA, in place of its file.
-        on_picture: Called with each finished picture, a PIL image.
+        on_image: Called with each finished image, a PIL image.
     """
 
     model: Any
@@ -34,12 +34,12 @@ class EvaluatedWires:
     vae: Any
     sampling: Sampling
     trained: tuple[Any, Any] | None
-    on_picture: Callable[[Any], None]
+    on_image: Callable[[Any], None]
 
 
 @dataclass(frozen=True)
 class WireSetup(Setup):
-    """An evaluation whose pictures are made on wires.
+    """An evaluation whose images are made on wires.
 
     Attributes:
         wires: What makes them.
@@ -49,12 +49,12 @@ class WireSetup(Setup):
 
     @staticmethod
     def on(wires: EvaluatedWires, setup: Setup) -> WireSetup:
-        """Return the same evaluation, its pictures made on wires."""
+        """Return the same evaluation, its images made on wires."""
         values = {field.name: getattr(setup, field.name) for field in fields(Setup)}
         return WireSetup(**values, wires=wires)
 
     def backend(self, lora: Path | None = None) -> WiresBackend:  # type: ignore[override]
-        """Return what makes pictures: the base model, or the one with the LoRA."""
+        """Return what makes images: the base model, or the one with the LoRA."""
         wires = self.wires
         assert wires is not None  # noqa: S101  # there is no other way to make one
         model, clip = wires.model, wires.clip
@@ -63,5 +63,5 @@ class WireSetup(Setup):
         marks = [weights_identity(part) for part in (model, clip.patcher, wires.vae.patcher)]
         return WiresBackend(
             model, wires.vae, clip, None, None, wires.sampling,
-            name=str(self.model), fingerprint=" ".join(marks), on_picture=wires.on_picture,
+            name=str(self.model), fingerprint=" ".join(marks), on_image=wires.on_image,
         )  # fmt: skip

@@ -91,8 +91,8 @@ def figures_of(evaluation: Evaluation) -> str:
 
     own, base = figures_table([evaluation]).to_dicts()
     width = max(len(label) for _, label, _ in _ROWS)
-    count = evaluation.summary.trigger.pictures
-    lines = [f"{evaluation.name}: {count} pictures", f"{'':{width}}  {'LoRA':>8}  {'base':>8}"]
+    count = evaluation.summary.trigger.images
+    lines = [f"{evaluation.name}: {count} images", f"{'':{width}}  {'LoRA':>8}  {'base':>8}"]
     for key, label, form in _ROWS:
         values = [_shown(row.get(key), form) for row in (own, base)]
         if any(values):

@@ -14,7 +14,7 @@ _WHOLE = "SHA256SUMS"
 
 
 class DatasetExport(io.ComfyNode):
-    """Writes the selected pictures as a dataset."""
+    """Writes the selected images as a dataset."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,11 +22,11 @@ class DatasetExport(io.ComfyNode):
         return io.Schema(
             node_id=node_id("DatasetExport"),
             display_name="DatasetExport",
-            category=category("3 Data set"),
+            category=category("3 Dataset"),
             description=(
-                "Writes the selected pictures with captions and metadata into one folder that "
+                "Writes the selected images with captions and metadata into one folder that "
                 "kohya sd-scripts, OneTrainer, ai-toolkit and Hugging Face datasets read, with a "
-                "card, a report and the reasons of every picture left out. An earlier version is "
+                "card, a report and the reasons of every image left out. An earlier version is "
                 "kept until the new one is whole."
             ),
             inputs=[
@@ -59,7 +59,7 @@ class DatasetExport(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "resolution", default=0, min=0, max=4096, step=64, optional=True,
-                    tooltip="What dataset.toml tells trainers; 0 takes the pictures' own.",
+                    tooltip="What dataset.toml tells trainers; 0 takes the images' own.",
                 ),
                 io.Int.Input(
                     "repeats", default=1, min=1, max=1000, optional=True,
@@ -126,7 +126,7 @@ class DatasetExport(io.ComfyNode):
         files = [path for path in made.folder.iterdir() if path.is_file()]
         disk_state.record(made.folder, files)
         state = "unchanged" if made.unchanged else f"version {made.version}"
-        summary = f"{made.images} of {made.candidates} pictures in {made.folder} ({state})"
+        summary = f"{made.images} of {made.candidates} images in {made.folder} ({state})"
         return io.NodeOutput(made.folder, str(made.folder), summary, ui={"text": (summary,)})
 
 
@@ -139,7 +139,7 @@ class LoadDataset(io.ComfyNode):
         return io.Schema(
             node_id=node_id("LoadDataset"),
             display_name="Load Dataset",
-            category=category("3 Data set"),
+            category=category("3 Dataset"),
             description="Reads a dataset that DatasetExport wrote, with captions and metadata.",
             inputs=[
                 io.String.Input(
@@ -153,7 +153,7 @@ class LoadDataset(io.ComfyNode):
             ],
             outputs=[
                 Dataset.Output(display_name="dataset", tooltip="For trainers."),
-                ImageSet.Output(display_name="images", tooltip="A row a picture."),
+                ImageSet.Output(display_name="images", tooltip="A row an image."),
             ],
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""SeedBatchGenerate: every picture of a plan, made inside one node, each made once."""
+"""SeedBatchGenerate: every image of a plan, made inside one node, each made once."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class SeedBatchGenerate(io.ComfyNode):
             display_name="SeedBatchGenerate",
             category=category("1 Generate"),
             description=(
-                "Makes every picture of a plan, one after the other, each from its own noise "
-                "seed, and writes it at once. Pictures that are there already, made from the same "
-                "prompt, model and settings, are kept: Cancel loses one picture at most, and the "
+                "Makes every image of a plan, one after the other, each from its own noise "
+                "seed, and writes it at once. Images that are there already, made from the same "
+                "prompt, model and settings, are kept: Cancel loses one image at most, and the "
                 "next run goes on. Each PNG opens as a small stock graph that makes it again."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="Any model that a KSampler takes."),
                 io.Vae.Input("vae", tooltip="Decodes the latents."),
-                PlanWire.Input("plan", tooltip="What pictures there shall be."),
+                PlanWire.Input("plan", tooltip="What images there shall be."),
                 io.Clip.Input(
                     "clip", optional=True,
                     tooltip="Encodes the plan's prompts, each different one once.",
@@ -48,7 +48,7 @@ class SeedBatchGenerate(io.ComfyNode):
                 ),
                 io.String.Input(
                     "folder", default="char1/raw",
-                    tooltip="Where the pictures go, in ComfyUI's output folder.",
+                    tooltip="Where the images go, in ComfyUI's output folder.",
                 ),
                 *sampling_inputs(),
                 io.Int.Input(
@@ -59,12 +59,12 @@ class SeedBatchGenerate(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "limit", default=0, min=0, max=1_000_000,
-                    tooltip="Make only the first so many pictures of the plan; 0 makes all.",
+                    tooltip="Make only the first so many images of the plan; 0 makes all.",
                 ),
             ],
             outputs=[
-                ImageSet.Output(display_name="images", tooltip="A row a picture; no pixels."),
-                io.Image.Output(display_name="sheet", tooltip="The first pictures at a glance."),
+                ImageSet.Output(display_name="images", tooltip="A row an image; no pixels."),
+                io.Image.Output(display_name="sheet", tooltip="The first images at a glance."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             is_output_node=True,
@@ -72,7 +72,7 @@ class SeedBatchGenerate(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
-        """Run again when a picture is gone or changed."""
+        """Run again when an image is gone or changed."""
         from ..ui.disk_state import disk_state
         from ..ui.paths import output_path
 
@@ -97,7 +97,7 @@ class SeedBatchGenerate(io.ComfyNode):
         positive: Any = None,
         negative: Any = None,
     ) -> io.NodeOutput:
-        """Make the pictures that are not there yet."""
+        """Make the images that are not there yet."""
         from comfy.cli_args import args
 
         from ...core.generation.run import generate
@@ -107,7 +107,7 @@ class SeedBatchGenerate(io.ComfyNode):
         from ..ui.disk_state import disk_state
         from ..ui.paths import output_path
         from ..ui.progress import NodeProgress
-        from .stock_graph import Sampling, installed, picture_graph, text_chunks
+        from .stock_graph import Sampling, image_graph, installed, text_chunks
 
         if clip is None and (positive is None or negative is None):
             raise ValueError(
@@ -130,14 +130,14 @@ class SeedBatchGenerate(io.ComfyNode):
             sampling,
             name=model_name(graph, inputs.get("model")),
             fingerprint=_fingerprint(graph, inputs, given, (positive, negative)),
-            on_picture=progress.picture,
+            on_image=progress.image,
         )
         wires = _wires(graph, inputs)
 
         def texts(request: Any) -> dict[str, str]:
             if wires is None or args.disable_metadata:
                 return {}
-            own = picture_graph(
+            own = image_graph(
                 graph,
                 wires,
                 sampling,
@@ -173,7 +173,7 @@ def _wires(graph: Any, inputs: Any) -> Any:
 
 
 def _fingerprint(graph: Any, inputs: Any, given: Any, conditionings: Any) -> str:
-    """Hash everything on the wires that decides pictures."""
+    """Hash everything on the wires that decides images."""
     from ..comfy.identity import digest, graph_identity, weights_identity
 
     parts = [digest(conditionings)]

@@ -1,6 +1,6 @@
-"""The graph of one picture: stock nodes and the loaders in front of them, in both of its forms.
+"""The graph of one image: stock nodes and the loaders in front of them, in both of its forms.
 
-Dropped onto ComfyUI's canvas, a generated PNG opens this graph; queued, it makes the picture again.
+Dropped onto ComfyUI's canvas, a generated PNG opens this graph; queued, it makes the image again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 @dataclass(frozen=True)
 class Wires:
-    """Where the models of a picture come from, as links of the queued graph.
+    """Where the models of an image come from, as links of the queued graph.
 
     ``clip``, ``positive`` and ``negative`` are None where something else takes their part.
     """
@@ -35,7 +35,7 @@ class Wires:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The widgets of a KSampler, and the size of the picture."""
+    """The widgets of a KSampler, and the size of the image."""
 
     sampler: str
     scheduler: str
@@ -45,7 +45,7 @@ class Sampling:
     height: int
 
 
-def picture_graph(
+def image_graph(
     prompt: Prompt,
     wires: Wires,
     sampling: Sampling,
@@ -55,12 +55,12 @@ def picture_graph(
     negative: str,
     name: str,
 ) -> dict[str, Any]:
-    """Return the API graph that makes one picture.
+    """Return the API graph that makes one image.
 
     Args:
         prompt: The graph that was queued; what leads to ``wires`` is copied from it.
         wires: Where the models come from.
-        sampling: How the picture was sampled.
+        sampling: How the image was sampled.
         noise_seed: Its noise seed.
         positive: Its prompt, unless a conditioning is wired.
         negative: Its negative prompt, unless a conditioning is wired.

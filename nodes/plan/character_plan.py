@@ -35,8 +35,8 @@ class CharacterPlan(io.ComfyNode):
             display_name="Character Plan",
             category=category("1 Generate"),
             description=(
-                "Seeds x (originals and scenarios) x takes: what pictures there shall be. Each "
-                "picture gets a noise seed of its own, so that any of them can be made alone."
+                "Seeds x (originals and scenarios) x takes: what images there shall be. Each "
+                "image gets a noise seed of its own, so that any of them can be made alone."
             ),
             inputs=[
                 io.String.Input(
@@ -65,7 +65,7 @@ class CharacterPlan(io.ComfyNode):
                 ),
                 io.String.Input(
                     "originals", multiline=True, default=_ORIGINALS, optional=True,
-                    tooltip="Reference pictures, plain and well lit; the same form as scenarios.",
+                    tooltip="Reference images, plain and well lit; the same form as scenarios.",
                 ),
                 io.String.Input(
                     "seeds", default="966983-966992",
@@ -74,7 +74,7 @@ class CharacterPlan(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "takes", default=1, min=1, max=1000,
-                    tooltip="Pictures of each scenario and seed.",
+                    tooltip="Images of each scenario and seed.",
                 ),
                 io.String.Input(
                     "template", default="portrait of a {description}, {scenario}",
@@ -88,18 +88,18 @@ class CharacterPlan(io.ComfyNode):
                 ),
                 io.String.Input(
                     "negative_prompt", default="", multiline=True, optional=True,
-                    tooltip="What no picture must show.",
+                    tooltip="What no image must show.",
                 ),
                 io.String.Input(
                     "plan_file", default="", optional=True,
                     tooltip="A TOML file in ComfyUI's input folder (a plan or a project file), "
                     "taken instead of all other widgets; 'demo' is the plan of the demo: 540 "
-                    "pictures of one character.",
+                    "images of one character.",
                 ),
             ],
             outputs=[
                 PlanWire.Output(display_name="plan", tooltip="For Seed Batch Generate."),
-                io.String.Output(display_name="summary", tooltip="How many pictures of what."),
+                io.String.Output(display_name="summary", tooltip="How many images of what."),
             ],
         )  # fmt: skip
 
@@ -147,10 +147,10 @@ class CharacterPlan(io.ComfyNode):
 
 
 def summary_of(plan: Plan) -> str:
-    """Say how many pictures of what a plan asks for."""
+    """Say how many images of what a plan asks for."""
     names = ", ".join(subject.name for subject in plan.subjects)
     return (
-        f"{len(plan.requests())} pictures of {names}: {len(plan.seeds)} seeds x "
+        f"{len(plan.requests())} images of {names}: {len(plan.seeds)} seeds x "
         f"({len(plan.originals)} originals and {len(plan.scenarios)} scenarios)"
     )
 

@@ -1,4 +1,4 @@
-"""A trained LoRA on the wires, and its pictures as IMAGE."""
+"""A trained LoRA on the wires, and its images as IMAGE."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def file_and_metadata(name: str, *, required: bool = True) -> tuple[Path, dict[s
 
 
 def outputs_of(job: LoraJob) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the plot and the sample pictures of a training; grey where there is none."""
-    return _picture(job.beside(".loss.png")), _picture(job.beside(".samples.png"))
+    """Return the plot and the sample images of a training; grey where there is none."""
+    return _image(job.beside(".loss.png")), _image(job.beside(".samples.png"))
 
 
-def _picture(path: Path) -> torch.Tensor:
+def _image(path: Path) -> torch.Tensor:
     from PIL import Image
 
     if not path.is_file():  # the disk was full
         return to_tensor(Image.new("RGB", (64, 64), "grey"))
-    with Image.open(path) as picture:
-        return to_tensor(picture)
+    with Image.open(path) as image:
+        return to_tensor(image)

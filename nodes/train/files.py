@@ -64,26 +64,24 @@ def course_key(model: str, examples: Sequence[Example], settings: TrainingSettin
 
     Args:
         model: Identity of the frozen weights.
-        examples: What is trained with, prior-preservation pictures included.
+        examples: What is trained with, prior-preservation images included.
         settings: Those that may differ when a training goes on do not count.
     """
     from ...core.training.loop.origin import FREE
 
-    # What was trained before there were prior pictures keeps its folder.
-    pictures = sorted(
-        f"{e.hash} {e.caption} {e.face}{' prior' if e.prior else ''}" for e in examples
-    )
+    # What was trained before there were prior images keeps its folder.
+    images = sorted(f"{e.hash} {e.caption} {e.face}{' prior' if e.prior else ''}" for e in examples)
     options = {key: value for key, value in settings.to_mapping().items() if key not in FREE}
     if settings.schedule != "constant":
         # The whole course of the rate depends on the length.
         options |= {"epochs": settings.epochs, "steps": settings.steps}
-    return _digest([model, pictures, options])[:16]
+    return _digest([model, images, options])[:16]
 
 
 def inputs_key(
     job: LoraJob, settings: TrainingSettings, course: str, further: Sequence[str]
 ) -> str:
-    """Return the identity of everything that decides a LoRA file and its pictures."""
+    """Return the identity of everything that decides a LoRA file and its images."""
     samples = None if job.samples is None else asdict(job.samples)
     return _digest(
         [course, settings.to_mapping(), samples, str(job.output), str(job.base), list(further)]

@@ -1,4 +1,4 @@
-"""The pictures of a training: of the character, and of others of its class."""
+"""The images of a training: of the character, and of others of its class."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class PriorNamesCharacterError(CuratorError):
         )
 
 
-def read_pictures(job: LoraJob) -> tuple[list[Example], DatasetFacts]:
+def read_images(job: LoraJob) -> tuple[list[Example], DatasetFacts]:
     """Read what is trained with.
 
     Args:
-        job: Its dataset, and its prior-preservation pictures if it has any.
+        job: Its dataset, and its prior-preservation images if it has any.
 
     Returns:
-        The pictures of both, those of others marked as such, and the dataset's facts.
+        The images of both, those of others marked as such, and the dataset's facts.
 
     Raises:
         PriorNamesCharacterError: Captions of the others have the trigger word.

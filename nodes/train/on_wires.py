@@ -24,7 +24,7 @@ class Base:
         model: A MODEL.
         clip: A CLIP.
         vae: A VAE.
-        sampler: KSampler's name of the sampler of sample pictures.
+        sampler: KSampler's name of the sampler of sample images.
         scheduler: KSampler's name of their scheduler.
     """
 
@@ -48,7 +48,7 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         view: Shows the training, and carries Cancel.
 
     Raises:
-        PriorNamesCharacterError: Pictures that shall show others have captions that name the
+        PriorNamesCharacterError: Images that shall show others have captions that name the
             character.
         UntrainableError: The wires do not make a model that a LoRA can be trained on.
         CuratorError: As ``core.training.train_lora``.
@@ -57,7 +57,7 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
     from ...core.training import train_lora
     from ..comfy.denoiser import WireDenoiser
     from .files import STORE, course_key, inputs_key, is_finished, note_finished, work_folder
-    from .images import read_pictures
+    from .images import read_images
     from .settings import with_room_for
 
     denoiser = WireDenoiser(
@@ -67,10 +67,10 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         train_text_encoder=settings.train_text_encoder,
         sampler=base.sampler,
         scheduler=base.scheduler,
-        on_picture=view.picture,
+        on_image=view.image,
     )
     settings = with_room_for(settings, denoiser.pixel_step)
-    examples, facts = read_pictures(job)
+    examples, facts = read_images(job)
     course = course_key(denoiser.identity, examples, settings)
     home = work_folder(job.output.stem)
     job = replace(job, work=_folder(home, course, settings))

@@ -43,7 +43,7 @@ class TrainLoRA(io.ComfyNode):
                     "model", tooltip="What is trained on. LoRAs and patches on it stay in effect.",
                 ),
                 io.Clip.Input("clip", tooltip="Encodes the captions, each different one once."),
-                io.Vae.Input("vae", tooltip="Encodes the pictures, each once."),
+                io.Vae.Input("vae", tooltip="Encodes the images, each once."),
                 Dataset.Input(
                     "dataset", optional=True, tooltip="From DatasetExport or Load Dataset.",
                 ),
@@ -54,7 +54,7 @@ class TrainLoRA(io.ComfyNode):
                 io.Combo.Input(
                     "preset", options=[AS_SET_HERE, RECIPE], default=AS_SET_HERE,
                     tooltip="seed-document: the published recipe (rank 8, alpha 8, to_q and to_v, "
-                    "dropout 0.05, learning rate 0.0001, 100 epochs, one picture a step) in place "
+                    "dropout 0.05, learning rate 0.0001, 100 epochs, one image a step) in place "
                     "of the widgets below that it names.",
                 ),
                 io.Int.Input(
@@ -71,18 +71,18 @@ class TrainLoRA(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "epochs", default=100, min=1, max=100_000,
-                    tooltip="Passes over the pictures.",
+                    tooltip="Passes over the images.",
                 ),
                 io.Int.Input(
                     "steps", default=0, min=0, max=10_000_000,
                     tooltip="Optimizer steps in all, in place of epochs; 0 trains the epochs.",
                 ),
                 io.Int.Input(
-                    "batch_size", default=1, min=1, max=256, tooltip="Pictures a step.",
+                    "batch_size", default=1, min=1, max=256, tooltip="Images a step.",
                 ),
                 io.Int.Input(
                     "resolution", default=512, min=64, max=4096, step=64,
-                    tooltip="Side of a square of the area that pictures are fitted to; wide and "
+                    tooltip="Side of a square of the area that images are fitted to; wide and "
                     "tall ones get buckets of that area. The miniature has 128.",
                 ),
                 io.Combo.Input(
@@ -100,12 +100,12 @@ class TrainLoRA(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "validation_share", default=0.1, min=0.0, max=0.9, step=0.01,
-                    tooltip="Share of the pictures held out. Their loss, with fixed noise, names "
+                    tooltip="Share of the images held out. Their loss, with fixed noise, names "
                     "the best epoch and that of convergence; 0 keeps the last epoch.",
                 ),
                 io.Int.Input(
                     "sample_every", default=10, min=0, max=100_000,
-                    tooltip="Epochs from one set of sample pictures to the next; 0 makes them in "
+                    tooltip="Epochs from one set of sample images to the next; 0 makes them in "
                     "the end alone.",
                 ),
                 io.String.Input(
@@ -114,19 +114,19 @@ class TrainLoRA(io.ComfyNode):
                 ),
                 _advanced(io.Int.Input(
                     "sample_steps", default=20, min=1, max=1000, optional=True,
-                    tooltip="Steps of a sample picture.",
+                    tooltip="Steps of a sample image.",
                 )),
                 _advanced(io.Float.Input(
                     "sample_cfg", default=4.0, min=0.0, max=100.0, step=0.1, optional=True,
-                    tooltip="Guidance of sample pictures; models with distilled guidance take 1.",
+                    tooltip="Guidance of sample images; models with distilled guidance take 1.",
                 )),
                 _advanced(io.Combo.Input(
                     "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS),
-                    default="euler", optional=True, tooltip="Sampler of sample pictures.",
+                    default="euler", optional=True, tooltip="Sampler of sample images.",
                 )),
                 _advanced(io.Combo.Input(
                     "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS),
-                    default="normal", optional=True, tooltip="Scheduler of sample pictures.",
+                    default="normal", optional=True, tooltip="Scheduler of sample images.",
                 )),
                 _advanced(io.Boolean.Input(
                     "gradient_checkpointing", default=False, optional=True,
@@ -134,7 +134,7 @@ class TrainLoRA(io.ComfyNode):
                 )),
                 _advanced(io.String.Input(
                     "folder", default="", optional=True,
-                    tooltip="A folder of pictures with captions in text files beside them, in "
+                    tooltip="A folder of images with captions in text files beside them, in "
                     "ComfyUI's input or output folder, where no dataset is wired.",
                 )),
                 _advanced(io.String.Input(
@@ -149,7 +149,7 @@ class TrainLoRA(io.ComfyNode):
                 Dataset.Input(
                     "prior", optional=True,
                     tooltip="A dataset of others of the class (prior preservation): one of its "
-                    "pictures is shown with each of the character, so that the class word does "
+                    "images is shown with each of the character, so that the class word does "
                     "not become the character.",
                 ),
             ],
@@ -160,7 +160,7 @@ class TrainLoRA(io.ComfyNode):
                     display_name="lora_name", tooltip="Its name, a text, as LoraLoader takes it.",
                 ),
                 io.Image.Output(display_name="plot", tooltip="The losses over the epochs."),
-                io.Image.Output(display_name="samples", tooltip="Sample pictures, epoch by epoch."),
+                io.Image.Output(display_name="samples", tooltip="Sample images, epoch by epoch."),
                 io.String.Output(display_name="summary", tooltip="What came of the training."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
@@ -223,7 +223,7 @@ class TrainLoRA(io.ComfyNode):
         if dataset is None and not folder.strip():
             raise ValueError(
                 "There is nothing to train on: wire 'dataset' (DatasetExport, Load Dataset), or "
-                "name a folder of captioned pictures in 'folder'."
+                "name a folder of captioned images in 'folder'."
             )
         settings = training_settings(preset, widgets, options)
         output = lora_path(name)

@@ -22,7 +22,7 @@ class TrainingView(NodeProgress):
 
     Args:
         node: The node's id in the queued graph; without one there is no text.
-        plot: The picture of the losses, drawn by the trainer.
+        plot: The image of the losses, drawn by the trainer.
     """
 
     def __init__(self, node: str | None, plot: Path) -> None:
@@ -58,7 +58,7 @@ class TrainingView(NodeProgress):
         self._validation = measured[-1] if measured else None
         if self._plot.is_file():
             with Image.open(self._plot) as plot:
-                self.picture(plot.convert("RGB"))
+                self.image(plot.convert("RGB"))
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()

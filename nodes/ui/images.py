@@ -9,25 +9,25 @@ import numpy as np
 import torch
 
 
-def to_tensor(picture: Any) -> torch.Tensor:
+def to_tensor(image: Any) -> torch.Tensor:
     """Turn a PIL image into an IMAGE: float32 in [0, 1], shape ``(1, height, width, 3)``."""
-    values = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0
+    values = np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0
     return torch.from_numpy(values)[None]
 
 
-def to_batch(pictures: Sequence[Any]) -> torch.Tensor:
+def to_batch(images: Sequence[Any]) -> torch.Tensor:
     """Turn PIL images into one IMAGE batch in the size of the first.
 
     Others are scaled to cover that size and cropped around their centre.
     """
     from PIL import ImageOps
 
-    size = pictures[0].size
+    size = images[0].size
     fitted = [
-        picture if picture.size == size else ImageOps.fit(picture.convert("RGB"), size)
-        for picture in pictures
+        image if image.size == size else ImageOps.fit(image.convert("RGB"), size)
+        for image in images
     ]
-    return torch.cat([to_tensor(picture) for picture in fitted])
+    return torch.cat([to_tensor(image) for image in fitted])
 
 
 def to_bytes(images: torch.Tensor) -> np.ndarray:

@@ -32,18 +32,18 @@ class NodeProgress:
     def finish(self) -> None:
         """The stage is over."""
 
-    def picture(self, picture: Any) -> None:
+    def image(self, image: Any) -> None:
         """Show a PIL image on the node."""
-        self._show(("JPEG", picture, _PREVIEW_SIDE))
+        self._show(("JPEG", image, _PREVIEW_SIDE))
 
     def tensor(self, image: Any) -> None:
-        """Show the first picture of an IMAGE on the node, in its own size."""
+        """Show the first image of an IMAGE on the node, in its own size."""
         from PIL import Image
 
         from .images import to_bytes
 
-        picture = Image.fromarray(to_bytes(image[:1])[0])
-        self._show(("JPEG", picture, max(picture.size)))
+        first = Image.fromarray(to_bytes(image[:1])[0])
+        self._show(("JPEG", first, max(first.size)))
 
     def _show(self, preview: Any) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

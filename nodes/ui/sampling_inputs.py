@@ -1,4 +1,4 @@
-"""The widgets that say how a node samples its pictures: those of a KSampler, and their size."""
+"""The widgets that say how a node samples its images: those of a KSampler, and their size."""
 
 from __future__ import annotations
 

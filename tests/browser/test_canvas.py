@@ -1,4 +1,4 @@
-"""What a user does in the page: open a shipped graph, press Run, drop a picture, read help."""
+"""What a user does in the page: open a shipped graph, press Run, drop an image, read help."""
 
 import json
 from pathlib import Path
@@ -77,19 +77,19 @@ def quick_start(canvas, server):
     return done
 
 
-def test_run_leads_the_quick_start_to_its_end_and_pictures_appear(canvas, quick_start):
+def test_run_leads_the_quick_start_to_its_end_and_images_appear(canvas, quick_start):
     canvas.page.wait_for_function("window.previews > 1")  # while nodes ran
     for kind in ("SeedBatchGenerate", "ContactSheet", "TrainLoRA"):
-        canvas.wait_for_pictures(PREFIX + kind)
-    canvas.wait_for_pictures("PreviewImage")
-    canvas.wait_for_pictures("SaveImage")
+        canvas.wait_for_images(PREFIX + kind)
+    canvas.wait_for_images("PreviewImage")
+    canvas.wait_for_images("SaveImage")
 
 
-def test_a_generated_picture_dropped_on_the_page_opens_the_graph_that_makes_it(
+def test_a_generated_image_dropped_on_the_page_opens_the_graph_that_makes_it(
     canvas, quick_start, server
 ):
-    picture = min((server.base / "output" / "char1" / "raw").glob("*.png"))
-    canvas.drop(picture)
+    image = min((server.base / "output" / "char1" / "raw").glob("*.png"))
+    canvas.drop(image)
     assert canvas.missing() == 0
     assert canvas.types() == sorted([
         PREFIX + "LoadMiniature", "CLIPTextEncode", "CLIPTextEncode", "EmptyLatentImage",
@@ -99,13 +99,13 @@ def test_a_generated_picture_dropped_on_the_page_opens_the_graph_that_makes_it(
     assert done.status == "success", done.error
 
 
-def test_the_help_of_a_node_opens_with_its_picture(canvas):
+def test_the_help_of_a_node_opens_with_its_image(canvas):
     canvas.open(graph_of(ROOT / "workflows" / "quick_start.json"))
     shown = canvas.help(PREFIX + "FaceValidate")
-    assert "rejects pictures with no face" in shown.inner_text()
-    picture = shown.locator("img").first
-    picture.wait_for()
-    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    assert "rejects images with no face" in shown.inner_text()
+    image = shown.locator("img").first
+    image.wait_for()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
 
 
 def overlap(one, other, title=30):

@@ -52,7 +52,7 @@ def tiny_flux(tmp_path_factory):
 
 @pytest.fixture
 def examples(tmp_path):
-    """Ten pictures of two sizes, as the training loop takes them."""
+    """Ten images of two sizes, as the training loop takes them."""
     from tests.support.tiny_denoiser import make_examples
     from tests.support.training_runs import SIZES
 

@@ -17,7 +17,7 @@ from character_curator.imageset import (
 )
 
 
-def picture(path, size=(8, 6), **text):
+def image(path, size=(8, 6), **text):
     info = PngImagePlugin.PngInfo()
     for key, value in text.items():
         info.add_text(key, value)
@@ -27,7 +27,7 @@ def picture(path, size=(8, 6), **text):
 
 def test_folder_becomes_rows_in_the_order_of_names(tmp_path):
     for name in ("b.png", "a/z.png", "a 💡.png", "c.txt", ".hidden/x.png", ".y.png"):
-        picture(tmp_path / name) if name.endswith("png") else (tmp_path / name).write_text("x")
+        image(tmp_path / name) if name.endswith("png") else (tmp_path / name).write_text("x")
     images = ImageSet.from_folder(tmp_path)
     assert images.table["path"].to_list() == sorted(["a 💡.png", "a/z.png", "b.png"])
     assert images.table["width"].to_list() == [8, 8, 8]
@@ -35,7 +35,7 @@ def test_folder_becomes_rows_in_the_order_of_names(tmp_path):
     assert all(path.is_file() for path in images.paths())
 
 
-def test_a_generated_picture_describes_itself(tmp_path):
+def test_a_generated_image_describes_itself(tmp_path):
     described = {
         "subject": "char1",
         "seed": 966983,
@@ -47,7 +47,7 @@ def test_a_generated_picture_describes_itself(tmp_path):
         "width": 99,
         "steps": 20,
     }
-    picture(tmp_path / "x.png", character_curator=json.dumps(described))
+    image(tmp_path / "x.png", character_curator=json.dumps(described))
     row = ImageSet.from_folder(tmp_path).table.row(0, named=True)
     assert (row["subject"], row["seed"], row["noise_seed"]) == ("char1", 966983, 2**52 + 1)
     assert row["kind"] == "scenario"
@@ -57,14 +57,14 @@ def test_a_generated_picture_describes_itself(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": "x", "kind": 3}', '{"request": 1}'])
 def test_a_broken_description_is_ignored(tmp_path, text):
-    picture(tmp_path / "x.png", character_curator=text)
+    image(tmp_path / "x.png", character_curator=text)
     row = ImageSet.from_folder(tmp_path).table.row(0, named=True)
     assert row["seed"] is None
     assert row["rejection"] is None
 
 
 def test_bad_files_are_rows_with_a_reason(tmp_path):
-    picture(tmp_path / "good.png")
+    image(tmp_path / "good.png")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("hello")
     os.symlink(tmp_path / "loop.png", tmp_path / "loop.png")
@@ -72,14 +72,14 @@ def test_bad_files_are_rows_with_a_reason(tmp_path):
     images = ImageSet.from_folder(tmp_path)
     reasons = dict(images.table.select("path", "rejection_detail").iter_rows())
     assert "0 bytes" in reasons["empty.png"]
-    assert "not a picture" in reasons["text.png"]
+    assert "not an image" in reasons["text.png"]
     assert "link" in reasons["loop.png"]
     assert images.accepted.table["path"].to_list() == ["good.png"]
     assert images.rejections() == {"unreadable": 3}
 
 
 def test_an_empty_folder_says_so(tmp_path):
-    with pytest.raises(EmptyFolderError, match="No picture"):
+    with pytest.raises(EmptyFolderError, match="No image"):
         ImageSet.from_folder(tmp_path)
     with pytest.raises(EmptyFolderError):
         ImageSet.from_folder(tmp_path / "absent")

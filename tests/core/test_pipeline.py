@@ -120,13 +120,13 @@ def header_only_png(path, side):
 @pytest.fixture(scope="module")
 def messy(tmp_path_factory):
     """A folder of portraits among everything that goes wrong in folders."""
-    folder = tmp_path_factory.mktemp("messy") / "my pictures 💡"
+    folder = tmp_path_factory.mktemp("messy") / "my images 💡"
     portraits(folder, 10)
     portrait = Image.open(folder / "good00.png")
     good = {f"good{i:02d}.png" for i in range(10)}
 
-    def add(name, picture, **options):
-        picture.save(folder / name, **options)
+    def add(name, image, **options):
+        image.save(folder / name, **options)
         good.add(name)
 
     rng = np.random.default_rng(5)
@@ -149,7 +149,7 @@ def messy(tmp_path_factory):
     whole = (folder / "good01.png").read_bytes()
     (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (folder / "zero.png").write_bytes(b"")
-    (folder / "text.png").write_text("This is a letter, not a picture.")
+    (folder / "text.png").write_text("This is a letter, not an image.")
     header_only_png(folder / "huge.png", 20_000)
     (folder / "loop").symlink_to(folder)
     (folder / "self.png").symlink_to(folder / "self.png")
@@ -184,7 +184,7 @@ def test_a_messy_folder_is_curated(messy, tmp_path):
 def test_an_empty_folder_is_an_error_that_says_so(tmp_path):
     (tmp_path / "empty").mkdir()
     _, err = process("curate", tmp_path / "empty", "--output", tmp_path / "set", check=2)
-    assert "No picture" in err
+    assert "No image" in err
     assert not (tmp_path / "set").exists()
     out, _ = command("curate", tmp_path / "empty", "--output", tmp_path / "set", "--json", check=2)
     assert json.loads(out)["error"] == "EmptyFolderError"
@@ -217,27 +217,27 @@ def test_a_second_run_measures_and_makes_nothing(undisturbed):
     assert {path: path.stat().st_mtime_ns for path in raw.iterdir()} == before
 
 
-@pytest.mark.parametrize("pictures", [1, 9])
-def test_a_killed_run_goes_on(undisturbed, tmp_path, pictures):
+@pytest.mark.parametrize("images", [1, 9])
+def test_a_killed_run_goes_on(undisturbed, tmp_path, images):
     (tmp_path / "p.toml").write_text(PROJECT)
     killed = subprocess.Popen(
         [sys.executable, "-m", "character_curator", "run", "p.toml", "--quiet"], cwd=tmp_path
     )
     raw = tmp_path / "out" / "raw"
-    while killed.poll() is None and len(list(raw.glob("*.png"))) < pictures:
+    while killed.poll() is None and len(list(raw.glob("*.png"))) < images:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL, "it ended before it could be killed"
     made = {path: path.stat().st_mtime_ns for path in raw.glob("*.png")}
-    assert len(made) >= pictures
+    assert len(made) >= images
     command("run", tmp_path / "p.toml")
     assert {path: path.stat().st_mtime_ns for path in made} == made, "none is made twice"
     assert facts(tmp_path) == facts(undisturbed)
 
 
-def test_a_picture_comes_again_in_a_new_process(undisturbed):
-    picture = next((undisturbed / "out" / "raw").glob("*scenario_26_01.png"))
-    out, _ = process("reproduce", picture, "--json")
+def test_a_image_comes_again_in_a_new_process(undisturbed):
+    image = next((undisturbed / "out" / "raw").glob("*scenario_26_01.png"))
+    out, _ = process("reproduce", image, "--json")
     assert json.loads(out)["identical"] is True
 
 

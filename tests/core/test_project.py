@@ -71,7 +71,7 @@ def test_all_faults_are_listed_at_once():
     assert "total" in str(caught.value)
 
 
-def test_pictures_come_from_one_place():
+def test_images_come_from_one_place():
     with pytest.raises(project.ProjectFileError, match="either 'source'"):
         project.parse("")
     with pytest.raises(project.ProjectFileError, match="either 'source'"):

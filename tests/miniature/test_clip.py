@@ -34,9 +34,9 @@ needs_weights = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
-    pictures = draw_people(5, 0, 2, scenes=3)
+    images = draw_people(5, 0, 2, scenes=3)
     model = clip.train_clip(
-        pictures, folder / "run" / "state.pt", budget=Budget(steps=2), batch_size=4
+        images, folder / "run" / "state.pt", budget=Budget(steps=2), batch_size=4
     )
     clip.write_clip(model, folder / "model")
     return model, folder / "model"
@@ -138,7 +138,7 @@ def test_trained_model_names_what_unseen_renders_show():
 
 
 @needs_weights
-def test_captions_find_their_pictures():
+def test_captions_find_their_images():
     drawn = draw_people(77_005, 0, 24, scenes=1)
     model = load_clip(CLIP)
     images = model.embed_images(list(drawn.images))

@@ -112,7 +112,7 @@ def test_latents_know_where_the_face_is(drawn_shards, latent_shards):
         x0, y0, x1, y1 = np.round(box * 10).astype(int)
         mask[y0:y1, x0:x1] = 1
         assert np.abs(mask.reshape(8, 80, 8, 80).mean((1, 3)) - cell).max() < 0.02
-    assert np.array_equal(cells[4:], cells[:4, :, ::-1]), "mirrored pictures have mirrored faces"
+    assert np.array_equal(cells[4:], cells[:4, :, ::-1]), "mirrored images have mirrored faces"
     batch = LatentStream(latent_shards).batch(5, torch.Generator().manual_seed(0), 0.1, 0.1)
     assert batch.latents.shape == (5, 4, 8, 8)
     assert batch.faces.shape == (5, 1, 8, 8)
@@ -172,7 +172,7 @@ def test_the_exported_folder_loads_as_stable_diffusion(tmp_path, tokenizer_folde
         written = (folder / "tokenizer" / name).read_text(encoding="utf-8")
         source = (tokenizer_folder / name).read_text(encoding="utf-8")
         assert (json.loads(written) == json.loads(source)) if "json" in name else written == source
-    pictures = []
+    images = []
     for loader, options in (
         (StableDiffusionPipeline, {}),
         (StableDiffusionPipeline, {"torch_dtype": torch.float32}),
@@ -191,7 +191,7 @@ def test_the_exported_folder_loads_as_stable_diffusion(tmp_path, tokenizer_folde
         )
         assert result.images.shape == (1, 64, 64, 3)
         assert np.isfinite(result.images).all()
-        pictures.append(result.images)
-    assert all(np.array_equal(pictures[0], picture) for picture in pictures)
+        images.append(result.images)
+    assert all(np.array_equal(images[0], image) for image in images)
     write_pipeline(assemble(build_vae(TINY_VAE, 64), model), folder)
     assert (folder / "model_index.json").is_file()

@@ -76,12 +76,12 @@ def test_shards_are_kept_and_joined(tmp_path, monkeypatch):
     stamp = (tmp_path / "people-0000" / "images.npy").stat().st_mtime_ns
     write_sets(tmp_path, people=2, others=3, seed=5, size=64)
     assert (tmp_path / "people-0000" / "images.npy").stat().st_mtime_ns == stamp
-    pictures = read_sets(tmp_path)
-    assert len(pictures) == 2 * 6 + 3
-    np.testing.assert_array_equal(pictures.images[:12], draw_people(5, 0, 2, size=64).images)
-    np.testing.assert_array_equal(pictures.images[12:], draw_others(5, 0, 3, size=64).images)
-    assert list(pictures.face_counts[-1:]) == [0]
-    assert (pictures.face_counts[12:14] >= 2).all()
+    images = read_sets(tmp_path)
+    assert len(images) == 2 * 6 + 3
+    np.testing.assert_array_equal(images.images[:12], draw_people(5, 0, 2, size=64).images)
+    np.testing.assert_array_equal(images.images[12:], draw_others(5, 0, 3, size=64).images)
+    assert list(images.face_counts[-1:]) == [0]
+    assert (images.face_counts[12:14] >= 2).all()
 
 
 def test_batches_show_everything_once_before_anything_twice():
@@ -260,7 +260,7 @@ def test_trained_detector_finds_unseen_faces():
 
 
 @needs_weights
-def test_trained_detector_works_on_enlarged_pictures():
+def test_trained_detector_works_on_enlarged_images():
     import cv2
 
     analysis = load_pack(PACK, (256, 256))

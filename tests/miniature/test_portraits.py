@@ -190,7 +190,7 @@ def test_the_leading_character_is_a_freckled_woman_and_always_the_same() -> None
     assert (leader.gender, leader.freckles) == ("woman", True)
 
 
-def test_a_larger_picture_shows_the_same_face_larger() -> None:
+def test_a_larger_image_shows_the_same_face_larger() -> None:
     rng = np.random.default_rng(11)
     identity, scene = sample_identity(rng), sample_scene(rng)
     small, large = render(identity, scene), render(identity, scene, size=256)
@@ -215,8 +215,8 @@ def test_a_group_of_one_is_refused() -> None:
         render_group([(sample_identity(rng), sample_scene(rng))])
 
 
-def test_empty_pictures_vary() -> None:
+def test_empty_images_vary() -> None:
     rng = np.random.default_rng(0)
-    pictures = [render_empty(rng) for _ in range(6)]
-    assert all(picture.shape == (128, 128, 3) for picture in pictures)
-    assert len({picture.tobytes() for picture in pictures}) == 6
+    images = [render_empty(rng) for _ in range(6)]
+    assert all(image.shape == (128, 128, 3) for image in images)
+    assert len({image.tobytes() for image in images}) == 6

@@ -10,7 +10,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from miniature.data import renders as render_data  # noqa: E402
-from miniature.data.latents import as_pictures  # noqa: E402
+from miniature.data.latents import as_images  # noqa: E402
 from miniature.recipe.critic import PatchCritic, critic_loss, decoder_loss  # noqa: E402
 from miniature.recipe.session import Budget  # noqa: E402
 from miniature.recipe.vae import (  # noqa: E402
@@ -24,7 +24,7 @@ from tests.support.tiny_recipe import TINY_VAE, same_weights  # noqa: E402
 from tests.support.watchers import CancelAfter  # noqa: E402
 
 
-def test_latents_are_normalised_and_pictures_stay(drawn_shards):
+def test_latents_are_normalised_and_images_stay(drawn_shards):
     torch.manual_seed(1)
     vae = build_vae(TINY_VAE, 64).eval()
     images = np.concatenate(
@@ -33,7 +33,7 @@ def test_latents_are_normalised_and_pictures_stay(drawn_shards):
             for folder in render_data.shard_folders(drawn_shards)
         ]
     )
-    batch = as_pictures(images)
+    batch = as_images(images)
     with torch.no_grad():
         before = vae.encode(batch).latent_dist
         decoded = vae.decode(before.mean).sample
@@ -53,12 +53,12 @@ def test_latents_are_normalised_and_pictures_stay(drawn_shards):
 def test_colour_that_the_latents_hold_is_explained():
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(6, 3, 8, 8, generator=generator) * 2 - 1
-    pictures = small.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    images = small.repeat_interleave(8, 2).repeat_interleave(8, 3)
     noise = torch.randn(6, 1, 8, 8, generator=generator)
     all_axes = torch.cat([2 * small, noise], 1)
     one_lost = torch.cat([2 * small[:, :1], 2 * small[:, 2:], noise, noise], 1)
-    assert float(unexplained_color(all_axes, pictures)) < 0.02
-    assert float(unexplained_color(one_lost, pictures)) > 0.2
+    assert float(unexplained_color(all_axes, images)) < 0.02
+    assert float(unexplained_color(one_lost, images)) > 0.2
 
 
 def test_an_interrupted_vae_run_ends_like_an_undisturbed_one(tmp_path, drawn_shards):
@@ -115,10 +115,10 @@ def test_the_critic_and_the_decoder_pull_at_their_own_weights_alone():
 
 
 def test_a_critic_makes_the_decoder_sharper(tmp_path, drawn_shards):
-    """Blurred pictures are what a critic sees through first."""
+    """Blurred images are what a critic sees through first."""
     torch.manual_seed(0)
     critic = PatchCritic(channels=(8, 12))
-    sharp = as_pictures(render_data.read_shard(render_data.shard_folders(drawn_shards)[0]).images)
+    sharp = as_images(render_data.read_shard(render_data.shard_folders(drawn_shards)[0]).images)
     blurred = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2)
     optimizer = torch.optim.Adam(critic.parameters(), 1e-2)
     for _ in range(60):

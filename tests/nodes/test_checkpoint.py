@@ -13,7 +13,7 @@ from tests.support.comfyui.server import files
 pytestmark = pytest.mark.slow
 
 
-def test_the_graph_in_a_picture_is_stock_and_makes_exactly_this_picture(server, checkpoint):
+def test_the_graph_in_an_image_is_stock_and_makes_exactly_this_image(server, checkpoint):
     graph = generation(
         "stock", plan_widgets={"seeds": "7", "scenarios": "red hoodie"}, steps=2, cfg=3.0,
         width=64, height=64,
@@ -22,13 +22,13 @@ def test_the_graph_in_a_picture_is_stock_and_makes_exactly_this_picture(server, 
     server.run(graph, 600)
     folder = server.base / "output" / "stock"
     data = (folder / files(folder)[0]).read_bytes()
-    with Image.open(io.BytesIO(data)) as picture:
-        prompt = json.loads(picture.info["prompt"])
-        pixels = np.asarray(picture)
-        assert json.loads(picture.info["character_curator"])["settings"]["model"] == checkpoint
+    with Image.open(io.BytesIO(data)) as image:
+        prompt = json.loads(image.info["prompt"])
+        pixels = np.asarray(image)
+        assert json.loads(image.info["character_curator"])["settings"]["model"] == checkpoint
     assert not [n for n in prompt.values() if n["class_type"].startswith("CharacterCurator")]
     run = server.run(prompt, 600)
     [saved] = [image for output in run.outputs.values() for image in output["images"]]
-    with Image.open(server.base / "output" / saved["filename"]) as picture:
-        assert np.array_equal(np.asarray(picture), pixels)
-    assert pixels.std() > 1, "a picture, not a blank"
+    with Image.open(server.base / "output" / saved["filename"]) as image:
+        assert np.array_equal(np.asarray(image), pixels)
+    assert pixels.std() > 1, "an image, not a blank"

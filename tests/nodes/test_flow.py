@@ -1,4 +1,4 @@
-"""From plan to data set in a real ComfyUI, with the miniature and reduced numbers."""
+"""From plan to dataset in a real ComfyUI, with the miniature and reduced numbers."""
 
 import io
 import json
@@ -20,7 +20,7 @@ def flow(server):
 
 
 def measured(server):
-    """How many measurements of pictures the server's feature store holds."""
+    """How many measurements of images the server's feature store holds."""
     store = server.base / "user" / "character_curator" / "features.sqlite"
     with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
         return connection.execute(
@@ -33,16 +33,16 @@ def test_a_graph_leads_from_plan_to_data_set(server, flow):
     raw = server.base / "output" / "flow" / "raw"
     dataset = server.base / "output" / "flow" / "dataset"
     assert len(files(raw)) == 6
-    pictures = files(dataset)
-    assert len(pictures) == 3
-    assert set(files(dataset, "*.txt")) == {name.replace(".png", ".txt") for name in pictures}
-    caption = (dataset / pictures[0].replace(".png", ".txt")).read_text()
+    images = files(dataset)
+    assert len(images) == 3
+    assert set(files(dataset, "*.txt")) == {name.replace(".png", ".txt") for name in images}
+    caption = (dataset / images[0].replace(".png", ".txt")).read_text()
     assert caption.startswith("portrait of char1 woman, ")
-    assert set(json.loads((dataset / "metadata.json").read_text())) == set(pictures)
+    assert set(json.loads((dataset / "metadata.json").read_text())) == set(images)
     assert {"README.md", "report.html", "dataset.toml"} <= {p.name for p in dataset.iterdir()}
     assert run.outputs["3"]["images"], "a contact sheet is shown"
     assert run.outputs["15"]["images"]
-    assert "3 of 6 pictures" in run.outputs["14"]["text"][0]
+    assert "3 of 6 images" in run.outputs["14"]["text"][0]
 
 
 def test_a_second_queue_runs_nothing(server, flow):
@@ -58,7 +58,7 @@ def test_a_moved_total_selects_again_and_measures_nothing(server, flow):
     assert set(changed) - run.cached == {"13", "14", "15"}
     assert measured(server) == before
     assert len(files(server.base / "output" / "flow" / "dataset")) == 4
-    # The data set of before is kept as a version.
+    # The dataset of before is kept as a version.
     assert len(files(server.base / "output" / "flow" / "dataset.versions" / "v0001")) == 3
 
 
@@ -72,7 +72,7 @@ def test_a_moved_quality_decodes_nothing(server, flow):
     assert measured(server) == before
 
 
-def test_a_deleted_picture_is_made_again_and_only_that(server, flow):
+def test_a_deleted_image_is_made_again_and_only_that(server, flow):
     graph, _ = flow
     raw = server.base / "output" / "flow" / "raw"
     server.run(graph)
@@ -88,7 +88,7 @@ def test_a_deleted_picture_is_made_again_and_only_that(server, flow):
     assert server.run(graph).cached == set(graph), "whole again, so nothing runs"
 
 
-def test_another_prompt_makes_its_pictures_again(server):
+def test_another_prompt_makes_its_images_again(server):
     graph = generation("again", plan_widgets={"seeds": "1", "scenarios": "red hoodie"})
     server.run(graph)
     [name] = files(server.base / "output" / "again")
@@ -101,7 +101,7 @@ def test_another_prompt_makes_its_pictures_again(server):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "euler_ancestral"])
-def test_the_graph_in_a_picture_makes_exactly_this_picture(server, sampler):
+def test_the_graph_in_an_image_makes_exactly_this_image(server, sampler):
     graph = generation(
         f"promise/{sampler}", plan_widgets={"seeds": "7", "scenarios": "red hoodie\nwhite dress"},
         sampler_name=sampler,
@@ -109,9 +109,9 @@ def test_the_graph_in_a_picture_makes_exactly_this_picture(server, sampler):
     server.run(graph)
     folder = server.base / "output" / "promise" / sampler
     path = folder / files(folder)[1]
-    with Image.open(path) as picture:
-        prompt, workflow = (json.loads(picture.info[key]) for key in ("prompt", "workflow"))
-        record = json.loads(picture.info["character_curator"])
+    with Image.open(path) as image:
+        prompt, workflow = (json.loads(image.info[key]) for key in ("prompt", "workflow"))
+        record = json.loads(image.info["character_curator"])
     kinds = {entry["class_type"] for entry in prompt.values()}
     assert kinds == {
         "CharacterCurator_LoadMiniature", "CLIPTextEncode", "EmptyLatentImage", "KSampler",
@@ -126,7 +126,7 @@ def test_the_graph_in_a_picture_makes_exactly_this_picture(server, sampler):
     assert np.array_equal(pixels(path.read_bytes()), pixels(again.read_bytes()))
 
 
-def test_a_batch_of_several_makes_the_same_pictures_up_to_rounding(server):
+def test_a_batch_of_several_makes_the_same_images_up_to_rounding(server):
     plan = {"seeds": "7-8", "scenarios": "red hoodie\nwhite dress"}
     server.run(generation("one", plan_widgets=plan))
     server.run(generation("three", plan_widgets=plan, batch_size=3))
@@ -146,8 +146,8 @@ def test_conditionings_take_the_place_of_prompts(server):
     graph["3"]["inputs"] |= {"positive": ["4", 0], "negative": ["5", 0]}
     server.run(graph)
     folder = server.base / "output" / "given"
-    with Image.open(folder / files(folder)[0]) as picture:
-        prompt = json.loads(picture.info["prompt"])
+    with Image.open(folder / files(folder)[0]) as image:
+        prompt = json.loads(image.info["prompt"])
     assert [e["inputs"]["text"] for e in prompt.values() if "text" in e["inputs"]] == [text, ""]
 
 
@@ -159,7 +159,7 @@ def test_without_prompts_and_conditionings_the_message_says_what_to_connect(serv
     assert "Connect 'clip'" in run.error
 
 
-def test_cancel_loses_one_picture_at_most_and_the_next_run_goes_on(server):
+def test_cancel_loses_one_image_at_most_and_the_next_run_goes_on(server):
     folder = server.base / "output" / "cancelled"
     plan = {"seeds": "1-3", "scenarios": "red hoodie"}
     graph = generation("cancelled", plan_widgets=plan, steps=24)
@@ -199,7 +199,7 @@ def test_a_folder_is_listed_again_when_a_file_is_added(server):
     folder = server.base / "input" / "mine" / "deep"
     folder.mkdir(parents=True)
     Image.new("RGB", (32, 32), "red").save(folder / "a.png")
-    (folder / "b.png").write_text("no picture")
+    (folder / "b.png").write_text("no image")
     graph = {
         "1": node("LoadImageSet", folder="mine"),
         "2": node(
@@ -246,7 +246,7 @@ def test_nothing_is_read_outside_comfyuis_folders(server, folder):
     }  # fmt: skip
     run = server.wait(server.queue(graph))
     assert run.status == "error"
-    assert "outside the folders" in run.error or "No picture in" in run.error
+    assert "outside the folders" in run.error or "No image in" in run.error
 
 
 def test_a_link_out_of_the_input_folder_is_not_followed(server, tmp_path):
@@ -267,5 +267,5 @@ def test_widgets_out_of_range_are_refused(server):
 
 
 def pixels(data):
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import picture
+from tests.support.images import drawing
 
 LAYOUTS = ("sd15", "v_prediction", "sdxl", "flux")
 CAPTIONS = ("char1, a red disc", "char1, " + "a blue disc on the left, " * 20)
@@ -17,12 +17,12 @@ CAPTIONS = ("char1, a red disc", "char1, " + "a blue disc on the left, " * 20)
 def found(comfyui, tmp_path_factory):
     """What a process with ComfyUI's modules found."""
     folder = tmp_path_factory.mktemp("wires")
-    pictures = folder / "pictures"
-    pictures.mkdir()
+    images = folder / "pictures"
+    images.mkdir()
     for number in range(5):
         size = (64, 64) if number % 2 else (128, 64)
-        picture(number, 128).resize(size).save(pictures / f"{number}.png")
-        (pictures / f"{number}.txt").write_text(CAPTIONS[number % 2])
+        drawing(number, 128).resize(size).save(images / f"{number}.png")
+        (images / f"{number}.txt").write_text(CAPTIONS[number % 2])
     module = "tests.support.comfyui.wire_training"
     done = subprocess.run(
         [sys.executable, "-m", module, str(comfyui), str(folder)],

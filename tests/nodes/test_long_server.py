@@ -1,4 +1,4 @@
-"""What takes a server of its own or many pictures: memory, and libraries that are missing."""
+"""What takes a server of its own or many images: memory, and libraries that are missing."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ sys.meta_path[at] = Without
 """A sitecustomize.py with which Python finds everything but insightface."""
 
 
-def test_memory_stays_flat_while_pictures_are_made(server):
+def test_memory_stays_flat_while_images_are_made(server):
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from server_memory import measure
 

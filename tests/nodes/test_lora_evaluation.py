@@ -38,19 +38,19 @@ def evaluated(server):
     return graph, server.run(graph, 900)
 
 
-def pictures(server, folder):
+def images(server, folder):
     place = server.base / "output" / "judged" / folder
     return {path.name: path for path in sorted(place.rglob("char_*.png"))}
 
 
 def pixels(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def test_every_prompt_is_made_with_every_seed_by_lora_and_base(server, evaluated):
     _, run = evaluated
-    made = pictures(server, "evaluation")
+    made = images(server, "evaluation")
     assert len(made) == 8
     assert sum("trigger" in name for name in made) == 4
     table = pl.read_parquet(
@@ -77,10 +77,10 @@ def test_the_figures_stand_beside_the_base_models(server, evaluated):
     assert summary["series"]["trigger"]["pictures"] == 4
 
 
-def test_a_second_queue_runs_nothing_and_a_deleted_picture_is_made_again(server, evaluated):
+def test_a_second_queue_runs_nothing_and_a_deleted_image_is_made_again(server, evaluated):
     graph, _ = evaluated
     assert server.run(graph).cached == set(graph)
-    gone, *kept = pictures(server, "evaluation").values()
+    gone, *kept = images(server, "evaluation").values()
     content = pixels(gone)
     times = [path.stat().st_mtime_ns for path in kept]
     gone.unlink()
@@ -90,14 +90,14 @@ def test_a_second_queue_runs_nothing_and_a_deleted_picture_is_made_again(server,
     assert [path.stat().st_mtime_ns for path in kept] == times
 
 
-def test_the_trained_model_in_place_of_the_file_makes_the_same_pictures(server, evaluated):
+def test_the_trained_model_in_place_of_the_file_makes_the_same_images(server, evaluated):
     graph, _ = evaluated
     graph = {
         **graph,
         "5": evaluation("judged/wired", trained_model=["2", 0], trained_clip=["2", 1]),
     }
     server.run(graph, 600)
-    by_file, by_wire = pictures(server, "evaluation"), pictures(server, "wired")
+    by_file, by_wire = images(server, "evaluation"), images(server, "wired")
     assert by_file.keys() == by_wire.keys()
     for name in by_file:
         assert np.array_equal(pixels(by_file[name]), pixels(by_wire[name]))

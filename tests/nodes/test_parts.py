@@ -88,7 +88,7 @@ def test_the_state_of_files_changes_once_when_one_is_gone_and_stays_when_it_is_m
     assert state.fingerprint(tmp_path) != missing
 
 
-def test_a_picture_that_no_plan_has_any_more_is_forgotten(tmp_path):
+def test_a_image_that_no_plan_has_any_more_is_forgotten(tmp_path):
     state = part("ui.disk_state").DiskState()
     one, two = tmp_path / "a.png", tmp_path / "b.png"
     one.write_text("x")
@@ -116,7 +116,7 @@ def test_missing_libraries_are_named_with_what_to_install():
     assert "pip install no-such-library" in missing(("json", "no-such-library"))
 
 
-def test_the_graph_of_a_picture_holds_what_leads_to_its_wires_and_nothing_else():
+def test_the_graph_of_a_image_holds_what_leads_to_its_wires_and_nothing_else():
     graph = part("generate.stock_graph")
     prompt = {
         "7": {"class_type": "Loader", "inputs": {"ckpt_name": "a.safetensors"}},
@@ -126,7 +126,7 @@ def test_the_graph_of_a_picture_holds_what_leads_to_its_wires_and_nothing_else()
     }
     wires = graph.Wires(["3", 0], ["7", 2], ["3", 1], None, None)
     sampling = graph.Sampling("euler", "normal", 20, 7.0, 640, 512)
-    made = graph.picture_graph(
+    made = graph.image_graph(
         prompt, wires, sampling, noise_seed=2**52, positive="yes", negative="no", name="x"
     )
     assert [node["class_type"] for node in made.values()] == [

@@ -73,13 +73,13 @@ def test_every_node_has_a_help_page_that_names_its_inputs(server, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_help_page_shows_a_picture_that_the_server_serves(server, name):
+def test_every_help_page_shows_a_image_that_the_server_serves(server, name):
     page = (ROOT / "web" / "docs" / f"{PREFIX}{name}.md").read_text(encoding="utf-8")
     assert f"](images/{name}.jpg)" in page
     url = f"http://127.0.0.1:{server.port}/extensions/character-curator/docs/images/{name}.jpg"
-    with urllib.request.urlopen(url, timeout=30) as answer, Image.open(answer) as picture:
-        assert 300 <= picture.width <= 600
-        assert picture.format == "JPEG"
+    with urllib.request.urlopen(url, timeout=30) as answer, Image.open(answer) as image:
+        assert 300 <= image.width <= 600
+        assert image.format == "JPEG"
     assert (ROOT / "web" / "docs" / "images" / f"{name}.jpg").stat().st_size < 100_000
 
 

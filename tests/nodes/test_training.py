@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from tests.support.comfyui.graphs import node, picture, plan, stock, training
+from tests.support.comfyui.graphs import image, node, plan, stock, training
 from tests.support.comfyui.portraits import draw_folder
 from tests.support.comfyui.server import Refused
 
@@ -23,13 +23,13 @@ def faces(server):
 def trained(server):
     """Train and use the LoRA in one graph: by its MODEL output, and by the stock LoraLoader."""
     graph = training(train_text_encoder=True)
-    graph |= picture(10, ["2", 0], ["2", 1], "by_the_node")
+    graph |= image(10, ["2", 0], ["2", 1], "by_the_node")
     graph["20"] = stock(
         "LoraLoader", model=["1", 0], clip=["1", 1], lora_name=["2", 2],
         strength_model=1.0, strength_clip=1.0,
     )  # fmt: skip
-    graph |= picture(30, ["20", 0], ["20", 1], "by_the_loader")
-    graph |= picture(40, ["1", 0], ["1", 1], "by_the_base")
+    graph |= image(30, ["20", 0], ["20", 1], "by_the_loader")
+    graph |= image(40, ["1", 0], ["1", 1], "by_the_base")
     graph["50"] = stock("PreviewImage", images=["2", 3])
     return graph, server.run(graph, 600)
 
@@ -57,7 +57,7 @@ def finished(folder):
 def test_a_lora_is_trained_and_used_in_the_same_graph(server, trained):
     _, run = trained
     base, own = pixels(server, run, "45"), pixels(server, run, "15")
-    assert own.std() > 1, "a picture, not a blank"
+    assert own.std() > 1, "an image, not a blank"
     assert not np.array_equal(own, base), "the LoRA has an effect"
     with Image.open(lora(server).with_suffix(".samples.png")) as sheet:
         assert sheet.width > 300
@@ -66,7 +66,7 @@ def test_a_lora_is_trained_and_used_in_the_same_graph(server, trained):
     assert run.outputs["50"]["images"], "the plot is an IMAGE"
 
 
-def test_the_stock_loader_makes_the_same_picture_of_the_file(server, trained):
+def test_the_stock_loader_makes_the_same_image_of_the_file(server, trained):
     _, run = trained
     assert np.array_equal(pixels(server, run, "15"), pixels(server, run, "35"))
     assert "lora key not loaded" not in server.text()
@@ -194,7 +194,7 @@ def test_others_of_the_class_are_trained_with(server):
     outcomes = [
         json.loads((folder / "finished.json").read_text())["outcome"] for folder in (alone, beside)
     ]
-    # Four of the six pictures are trained with, two a step; with each goes one of the others.
+    # Four of the six images are trained with, two a step; with each goes one of the others.
     assert [outcome["steps"] for outcome in outcomes] == [2, 4]
     assert outcomes[0]["held_out"] == outcomes[1]["held_out"] == 2
     second = load_file(lora(server, "prior"))
@@ -205,15 +205,15 @@ def test_others_of_the_class_are_trained_with(server):
     assert all(caption.startswith("portrait of a woman, ") for caption in captions)
 
 
-def test_after_a_failed_training_the_model_makes_the_picture_that_it_made(server):
-    base = {"1": training()["1"]} | picture(40, ["1", 0], ["1", 1], "before")
+def test_after_a_failed_training_the_model_makes_the_image_that_it_made(server):
+    base = {"1": training()["1"]} | image(40, ["1", 0], ["1", 1], "before")
     before = pixels(server, server.run(base), "45")
     failing = training(name="failing", learning_rate=1e9, options="clip_norm = 1e9\nepochs = 20")
     run = server.wait(server.queue(failing), 600)
     assert run.status == "error"
     assert "Lower the learning rate" in run.error
     assert not lora(server, "failing").exists()
-    base |= picture(40, ["1", 0], ["1", 1], "after")
+    base |= image(40, ["1", 0], ["1", 1], "after")
     assert np.array_equal(pixels(server, server.run(base), "45"), before)
 
 

@@ -88,7 +88,7 @@ def test_others_of_the_class_make_another_training():
     key = part("train.files").course_key
     other = core("training.data.examples").Example(Path("b.png"), "other", "a woman", (64, 64))
     [prior] = core("training.data.examples").as_prior([other])
-    keys = {key("model", pictures, settings()) for pictures in (
+    keys = {key("model", images, settings()) for images in (
         alone, [*alone, prior], [*alone, other],
     )}  # fmt: skip
     assert len(keys) == 3
@@ -106,16 +106,16 @@ def job(tmp_path, prior_caption):
 
 
 def test_others_of_the_class_are_read_as_such(tmp_path):
-    examples, facts = part("train.images").read_pictures(job(tmp_path, "portrait of a woman"))
+    examples, facts = part("train.images").read_images(job(tmp_path, "portrait of a woman"))
     assert [example.prior for example in examples] == [False] * 3 + [True] * 2
     assert facts.trigger == "char1"
     assert sum(facts.captions.values()) == 3
 
 
 def test_others_must_not_be_called_by_the_trigger_word(tmp_path):
-    pictures = part("train.images")
-    with pytest.raises(pictures.PriorNamesCharacterError, match="2 of its 2 captions"):
-        pictures.read_pictures(job(tmp_path, "portrait of char1 woman"))
+    images = part("train.images")
+    with pytest.raises(images.PriorNamesCharacterError, match="2 of its 2 captions"):
+        images.read_images(job(tmp_path, "portrait of char1 woman"))
 
 
 def test_the_length_matters_where_the_rate_depends_on_it():

@@ -47,7 +47,7 @@ def quick_start(server):
     return graph, server.run(graph)
 
 
-def test_the_quick_start_leads_from_a_plan_to_a_picture_made_with_the_lora(server, quick_start):
+def test_the_quick_start_leads_from_a_plan_to_a_image_made_with_the_lora(server, quick_start):
     graph, run = quick_start
     output = server.base / "output" / "char1"
     assert len(files(output / "raw")) == 8
@@ -84,7 +84,7 @@ def test_what_a_checkpoint_makes_is_curated(server):
     place(graph, "own")
     server.run(graph)
     assert len(files(server.base / "output" / "own" / "raw")) == 16
-    # At so few steps not every picture has a face.
+    # At so few steps not every image has a face.
     assert 1 <= len(files(server.base / "output" / "own" / "dataset")) <= 4
 
 
@@ -101,9 +101,9 @@ def test_a_checkpoint_of_the_real_layout_generates_what_the_graph_curates(server
     graph[faces]["inputs"]["images"] = ["99", 0]
     server.run(graph, 600)
     [name] = files(server.base / "output" / "checkpoint" / "raw")
-    with Image.open(server.base / "output" / "checkpoint" / "raw" / name) as picture:
-        assert np.asarray(picture).std() > 1, "a picture, not a blank"
-        assert picture.size == (64, 64)
+    with Image.open(server.base / "output" / "checkpoint" / "raw" / name) as image:
+        assert np.asarray(image).std() > 1, "an image, not a blank"
+        assert image.size == (64, 64)
     assert len(files(server.base / "output" / "checkpoint" / "dataset")) == 4
 
 
@@ -114,7 +114,7 @@ def place(graph, folder):
             graph[number]["inputs"]["folder"] = f"{folder}/{part}"
 
 
-def lora_changes_the_picture(server, graph, lora):
+def lora_changes_the_image(server, graph, lora):
     """Run a graph with and without the LoRA, and compare."""
     [loader] = of_type(graph, "LoraLoader")
     pixels = {}
@@ -123,8 +123,8 @@ def lora_changes_the_picture(server, graph, lora):
         run = server.run(graph, 600)
         [saved] = [image for output in run.outputs.values() for image in output["images"]]
         path = server.base / "output" / saved["subfolder"] / saved["filename"]
-        with Image.open(path) as picture:
-            pixels[strength] = np.asarray(picture).astype(int)
+        with Image.open(path) as image:
+            pixels[strength] = np.asarray(image).astype(int)
     assert "lora key not loaded" not in server.text()
     return np.abs(pixels[0.0] - pixels[1.0]).max() > 8
 
@@ -132,13 +132,13 @@ def lora_changes_the_picture(server, graph, lora):
 def test_a_lora_is_used_with_stock_nodes_alone(server):
     graph = api_form(read("use_the_lora"), server)
     assert not [node for node in graph.values() if node["class_type"].startswith(PREFIX)]
-    assert lora_changes_the_picture(server, with_miniature(graph), random_lora(server, 64))
+    assert lora_changes_the_image(server, with_miniature(graph), random_lora(server, 64))
 
 
 @pytest.mark.slow
 def test_a_lora_is_used_with_a_checkpoint_of_the_real_layout(server, checkpoint):
     graph = with_checkpoint(api_form(read("use_the_lora"), server), checkpoint)
-    assert lora_changes_the_picture(server, graph, random_lora(server, 320))
+    assert lora_changes_the_image(server, graph, random_lora(server, 320))
 
 
 def test_every_shipped_graph_is_run_by_a_test_above():
@@ -153,12 +153,12 @@ def test_a_shipped_graph_is_as_its_maker_makes_it_from_the_nodes_of_today(server
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_shipped_graph_is_listed_with_its_picture_and_explains_each_step(server, path):
+def test_a_shipped_graph_is_listed_with_its_image_and_explains_each_step(server, path):
     assert path.stem in server.get("/workflow_templates")["character-curator"]
     workflow = json.loads(path.read_text(encoding="utf-8"))
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
     assert len(notes) >= 2
     assert workflow["groups"]
-    with Image.open(path.with_suffix(".jpg")) as picture:
-        assert min(picture.size) >= 384
+    with Image.open(path.with_suffix(".jpg")) as image:
+        assert min(image.size) >= 384
     assert path.with_suffix(".jpg").stat().st_size < 150_000

@@ -1,4 +1,4 @@
-"""Small image sets of drawn pictures, with every column that the stages would have added."""
+"""Small image sets of drawn images, with every column that the stages would have added."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CATEGORIES = ("casual", "professional", "lighting", "pose", "style")
 FIRST_SEED = 966983
 
 
-def picture(number: int, size: int = 48) -> Image.Image:
+def drawing(number: int, size: int = 48) -> Image.Image:
     """Draw a disc on a gradient; every number another one."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:size, 0:size] / size
@@ -43,15 +43,15 @@ def png_bytes(image: Image.Image, **text: str) -> bytes:
 def make_images(
     root: Path, count: int = 24, *, selected: int | None = 12, seeds: int = 4, size: int = 48
 ) -> ImageSet:
-    """Write ``count`` pictures below ``root``; every sixth row is rejected for some reason.
+    """Write ``count`` images below ``root``; every sixth row is rejected for some reason.
 
     Args:
-        root: Where the pictures go.
+        root: Where the images go.
         count: How many.
         selected: How many of the accepted are marked as selected, the best first; the other
             accepted ones are rejected by the quota. ``None`` leaves the set before selection.
         seeds: How many seeds.
-        size: Side of a picture in pixels.
+        size: Side of an image in pixels.
     """
     root.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -61,7 +61,7 @@ def make_images(
         kind = "original" if i % 4 == 0 else "scenario"
         name = f"char_char1_seed_{seed}_{kind}_{scenario:02d}_01.png"
         parameters = json.dumps({"steps": 20, "cfg": 7.5, "sampler": "ddim", "index": i})
-        data = png_bytes(picture(i, size), character_curator=parameters)
+        data = png_bytes(drawing(i, size), character_curator=parameters)
         (root / name).write_bytes(data)
         reason = reasons[i // 6 % len(reasons)] if i % 6 == 5 else None
         measured = reason is None or reason is Rejection.LOW_QUALITY
@@ -88,7 +88,7 @@ def make_images(
                 "request": f"{i:064x}",
                 "generation": parameters,
                 "rejection": reason.value if reason else None,
-                "rejection_detail": f"{reason.value} of picture {i}" if reason else None,
+                "rejection_detail": f"{reason.value} of image {i}" if reason else None,
                 "face_count": 1 if measured else 0,
                 "face_confidence": 0.97 if measured else None,
                 "face_box": [10.0, 8.0, 40.0, 42.0] if measured else None,

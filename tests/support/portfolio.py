@@ -1,4 +1,4 @@
-"""A table of portraits as the published recipe makes them, without the pictures."""
+"""A table of portraits as the published recipe makes them, without the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the analysis share: a random open_clip model, and drawn pictures on disk."""
+"""What the tests of the analysis share: a random open_clip model, and drawn images on disk."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def group(number: int = 0) -> np.ndarray:
     return np.ascontiguousarray(render_group(members)[0][..., ::-1])
 
 
-def write_pictures(folder: Path, pictures: dict[str, np.ndarray]) -> Path:
+def write_images(folder: Path, images: dict[str, np.ndarray]) -> Path:
     """Write BGR arrays as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, pixels in pictures.items():
+    for name, pixels in images.items():
         assert cv2.imwrite(str(folder / name), pixels)
     return folder

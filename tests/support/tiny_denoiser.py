@@ -120,8 +120,8 @@ class TinyDenoiser:
         return alphas / (1 - alphas)
 
 
-def draw_picture(path: Path, number: int, size: tuple[int, int] = (64, 64)) -> Path:
-    """Write a picture of one colour with a stripe; every number another one."""
+def draw_image(path: Path, number: int, size: tuple[int, int] = (64, 64)) -> Path:
+    """Write an image of one colour with a stripe; every number another one."""
     rng = np.random.default_rng(number)
     pixels = np.full((size[1], size[0], 3), rng.integers(0, 256, 3), np.uint8)
     pixels[:, : size[0] // 3] = rng.integers(0, 256, 3)
@@ -130,13 +130,13 @@ def draw_picture(path: Path, number: int, size: tuple[int, int] = (64, 64)) -> P
 
 
 def make_examples(folder: Path, count: int = 6, sizes=((64, 64),), prior: bool = False):
-    """Draw pictures and describe them as examples."""
+    """Draw images and describe them as examples."""
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
     for i in range(count):
         size = sizes[i % len(sizes)]
-        path = draw_picture(folder / f"{i:03d}.png", i + (1000 if prior else 0), size)
+        path = draw_image(folder / f"{i:03d}.png", i + (1000 if prior else 0), size)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         face = (8.0, 8.0, size[0] - 24.0, size[1] - 16.0)
-        examples.append(Example(path, digest, f"char1, picture {i}", Size(*size), face, prior))
+        examples.append(Example(path, digest, f"char1, image {i}", Size(*size), face, prior))
     return examples

@@ -1,6 +1,6 @@
 """Tiny diffusers pipelines with random weights, saved in the layouts of SD 1.5, SDXL and Flux.
 
-Their pictures are noise, their parts are real: what loads and runs these folders loads and runs
+Their images are noise, their parts are real: what loads and runs these folders loads and runs
 the large models of the same layout.
 """
 

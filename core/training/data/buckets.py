@@ -1,6 +1,6 @@
-"""Aspect buckets: which size a picture is trained at, and which part of it is seen.
+"""Aspect buckets: which size an image is trained at, and which part of it is seen.
 
-A picture keeps its shape as far as possible: it goes to the bucket whose aspect ratio is nearest,
+An image keeps its shape as far as possible: it goes to the bucket whose aspect ratio is nearest,
 is scaled to cover it, and what is over is cut off, evenly or where the face is not.
 """
 
@@ -35,10 +35,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Crop:
-    """Which part of a picture is scaled to which size.
+    """Which part of an image is scaled to which size.
 
     Attributes:
-        box: The part, in the picture's pixels; its aspect ratio is that of ``size``.
+        box: The part, in the image's pixels; its aspect ratio is that of ``size``.
         size: What it is scaled to.
     """
 
@@ -51,7 +51,7 @@ class Crop:
         return f"{self.size} of " + ",".join(f"{edge:.4f}" for edge in self.box)
 
     def place(self, box: Box) -> Box | None:
-        """Return where a box of the picture lies in the crop, in the crop's pixels.
+        """Return where a box of the image lies in the crop, in the crop's pixels.
 
         The box is cut to the crop; ``None`` when they do not meet.
         """
@@ -83,13 +83,13 @@ def bucket_sizes(resolution: int, step: int = 64) -> tuple[Size, ...]:
 
 
 def choose_bucket(size: Size, resolution: int, step: int = 64, *, upscale: bool = False) -> Size:
-    """Choose the bucket of a picture: the nearest aspect ratio, then the largest area.
+    """Choose the bucket of an image: the nearest aspect ratio, then the largest area.
 
     Args:
-        size: Of the picture.
+        size: Of the image.
         resolution: As in :func:`bucket_sizes`.
         step: As in :func:`bucket_sizes`.
-        upscale: Whether a picture may be enlarged. If not, one that would have to be goes to a
+        upscale: Whether an image may be enlarged. If not, one that would have to be goes to a
             bucket of its own size, cut down to multiples of ``step`` (one step at least).
     """
     buckets = bucket_sizes(resolution, step)
@@ -103,20 +103,20 @@ def choose_bucket(size: Size, resolution: int, step: int = 64, *, upscale: bool 
 
 
 def crop_to(size: Size, bucket: Size, face: Sequence[float] | None = None) -> Crop:
-    """Say which part of a picture fills a bucket.
+    """Say which part of an image fills a bucket.
 
     Args:
-        size: Of the picture.
+        size: Of the image.
         bucket: What is filled.
-        face: A box in the picture's pixels; the crop's centre is put as near to the face's as the
-            picture allows, so the whole face is seen whenever it fits. ``None`` centres the crop.
+        face: A box in the image's pixels; the crop's centre is put as near to the face's as the
+            image allows, so the whole face is seen whenever it fits. ``None`` centres the crop.
     """
     scale = min(size.width / bucket.width, size.height / bucket.height)
     width, height = bucket.width * scale, bucket.height * scale
     middle = (size.width / 2, size.height / 2)
     if face is not None:
         middle = ((face[0] + face[2]) / 2, (face[1] + face[3]) / 2)
-    # Rounding must not put an edge outside the picture: decoders refuse that.
+    # Rounding must not put an edge outside the image: decoders refuse that.
     left = max(0.0, min(middle[0] - width / 2, size.width - width))
     top = max(0.0, min(middle[1] - height / 2, size.height - height))
     right, bottom = min(left + width, size.width), min(top + height, size.height)

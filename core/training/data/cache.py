@@ -1,8 +1,8 @@
 """Latents and text embeddings, computed once and kept in the feature store.
 
-A latent is keyed by the picture's bytes, its crop and the frozen weights that made it; an embedding
-by its caption and those weights. So another trigger word encodes captions again and no picture,
-another resolution pictures and no caption, and a second run nothing at all.
+A latent is keyed by the image's bytes, its crop and the frozen weights that made it; an embedding
+by its caption and those weights. So another trigger word encodes captions again and no image,
+another resolution images and no caption, and a second run nothing at all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Tensors = Mapping[str, Tensor]
 
 
 class EncodedFeatures:
-    """What the frozen parts of a model make of pictures and captions.
+    """What the frozen parts of a model make of images and captions.
 
     Everything is encoded singly: in a batch the last bits would depend on the neighbours, and a run
     that was killed while encoding would go on with other bits than one that was not. Beyond
@@ -55,7 +55,7 @@ class EncodedFeatures:
         self._held: OrderedDict[tuple[str, str], Tensors] = OrderedDict()
         self._bytes = 0
 
-    def add_pictures(self, items: Sequence[Item], progress: Progress = silent) -> list[Skipped]:
+    def add_images(self, items: Sequence[Item], progress: Progress = silent) -> list[Skipped]:
         """Encode the crops that the store does not know.
 
         Returns:
@@ -65,7 +65,7 @@ class EncodedFeatures:
         skipped: list[Skipped] = []
         if not missing:
             return skipped
-        progress.start("Encoding pictures", len(missing))
+        progress.start("Encoding images", len(missing))
         for key, (example, crop) in missing.items():
             try:
                 pixels = read_crop(example, crop)
@@ -127,7 +127,7 @@ class EncodedFeatures:
         for key in keys:
             if (kind, key) not in self._held:
                 raise CuratorError(
-                    f"The feature store {self._store.path} has lost an encoded picture or caption. "
+                    f"The feature store {self._store.path} has lost an encoded image or caption. "
                     "Start the training again: it is encoded anew, and the training goes on."
                 )
             self._held.move_to_end((kind, key))
@@ -143,22 +143,22 @@ class EncodedFeatures:
 
 
 def read_crop(example: Example, crop: Crop) -> Tensor:
-    """Read a picture's crop: float32 RGB, ``(1, 3, height, width)``, from -1 to 1.
+    """Read an image's crop: float32 RGB, ``(1, 3, height, width)``, from -1 to 1.
 
     Raises:
         UnreadableImageError: The file cannot be read.
     """
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(read_image(example.path)[..., ::-1]))
+    image = Image.fromarray(np.ascontiguousarray(read_image(example.path)[..., ::-1]))
     size = (crop.size.width, crop.size.height)
-    picture = picture.resize(size, Image.Resampling.LANCZOS, box=crop.box)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    image = image.resize(size, Image.Resampling.LANCZOS, box=crop.box)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     return pixels.float() / 127.5 - 1
 
 
-def picture_sizes(items: Sequence[Item]) -> list[tuple[int, int]]:
-    """Return width and height of the whole pictures that the crops are of."""
+def image_sizes(items: Sequence[Item]) -> list[tuple[int, int]]:
+    """Return width and height of the whole images that the crops are of."""
     return [(example.size.width, example.size.height) for example, _ in items]
 
 

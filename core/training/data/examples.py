@@ -1,4 +1,4 @@
-"""What is trained on: pictures with captions, read from a dataset or any folder."""
+"""What is trained on: images with captions, read from a dataset or any folder."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CuratorError
-from ...imageset import PICTURE_SUFFIXES, content_hash
+from ...imageset import IMAGE_SUFFIXES, content_hash
 from ..settings import TrainingSettings
 from .buckets import Box, Crop, Size, choose_bucket, crop_to
 
 
 class NoCaptionsError(CuratorError):
-    """Not one picture of a dataset has a caption."""
+    """Not one image of a dataset has a caption."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"No picture in {folder} has a caption. Write one into a text file beside each picture "
-            "(PICTURE.txt for PICTURE.png), export the dataset again, or give one caption for all."
+            f"No image in {folder} has a caption. Write one into a text file beside each image "
+            "(IMAGE.txt for PICTURE.png), export the dataset again, or give one caption for all."
         )
 
 
-class TooFewPicturesError(CuratorError):
-    """There are fewer pictures than a training run needs."""
+class TooFewImagesError(CuratorError):
+    """There are fewer images than a training run needs."""
 
     def __init__(self, count: int, needed: int, skipped: Sequence[Skipped] = ()) -> None:
         reasons = "".join(f"\n  {s.path.name}: {s.reason}" for s in skipped)
         super().__init__(
-            f"{count} usable picture{'' if count == 1 else 's'}, and {needed} are needed at least: "
+            f"{count} usable image{'' if count == 1 else 's'}, and {needed} are needed at least: "
             "some to train on, and unless validation_share is 0, one to validate with. Add "
-            "pictures." + (f" Left out were:{reasons}" if reasons else "")
+            "images." + (f" Left out were:{reasons}" if reasons else "")
         )
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture to train on or to validate with.
+    """One image to train on or to validate with.
 
     Attributes:
         path: Its file.
@@ -58,7 +58,7 @@ class Example:
     prior: bool = False
 
     def crop(self, settings: TrainingSettings) -> Crop:
-        """Return the part of the picture that a run with these settings sees."""
+        """Return the part of the image that a run with these settings sees."""
         bucket = choose_bucket(
             self.size, settings.resolution, settings.bucket_step, upscale=settings.upscale
         )
@@ -76,29 +76,29 @@ class Skipped:
 def read_examples(
     folder: Path | str, *, caption: str | None = None, prior: bool = False
 ) -> tuple[list[Example], list[Skipped]]:
-    """Read the pictures of a folder, in the order of their names.
+    """Read the images of a folder, in the order of their names.
 
     The caption of ``PICTURE.png`` is ``PICTURE.txt``, else what ``metadata.json`` says, else
-    ``caption``. Boxes of faces come from ``metadata.json``. Every picture is decoded once, so a
+    ``caption``. Boxes of faces come from ``metadata.json``. Every image is decoded once, so a
     damaged one is known here; it is left out, as is one without a caption.
 
     Args:
-        folder: An exported dataset, or any folder of pictures.
-        caption: For pictures that have none; the class prompt of prior-preservation pictures.
+        folder: An exported dataset, or any folder of images.
+        caption: For images that have none; the class prompt of prior-preservation images.
         prior: What :attr:`Example.prior` shall be.
 
     Returns:
         The examples, and what was left out with its reason.
 
     Raises:
-        NoCaptionsError: There are pictures, and none of them has a caption.
-        TooFewPicturesError: There is no readable picture.
+        NoCaptionsError: There are images, and none of them has a caption.
+        TooFewImagesError: There is no readable image.
     """
     from ...analysis.decoding import decode_ahead
 
     root = Path(folder).expanduser()
     known = _metadata(root)
-    paths = _pictures(root)
+    paths = _images(root)
     captions = [
         _caption(path, known.get(path.name, {})) or (caption or "").strip() for path in paths
     ]
@@ -118,21 +118,21 @@ def read_examples(
                 face = _face(known.get(path.name, {}))
                 examples.append(Example(path, digest, words, Size(*decoded.found), face, prior))
     if not examples:
-        raise TooFewPicturesError(0, 1, skipped)
+        raise TooFewImagesError(0, 1, skipped)
     return examples, skipped
 
 
 def as_prior(examples: Sequence[Example]) -> list[Example]:
-    """Mark examples as prior-preservation pictures."""
+    """Mark examples as prior-preservation images."""
     return [replace(example, prior=True) for example in examples]
 
 
-def _pictures(root: Path) -> list[Path]:
+def _images(root: Path) -> list[Path]:
     try:
         found = [
             path
             for path in root.iterdir()
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         ]
     except OSError as error:
         raise CuratorError(
@@ -145,7 +145,7 @@ def _metadata(root: Path) -> dict[str, dict[str, Any]]:
     try:
         values = json.loads((root / "metadata.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # any folder of pictures will do
+        return {}  # any folder of images will do
     return values if isinstance(values, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""Which pictures a step sees: functions of the seed and the epoch alone, and of the contents.
+"""Which images a step sees: functions of the seed and the epoch alone, and of the contents.
 
 No random state is carried from step to step, so a run that was interrupted continues exactly as
 it would have gone on, and renaming or reordering files changes nothing.
@@ -32,17 +32,17 @@ def epoch_batches(
 ) -> list[Batch]:
     """Arrange the batches of an epoch.
 
-    Every picture of the subject is shown ``repeats`` times. With each goes one prior-preservation
-    picture; where there are more of those, the epochs take turns through them.
+    Every image of the subject is shown ``repeats`` times. With each goes one prior-preservation
+    image; where there are more of those, the epochs take turns through them.
 
     Args:
         hashes: Content hash of each example.
         buckets: Its bucket.
-        prior: Whether it is a prior-preservation picture.
+        prior: Whether it is a prior-preservation image.
         seed: Of the run.
         epoch: From 1.
-        batch_size: Most pictures in a batch; the last batch of a bucket may have fewer.
-        repeats: How often a picture of the subject is shown.
+        batch_size: Most images in a batch; the last batch of a bucket may have fewer.
+        repeats: How often an image of the subject is shown.
     """
     subject = [i for i, is_prior in enumerate(prior) if not is_prior]
     shown = [(i, take) for i in subject for take in range(repeats)]
@@ -69,7 +69,7 @@ def steps_in(batches: Sequence[Batch], accumulation: int) -> list[list[Batch]]:
 
 
 def hold_out(hashes: Sequence[str], share: float) -> frozenset[int]:
-    """Choose the pictures that are held out for validation, by content alone.
+    """Choose the images that are held out for validation, by content alone.
 
     Args:
         hashes: Content hash of each candidate.

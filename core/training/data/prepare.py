@@ -1,4 +1,4 @@
-"""A dataset made ready for the loop: crops chosen, pictures held out, everything encoded."""
+"""A dataset made ready for the loop: crops chosen, images held out, everything encoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...progress import Progress, silent
 from ..denoisers.protocol import Denoiser, TextEmbeddings
 from ..settings import SettingsError, TrainingSettings
 from .cache import EncodedFeatures, Item
-from .examples import Example, Skipped, TooFewPicturesError
+from .examples import Example, Skipped, TooFewImagesError
 from .order import Batch, epoch_batches, hold_out, steps_in
 
 NO_CAPTION = ""
@@ -23,8 +23,8 @@ class TrainingData:
     """What the loop sees.
 
     Attributes:
-        items: Pictures to train on, prior-preservation ones included, with their crops.
-        validation: Held-out pictures.
+        items: Images to train on, prior-preservation ones included, with their crops.
+        validation: Held-out images.
         skipped: What could not be read.
         latents: Gives the latents of items of one size.
         text: Gives the embeddings of captions; with gradients where text encoders are trained.
@@ -63,16 +63,16 @@ def prepare(
 
     Args:
         denoiser: The model.
-        examples: Pictures of the subject and prior-preservation pictures.
+        examples: Images of the subject and prior-preservation images.
         settings: Buckets, crops and the share that is held out.
         features: Where encoded values are.
-        validation: Pictures to validate with instead of a share of the examples; what has the
+        validation: Images to validate with instead of a share of the examples; what has the
             bytes of one of them is not trained on.
-        progress: Told of every picture.
+        progress: Told of every image.
 
     Raises:
-        SettingsError: The model cannot take pictures of the buckets' sizes.
-        TooFewPicturesError: Too little is left to train on or to validate with.
+        SettingsError: The model cannot take images of the buckets' sizes.
+        TooFewImagesError: Too little is left to train on or to validate with.
     """
     if settings.bucket_step % denoiser.pixel_step:
         raise SettingsError(
@@ -81,7 +81,7 @@ def prepare(
         )
     given = [*examples, *(validation or ())]
     items = [(example, example.crop(settings)) for example in given]
-    skipped = features.add_pictures(items, progress)
+    skipped = features.add_images(items, progress)
     unreadable = {s.path for s in skipped}
     usable = [item for item in items[: len(examples)] if item[0].path not in unreadable]
     if validation is None:
@@ -96,7 +96,7 @@ def prepare(
     subjects = sum(not example.prior for example, _ in trained)
     if not subjects or (wants_validation and not held_out):
         count = subjects + (len(held_out) if validation is None else 0)
-        raise TooFewPicturesError(count, 2 if wants_validation else 1, skipped)
+        raise TooFewImagesError(count, 2 if wants_validation else 1, skipped)
     text: Callable[[Sequence[str]], TextEmbeddings] = denoiser.encode_text
     if not settings.train_text_encoder:
         captions = {example.caption for example, _ in [*trained, *held_out]}

@@ -1,4 +1,4 @@
-"""Prior-preservation pictures: what the base model makes of the class, so that it stays that way.
+"""Prior-preservation images: what the base model makes of the class, so that it stays that way.
 
 A LoRA that sees one person alone under "char1 woman" learns that every woman is that person. Shown
 other women under "a woman" all the while, it learns what the trigger word means (Ruiz et al. 2023,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...project import TrainingSection
 
 SUBJECT = "prior"
-"""What the pictures' records call their subject."""
+"""What the images' records call their subject."""
 
 
 class NobodyNamedError(CuratorError):
@@ -30,9 +30,9 @@ class NobodyNamedError(CuratorError):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(
-            f"Prior pictures are asked for, but no caption of the data set says "
-            f"{' or '.join(repr(name) for name in names)}. Export the data set with captions that "
-            "do, give the trigger word that they use, or bring pictures of the class yourself "
+            f"Prior images are asked for, but no caption of the dataset says "
+            f"{' or '.join(repr(name) for name in names)}. Export the dataset with captions that "
+            "do, give the trigger word that they use, or bring images of the class yourself "
             "(option 'prior')."
         )
 
@@ -41,7 +41,7 @@ def class_captions(captions: Sequence[str], people: Mapping[str, str]) -> tuple[
     """Turn captions of a subject into the same captions of anybody of its class.
 
     Args:
-        captions: Of the training pictures.
+        captions: Of the training images.
         people: By what captions call a subject ("char1 woman"), what they would call somebody of
             its kind ("a woman").
 
@@ -75,19 +75,19 @@ def make_prior(
     batch_size: int = 8,
     progress: Progress = silent,
 ) -> Path:
-    """Make pictures of the class with the base model, each with its caption beside it.
+    """Make images of the class with the base model, each with its caption beside it.
 
     They show the scenes of the training set with anybody in it. What is there already is not made
     again.
 
     Args:
-        captions: Of the training pictures.
+        captions: Of the training images.
         people: See :func:`class_captions`.
         backend: The base model, without the LoRA.
-        folder: Where the pictures go.
+        folder: Where the images go.
         count: How many; the captions take turns.
         seed: Of the noise.
-        batch_size: Pictures that are sampled together.
+        batch_size: Images that are sampled together.
         progress: Watches.
 
     Returns:
@@ -122,16 +122,16 @@ def make_prior(
 def prior_folder(
     section: TrainingSection | None, base: Path | str, make: Callable[[int, int], Path]
 ) -> Path | None:
-    """Return the folder of the prior-preservation pictures that a project wants.
+    """Return the folder of the prior-preservation images that a project wants.
 
     Args:
-        section: Names a folder, or else says how many pictures to make; None wants none.
+        section: Names a folder, or else says how many images to make; None wants none.
         base: The folder that the project's relative paths start from.
-        make: Makes that many pictures, from that seed, and returns their folder; called only where
-            pictures are to be made.
+        make: Makes that many images, from that seed, and returns their folder; called only where
+            images are to be made.
 
     Returns:
-        None where the project wants no such pictures.
+        None where the project wants no such images.
     """
     if section is None:
         return None

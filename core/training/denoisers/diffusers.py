@@ -202,7 +202,7 @@ class DiffusersDenoiser(ABC):
         return layer_names.kohya(part, path, text_encoders=len(self._clips))
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Encode pictures, ``(n, 3, height, width)`` in [-1, 1], into scaled latents (float32)."""
+        """Encode images, ``(n, 3, height, width)`` in [-1, 1], into scaled latents (float32)."""
         vae = self._with("vae").vae
         first = next(vae.parameters())
         # SDXL's autoencoder overflows in half precision; its configuration says so.
@@ -250,7 +250,7 @@ class DiffusersDenoiser(ABC):
         """Return the signal-to-noise ratios; ``None`` for flow matching."""
 
     def sample(self, adapters: Adapters, settings: SampleSettings, size: Size) -> np.ndarray:
-        """Make sample pictures with the pipeline, whose modules carry the adapters."""
+        """Make sample images with the pipeline, whose modules carry the adapters."""
         offloaded = frozen_parts.is_offloaded(self._pipeline.vae)
         try:
             return samples.sample(self.pipeline, settings, size)

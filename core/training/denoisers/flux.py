@@ -14,7 +14,7 @@ from .protocol import Prediction, TextEmbeddings
 
 
 class FluxDenoiser(DiffusersDenoiser):
-    """Flux: a transformer that predicts the velocity of a straight path from picture to noise.
+    """Flux: a transformer that predicts the velocity of a straight path from image to noise.
 
     Timesteps are 1000 sigma. Sigma is drawn from the logit-normal distribution with location 0 and
     scale 1 (arXiv 2403.03206).

@@ -97,7 +97,7 @@ class Denoiser(Protocol):
 
     @property
     def pixel_step(self) -> int:
-        """Widths and heights of pictures must be multiples of this, in pixels."""
+        """Widths and heights of images must be multiples of this, in pixels."""
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +118,7 @@ class Denoiser(Protocol):
         """
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Encode pictures into scaled latents.
+        """Encode images into scaled latents.
 
         Args:
             pixels: ``(n, 3, height, width)`` in [-1, 1].
@@ -131,7 +131,7 @@ class Denoiser(Protocol):
     def offload_encoders(self) -> None:
         """Give back the memory of encoders that are not trained, until one is needed again.
 
-        Called when all pictures and captions are encoded, before the first step.
+        Called when all images and captions are encoded, before the first step.
         """
 
     def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
@@ -159,7 +159,7 @@ class Denoiser(Protocol):
             noisy: What :meth:`add_noise` gives.
             timesteps: A timestep a row.
             text: A caption a row.
-            size: Width and height, in pixels, of the whole picture that each row was made of,
+            size: Width and height, in pixels, of the whole image that each row was made of,
                 before it was scaled and cut. Only SDXL looks at it.
         """
 
@@ -168,15 +168,15 @@ class Denoiser(Protocol):
 
 
 class SamplingDenoiser(Denoiser, Protocol):
-    """A denoiser that can also make pictures while it is trained."""
+    """A denoiser that can also make images while it is trained."""
 
     def sample(self, adapters: Adapters, settings: SampleSettings, size: Size) -> np.ndarray:
-        """Make sample pictures with the adapters as they are.
+        """Make sample images with the adapters as they are.
 
         Args:
             adapters: In place on the model, which is in evaluation mode.
             settings: Prompts and noise.
-            size: Of the pictures.
+            size: Of the images.
 
         Returns:
             uint8 RGB array of shape ``(prompts, height, width, 3)``.

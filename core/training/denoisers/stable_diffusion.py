@@ -99,7 +99,7 @@ class StableDiffusionDenoiser(DiffusersDenoiser):
 
 
 class SDXLDenoiser(StableDiffusionDenoiser):
-    """SDXL: two text encoders; the UNet is told the picture's size (arXiv 2307.01952)."""
+    """SDXL: two text encoders; the UNet is told the image's size (arXiv 2307.01952)."""
 
     @property
     def architecture(self) -> str:  # type: ignore[override]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.cache import picture_sizes
+from ..data.cache import image_sizes
 from ..data.order import Batch, draw
 from ..data.prepare import NO_CAPTION, TrainingData
 from ..denoisers.protocol import Denoiser
@@ -91,7 +91,7 @@ def _weighted_losses(
     with autocast:
         text = data.text(captions).to(device, None)
         predicted = denoiser.predict(
-            denoiser.add_noise(latents, noise, timesteps), timesteps, text, picture_sizes(items)
+            denoiser.add_noise(latents, noise, timesteps), timesteps, text, image_sizes(items)
         )
     losses = row_losses(predicted, denoiser.target(latents, noise, timesteps), mask)
     weights = row_weights(

@@ -48,7 +48,7 @@ def train(
     progress: Progress = silent,
     resume: bool = True,
 ) -> TrainingResult:
-    """Train parameters of a model on pictures.
+    """Train parameters of a model on images.
 
     On the same machine kind, versions and number of threads, the same arguments give the same
     weights to the bit on a CPU, however often the run was killed and started again (on CUDA: see
@@ -58,13 +58,13 @@ def train(
     Args:
         denoiser: The model; its adapters are in place.
         parameters: What is trained, by name.
-        examples: Pictures of the subject and prior-preservation pictures.
+        examples: Images of the subject and prior-preservation images.
         settings: Every option.
         folder: Where the run keeps its state and its weights: ``state.safetensors`` to go on from,
             ``best.safetensors``, ``last.safetensors``, ``epoch-0010.safetensors``.
         store: Where latents and text embeddings are kept; ``features.sqlite`` in the folder unless
             given.
-        validation: Pictures to validate with, for runs that shall be compared; a share of the
+        validation: Images to validate with, for runs that shall be compared; a share of the
             examples is held out unless given.
         callbacks: Who is told what.
         progress: Told of every optimizer step. If it raises (Cancel), the state is saved first.
@@ -75,7 +75,7 @@ def train(
         parameters hold those of the best epoch.
 
     Raises:
-        TooFewPicturesError: Nothing to train on, or to validate with.
+        TooFewImagesError: Nothing to train on, or to validate with.
         StateMismatchError: The folder holds another run.
         StateWriteError: The disk is full; the last good checkpoint stays.
         DivergedError: The loss was no number before one epoch was over. Later than that the run

@@ -66,7 +66,7 @@ def gates_recomputed(module: nn.Module) -> Iterator[None]:
 
     A GEGLU (Shazeer 2020, arXiv 2002.05202) multiplies half of its projection by the GELU of the
     other half. Its backward pass needs both factors; within the context it computes the second
-    again, to the same bits, instead of keeping it: 170 MB a picture of 512 x 512 in Stable
+    again, to the same bits, instead of keeping it: 170 MB an image of 512 x 512 in Stable
     Diffusion 1.5.
     """
     gates = [part for part in module.modules() if _is_gate(part)]
@@ -160,8 +160,8 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     """On a CPU, let what is done over and over have the memory that it has freed before.
 
     glibc hands large blocks back to the system as soon as they are free, which then has to clear
-    every page of the next ones: some 5 % of a step of Stable Diffusion 1.5, and 17 % of encoding a
-    picture. Afterwards free memory is handed back. Where another allocator is at work nothing
+    every page of the next ones: some 5 % of a step of Stable Diffusion 1.5, and 17 % of encoding an
+    image. Afterwards free memory is handed back. Where another allocator is at work nothing
     changes.
 
     Around training, enter it after the first step: what that leaves for good (libraries' buffers,

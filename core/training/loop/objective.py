@@ -1,8 +1,8 @@
-"""The loss: how far a prediction is from its target, and what each picture counts.
+"""The loss: how far a prediction is from its target, and what each image counts.
 
 Whatever weights there are belong to rows: signal-to-noise weights of the row's own timestep, the
-prior-preservation weight of the row's own picture, the face mask of the row's own face. A batch may
-therefore mix subject and prior pictures in any order.
+prior-preservation weight of the row's own image, the face mask of the row's own face. A batch may
+therefore mix subject and prior images in any order.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def row_weights(
     """Return what each row counts.
 
     Args:
-        prior: Which rows are prior-preservation pictures.
+        prior: Which rows are prior-preservation images.
         prior_weight: What those count.
         snr: Signal-to-noise ratio of the same rows; ``None`` for flow matching.
         gamma: Of :func:`min_snr_weights`, if wanted; without ``snr`` it has no effect.

@@ -1,4 +1,4 @@
-"""What a resumable state belongs to: it is not continued with other pictures, settings or model."""
+"""What a resumable state belongs to: it is not continued with other images, settings or model."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def origin_of(
     settings: TrainingSettings,
 ) -> dict[str, Any]:
     """Return what determines the course of a run, a fact a key."""
-    pictures = [(e.hash, e.caption, e.prior, crop.key) for e, crop in data.items]
+    images = [(e.hash, e.caption, e.prior, crop.key) for e, crop in data.items]
     held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
     options = {k: v for k, v in settings.to_mapping().items() if k not in FREE}
     if settings.schedule != "constant":
         # The whole course of the rate depends on the length.
         options |= {"epochs": settings.epochs, "steps": settings.steps}
     return {
-        "pictures": _digest(sorted(pictures)),
-        "validation pictures": _digest(sorted(held_out)),
+        "pictures": _digest(sorted(images)),
+        "validation images": _digest(sorted(held_out)),
         "adapters": _digest({name: list(p.shape) for name, p in parameters.items()}),
         "model": denoiser.identity,
         "settings": options,

@@ -277,7 +277,7 @@ class TrainingRun:
         """Go on from the folder's state; return whether there was one.
 
         Raises:
-            StateMismatchError: It is damaged, or of a run with other pictures, settings or model.
+            StateMismatchError: It is damaged, or of a run with other images, settings or model.
         """
         path = self.folder / STATE
         if not path.exists():

@@ -1,8 +1,8 @@
 """The validation loss, and what its course says: the best epoch, convergence, the plateau.
 
-Every held-out picture is seen at the same timesteps with the same noise every time. Noise follows
-from the picture's content and the timestep's number alone, so losses of different epochs, settings
-and runs compare as long as pictures, crops and model are the same. No weights of the training
+Every held-out image is seen at the same timesteps with the same noise every time. Noise follows
+from the image's content and the timestep's number alone, so losses of different epochs, settings
+and runs compare as long as images, crops and model are the same. No weights of the training
 objective enter: it is the plain mean squared error of the prediction.
 """
 
@@ -15,7 +15,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ..data.cache import Item, picture_sizes
+from ..data.cache import Item, image_sizes
 from ..data.order import draw
 from ..denoisers.protocol import Denoiser, TextEmbeddings
 from .objective import row_losses
@@ -34,11 +34,11 @@ def validation_loss(
     device: torch.device,
     processes: Processes | None = None,
 ) -> float:
-    """Return the mean loss over pictures and timesteps; the model must be in evaluation mode.
+    """Return the mean loss over images and timesteps; the model must be in evaluation mode.
 
     Args:
         denoiser: The model.
-        items: Held-out pictures with their crops.
+        items: Held-out images with their crops.
         latents: Gives the latents of items of one size.
         text: Gives the embeddings of captions.
         timesteps: How many fixed timesteps.
@@ -58,7 +58,7 @@ def validation_loss(
         times = steps[[k for _, k in batch]].to(device)
         embeddings = text([item[0].caption for item, _ in batch]).to(device, None)
         noisy = denoiser.add_noise(clean, noise, times)
-        predicted = denoiser.predict(noisy, times, embeddings, picture_sizes([i for i, _ in batch]))
+        predicted = denoiser.predict(noisy, times, embeddings, image_sizes([i for i, _ in batch]))
         losses = row_losses(predicted, denoiser.target(clean, noise, times))
         total += losses.double().sum().cpu()
     if shared.count > 1:
@@ -67,7 +67,7 @@ def validation_loss(
 
 
 def _batches(rows: Sequence[tuple[Item, int]], most: int) -> list[list[tuple[Item, int]]]:
-    """Divide sorted rows into batches of one picture size each."""
+    """Divide sorted rows into batches of one image size each."""
     batches, start = [], 0
     while start < len(rows):
         size = rows[start][0][1].size

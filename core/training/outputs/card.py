@@ -34,12 +34,12 @@ def lora_card(
     Args:
         denoiser: What was trained.
         settings: How.
-        examples: What it was trained with, held-out pictures included.
+        examples: What it was trained with, held-out images included.
         facts: What the dataset says of itself.
         result: What came of it.
         title: Name of the LoRA.
         base_model: Name of the frozen model.
-        thumbnail: A small picture, its file's bytes.
+        thumbnail: A small image, its file's bytes.
         epoch: Of the weights; the best one's unless given.
     """
     held_out = set(result.held_out)
@@ -63,7 +63,7 @@ def lora_card(
         base_model_fingerprint=denoiser.identity,
         dataset=facts.name,
         dataset_fingerprint=facts.fingerprint,
-        pictures=len(trained),
+        images=len(trained),
         tag_frequency=facts.captions or {},
         generation=[
             {**entry, "held_out": True} if entry["hash"] in held_out else entry
@@ -78,11 +78,11 @@ def lora_card(
     )
 
 
-def jpeg_thumbnail(picture: Any, side: int = THUMBNAIL) -> bytes:
-    """Return a picture (uint8 RGB array) as a small JPEG, its longer side ``side`` at most."""
+def jpeg_thumbnail(pixels: Any, side: int = THUMBNAIL) -> bytes:
+    """Return an image (uint8 RGB array) as a small JPEG, its longer side ``side`` at most."""
     from PIL import Image
 
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=85)

@@ -69,7 +69,7 @@ def write_plot(
     shapes = _shapes(history, title, best_epoch, convergence_epoch)
     atomic.write_text(svg, _svg(shapes, title or "Loss over the epochs"))
     with atomic.replacing(png) as temporary:
-        _picture(shapes).save(temporary, format="PNG")
+        _image(shapes).save(temporary, format="PNG")
 
 
 def _shapes(
@@ -198,13 +198,13 @@ def _svg(shapes: Sequence[Shape], label: str) -> str:
     )
 
 
-def _picture(shapes: Sequence[Shape]) -> Any:
-    """Draw the shapes at twice the size, for smooth lines, and halve the picture."""
+def _image(shapes: Sequence[Shape]) -> Any:
+    """Draw the shapes at twice the size, for smooth lines, and halve the image."""
     from PIL import Image, ImageDraw, ImageFont
 
     scale = 2
-    picture = Image.new("RGB", (WIDTH * scale, HEIGHT * scale), _GROUND)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (WIDTH * scale, HEIGHT * scale), _GROUND)
+    draw = ImageDraw.Draw(image)
     anchors = {"start": "ls", "middle": "ms", "end": "rs"}
     for shape in shapes:
         if isinstance(shape, _Line):
@@ -223,4 +223,4 @@ def _picture(shapes: Sequence[Shape]) -> Any:
                 continue
             at = (x * scale, y * scale)
             draw.text(at, shape.text, shape.colour, font, anchors[shape.anchor])
-    return picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Sample pictures while it trains: the same prompts and noise every time, on one strip."""
+"""Sample images while it trains: the same prompts and noise every time, on one strip."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"epoch-(\d+)-(\d+)\.png")
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """What sample pictures are made of.
+    """What sample images are made of.
 
     Attributes:
         prompts: What they show; without any, captions of the training set.
@@ -45,12 +45,12 @@ def default_prompts(examples: Sequence[Example], count: int = 4) -> tuple[str, .
 
 
 def sample(pipeline: Any, settings: SampleSettings, size: Size) -> np.ndarray:
-    """Make the sample pictures with a pipeline of diffusers as it is, adapters and all.
+    """Make the sample images with a pipeline of diffusers as it is, adapters and all.
 
     Args:
         pipeline: Its weights are not changed, and its random state is its own.
         settings: Prompts and noise.
-        size: Of the pictures.
+        size: Of the images.
 
     Returns:
         uint8 RGB array of shape ``(prompts, height, width, 3)``.
@@ -63,7 +63,7 @@ def sample(pipeline: Any, settings: SampleSettings, size: Size) -> np.ndarray:
 
     pipeline.set_progress_bar_config(disable=True)
     arguments = PromptArguments(pipeline, guided=settings.guidance > 1)
-    pictures = []
+    images = []
     # One at a time: a sample then depends on its own prompt and noise alone.
     with exact(), torch.no_grad():
         for number, prompt in enumerate(settings.prompts):
@@ -77,19 +77,19 @@ def sample(pipeline: Any, settings: SampleSettings, size: Size) -> np.ndarray:
                 output_type="pt",
             ).images
             values = torch.as_tensor(result).float().cpu().numpy()
-            pictures.append(quantise(values.transpose(0, 2, 3, 1))[0])
-    return np.stack(pictures)
+            images.append(quantise(values.transpose(0, 2, 3, 1))[0])
+    return np.stack(images)
 
 
-def write_samples(folder: Path, epoch: int, pictures: np.ndarray) -> list[Path]:
+def write_samples(folder: Path, epoch: int, images: np.ndarray) -> list[Path]:
     """Write the samples of an epoch as PNGs; return their paths."""
     from PIL import Image
 
     paths = []
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         path = folder / FOLDER / f"epoch-{epoch:04d}-{number:02d}.png"
         with atomic.replacing(path) as temporary:
-            Image.fromarray(picture).save(temporary, format="PNG")
+            Image.fromarray(image).save(temporary, format="PNG")
         paths.append(path)
     return paths
 
@@ -108,10 +108,10 @@ def write_strip(
     Args:
         folder: Where :func:`write_samples` wrote them.
         path: Of the sheet, a PNG.
-        prompts: What is said under the pictures.
+        prompts: What is said under the images.
         title: A line on top.
         until: The last epoch to show; files of a longer run that was given up may be there.
-        side: Of a picture on the sheet, in pixels.
+        side: Of an image on the sheet, in pixels.
 
     Returns:
         Whether there was anything to draw.

@@ -1,4 +1,4 @@
-"""Who looks on while a LoRA trains: sample pictures and the plot of the losses."""
+"""Who looks on while a LoRA trains: sample images and the plot of the losses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLOT_INTERVAL = 5.0
 
 
 class Sampler:
-    """Makes the sample pictures of a training.
+    """Makes the sample images of a training.
 
     Args:
         job: What is sampled, and where it goes.
@@ -77,16 +77,16 @@ class Sampler:
         settings = self._settings
         assert settings is not None  # noqa: S101  # nobody calls otherwise
         with training_modes(self._adapters.modules.values(), False):
-            pictures = self._denoiser.sample(self._adapters, settings, self._size)
-        with _pictures_may_fail():
-            write_samples(self._job.folder, epoch, pictures)
+            images = self._denoiser.sample(self._adapters, settings, self._size)
+        with _images_may_fail():
+            write_samples(self._job.folder, epoch, images)
             write_strip(
                 self._job.folder,
                 self._job.beside(".samples.png"),
                 settings.prompts,
                 title=self._job.output.stem,
             )
-        return pictures
+        return images
 
 
 class Plotter:
@@ -106,7 +106,7 @@ class Plotter:
 
     def finish(self, result: TrainingResult) -> None:
         """Draw the whole course, with the best epoch and that of convergence."""
-        with _pictures_may_fail():
+        with _images_may_fail():
             write_plot(
                 result.history,
                 self._job.beside(".loss.svg"),
@@ -119,7 +119,7 @@ class Plotter:
     def _draw(self, reports: Sequence[EpochReport]) -> None:
         if time.monotonic() - self._drawn < PLOT_INTERVAL:
             return
-        with _pictures_may_fail():
+        with _images_may_fail():
             write_plot(
                 history_table(reports),
                 self._job.beside(".loss.svg"),
@@ -130,7 +130,7 @@ class Plotter:
 
 
 @contextmanager
-def _pictures_may_fail() -> Iterator[None]:
+def _images_may_fail() -> Iterator[None]:
     """Go on without a plot or a sheet: where the disk is full, the state is what matters."""
     try:
         yield

@@ -51,7 +51,7 @@ def test_labels_are_ordered_by_size():
     assert set(found.table["cluster_name"]) == {"cluster 0", "cluster 1", "cluster 2"}
 
 
-def test_the_same_pictures_give_the_same_clusters():
+def test_the_same_images_give_the_same_clusters():
     vectors = np.random.default_rng(3).normal(size=(120, 16)).astype(np.float32)
     np.testing.assert_array_equal(kmeans_labels(vectors, 8, 5), kmeans_labels(vectors, 8, 5))
 
@@ -69,7 +69,7 @@ def test_rejected_rows_have_no_cluster():
 
 
 @pytest.mark.parametrize(("distinct", "k", "expected"), [(3, 8, 3), (1, 8, 1), (20, 4, 4)])
-def test_never_more_clusters_than_different_pictures(distinct, k, expected):
+def test_never_more_clusters_than_different_images(distinct, k, expected):
     vectors = np.random.default_rng(0).normal(size=(distinct, 6)).astype(np.float32)
     labels = kmeans_labels(np.concatenate([vectors, vectors]), k)
     assert len(set(labels.tolist())) == expected

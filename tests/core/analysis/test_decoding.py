@@ -22,9 +22,9 @@ RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
-def encoded(picture, kind, **options):
+def encoded(image, kind, **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -34,25 +34,25 @@ def turned():
     return exif
 
 
-PICTURE = Image.fromarray(COLOUR)
+IMAGE = Image.fromarray(COLOUR)
 KINDS = {
-    "rgb.png": encoded(PICTURE, "PNG"),
+    "rgb.png": encoded(IMAGE, "PNG"),
     "sixteen bits.png": encoded(
         Image.fromarray(RNG.integers(0, 65536, (40, 56), dtype=np.uint16)), "PNG"
     ),
-    "grey.png": encoded(PICTURE.convert("L"), "PNG"),
+    "grey.png": encoded(IMAGE.convert("L"), "PNG"),
     "rgba.png": encoded(Image.fromarray(RNG.integers(0, 256, (40, 56, 4), dtype=np.uint8)), "PNG"),
-    "palette.png": encoded(PICTURE.quantize(16), "PNG"),
-    "one pixel.png": encoded(PICTURE.crop((0, 0, 1, 1)), "PNG"),
-    "rgb.jpg": encoded(PICTURE, "JPEG"),
-    "grey.jpg": encoded(PICTURE.convert("L"), "JPEG"),
-    "cmyk.jpg": encoded(PICTURE.convert("CMYK"), "JPEG"),
-    "turned.jpg": encoded(PICTURE, "JPEG", exif=turned()),
-    "progressive.jpg": encoded(PICTURE, "JPEG", progressive=True),
-    "lossless.webp": encoded(PICTURE, "WEBP", lossless=True),
-    "rgb.bmp": encoded(PICTURE, "BMP"),
-    "rgb.tif": encoded(PICTURE, "TIFF"),
-    "ключ 🎨 with spaces.png": encoded(PICTURE, "PNG"),
+    "palette.png": encoded(IMAGE.quantize(16), "PNG"),
+    "one pixel.png": encoded(IMAGE.crop((0, 0, 1, 1)), "PNG"),
+    "rgb.jpg": encoded(IMAGE, "JPEG"),
+    "grey.jpg": encoded(IMAGE.convert("L"), "JPEG"),
+    "cmyk.jpg": encoded(IMAGE.convert("CMYK"), "JPEG"),
+    "turned.jpg": encoded(IMAGE, "JPEG", exif=turned()),
+    "progressive.jpg": encoded(IMAGE, "JPEG", progressive=True),
+    "lossless.webp": encoded(IMAGE, "WEBP", lossless=True),
+    "rgb.bmp": encoded(IMAGE, "BMP"),
+    "rgb.tif": encoded(IMAGE, "TIFF"),
+    "ключ 🎨 with spaces.png": encoded(IMAGE, "PNG"),
 }
 
 
@@ -72,9 +72,7 @@ def test_exif_orientation_is_applied(tmp_path):
 
 
 def test_an_animation_gives_its_first_frame(tmp_path):
-    data = encoded(
-        PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(180)], lossless=True
-    )
+    data = encoded(IMAGE, "WEBP", save_all=True, append_images=[IMAGE.rotate(180)], lossless=True)
     (tmp_path / "moving.webp").write_bytes(data)
     np.testing.assert_array_equal(read_image(tmp_path / "moving.webp"), COLOUR[..., ::-1])
 
@@ -103,7 +101,7 @@ BROKEN = {
     "half.webp": (KINDS["lossless.webp"][:-400], "damaged"),
     "flipped byte.png": (bytes(flipped), "damaged"),
     "empty.png": (b"", "empty"),
-    "text.png": (b"I am no picture.\n" * 9, "not a picture"),
+    "text.png": (b"I am no image.\n" * 9, "not an image"),
     "huge.png": (huge_header(), "20000 x 20000"),
 }
 
@@ -144,7 +142,7 @@ def test_a_locked_file_is_unreadable(tmp_path):
         read_image(path)
 
 
-def test_pictures_come_in_order_and_bad_ones_in_their_place(tmp_path):
+def test_images_come_in_order_and_bad_ones_in_their_place(tmp_path):
     paths = []
     for number in range(20):
         path = tmp_path / f"{number}.png"

@@ -32,8 +32,8 @@ def folder(tmp_path):
     rng = np.random.default_rng(0)
     for number, mode in enumerate(["RGB", "RGBA", "L", "RGB", "RGB", "RGB", "RGB"]):
         pixels = rng.integers(0, 256, (50, 40 + 7 * number, 4), dtype=np.uint8)
-        picture = Image.fromarray(pixels, "RGBA").convert("RGB").convert(mode)
-        picture.save(tmp_path / f"{number}.png")
+        image = Image.fromarray(pixels, "RGBA").convert("RGB").convert(mode)
+        image.save(tmp_path / f"{number}.png")
     return tmp_path
 
 
@@ -127,7 +127,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         Embedder(tmp_path).embed_texts(["x"])
 
 
-def test_a_very_slim_picture_takes_no_memory(clip):
+def test_a_very_slim_image_takes_no_memory(clip):
     tensor = Embedder(clip).preprocess(np.full((1, 60_000, 3), 9, np.uint8))
     assert tensor.shape == (3, 32, 32)
 
@@ -147,7 +147,7 @@ def test_vendi_score_is_its_definition(x):
     assert 1 - 1e-9 <= vendi_score(x) <= len(x) + 1e-6
 
 
-def test_vendi_score_counts_different_pictures():
+def test_vendi_score_counts_different_images():
     assert vendi_score(np.eye(6)) == pytest.approx(6)
     assert vendi_score(np.repeat(np.eye(3), 40, axis=0)) == pytest.approx(3)
     assert vendi_score(np.ones((5, 3))) == pytest.approx(1)
@@ -161,5 +161,5 @@ def test_mean_distance_is_that_of_all_pairs(x):
     assert mean_pairwise_distance(x) == pytest.approx(np.mean(pairs), abs=1e-9)
 
 
-def test_one_picture_has_no_distance():
+def test_one_image_has_no_distance():
     assert mean_pairwise_distance(np.ones((1, 4))) == 0

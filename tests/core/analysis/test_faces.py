@@ -1,4 +1,4 @@
-"""Faces: what insightface finds, and why pictures are turned away."""
+"""Faces: what insightface finds, and why images are turned away."""
 
 import warnings
 from dataclasses import replace
@@ -34,7 +34,7 @@ from tests.support.tiny_analysis import (
     group,
     needs_miniature_faces,
     portrait,
-    write_pictures,
+    write_images,
 )
 
 
@@ -57,7 +57,7 @@ FRONTAL = np.array([[-30, -30], [30, -30], [0, 0], [-25, 35], [25, 35]], float)
 
 
 def turned(degrees, depth=0.6):
-    """Landmarks of a head turned to the right of the picture; the nose stands out."""
+    """Landmarks of a head turned to the right of the image; the nose stands out."""
     angle, height = np.radians(degrees), np.array([0, 0, depth * 28, 0, 0])
     x = FRONTAL[:, 0] * np.cos(angle) + height * np.sin(angle)
     return np.stack([x, FRONTAL[:, 1]], axis=1)
@@ -143,8 +143,8 @@ def test_detection_and_identity_are_insightfaces(det_size):
     reference = FaceAnalysis(name=str(FACE_PACK_PATH), providers=["CPUExecutionProvider"])
     reference.prepare(ctx_id=-1, det_size=(det_size, det_size))
     analyser = FaceAnalyser("miniature", det_size)
-    pictures = [portrait(1), group(2), empty_place(3), cv2.resize(portrait(4), (230, 310))]
-    for image in pictures:
+    images = [portrait(1), group(2), empty_place(3), cv2.resize(portrait(4), (230, 310))]
+    for image in images:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             expected = reference.get(image)
@@ -171,28 +171,28 @@ def test_batches_do_not_change_identities():
 
 @needs_miniature_faces
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 900, 3), (900, 1, 3), (7, 5, 3)])
-def test_odd_pictures_have_no_face(shape):
+def test_odd_images_have_no_face(shape):
     assert len(FaceAnalyser("miniature").detect(np.full(shape, 128, np.uint8))) == 0
 
 
 @pytest.mark.parametrize(
     ("longest", "edge"), [(1, 128), (128, 128), (129, 192), (500, 640), (768, 640), (9000, 640)]
 )
-def test_pictures_are_not_blown_up(longest, edge):
+def test_images_are_not_blown_up(longest, edge):
     assert FaceAnalyser("miniature")._edge(longest) == edge
     assert FaceAnalyser("miniature", 320)._edge(longest) == 320
 
 
 @pytest.fixture
 def folder(tmp_path):
-    pictures = {
+    images = {
         "a good.png": portrait(0),
         "b empty.png": empty_place(1),
         "c group.png": group(2),
         "d small.png": cv2.copyMakeBorder(portrait(3), 1100, 0, 1100, 0, cv2.BORDER_REPLICATE),
         "f good.png": portrait(5),
     }
-    write_pictures(tmp_path, pictures)
+    write_images(tmp_path, images)
     (tmp_path / "e bad.png").write_bytes((tmp_path / "a good.png").read_bytes()[:500])
     return tmp_path
 
@@ -233,7 +233,7 @@ def test_reasons_and_columns(folder):
      ({"confidence": 1.01, "share": 0.9}, "low_confidence")],
 )  # fmt: skip
 def test_each_threshold_has_its_reason_and_costs_nothing_to_move(tmp_path, changes, reason):
-    write_pictures(tmp_path, {"a.png": portrait(0), "b.png": portrait(1)})
+    write_images(tmp_path, {"a.png": portrait(0), "b.png": portrait(1)})
     images, analyser = ImageSet.from_folder(tmp_path), FaceAnalyser("miniature")
     with FeatureStore() as store:
         accepted = validate_faces(images, analyser, store)
@@ -250,8 +250,8 @@ def test_each_threshold_has_its_reason_and_costs_nothing_to_move(tmp_path, chang
 def test_strangers_differ_from_the_references(tmp_path):
     same = {f"same {i}.png": portrait(i, person=1) for i in range(6)}
     others = {f"stranger {i}.png": portrait(i, person=20 + i) for i in range(6)}
-    write_pictures(tmp_path / "set", {**same, **others})
-    write_pictures(tmp_path / "reference", {f"{i}.png": portrait(50 + i, 1) for i in range(2)})
+    write_images(tmp_path / "set", {**same, **others})
+    write_images(tmp_path / "reference", {f"{i}.png": portrait(50 + i, 1) for i in range(2)})
     references = sorted((tmp_path / "reference").iterdir())
     images, analyser = ImageSet.from_folder(tmp_path / "set"), FaceAnalyser("miniature")
     with FeatureStore() as store:
@@ -268,9 +268,9 @@ def test_strangers_differ_from_the_references(tmp_path):
 
 @needs_miniature_faces
 def test_every_subject_has_its_own_centre(tmp_path):
-    pictures = {f"{person}{i}.png": portrait(i, person=ord(person)) for person in "ab"
+    images = {f"{person}{i}.png": portrait(i, person=ord(person)) for person in "ab"
                 for i in range(4)}  # fmt: skip
-    write_pictures(tmp_path, pictures)
+    write_images(tmp_path, images)
     images = ImageSet.from_folder(tmp_path)
     images = images.with_columns(pl.col("path").str.slice(0, 1).alias("subject"))
     with FeatureStore() as store:
@@ -286,7 +286,7 @@ def test_every_subject_has_its_own_centre(tmp_path):
 
 @needs_miniature_faces
 def test_references_must_show_one_face(tmp_path):
-    write_pictures(tmp_path, {"a.png": portrait(0), "group.png": group(1)})
+    write_images(tmp_path, {"a.png": portrait(0), "group.png": group(1)})
     images = ImageSet.from_folder(tmp_path)
     with FeatureStore() as store, pytest.raises(ReferenceFaceError, match="2 faces"):
         validate_faces(

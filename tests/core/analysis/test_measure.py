@@ -17,7 +17,7 @@ from tests.support.tiny_analysis import (
     needs_miniature_faces,
     portrait,
     save_clip,
-    write_pictures,
+    write_images,
 )
 
 pytestmark = needs_miniature_faces
@@ -38,7 +38,7 @@ def ruled(image):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     made = {f"good {i}.png": portrait(i) for i in range(GOOD)}
     made |= {f"flat {i}.png": dull(portrait(20 + i)) for i in range(FLAT)}
     made |= {f"blurred {i}.png": cv2.GaussianBlur(portrait(30 + i), (0, 0), 4)
@@ -48,8 +48,8 @@ def pictures():
 
 
 @pytest.fixture
-def folder(tmp_path, pictures):
-    write_pictures(tmp_path / "set", pictures)
+def folder(tmp_path, images):
+    write_images(tmp_path / "set", images)
     (tmp_path / "set" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
     return tmp_path / "set"
 
@@ -93,7 +93,7 @@ def test_one_pass_leaves_nothing_to_measure(folder, clip):
 
 
 def test_results_do_not_depend_on_the_pass(folder, clip):
-    """Measured together or stage by stage: the same pictures are accepted, with equal numbers."""
+    """Measured together or stage by stage: the same images are accepted, with equal numbers."""
     images = ImageSet.from_folder(folder)
     with FeatureStore() as one, FeatureStore() as two:
         together = analyse(images, clip, one).accepted
@@ -183,7 +183,7 @@ def test_cancelled_and_continued(folder, clip, steps):
 
 
 def test_equal_files_are_measured_once(tmp_path, clip):
-    write_pictures(tmp_path, {f"{i}.png": portrait(0) for i in range(5)})
+    write_images(tmp_path, {f"{i}.png": portrait(0) for i in range(5)})
     with FeatureStore() as store:
         found = analyse(ImageSet.from_folder(tmp_path), clip, store)
         assert store.computed == {"pixels": 1, "faces": 1, "identity": 1, "embedding": 1}
@@ -192,7 +192,7 @@ def test_equal_files_are_measured_once(tmp_path, clip):
 
 
 def test_a_file_that_vanishes_is_unreadable_and_asked_again(tmp_path, clip):
-    write_pictures(tmp_path, {"a.png": portrait(0), "b.png": portrait(1)})
+    write_images(tmp_path, {"a.png": portrait(0), "b.png": portrait(1)})
     images = ImageSet.from_folder(tmp_path)
     data = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").unlink()

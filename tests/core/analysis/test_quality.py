@@ -26,7 +26,7 @@ from tests.support.tiny_analysis import (
     group,
     needs_miniature_faces,
     portrait,
-    write_pictures,
+    write_images,
 )
 
 
@@ -170,7 +170,7 @@ def test_200_files_score_as_published(tmp_path):
 
 @needs_miniature_faces
 def test_methods_of_the_published_class(tmp_path):
-    write_pictures(tmp_path, {"a.png": portrait(1)})
+    write_images(tmp_path, {"a.png": portrait(1)})
     path = str(tmp_path / "a.png")
     assessment = QualityAssessment("miniature", det_size=None)
     gray = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2GRAY)
@@ -187,7 +187,7 @@ def test_methods_of_the_published_class(tmp_path):
 @needs_miniature_faces
 def test_the_stage_scores_the_table(tmp_path):
     blurred = cv2.GaussianBlur(portrait(2), (0, 0), 3)
-    write_pictures(
+    write_images(
         tmp_path, {"a.png": portrait(1), "b.png": blurred, "c.png": empty_place(), "d.png": group()}
     )
     (tmp_path / "e.png").write_bytes(b"")

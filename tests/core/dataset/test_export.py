@@ -18,7 +18,7 @@ from character_curator.dataset import CuratedDataset, collate, export, verify
 from character_curator.dataset.checksums import NotADatasetError
 from character_curator.dataset.export import NothingSelectedError
 from character_curator.imageset import ImageSet, Rejection
-from tests.support.images import make_images, picture
+from tests.support.images import drawing, make_images
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_our_loader_gives_what_the_published_one_gives(folder):
     assert ours.metadata == published.metadata
 
 
-def test_hugging_face_imagefolder_reads_pictures_and_captions(folder, hugging_face):
+def test_hugging_face_imagefolder_reads_images_and_captions(folder, hugging_face):
     loaded = hugging_face("imagefolder", data_dir=str(folder))
     assert list(loaded) == ["train"]
     assert_read_like(loaded["train"], folder)
@@ -166,7 +166,7 @@ def test_hugging_face_reads_names_that_look_like_splits(tmp_path, hugging_face):
     raw = tmp_path / "raw"
     raw.mkdir()
     for i, name in enumerate(["test.png", "my train photo.png", "val-1.png", "eval_test.png"]):
-        picture(i).save(raw / name)
+        drawing(i).save(raw / name)
     done = export(ImageSet.from_folder(raw), tmp_path / "test-set", name="x", trigger="char1")
     loaded = hugging_face("imagefolder", data_dir=str(done.folder))
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 4}
@@ -227,13 +227,13 @@ def test_is_a_torch_dataset_that_a_loader_batches(folder):
     assert isinstance(dataset, torch.utils.data.Dataset)
     loader = torch.utils.data.DataLoader(dataset, batch_size=5, collate_fn=collate)
     batches = list(loader)
-    assert [tuple(pictures.shape) for pictures, _ in batches] == [(n, 3, 48, 48) for n in (5, 5, 2)]
+    assert [tuple(images.shape) for images, _ in batches] == [(n, 3, 48, 48) for n in (5, 5, 2)]
     seen = [m["hash"] for _, metadata in batches for m in metadata]
     assert seen == [entry["metadata"]["hash"] for entry in dataset.images]
     plain = torch.utils.data.DataLoader(CuratedDataset(folder), batch_size=4, collate_fn=collate)
-    pictures, _ = next(iter(plain))
-    assert isinstance(pictures, list)
-    assert pictures[0].size == (48, 48)
+    images, _ = next(iter(plain))
+    assert isinstance(images, list)
+    assert images[0].size == (48, 48)
 
 
 def test_importing_the_package_imports_no_torch():
@@ -248,7 +248,7 @@ def test_importing_the_package_imports_no_torch():
 # --- contents -----------------------------------------------------------------------------------
 
 
-def test_pictures_are_linked_not_copied(exported, images):
+def test_images_are_linked_not_copied(exported, images):
     assert (exported.linked, exported.converted, exported.images) == (12, 0, 12)
     for path in exported.folder.glob("*.png"):
         assert path.samefile(images.root / path.name)

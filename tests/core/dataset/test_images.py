@@ -1,4 +1,4 @@
-"""What an export makes of pictures from anywhere: formats, names, captions."""
+"""What an export makes of images from anywhere: formats, names, captions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from PIL import Image
 
 from character_curator.dataset import CuratedDataset, export, verify
 from character_curator.dataset.captions import CaptionError, caption
+from character_curator.dataset.images import SourcesChangedError
 from character_curator.dataset.names import export_names
-from character_curator.dataset.pictures import SourcesChangedError
 from character_curator.imageset import ImageSet
-from tests.support.images import make_images, picture, png_bytes
+from tests.support.images import drawing, make_images, png_bytes
 
 
 def test_every_format_becomes_a_png_that_shows_the_same(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
-    base = picture(1)
+    base = drawing(1)
     base.save(raw / "plain.png")
     base.save(raw / "lossless.webp", lossless=True)
     base.save(raw / "table.bmp")
@@ -33,7 +33,7 @@ def test_every_format_becomes_a_png_that_shows_the_same(tmp_path):
     base.convert("CMYK").save(raw / "press.jpg", quality=95)
     deep = np.linspace(0, 65535, 48 * 48).reshape(48, 48).astype(np.uint16)
     Image.fromarray(deep).save(raw / "deep.png")
-    base.save(raw / "moving.webp", save_all=True, append_images=[picture(2)], lossless=True)
+    base.save(raw / "moving.webp", save_all=True, append_images=[drawing(2)], lossless=True)
     with_alpha = base.convert("RGBA")
     with_alpha.putalpha(128)
     with_alpha.save(raw / "alpha.png")
@@ -77,7 +77,7 @@ def test_odd_names_from_subfolders(tmp_path, hugging_face):
     raw = tmp_path / "raw"
     for i, name in enumerate(names):
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
-        picture(i).save(raw / name)
+        drawing(i).save(raw / name)
     images = ImageSet.from_folder(raw)
     done = export(images, tmp_path / "out", name="odd", trigger="char1")
     assert verify(done.folder).ok
@@ -122,7 +122,7 @@ def test_sources_that_changed_or_vanished_stop_the_export(tmp_path):
     images = make_images(tmp_path / "raw", 12, selected=6)
     chosen = images.table.filter("selected")["path"].to_list()
     (images.root / chosen[0]).unlink()
-    (images.root / chosen[1]).write_bytes(png_bytes(picture(99)))
+    (images.root / chosen[1]).write_bytes(png_bytes(drawing(99)))
     with pytest.raises(SourcesChangedError) as caught:
         export(images, tmp_path / "out", name="x")
     assert chosen[0] in str(caught.value)

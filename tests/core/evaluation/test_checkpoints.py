@@ -1,4 +1,4 @@
-"""An evaluation from end to end: the miniature's models, real files, few pictures."""
+"""An evaluation from end to end: the miniature's models, real files, few images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from character_curator import miniature
 from character_curator.evaluation import Setup, evaluate
 from character_curator.evaluation.checkpoints import names_of
-from character_curator.evaluation.pictures import NoReferenceError
+from character_curator.evaluation.images import NoReferenceError
 from character_curator.evaluation.threshold import ThresholdRule
 from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.lora import file as lora_file
@@ -115,8 +115,8 @@ def test_every_file_has_its_table_sheet_and_summary(results):
             "is_character", "rating", "rating_name",
         }  # fmt: skip
         assert wanted <= set(table.columns)
-        with Image.open(evaluation.folder / "sheet.png") as picture:
-            assert picture.width > 9 * 128
+        with Image.open(evaluation.folder / "sheet.png") as image:
+            assert image.width > 9 * 128
         summary = json.loads((evaluation.folder / "summary.json").read_text())
         assert summary["series"]["grid"]["pictures"] == 9
         assert summary["identity_threshold"]["source"] == evaluation.threshold.source
@@ -197,7 +197,7 @@ def test_an_evaluation_goes_on_and_makes_nothing_twice(results, dataset, monkeyp
     evaluations, output, files = results
 
     def refuse(*_, **__):
-        raise AssertionError("a picture was made again")
+        raise AssertionError("an image was made again")
 
     monkeypatch.setattr(DiffusersBackend, "sample", refuse)
     again = evaluate(files[:1], dataset, setup_of(dataset), output)
@@ -221,7 +221,7 @@ def test_a_given_threshold_is_taken(results, dataset):
     assert low.summary.trigger.consistency.count == faces.sum()
 
 
-def test_reference_pictures_are_the_identity(results, dataset):
+def test_reference_images_are_the_identity(results, dataset):
     _, output, files = results
     setup = setup_of(dataset)
     own = evaluate(files[:1], dataset, setup, output)[0]

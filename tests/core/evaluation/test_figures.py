@@ -94,7 +94,7 @@ def test_a_threshold_is_given_or_of_others_or_of_the_dataset():
     assert few.value == pytest.approx(np.quantile(own, 0.05))
 
 
-def test_a_picture_without_a_face_never_passes():
+def test_a_image_without_a_face_never_passes():
     assert passes([0.5, math.nan, 0.49, -1], 0.5).tolist() == [True, False, False, False]
     assert passes([math.nan], -5).tolist() == [False]
 
@@ -104,16 +104,16 @@ vectors = arrays(np.float32, st.tuples(st.integers(1, 12), st.just(5)),
 
 
 @given(vectors, vectors)
-def test_nearest_training_pictures_are_scipys(pictures, training):
-    pictures, training = pictures + 2, training + 2  # no zero vectors
-    index, distance = nearest(pictures, training)
-    expected = cdist(pictures.astype(float), training.astype(float), "cosine")
+def test_nearest_training_images_are_scipys(images, training):
+    images, training = images + 2, training + 2  # no zero vectors
+    index, distance = nearest(images, training)
+    expected = cdist(images.astype(float), training.astype(float), "cosine")
     np.testing.assert_allclose(distance, expected.min(axis=1), atol=1e-6)
-    rows = np.arange(len(pictures))
+    rows = np.arange(len(images))
     np.testing.assert_allclose(expected[rows, index], expected.min(axis=1), atol=1e-6)
 
 
-def test_no_picture_is_its_own_neighbour():
+def test_no_image_is_its_own_neighbour():
     x = np.eye(3)
     index, distance = nearest(x, x, same=True)
     assert all(i != n for n, i in enumerate(index))
@@ -148,10 +148,10 @@ def test_near_duplicates_are_those_of_the_curation():
 
     angles = np.arccos([0.9, 0.979, 0.9805, 0.999])
     training = np.array([[1.0, 0.0]])
-    pictures = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    _, distance = nearest(pictures, training)
+    images = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    _, distance = nearest(images, training)
     mine = near_duplicates(distance).tolist()
-    theirs = [len(similar_pairs(np.stack([training[0], p]), 0.98)) == 1 for p in pictures]
+    theirs = [len(similar_pairs(np.stack([training[0], p]), 0.98)) == 1 for p in images]
     assert mine == theirs == [False, False, True, True]
 
 

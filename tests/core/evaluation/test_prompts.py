@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from character_curator.evaluation.character import read_facts, with_article
-from character_curator.evaluation.pictures import FIRST_SEED, requests_for
+from character_curator.evaluation.images import FIRST_SEED, requests_for
 from character_curator.evaluation.prompts import (
     PUBLISHED,
     VOCABULARY,
@@ -81,7 +81,7 @@ def test_new_prompts_fill_their_batches():
         for request in requests_for(prompts, "x", series, neutral="y")
     ]
     assert len({r.file_name for r in requests}) == 200
-    assert len(list(batches(requests, 8))) == 26  # the 25 that 200 pictures need, and a rest
+    assert len(list(batches(requests, 8))) == 26  # the 25 that 200 images need, and a rest
 
 
 def test_nobody_leaves_no_stray_comma():
@@ -147,7 +147,7 @@ def test_the_recipe_of_a_graph_tells_the_character_of_its_plan(tmp_path):
     assert facts.template == "photo of {who}, {scene}"
 
 
-def test_a_folder_of_pictures_has_working_defaults(tmp_path):
+def test_a_folder_of_images_has_working_defaults(tmp_path):
     facts = read_facts(tmp_path / "mia")
     assert facts.character.with_trigger == "mia person"
     assert facts.vocabulary == VOCABULARY

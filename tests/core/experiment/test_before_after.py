@@ -74,7 +74,7 @@ def test_no_arm_trains_on_the_validation_set(images):
     assert len(paths_of(arms, arms.validation)) == 5
 
 
-def test_copies_of_a_validation_picture_are_held_out_too(images):
+def test_copies_of_a_validation_image_are_held_out_too(images):
     first = make_arms(images, curation(), 5)
     held = first.validation[0]
     copy = next(row for row in first.rows["raw"] if images.table["rejection"][row] is None)
@@ -94,7 +94,7 @@ def test_the_validation_set_does_not_depend_on_the_order_of_the_rows(images):
     assert set(paths_of(arms, arms.validation)) == set(paths_of(other, other.validation))
 
 
-def test_faces_and_prior_pictures_count_in_every_arm(images, tmp_path):
+def test_faces_and_prior_images_count_in_every_arm(images, tmp_path):
     from character_curator.experiment.before_after import examples_of
 
     boxes = [[1.0, 2.0, 30.0, 40.0]] + [None] * (len(images) - 1)
@@ -103,7 +103,7 @@ def test_faces_and_prior_pictures_count_in_every_arm(images, tmp_path):
     assert examples[0].face == (1.0, 2.0, 30.0, 40.0)
     assert examples[1].face is None
     plan = ExperimentPlan(validate_steps=50, settings=TrainingSettings(batch_size=8))
-    # An epoch of 70 pictures is 9 steps, with as many prior pictures 18.
+    # An epoch of 70 images is 9 steps, with as many prior images 18.
     assert plan.training(1, 70).validate_every == 6
     assert plan.training(1, 70, with_prior=True).validate_every == 3
 
@@ -115,7 +115,7 @@ def test_a_run_that_had_not_settled_is_told():
     assert "still falling" not in markdown(report_of({"raw": [runs[0]]}))
 
 
-def test_too_few_pictures_are_told(images):
+def test_too_few_images_are_told(images):
     with pytest.raises(TooFewCandidatesError, match="--validation"):
         make_arms(images, curation(), 40)
 
@@ -213,7 +213,7 @@ def test_the_table_is_put_between_its_marks():
 
 
 PROJECT = """
-source = "pictures"
+source = "images"
 
 [project]
 name = "mia"
@@ -254,12 +254,12 @@ quotas = ["cluster=1.."]
     reason="the miniature's weights are not here",
 )
 def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for number in range(14):
         image = portrait(number)
         if number >= 12:  # no quality at all
             image = cv2.GaussianBlur(image, (0, 0), 12)
-        cv2.imwrite(str(tmp_path / "pictures" / f"p{number:02d}.png"), image)
+        cv2.imwrite(str(tmp_path / "images" / f"p{number:02d}.png"), image)
     file = tmp_path / "mia.toml"
     file.write_text(PROJECT + "\n[training]\nprior_pictures = 3\n")
     document = tmp_path / "table.md"
@@ -279,7 +279,7 @@ def test_the_whole_experiment_on_the_miniature(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "output" / "before-after"
     arms = json.loads((folder / "arms.json").read_text())
     assert len(arms["raw"]) == 11
-    # In every arm the same pictures of anybody go along, made once.
+    # In every arm the same images of anybody go along, made once.
     captions = [path.read_text() for path in (folder / "prior").glob("*.txt")]
     assert len(captions) == 3
     assert all("woman" in text and "mia" not in text for text in captions)

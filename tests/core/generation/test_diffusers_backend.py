@@ -28,7 +28,7 @@ REQUESTS = Plan(
 
 
 def plainly(folder, request, **arguments):
-    """Make a picture as diffusers' own documentation does, text in and one picture out."""
+    """Make an image as diffusers' own documentation does, text in and one image out."""
     pipeline = AutoPipelineForText2Image.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.to(memory_format=torch.channels_last)
@@ -53,7 +53,7 @@ def test_every_family_gives_what_its_pipeline_gives_for_the_text(family, request
     backend = DiffusersBackend(folder, steps=2, guidance=3.0, **SIZE)
     expected = plainly(folder, REQUESTS[0], num_inference_steps=2, guidance_scale=3.0)
     assert np.array_equal(backend.sample(REQUESTS[:1])[0], expected)
-    # One row of a batch is the same picture up to rounding, and not another row's.
+    # One row of a batch is the same image up to rounding, and not another row's.
     batch = backend.sample(REQUESTS)
     assert np.abs(batch[0].astype(int) - expected).max() <= 1
     assert not np.array_equal(batch[0], batch[1])
@@ -133,19 +133,19 @@ def lora(tiny_sd15, tmp_path_factory):
     return folder / "char1.safetensors"
 
 
-def test_a_lora_changes_the_picture_and_is_reproduced(tiny_sd15, lora, tmp_path):
+def test_a_lora_changes_the_image_and_is_reproduced(tiny_sd15, lora, tmp_path):
     bare = DiffusersBackend(tiny_sd15, steps=2, **SIZE)
     none = DiffusersBackend(tiny_sd15, steps=2, loras=[(lora, 0.0)], **SIZE)
     with_lora = DiffusersBackend(tiny_sd15, steps=2, loras=[(lora, 1.0)], **SIZE)
-    pictures = [backend.sample(REQUESTS[:1]) for backend in (bare, none, with_lora)]
-    assert np.array_equal(pictures[0], pictures[1])
-    assert not np.array_equal(pictures[0], pictures[2])
+    samples = [backend.sample(REQUESTS[:1]) for backend in (bare, none, with_lora)]
+    assert np.array_equal(samples[0], samples[1])
+    assert not np.array_equal(samples[0], samples[2])
     images = generate(REQUESTS, with_lora, tmp_path, batch_size=2)
     made = reproduce(images.paths()[0])
     assert made.identical, made.differences
     recorded = json.loads(images.table["generation"][0])["settings"]["loras"]
     assert recorded[0]["sha256"] == models.file_hash(lora)
-    assert not np.array_equal(made.image, pictures[0][0])
+    assert not np.array_equal(made.image, samples[0][0])
 
 
 def test_a_lora_that_is_missing_or_of_another_model_is_named(tiny_sd15, tiny_flux, lora, tmp_path):

@@ -63,7 +63,7 @@ def marks(folder):
 
 
 class Counting:
-    """Counts the pictures that a back end is asked for; padding too."""
+    """Counts the images that a back end is asked for; padding too."""
 
     def __init__(self, backend):
         self._backend = backend
@@ -102,12 +102,12 @@ def test_rows_describe_the_files_in_the_plans_order(undisturbed):
     assert [row["path"] for row in rows] == [r.file_name for r in requests]
     for row, request in zip(rows, requests, strict=True):
         assert {k: row[k] for k in request.as_row()} == request.as_row()
-        with Image.open(undisturbed.root / row["path"]) as picture:
-            assert picture.size == (row["width"], row["height"]) == (64, 64)
-            assert picture.mode == "RGB"
-            assert json.loads(picture.info["character_curator"])["request"] == row["request"]
-            assert picture.info["parameters"].startswith(request.prompt)
-            assert f"Seed: {request.noise_seed}" in picture.info["parameters"]
+        with Image.open(undisturbed.root / row["path"]) as image:
+            assert image.size == (row["width"], row["height"]) == (64, 64)
+            assert image.mode == "RGB"
+            assert json.loads(image.info["character_curator"])["request"] == row["request"]
+            assert image.info["parameters"].startswith(request.prompt)
+            assert f"Seed: {request.noise_seed}" in image.info["parameters"]
     assert len({row["hash"] for row in rows}) == len(rows)
 
 
@@ -168,7 +168,7 @@ def test_damaged_files_are_made_again(backend, undisturbed, tmp_path):
     whole = (tmp_path / names[1]).read_bytes()
     (tmp_path / names[0]).write_bytes(b"")
     (tmp_path / names[1]).write_bytes(whole[:-20])
-    (tmp_path / names[2]).write_bytes(b"not a picture")
+    (tmp_path / names[2]).write_bytes(b"not an image")
     flipped = bytearray((tmp_path / names[3]).read_bytes())
     flipped[-30] ^= 1
     (tmp_path / names[3]).write_bytes(flipped)
@@ -210,7 +210,7 @@ generate(Plan.from_toml(plan), backend, output, batch_size=int(batch))
 """
 
 
-def test_after_a_kill_no_picture_is_lost_and_none_made_twice(tiny_sd15, tmp_path):
+def test_after_a_kill_no_image_is_lost_and_none_made_twice(tiny_sd15, tmp_path):
     plan, slow = plan_of(seeds=range(4)), SETTINGS | {"steps": 12}
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     arguments = [str(tiny_sd15), plan.to_toml(), str(killed), str(BATCH), json.dumps(slow)]
@@ -224,7 +224,7 @@ def test_after_a_kill_no_picture_is_lost_and_none_made_twice(tiny_sd15, tmp_path
     assert 2 <= len(kept) < len(plan.requests())
     # What a kill in the middle of writing leaves behind.
     left = png.temporary_path(killed / plan.requests()[-1].file_name)
-    left.write_bytes(b"half a picture")
+    left.write_bytes(b"half an image")
 
     backend = Counting(DiffusersBackend(tiny_sd15, **slow))
     images = generate(plan, backend, killed, batch_size=BATCH)
@@ -254,9 +254,9 @@ def test_a_new_process_reproduces_identical_pixels(undisturbed):
     assert [json.loads(line[6:]) for line in lines] == [[True, "inf", []]] * len(paths)
 
 
-def test_an_altered_picture_is_not_identical(backend, undisturbed, tmp_path):
-    with Image.open(undisturbed.paths()[0]) as picture:
-        pixels = np.array(picture)
+def test_an_altered_image_is_not_identical(backend, undisturbed, tmp_path):
+    with Image.open(undisturbed.paths()[0]) as image:
+        pixels = np.array(image)
     pixels[5, 5, 1] ^= 8
     record, _ = json.loads(undisturbed.table["generation"][0]), None
     png.write(tmp_path / "altered.png", pixels, record)
@@ -277,7 +277,7 @@ def test_other_conditions_are_named(tiny_sd15, undisturbed):
     assert 0 < made.psnr < 60
 
 
-def test_a_picture_without_a_record_says_so(tmp_path):
+def test_a_image_without_a_record_says_so(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg")
     for name, message in (
@@ -313,7 +313,7 @@ def test_the_published_plan_wastes_hardly_a_row(size):
     "change",
     [{"prompt": "x"}, {"negative_prompt": "x"}, {"seed": 9}, {"noise_seed": 9}, {"take": 9}],
 )
-def test_a_fingerprint_sees_what_changes_the_picture(change):
+def test_a_fingerprint_sees_what_changes_the_image(change):
     request = plan_of().requests()[0]
     settings = {"steps": 2, "model": "/here", "loras": [{"path": "/here", "weight": 1.0}]}
     moved = {"steps": 2, "model": "/there", "loras": [{"path": "/there", "weight": 1.0}]}
@@ -340,7 +340,7 @@ def test_any_cut_or_flipped_bit_is_noticed(data):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_is_named_and_leaves_the_old_picture(tmp_path):
+def test_a_full_disk_is_named_and_leaves_the_old_image(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
     png.temporary_path(path).symlink_to("/dev/full")
@@ -359,5 +359,5 @@ def test_an_impossible_output_folder_is_named(backend, tmp_path):
 
 
 def test_a_batch_of_none_is_an_error(backend, tmp_path):
-    with pytest.raises(CuratorError, match="one picture at least"):
+    with pytest.raises(CuratorError, match="one image at least"):
         generate(plan_of(), backend, tmp_path, batch_size=0)

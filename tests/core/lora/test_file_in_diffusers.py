@@ -84,7 +84,7 @@ def test_diffusers_loads_dora(family, magnitudes, request, tmp_path, caplog):
 
 
 def test_our_own_back_end_renders_a_dora_file(tiny_sd15, tmp_path):
-    """Pictures by the path that evaluation takes are those of the adapters that were trained."""
+    """Images by the path that evaluation takes are those of the adapters that were trained."""
     pipeline = pipeline_in(tiny_sd15)
     adapters = trained({"denoiser": pipeline.unet}, KINDS["dora"])
     with torch.no_grad():

@@ -86,13 +86,13 @@ def test_texts_are_escaped(text):
 
 def test_every_candidate_is_listed_with_its_outcome(text, selection):
     rows = {row[0]: row[1:] for row in Page(text).rows if row}
-    for picture in selection.images.table.iter_rows(named=True):
-        outcome = rows[picture["path"]]
-        if picture["selected"]:
+    for image in selection.images.table.iter_rows(named=True):
+        outcome = rows[image["path"]]
+        if image["selected"]:
             assert outcome[0] == "selected"
         else:
-            assert outcome[0] == picture["rejection"].replace("_", " ")
-            assert outcome[-1] == " ".join(picture["rejection_detail"].split())
+            assert outcome[0] == image["rejection"].replace("_", " ")
+            assert outcome[-1] == " ".join(image["rejection_detail"].split())
 
 
 def test_counts_add_up(text, selection):
@@ -111,7 +111,7 @@ def test_counts_add_up(text, selection):
         assert [str(value), str(count), "3", "✓", "12"] in rows
 
 
-def test_pictures_are_shown_and_link_to_the_files(selection, tmp_path):
+def test_images_are_shown_and_link_to_the_files(selection, tmp_path):
     done = export(selection.images, tmp_path / "out", name="x", selection=selection)
     page = Page((done.folder / "report.html").read_text(encoding="utf-8"))
     links = [target for tag, target in page.references if tag == "a"]
@@ -137,10 +137,10 @@ def test_its_size_is_bounded(tmp_path):
 
 def test_a_folder_before_any_stage_has_a_report(tmp_path):
     make_images(tmp_path, 6)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     images = ImageSet.from_folder(tmp_path)
     words = Page(render(images, name="raw")).words
-    assert "No picture has a quality score." in words
+    assert "No image has a quality score." in words
     assert "Unreadable" in words
 
 
@@ -175,9 +175,9 @@ def test_a_browser_shows_it(selection, tmp_path):
     subprocess.run(
         [browser, *options, f"--screenshot={shot}", page.as_uri()], check=True, capture_output=True
     )
-    with Image.open(shot) as picture:
-        assert picture.size == (700, 1000)
-        assert len(picture.convert("RGB").getcolors(1_000_000)) > 50
+    with Image.open(shot) as image:
+        assert image.size == (700, 1000)
+        assert len(image.convert("RGB").getcolors(1_000_000)) > 50
     dom = subprocess.run(
         [browser, *options, "--dump-dom", page.as_uri()], check=True, capture_output=True, text=True
     ).stdout
@@ -188,7 +188,7 @@ def test_a_browser_shows_it(selection, tmp_path):
 # --- contact sheets -----------------------------------------------------------------------------
 
 
-def test_a_contact_sheet_has_each_picture_in_its_place(tmp_path):
+def test_a_contact_sheet_has_each_image_in_its_place(tmp_path):
     images = make_images(tmp_path, 5, selected=None)
     paths = images.paths()
     sheet = contact_sheet(

@@ -45,7 +45,7 @@ def test_the_published_portfolio_is_balanced():
     assert "selected" not in images.table.columns, "the given set must not change"
 
 
-def test_every_picture_that_is_not_selected_says_why():
+def test_every_image_that_is_not_selected_says_why():
     images = portfolio()
     pairs = np.array([(i, i + 1) for i in range(0, 400, 10)])
     found = select(images, 70, RECIPE, conflicts=pairs, similarities=np.full(len(pairs), 0.987))
@@ -78,7 +78,7 @@ def test_every_picture_that_is_not_selected_says_why():
     assert duplicates == found.duplicates > 0
 
 
-def test_the_most_similar_selected_picture_is_named():
+def test_the_most_similar_selected_image_is_named():
     images = portfolio(3, quality=lambda i, row: 1 - i / 10, rejection=lambda i, row: None)
     found = select(images, 2, conflicts=[(2, 0), (2, 1), (0, 2)], similarities=[0.91, 0.95, 0.91])
     assert found.images.table["rejection_detail"][2] == "near-duplicate of char_00001.png (0.95)"
@@ -101,7 +101,7 @@ def test_the_order_of_the_rows_does_not_matter(order):
     assert two.proof() == one.proof()
 
 
-def test_of_equal_pictures_the_first_paths_are_taken():
+def test_of_equal_images_the_first_paths_are_taken():
     images = portfolio(
         40, quality=lambda i, row: 0.8, seed=lambda i, row: i % 2, rejection=lambda i, row: None
     )
@@ -140,7 +140,7 @@ def test_errors_name_what_is_wrong():
 @pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
 def test_values_must_be_finite(bad):
     images = portfolio(20, quality=lambda i, row: bad if i in (3, 5, 7) else 0.5)
-    with pytest.raises(NonFiniteValueError, match=r"2 accepted pictures, .* char_00005\.png"):
+    with pytest.raises(NonFiniteValueError, match=r"2 accepted images, .* char_00005\.png"):
         select(images, 3)
 
 

@@ -1,4 +1,4 @@
-"""Quotas as people write them, and what they mean in whole pictures."""
+"""Quotas as people write them, and what they mean in whole images."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_quotas_that_cannot_add_up_are_refused(quota, message):
         select(portfolio(200), 70, [quota])
 
 
-def test_shares_become_whole_pictures():
+def test_shares_become_whole_images():
     images = portfolio(600, rejection=lambda i, row: None)
     found = select(
         images,

@@ -33,7 +33,7 @@ def test_the_quota_listed_last_gives_way_and_says_why():
 
 
 def test_order_of_the_quotas_decides_which_gives_way():
-    # All originals have seed 1: two of seed 2 and three originals of four pictures cannot be.
+    # All originals have seed 1: two of seed 2 and three originals of four images cannot be.
     images = portfolio(
         20,
         rejection=lambda i, row: None,
@@ -138,7 +138,7 @@ def test_advice_counts_what_a_threshold_left_out_where_its_values_are_unknown():
         (Quota("kind", minimum={"original": 2}), [(0, 1), (1, 2), (0, 2)],
          "kind original (1 available, 2 wanted) that differ more, raise the duplicate threshold"),
         (Quota("seed", minimum=2), [], "its minimums, which sum to 6, to 4 in all, or raise the t"),
-        (Quota("seed", maximum=1), [], "raise its maximums, add pictures of other values, or low"),
+        (Quota("seed", maximum=1), [], "raise its maximums, add images of other values, or low"),
         (Quota("cluster", exact={"7": 3}), [], "scenarios that show cluster 7 'dim' (2 available"),
         (Quota("pose", minimum={"profile": 2}), [], "scenarios that show pose profile (1 avail"),
     ],
@@ -170,7 +170,7 @@ def test_advice_for_quotas_in_each_others_way_and_for_the_total():
     )
     photos = images.with_columns(pl.lit(None, pl.Int64).alias("seed"))
     assert advice(select(photos, 21)) == (
-        "To reach the total of 21 (20 available), add pictures, or ask for 20."
+        "To reach the total of 21 (20 available), add images, or ask for 20."
     )
     assert "that differ more, raise the duplicate threshold, or ask for 19." in advice(
         select(images, 20, conflicts=[(0, 1)])

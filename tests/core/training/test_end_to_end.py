@@ -1,4 +1,4 @@
-"""Real diffusers models, tiny, from pictures to trained adapters."""
+"""Real diffusers models, tiny, from images to trained adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every family of models, from a folder of pictures to a picture that its LoRA file has changed."""
+"""Every family of models, from a folder of images to an image that its LoRA file has changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.lora import file as lora_file
 from character_curator.plan import Request
 from character_curator.training import LoraJob, TrainingSettings, train_lora
-from tests.support.tiny_denoiser import draw_picture
+from tests.support.tiny_denoiser import draw_image
 
 SETTINGS = TrainingSettings(
     rank=2, alpha=2.0, steps=3, batch_size=2, learning_rate=1e-2, resolution=64, bucket_step=16,
@@ -24,26 +24,26 @@ REQUEST = Request("a", 1, "scenario", 1, 1, "", "", "char1 smiling", "", "", 7)
 def write_dataset(folder, side=64):
     folder.mkdir()
     for number in range(5):
-        draw_picture(folder / f"{number}.png", number, (side, side))
+        draw_image(folder / f"{number}.png", number, (side, side))
         (folder / f"{number}.txt").write_text(f"portrait of char1 woman, scene {number}")
     return folder
 
 
 @pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sdxl", "tiny_flux"])
-def test_trains_saves_loads_back_and_changes_the_picture(family, request, tmp_path):
+def test_trains_saves_loads_back_and_changes_the_image(family, request, tmp_path):
     model = request.getfixturevalue(family)
     dataset = write_dataset(tmp_path / "set")
     job = LoraJob(dataset, tmp_path / "a.safetensors", base=model, samples=None, device="cpu")
     result = train_lora(job, SETTINGS)
     assert result.training.steps == 3
 
-    def picture(*loras):
+    def image(*loras):
         size = {"steps": 2, "width": 64, "height": 64, "device": "cpu"}
         return DiffusersBackend(model, loras=list(loras), **size).sample([REQUEST])
 
-    plain = picture()
-    assert not np.array_equal(picture((job.output, 1.0)), plain)
-    assert np.array_equal(picture((job.output, 0.0)), plain)  # the model itself is as it was
+    plain = image()
+    assert not np.array_equal(image((job.output, 1.0)), plain)
+    assert np.array_equal(image((job.output, 0.0)), plain)  # the model itself is as it was
 
     # The file's weights are those that a training from it starts with.
     again = replace(job, output=tmp_path / "b.safetensors", start=job.output)
@@ -66,7 +66,7 @@ def test_stable_diffusion_at_full_size(tmp_path):
     pipeline = sd15()
     pipeline.set_progress_bar_config(disable=True)
 
-    def picture():
+    def image():
         return pipeline(
             "char1 smiling", num_inference_steps=1, guidance_scale=1.0, width=64, height=64,
             generator=torch.Generator().manual_seed(0), output_type="pt",
@@ -74,11 +74,11 @@ def test_stable_diffusion_at_full_size(tmp_path):
 
     # It gives the weights another memory layout, which rounds differently.
     denoiser = of_pipeline(pipeline, "random weights in the layout of Stable Diffusion 1.5")
-    before = picture()
+    before = image()
     job = LoraJob(write_dataset(tmp_path / "set"), tmp_path / "a.safetensors", samples=None)
     settings = replace(SETTINGS, steps=2, bucket_step=64, validation_share=0.0)
     result = train_lora(job, settings, denoiser=denoiser)
     assert len(lora_file.read(result.file).names) == 128  # q, k, v and out of 32 attentions
-    assert torch.equal(picture(), before)  # the adapters are gone
+    assert torch.equal(image(), before)  # the adapters are gone
     pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors")
-    assert not torch.equal(picture(), before)
+    assert not torch.equal(image(), before)

@@ -10,7 +10,7 @@ import torch
 
 from character_curator import cli
 from character_curator.lora import file as lora_file
-from tests.support.tiny_denoiser import draw_picture
+from tests.support.tiny_denoiser import draw_image
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def dataset(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     for number, size in enumerate(((64, 64), (96, 64), (64, 96), (80, 80), (64, 64))):
-        draw_picture(folder / f"p{number}.png", number, size)
+        draw_image(folder / f"p{number}.png", number, size)
         (folder / f"p{number}.txt").write_text(f"portrait of char1 woman, scene {number}")
     return folder
 
@@ -108,10 +108,10 @@ def test_a_model_of_an_unknown_kind_is_refused(train, tiny_sd15, tmp_path):
     assert "StableDiffusionUpscale" in told["message"] or str(model) in told["message"]
 
 
-def test_one_picture_can_be_trained_on_if_nothing_is_held_out(train, dataset, tmp_path):
+def test_one_image_can_be_trained_on_if_nothing_is_held_out(train, dataset, tmp_path):
     for path in dataset.glob("p[1-9].*"):
         path.unlink()
     output = tmp_path / "a.safetensors"
-    assert train(output)[1]["error"] == "TooFewPicturesError"
+    assert train(output)[1]["error"] == "TooFewImagesError"
     code, told = train(output, "--validation-share", 0, "--steps", 2)
     assert (code, told["steps"], told["best_validation_loss"]) == (0, 2, None)

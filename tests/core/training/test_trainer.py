@@ -1,4 +1,4 @@
-"""From a folder of pictures to a LoRA file: commands, project files, and what goes wrong."""
+"""From a folder of images to a LoRA file: commands, project files, and what goes wrong."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ from character_curator.training.outputs.plot import write_plot
 from character_curator.training.result import EpochReport, history_table
 from character_curator.training.settings import FLAGS
 from tests.support.full_disk import disk_that_fills
-from tests.support.tiny_denoiser import draw_picture
+from tests.support.tiny_denoiser import draw_image
 
 SETTINGS = TrainingSettings(
     rank=2, alpha=2.0, steps=4, batch_size=2, learning_rate=1e-2, resolution=64, bucket_step=16,
@@ -38,7 +38,7 @@ SAMPLES = SampleSettings(prompts=("char1 smiling", "char1 in a park"), steps=2)
 def make_dataset(folder, count=5, captions=True):
     folder.mkdir(parents=True)
     for i in range(count):
-        draw_picture(folder / f"p{i}.png", i, (64, 64) if i % 2 else (96, 64))
+        draw_image(folder / f"p{i}.png", i, (64, 64) if i % 2 else (96, 64))
         if captions:
             (folder / f"p{i}.txt").write_text(f"portrait of char1 woman, scene {i}\n")
     return folder
@@ -127,7 +127,7 @@ def test_evaluation_may_choose(trained, tmp_path):
     assert result.samples is None
 
 
-def test_the_file_loads_and_changes_the_picture(trained, tiny_sd15):
+def test_the_file_loads_and_changes_the_image(trained, tiny_sd15):
     from character_curator.generation.diffusers_backend import DiffusersBackend
     from character_curator.plan import Request
 
@@ -153,7 +153,7 @@ def short(tiny, output):
 
 def test_the_command_trains(capsys, tmp_path, tiny_sd15):
     folder = make_dataset(tmp_path / "set")
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     (folder / "broken.txt").write_text("char1")
     (folder / "silent.png").write_bytes((folder / "p0.png").read_bytes())
     output = tmp_path / "x.safetensors"
@@ -210,8 +210,8 @@ def test_every_setting_is_an_option():
     ("gone", "change", "error", "words"),
     [
         ("*.txt", [], "NoCaptionsError", "text file"),
-        ("p[1-9].png", [], "TooFewPicturesError", "1 usable"),
-        ("*.png", [], "TooFewPicturesError", "0 usable"),
+        ("p[1-9].png", [], "TooFewImagesError", "1 usable"),
+        ("*.png", [], "TooFewImagesError", "0 usable"),
         (None, ["--base", "nowhere/at/all"], "ModelNotFoundError", "no model at"),
         (None, ["--base", "SET"], "ModelNotFoundError", "model_index.json"),
         (None, ["--output", "x.pt"], "OutputNameError", ".safetensors"),
@@ -304,11 +304,11 @@ prompts = ["char1 smiling"]
     lora = pipeline.train(parsed, folder, tmp_path)
     assert lora.file == tmp_path / "out" / "lora" / "small.safetensors"
     assert json.loads(header(lora.file)["character_curator.settings"])["dropout"] == 0.05
-    pictures = pipeline.draw_with(parsed, lora)
-    assert len(pictures) == 1
-    with Image.open(pictures[0]) as picture:
-        assert picture.size == (64, 64)
-        assert json.loads(picture.text["character_curator"])["settings"]["loras"]
+    images = pipeline.draw_with(parsed, lora)
+    assert len(images) == 1
+    with Image.open(images[0]) as image:
+        assert image.size == (64, 64)
+        assert json.loads(image.text["character_curator"])["settings"]["loras"]
     (folder / "p0.txt").write_text("another caption")
     anew = pipeline.train(parsed, folder, tmp_path)
     assert anew.facts.fingerprint != lora.facts.fingerprint
@@ -352,8 +352,8 @@ def test_any_course_can_be_drawn(tmp_path, losses):
     svg, png = tmp_path / "a.svg", tmp_path / "a.png"
     write_plot(history_table(reports), svg, png, title="<a>", best_epoch=1, convergence_epoch=1)
     assert "&lt;a&gt;" in svg.read_text()
-    with Image.open(png) as picture:
-        assert picture.size == (900, 420)
+    with Image.open(png) as image:
+        assert image.size == (900, 420)
 
 
 @pytest.mark.parametrize("best", [1, 12, 25, 33, 40])

@@ -28,7 +28,7 @@ class Node:
         key: What other nodes' wires call it.
         type: Its class.
         inputs: Widgets' values, and wires as ``(key, output)``; what is left out has its default.
-        room: Height in pixels for pictures below the widgets.
+        room: Height in pixels for images below the widgets.
         tall: Height added to each text field of several lines.
         title: Shown instead of the node's display name.
     """
@@ -132,7 +132,7 @@ def _note(column, number, left):
 
 
 def _height(node, spec, info):
-    """Return a node's height: its slots, its widgets, and the room for pictures."""
+    """Return a node's height: its slots, its widgets, and the room for images."""
     groups = [info["input"].get(group, {}) for group in ("required", "optional")]
     entries = [entry for group in groups for entry in group.values()]
     texts = sum(bool(len(entry) > 1 and entry[1].get("multiline")) for entry in entries)

@@ -94,8 +94,8 @@ class CanvasPage:
         assert not answer["node_errors"], answer
         return answer["prompt_id"]
 
-    def wait_for_pictures(self, kind):
-        """Wait until a node of this type shows a picture."""
+    def wait_for_images(self, kind):
+        """Wait until a node of this type shows an image."""
         self.page.wait_for_function(
             "kind => window.app.graph.nodes.some(n => n.type === kind && (n.imgs ?? []).length)",
             arg=kind,

@@ -51,7 +51,7 @@ def generation(folder, *, plan_widgets=None, **changes):
 
 
 def curation(images, folder, *, confidence=0.0, quality=0.0, total=3):
-    """Nodes 10 to 16; thresholds so low that unready pictures pass as well."""
+    """Nodes 10 to 16; thresholds so low that unready images pass as well."""
     return {
         "10": node(
             "FaceValidate", images=images, pack="miniature", minimum_confidence=confidence,
@@ -86,8 +86,8 @@ def training(**changes):
     return {"1": node("LoadMiniature"), "2": node("TrainLoRA", **{**widgets, **changes})}
 
 
-def picture(first, model, clip, name, *, text="portrait of char1 woman"):
-    """A stock graph of one picture, its nodes numbered from ``first``; the miniature's VAE."""
+def image(first, model, clip, name, *, text="portrait of char1 woman"):
+    """A stock graph of one image, its nodes numbered from ``first``; the miniature's VAE."""
     numbers = [str(first + i) for i in range(6)]
     positive, negative, empty, sampled, decoded, saved = numbers
     return {

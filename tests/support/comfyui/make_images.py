@@ -1,8 +1,8 @@
-"""Makes the pictures of the help pages, the graphs' thumbnails and the README's: from real runs.
+"""Makes the images of the help pages, the graphs' thumbnails and the README's: from real runs.
 
 ``python -m tests.support.comfyui.make_images [help] [thumbnails] [readme] [GRAPH ...]`` starts a
 ComfyUI and a browser, runs the shipped graphs (the miniature in place of models that must be
-downloaded), and takes what the page shows. Look at the pictures before committing them.
+downloaded), and takes what the page shows. Look at the images before committing them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THUMBNAILS = {
     "train_from_a_dataset": ("plot", "evaluate"),
     "use_the_lora": ("saved",),
 }
-"""Of each graph the nodes whose pictures its thumbnail shows, above each other."""
+"""Of each graph the nodes whose images its thumbnail shows, above each other."""
 IN_PLACE = {
     "pack": "miniature", "model": "miniature", "pretrained": "", "width": 128, "height": 128,
     "minimum_confidence": 0.5, "minimum": 0.3, "cfg": 2.5, "steps": 16,
@@ -39,7 +39,7 @@ IN_PLACE = {
 
 
 def main(what):
-    """Make the pictures that are asked for; all of them by default."""
+    """Make the images that are asked for; all of them by default."""
     from playwright.sync_api import sync_playwright
 
     from quickstart import find_comfyui
@@ -58,18 +58,18 @@ def main(what):
 
             draw_folder(server.base / "input" / "photos", count=24)
             canvas = CanvasPage(browser, server, width=3000, height=1500)
-            pictured: set[str] = set()
+            imaged: set[str] = set()
             for name in names:
                 outputs = run(canvas, server, name)
                 if "thumbnails" in what and name in THUMBNAILS:
                     thumbnail(server, name, outputs)
                 if "help" in what:
-                    help_pictures(canvas, pictured)
+                    help_images(canvas, imaged)
                 if "readme" in what and name == "quick_start":
                     target = ROOT / "docs" / "images" / "comfyui.jpg"
-                    save(graph_picture(canvas), target, width=1800)
+                    save(graph_image(canvas), target, width=1800)
             if "help" in what:
-                spare_nodes(canvas, server, pictured)
+                spare_nodes(canvas, server, imaged)
         finally:
             browser.close()
             server.stop()
@@ -98,8 +98,8 @@ def run(canvas, server, name):
     return done.outputs
 
 
-def spare_nodes(canvas, server, pictured):
-    """Write the pictures of the nodes that no shipped graph has."""
+def spare_nodes(canvas, server, imaged):
+    """Write the images of the nodes that no shipped graph has."""
     from tests.support.comfyui.canvas_layout import Column, Node
     from tests.support.comfyui.canvas_layout import canvas as lay_out
 
@@ -112,13 +112,13 @@ def spare_nodes(canvas, server, pictured):
     columns = [Column(node.key, "", (node,)) for node in nodes]
     canvas.open(lay_out(columns, lambda kind: server.get(f"/object_info/{kind}")[kind]))
     assert server.wait(canvas.queue(), 600).status == "success"
-    help_pictures(canvas, pictured)
+    help_images(canvas, imaged)
 
 
 def thumbnail(server, name, outputs):
     """Write the thumbnail of a graph from what its nodes have shown.
 
-    Each picture is as wide as the thumbnail, and cut below its share of the height; what a low one
+    Each image is as wide as the thumbnail, and cut below its share of the height; what a low one
     leaves is for those that follow.
     """
     from tests.support.comfyui.canvas_layout import api_graph
@@ -128,8 +128,8 @@ def thumbnail(server, name, outputs):
     rows = []
     for key in THUMBNAILS[name]:
         shown = outputs[numbers[key]]["images"]
-        pictures = [read(server, entry) for entry in shown[:4]]
-        rows.append(pictures[0] if len(pictures) == 1 else square(pictures))
+        images = [read(server, entry) for entry in shown[:4]]
+        rows.append(images[0] if len(images) == 1 else square(images))
     made = Image.new("RGB", (512, 512), CANVAS)
     top = 0
     for number, row in enumerate(rows):
@@ -141,26 +141,26 @@ def thumbnail(server, name, outputs):
 
 
 def read(server, entry):
-    """Read a picture that history names."""
+    """Read an image that history names."""
     folder = server.base / entry["type"] / entry["subfolder"]
     return Image.open(folder / entry["filename"]).convert("RGB")
 
 
-def square(pictures):
-    """Put four pictures of one size into a square."""
-    width, height = pictures[0].size
+def square(images):
+    """Put four images of one size into a square."""
+    width, height = images[0].size
     made = Image.new("RGB", (2 * width, 2 * height), CANVAS)
-    for number, picture in enumerate(pictures):
-        made.paste(picture, (width * (number % 2), height * (number // 2)))
+    for number, image in enumerate(images):
+        made.paste(image, (width * (number % 2), height * (number // 2)))
     return made
 
 
-def help_pictures(canvas, pictured):
-    """Write a picture of each of the pack's nodes that the page shows, beside the help pages.
+def help_images(canvas, imaged):
+    """Write an image of each of the pack's nodes that the page shows, beside the help pages.
 
     Args:
         canvas: The page, showing a graph that has run.
-        pictured: The types that have a picture from an earlier graph, and are left out here: later
+        pictured: The types that have an image from an earlier graph, and are left out here: later
             graphs run with widgets changed for the miniature. The types of this one are added.
     """
     nodes = canvas.page.evaluate(
@@ -168,14 +168,14 @@ def help_pictures(canvas, pictured):
     )
     for kind, *box in nodes:
         page = ROOT / "web" / "docs" / f"{kind}.md"
-        if page.is_file() and kind not in pictured:
-            pictured.add(kind)
+        if page.is_file() and kind not in imaged:
+            imaged.add(kind)
             target = page.parent / "images" / f"{kind.removeprefix(PREFIX)}.jpg"
             save(canvas.region(*box, margin=8, above=52), target, width=560)
 
 
-def graph_picture(canvas):
-    """Return a picture of the whole graph."""
+def graph_image(canvas):
+    """Return an image of the whole graph."""
     frames = canvas.page.evaluate("window.app.graph.groups.map(g => [...g.pos, ...g.size])")
     left, top = min(f[0] for f in frames), min(f[1] for f in frames)
     right, bottom = max(f[0] + f[2] for f in frames), max(f[1] + f[3] for f in frames)
@@ -183,14 +183,14 @@ def graph_picture(canvas):
 
 
 def save(data, target, width):
-    """Write a picture as JPEG, at most ``width`` pixels wide."""
-    picture = data if isinstance(data, Image.Image) else Image.open(io.BytesIO(data))
-    picture = picture.convert("RGB")
-    if picture.width > width:
-        size = (width, round(picture.height * width / picture.width))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    """Write an image as JPEG, at most ``width`` pixels wide."""
+    image = data if isinstance(data, Image.Image) else Image.open(io.BytesIO(data))
+    image = image.convert("RGB")
+    if image.width > width:
+        size = (width, round(image.height * width / image.width))
+        image = image.resize(size, Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(target, "JPEG", quality=84, optimize=True)
+    image.save(target, "JPEG", quality=84, optimize=True)
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ def main(comfyui: str) -> None:
         found["sigmas"] = difference(patcher.model.model_sampling.sigmas, expected)
 
         vae = models.load_vae(folder)
-        picture = torch.rand(1, 128, 96, 3, generator=torch.Generator().manual_seed(2))
-        latents = vae.encode(picture)
-        pixels = picture.movedim(-1, 1) * 2 - 1
+        image = torch.rand(1, 128, 96, 3, generator=torch.Generator().manual_seed(2))
+        latents = vae.encode(image)
+        pixels = image.movedim(-1, 1) * 2 - 1
         found["encoded"] = difference(latents, pipeline.vae.encode(pixels).latent_dist.mode())
         decoded = pipeline.vae.decode(latents).sample.movedim(1, -1)
         found["decoded"] = difference(vae.decode(latents), ((decoded + 1) / 2).clamp(0, 1))

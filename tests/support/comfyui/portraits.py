@@ -14,7 +14,7 @@ from miniature.scene import sample_scene
 
 
 def draw_folder(folder: Path, count: int = 6, seed: int = 0, side: int = 128) -> Path:
-    """Write pictures and captions; the same arguments give the same files."""
+    """Write images and captions; the same arguments give the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     person = leading_character()

@@ -26,13 +26,13 @@ MODELS = {"model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2)}
 
 
 def generate(**sampling):
-    """The node that makes the plan's pictures."""
+    """The node that makes the plan's images."""
     inputs = {**MODELS, "plan": ("plan", 0), "folder": "char1/raw", **sampling}
     return Node("generate", curator("SeedBatchGenerate"), inputs, room=300)
 
 
 def export(**inputs):
-    """The node that writes the selection as a data set."""
+    """The node that writes the selection as a dataset."""
     selected = {"images": ("select", 0), "selection": ("select", 1)}
     inputs = {**selected, "folder": "char1/dataset", "name": "char1", **inputs}
     return Node("export", curator("DatasetExport"), inputs)
@@ -57,8 +57,8 @@ def sheets(images):
     )  # fmt: skip
 
 
-def picture(model, clip, vae, prompt, *, prefix, side, cfg, steps=20, note="", negative=""):
-    """The columns that make pictures with stock nodes."""
+def image(model, clip, vae, prompt, *, prefix, side, cfg, steps=20, note="", negative=""):
+    """The columns that make images with stock nodes."""
     prompts = Column(
         "Prompt",
         note,
@@ -110,8 +110,8 @@ QUICK_START = (
     ),
     Column(
         "1 Generate",
-        "Each picture has a noise seed of its own and is written at once. What is there already "
-        "is kept.\n\nDelete a picture, or change a prompt, and queue again: only what changed is "
+        "Each image has a noise seed of its own and is written at once. What is there already "
+        "is kept.\n\nDelete an image, or change a prompt, and queue again: only what changed is "
         "made. Drop a PNG onto the canvas: the graph that makes it opens.",
         (
             generate(
@@ -134,8 +134,8 @@ QUICK_START = (
     ),
     Column(
         "3 Select and export",
-        "The best pictures under the quotas: a proven optimum.\n\nThe data set is "
-        "`output/char1/dataset`. Open `report.html` in it: every picture, and why the others were "
+        "The best images under the quotas: a proven optimum.\n\nThe dataset is "
+        "`output/char1/dataset`. Open `report.html` in it: every image, and why the others were "
         "left out.",
         (
             Node(
@@ -151,7 +151,7 @@ QUICK_START = (
         "4 Train",
         "Trains on the wired model itself and writes `models/loras/char1.safetensors`. Cancel "
         "keeps the training; the next queue goes on.\n\nThe plot shows the validation loss, with "
-        "fixed noise on pictures that are held out: where it stops falling, more epochs only "
+        "fixed noise on images that are held out: where it stops falling, more epochs only "
         "memorise.",
         (
             Node(
@@ -165,7 +165,7 @@ QUICK_START = (
         ),
         width=460, note_height=210, colour=GOLD,
     ),
-    *picture(
+    *image(
         ("train", 0), ("train", 1), ("models", 2),
         "portrait of char1 woman, white dress, warm smile, park background, soft daylight, bust",
         prefix="char1/with_lora", side=128, cfg=2.5,
@@ -211,7 +211,7 @@ CHECKPOINT = (
     ),
     Column(
         "1 Generate",
-        "160 pictures of 512x512. Any MODEL, CLIP and VAE will do: set the size, steps and cfg "
+        "160 images of 512x512. Any MODEL, CLIP and VAE will do: set the size, steps and cfg "
         "that your model likes (SDXL: 1024).\n\nCancel whenever you like: the next queue goes on "
         "where it was.",
         (
@@ -242,7 +242,7 @@ CHECKPOINT = (
     ),
     Column(
         "3 Select and export",
-        "The 40 best: each seed alike, a quarter originals, no cluster above 10.\n\nThe data set "
+        "The 40 best: each seed alike, a quarter originals, no cluster above 10.\n\nThe dataset "
         "is `output/char1/dataset`, for kohya sd-scripts, OneTrainer, ai-toolkit, Hugging Face "
         "datasets, or the graph *train_from_a_dataset*.",
         (
@@ -262,8 +262,8 @@ CHECKPOINT = (
 
 FOLDER = (
     Column(
-        "Curate a folder of pictures",
-        "Put your pictures into ComfyUI's folder `input/photos` (subfolders too) and queue.\n\n"
+        "Curate a folder of images",
+        "Put your images into ComfyUI's folder `input/photos` (subfolders too) and queue.\n\n"
         "Files that cannot be read stay in the set, with the reason.",
         (Node("load", curator("LoadImageSet"), {"folder": "photos"}, room=420),),
         note_height=170,
@@ -271,7 +271,7 @@ FOLDER = (
     Column(
         "1 Curate",
         "Exactly one face, of one person: `minimum_identity` is the least similarity to the centre "
-        "of the set. Better: connect *Load Image* with a good picture of the person to "
+        "of the set. Better: connect *Load Image* with a good image of the person to "
         "`references`.\n\nFor drawings like the miniature's, set `pack` and `model` to "
         "`miniature`.",
         (
@@ -292,7 +292,7 @@ FOLDER = (
     Column(
         "2 Select and export",
         "The 30 best, spread over what they show, never two that look the same.\n\nQuotas may name "
-        "any column: `pose=frontal:50%`, `framing=close-up:10..`, `cluster=3..8`. The data set is "
+        "any column: `pose=frontal:50%`, `framing=close-up:10..`, `cluster=3..8`. The dataset is "
         "`output/char1/dataset`.",
         (
             Node(
@@ -309,8 +309,8 @@ FOLDER = (
 
 TRAIN = (
     Column(
-        "Train from a data set",
-        "A data set that *DatasetExport* wrote: here that of the graph *quick_start*, with the "
+        "Train from a dataset",
+        "A dataset that *DatasetExport* wrote: here that of the graph *quick_start*, with the "
         "miniature that made it. Queue that graph first.\n\nFor your own, replace *Load Miniature* "
         "by *Load Checkpoint*, set `resolution` to 512 (SDXL: 1024), the learning rate to 0.0001, "
         "and sizes and cfg to what the model likes.",
@@ -345,7 +345,7 @@ TRAIN = (
     Column(
         "3 Evaluate",
         "Each prompt with each seed, with and without the LoRA: how often it is the character, how "
-        "many pictures have faults, whether the prompt is still followed, and whether the bare "
+        "many images have faults, whether the prompt is still followed, and whether the bare "
         "class word makes the character too (it must not).\n\nNo prompts: the published three.",
         (
             Node(
@@ -388,7 +388,7 @@ USE = (
         ),
         note_height=190,
     ),
-    *picture(
+    *image(
         ("lora", 0), ("lora", 1), ("models", 2),
         "photo of char1 woman, white dress, at the beach, golden hour",
         prefix="char1/with_lora", side=512, cfg=7.0, steps=30,

@@ -55,7 +55,7 @@ def sd15(prediction: str = "epsilon", dtype: Any = None) -> Wires:
 
 
 def sdxl() -> Wires:
-    """SDXL: two text encoders, and a model that is told the picture's size."""
+    """SDXL: two text encoders, and a model that is told the image's size."""
     import comfy.sdxl_clip
     import comfy.supported_models
 

@@ -1,7 +1,7 @@
 """Trains on wires of every layout, in a process of its own with ComfyUI's modules.
 
 ``python wire_training.py COMFYUI FOLDER`` prints a JSON object: what was found, a layout a key.
-The captioned pictures to train on are in ``FOLDER/pictures``.
+The captioned images to train on are in ``FOLDER/pictures``.
 Everything runs in inference mode, as a prompt does.
 """
 
@@ -30,15 +30,15 @@ def main(comfyui: str, folder: str) -> None:
     from tests.support.comfyui.wire_agreement import compare
     from tests.support.comfyui.wire_models import LAYOUTS
 
-    pictures = Path(folder) / "pictures"
+    images = Path(folder) / "pictures"
     found = {}
     with torch.inference_mode():
         for name, build in LAYOUTS.items():
             said.lines.clear()
-            found[name] = examine(build(), pictures, Path(folder) / name)
+            found[name] = examine(build(), images, Path(folder) / name)
             found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
-        found["half"] = half_precision(pictures, Path(folder) / "half")
-        found["stacked"] = stacked(pictures, Path(folder) / "sd15", Path(folder) / "stacked")
+        found["half"] = half_precision(images, Path(folder) / "half")
+        found["stacked"] = stacked(images, Path(folder) / "sd15", Path(folder) / "stacked")
         found["miniature"] = compare()
     sys.stdout.write("FOUND " + json.dumps(found) + "\n")
 
@@ -65,14 +65,14 @@ def settings_of(**changes):
     return kind(**{**values, **changes})
 
 
-def train(wires, pictures, output, settings):
+def train(wires, images, output, settings):
     """Train as the node does; return the result."""
     import torch
 
     training = importlib.import_module(f"{NAME}.core.training")
     denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
     samples = importlib.import_module(f"{NAME}.core.training.outputs.samples").SampleSettings
-    job = training.LoraJob(pictures, output, samples=samples(prompts=("char1",), steps=2))
+    job = training.LoraJob(images, output, samples=samples(prompts=("char1",), steps=2))
     with torch.inference_mode(False):
         denoiser = denoisers.WireDenoiser(
             wires.model, wires.clip, wires.vae, train_text_encoder=settings.train_text_encoder
@@ -86,18 +86,18 @@ def tensors_of(wires):
     return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
 
 
-def examine(wires, pictures, folder):
+def examine(wires, images, folder):
     import torch
 
     before = tensors_of(wires)
     values = [tensor.clone() for tensor in before]
     inference = all(tensor.is_inference() for tensor in before)
     settings = settings_of()
-    result = train(wires, pictures, folder / "lora.safetensors", settings)
+    result = train(wires, images, folder / "lora.safetensors", settings)
     after = tensors_of(wires)
     losses = result.training.history["validation_loss"].to_list()
     checkpointed = train(
-        wires, pictures, folder / "checkpointed.safetensors",
+        wires, images, folder / "checkpointed.safetensors",
         settings_of(gradient_checkpointing=True),
     )  # fmt: skip
     return {
@@ -112,7 +112,7 @@ def examine(wires, pictures, folder):
             kind: differences(wires, folder, **options)
             for kind, options in {"rslora": {"rslora": True}, "dora": {"dora": True}}.items()
         },
-        "cancelled": cancelled(wires, pictures, folder / "cut.safetensors", values),
+        "cancelled": cancelled(wires, images, folder / "cut.safetensors", values),
     }
 
 
@@ -135,7 +135,7 @@ def names(file):
         return sorted(key for key in opened.keys() if key.endswith(".alpha"))  # noqa: SIM118
 
 
-def cancelled(wires, pictures, output, values):
+def cancelled(wires, images, output, values):
     """Whether the weights come back when a training is interrupted while it steps."""
     import comfy.model_management
     import torch
@@ -151,7 +151,7 @@ def cancelled(wires, pictures, output, values):
         try:
             with denoiser:
                 training.train_lora(
-                    training.LoraJob(pictures, output, samples=None),
+                    training.LoraJob(images, output, samples=None),
                     settings_of(train_text_encoder=False), denoiser=denoiser,
                     callbacks=training.Callbacks(on_step=stop),
                 )  # fmt: skip
@@ -207,7 +207,7 @@ def differences(wires, folder, **options):
     }
 
 
-def half_precision(pictures, folder):
+def half_precision(images, folder):
     """Train a model of 16-bit weights, whose gradients would underflow."""
     import torch
 
@@ -215,14 +215,14 @@ def half_precision(pictures, folder):
 
     wires = sd15(dtype=torch.float16)
     settings = settings_of(train_text_encoder=False)
-    result = train(wires, pictures, folder / "half.safetensors", settings)
+    result = train(wires, images, folder / "half.safetensors", settings)
     return {
         "losses": result.training.history["validation_loss"].to_list(),
         "dtypes": sorted({str(p.dtype) for p in wires.model.model.diffusion_model.parameters()}),
     }
 
 
-def stacked(pictures, earlier, folder):
+def stacked(images, earlier, folder):
     """Train on a MODEL that has a LoRA already, under autocast."""
     import torch
 
@@ -234,8 +234,8 @@ def stacked(pictures, earlier, folder):
     model, clip = trained.apply_lora(base.model, base.clip, earlier / "random.safetensors")
     settings = settings_of(train_text_encoder=False, precision="bf16")
     wires = Wires(model, clip, base.vae)
-    result = train(wires, pictures, folder / "second.safetensors", settings)
-    plain = train(base, pictures, folder / "first.safetensors", settings)
+    result = train(wires, images, folder / "second.safetensors", settings)
+    plain = train(base, images, folder / "first.safetensors", settings)
     found = tensors_of(base)
     return {
         "losses": result.training.history["validation_loss"].to_list(),

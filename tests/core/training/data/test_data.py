@@ -23,10 +23,10 @@ from character_curator.features import FeatureStore
 from character_curator.training import PRESETS, TrainingSettings, as_prior, read_examples
 from character_curator.training.data.buckets import Size, bucket_sizes, choose_bucket, crop_to
 from character_curator.training.data.cache import LATENTS, TEXT, EncodedFeatures, read_crop
-from character_curator.training.data.examples import NoCaptionsError, TooFewPicturesError
+from character_curator.training.data.examples import NoCaptionsError, TooFewImagesError
 from character_curator.training.data.order import epoch_batches, hold_out, steps_in
 from character_curator.training.settings import SettingsError
-from tests.support.tiny_denoiser import TinyDenoiser, draw_picture, make_examples
+from tests.support.tiny_denoiser import TinyDenoiser, draw_image, make_examples
 
 sides = st.integers(40, 3000)
 
@@ -35,9 +35,9 @@ sides = st.integers(40, 3000)
 
 
 def test_reads_captions_faces_and_sizes(tmp_path):
-    draw_picture(tmp_path / "b.png", 1, (70, 50))
-    draw_picture(tmp_path / "a.jpg", 2)
-    draw_picture(tmp_path / "c.png", 3)
+    draw_image(tmp_path / "b.png", 1, (70, 50))
+    draw_image(tmp_path / "a.jpg", 2)
+    draw_image(tmp_path / "c.png", 3)
     (tmp_path / "a.txt").write_text("char1,\n a hat \n")
     records = {
         "b.png": {"caption": "char1, a scarf", "face_box": [1, 2, 30, 40]},
@@ -88,12 +88,12 @@ def test_corrupted_files_are_left_out_with_their_reason(tmp_path):
 
 def test_no_captions_is_an_error_of_its_own(tmp_path):
     make_examples(tmp_path, 2)
-    with pytest.raises(NoCaptionsError, match=r"PICTURE\.txt"):
+    with pytest.raises(NoCaptionsError, match=r"IMAGE\.txt"):
         read_examples(tmp_path)
 
 
-def test_no_pictures_and_no_folder(tmp_path):
-    with pytest.raises(TooFewPicturesError):
+def test_no_images_and_no_folder(tmp_path):
+    with pytest.raises(TooFewImagesError):
         read_examples(tmp_path)
     with pytest.raises(CuratorError, match="cannot be read"):
         read_examples(tmp_path / "absent")
@@ -183,7 +183,7 @@ def batches(n=20, *, seed=0, epoch=1, size=3, prior=(), repeats=1, names=None, b
     )
 
 
-def test_an_epoch_shows_every_picture_as_often_as_asked():
+def test_an_epoch_shows_every_image_as_often_as_asked():
     for repeats in (1, 3):
         shown = Counter(i for batch in batches(repeats=repeats) for i in batch)
         assert shown == dict.fromkeys(range(20), repeats)
@@ -210,7 +210,7 @@ def test_order_follows_contents_not_positions():
     assert first == second
 
 
-def test_prior_pictures_go_along_and_take_turns():
+def test_prior_images_go_along_and_take_turns():
     prior = set(range(4, 20))
     shown = [Counter(i for b in batches(epoch=e, prior=prior) for i in b) for e in (1, 2, 3, 4)]
     assert all(sum(s[i] for i in prior) == 4 == sum(s[i] for i in range(4)) for s in shown)
@@ -225,7 +225,7 @@ def test_steps_hold_every_batch():
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.floats(0, 0.9))
-def test_held_out_pictures_are_chosen_by_content(numbers, share):
+def test_held_out_images_are_chosen_by_content(numbers, share):
     hashes = [f"{n:064x}" for n in numbers]
     chosen = hold_out(hashes, share)
     names = {hashes[i] for i in chosen}
@@ -243,10 +243,10 @@ def encode(examples, denoiser, path, settings):
     items = [(example, example.crop(settings)) for example in examples]
     with FeatureStore(path) as store:
         features = EncodedFeatures(denoiser, store)
-        features.add_pictures(items)
+        features.add_images(items)
         features.add_captions([example.caption for example in examples])
         computed = (store.computed[LATENTS], store.computed[TEXT])
-        return computed, features.latents(items[:2]), features.text(["char1, picture 1"])
+        return computed, features.latents(items[:2]), features.text(["char1, image 1"])
 
 
 def test_everything_is_encoded_once(tmp_path):
@@ -263,7 +263,7 @@ def test_everything_is_encoded_once(tmp_path):
     with torch.no_grad():
         crops = [read_crop(e, e.crop(settings)) for e in examples[:2]]
         assert torch.equal(latents, torch.cat([direct.encode_pixels(c, None) for c in crops]))
-        assert torch.equal(text["hidden"], direct.encode_text(["char1, picture 1"])["hidden"])
+        assert torch.equal(text["hidden"], direct.encode_text(["char1, image 1"])["hidden"])
 
 
 def test_what_changes_is_encoded_anew_and_nothing_else(tmp_path):
@@ -286,7 +286,7 @@ def test_what_changes_is_encoded_anew_and_nothing_else(tmp_path):
     assert computed(settings=replace(settings, crop="centre")) == (4, 0)
     assert computed(settings=replace(settings, resolution=128)) == (4, 0)
     assert computed(seed=1) == (4, 4)
-    draw_picture(examples[0].path, 77, (128, 96))
+    draw_image(examples[0].path, 77, (128, 96))
     changed = replace(examples[0], hash=hashlib.sha256(examples[0].path.read_bytes()).hexdigest())
     assert computed([changed, *examples[1:]]) == (1, 0)
 
@@ -308,7 +308,7 @@ def test_memory_is_bounded(tmp_path):
     items = [(example, example.crop(settings)) for example in examples]
     one = 4 * 8 * 8 * 4
     features = EncodedFeatures(TinyDenoiser(), FeatureStore(), memory=3 * one)
-    features.add_pictures(items)
+    features.add_images(items)
     whole = features.latents(items)
     for i, item in enumerate(items):
         assert torch.equal(features.latents([item])[0], whole[i])
@@ -316,7 +316,7 @@ def test_memory_is_bounded(tmp_path):
 
 
 def test_a_value_that_was_never_added_is_named():
-    with pytest.raises(CuratorError, match="lost an encoded picture or caption"):
+    with pytest.raises(CuratorError, match="lost an encoded image or caption"):
         EncodedFeatures(TinyDenoiser(), FeatureStore()).text(["unknown"])
 
 

@@ -1,4 +1,4 @@
-"""Prior-preservation pictures: captions of the class, and the pictures that go with them."""
+"""Prior-preservation images: captions of the class, and the images that go with them."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def backend():
     return DiffusersBackend("miniature", steps=2, width=64, height=64, guidance=1.0)
 
 
-def test_pictures_of_the_class_carry_their_captions(tmp_path, backend):
+def test_images_of_the_class_carry_their_captions(tmp_path, backend):
     captions = ["portrait of char1 woman, red dress", "portrait of char1 woman, blue shirt"]
     folder = make_prior(captions, WOMAN, backend, tmp_path / "prior", 3, batch_size=2)
     examples, skipped = read_examples(folder, prior=True)

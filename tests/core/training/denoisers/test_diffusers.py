@@ -145,14 +145,14 @@ def test_noise_and_targets_are_those_of_the_scheduler(tiny_sd15, prediction):
     assert torch.allclose(denoiser.snr(timesteps), signal / (1 - signal))
 
 
-def test_a_flow_goes_straight_from_picture_to_noise(tiny_flux):
+def test_a_flow_goes_straight_from_image_to_noise(tiny_flux):
     denoiser = denoiser_in(tiny_flux)
     latents, noise, _ = batch(denoiser)
     ends = torch.tensor([0.0, 1000.0])
     noisy = denoiser.add_noise(latents, noise, ends)
     assert torch.allclose(noisy[0], latents[0])
     assert torch.allclose(noisy[1], noise[1])
-    # One Euler step over the whole path, along the target, ends at the picture.
+    # One Euler step over the whole path, along the target, ends at the image.
     start = denoiser.add_noise(latents, noise, torch.full((2,), 700.0))
     assert torch.allclose(start - 0.7 * denoiser.target(latents, noise, ends), latents, atol=1e-5)
     assert denoiser.snr(ends) is None

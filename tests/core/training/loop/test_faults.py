@@ -11,7 +11,7 @@ import torch
 from character_curator.errors import CuratorError, MissingDependencyError
 from character_curator.features import FeatureStore
 from character_curator.training import Callbacks, TrainingSettings, train
-from character_curator.training.data.examples import TooFewPicturesError
+from character_curator.training.data.examples import TooFewImagesError
 from character_curator.training.loop.state import StateWriteError
 from character_curator.training.result import DivergedError
 from character_curator.training.settings import SettingsError
@@ -89,16 +89,16 @@ def test_nothing_to_train(examples, tmp_path):
         train(TinyDenoiser(), {}, examples, SETTINGS, tmp_path)
 
 
-def test_one_picture_only(examples, tmp_path):
-    with pytest.raises(TooFewPicturesError, match="1 usable picture, and 2 are needed"):
+def test_one_image_only(examples, tmp_path):
+    with pytest.raises(TooFewImagesError, match="1 usable image, and 2 are needed"):
         run(examples[:1], tmp_path / "run")
 
 
-def test_picture_that_became_unreadable_is_left_out(examples, tmp_path):
-    examples[0].path.write_bytes(b"no picture")
+def test_image_that_became_unreadable_is_left_out(examples, tmp_path):
+    examples[0].path.write_bytes(b"no image")
     result, _ = run(examples, tmp_path / "run")
     assert [(s.path, s.reason) for s in result.skipped] == [
-        (examples[0].path, "not a picture, whatever its name says")
+        (examples[0].path, "not an image, whatever its name says")
     ]
     assert result.history["pictures"].to_list()[1:] == [7] * 4
 

@@ -124,7 +124,7 @@ def test_every_prediction_and_bf16(examples, tmp_path, prediction):
     assert {p.dtype for p in denoiser.parameters.values()} == {torch.float32}
 
 
-def test_prior_pictures_go_along_one_each(examples, tmp_path):
+def test_prior_images_go_along_one_each(examples, tmp_path):
     priors = make_examples(tmp_path / "priors", 3, prior=True)
     result, _ = run([*examples, *priors], tmp_path / "run")
     assert result.history["pictures"].to_list()[1:] == [16] * 4

@@ -64,7 +64,7 @@ denoiser.network.dropout.p = 0.0
 settings = dataclasses.replace(SETTINGS, epochs=2, save_every=None)
 processes = Processes.current()
 with processes.first_alone():
-    examples = make_examples(root / "pictures", 10, SIZES)
+    examples = make_examples(root / "images", 10, SIZES)
 told = []
 result, _ = run(examples, root / "run", settings, denoiser,
                 callbacks=Callbacks(on_step=told.append))

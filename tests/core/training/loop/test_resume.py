@@ -79,7 +79,7 @@ def test_sigkill_and_resume_to_the_same_bits(examples, tmp_path):
         def die(report):
             if report.step == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
-        run(make_examples(root / "pictures", 10, SIZES), root / "killed",
+        run(make_examples(root / "images", 10, SIZES), root / "killed",
             callbacks=Callbacks(on_step=die))
         """
     )
@@ -202,7 +202,7 @@ def test_another_run_is_refused_with_what_differs(examples, tmp_path, change, na
         run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, **change))
 
 
-def test_other_pictures_are_refused(examples, tmp_path):
+def test_other_images_are_refused(examples, tmp_path):
     run(examples, tmp_path / "run")
     with pytest.raises(StateMismatchError, match="pictures"):
         run(examples[:-1], tmp_path / "run")

@@ -22,7 +22,7 @@ def measured(tmp_path):
     examples = make_examples(tmp_path, 5, ((64, 64), (64, 128)))
     items = [(example, example.crop(SETTINGS)) for example in examples]
     features = EncodedFeatures(denoiser, FeatureStore())
-    features.add_pictures(items)
+    features.add_images(items)
     features.add_captions([example.caption for example in examples])
     return denoiser, items, features
 

@@ -39,7 +39,7 @@ def watched(terminal):
 
 def test_a_terminal_shows_a_table_and_a_bar():
     shown = watched(terminal=True)
-    for words in ("epoch", "step", "loss", "validation loss", "pictures/s", "GiB", "left", "4/4"):
+    for words in ("epoch", "step", "loss", "validation loss", "images/s", "GiB", "left", "4/4"):
         assert words in shown
     lines = [line.split() for line in shown.splitlines()]
     assert ["1", "2", "0.4000", "0.3000", "*", "4.0", "2.0"] in lines  # the best so far
@@ -49,7 +49,7 @@ def test_a_terminal_shows_a_table_and_a_bar():
 def test_a_log_file_gets_the_same_as_lines():
     shown = watched(terminal=False)
     assert "Training: 4/4, " in shown
-    assert "s left; epoch 2, loss 0.4000, validation 0.3000, 4.0 pictures/s, " in shown
+    assert "s left; epoch 2, loss 0.4000, validation 0.3000, 4.0 images/s, " in shown
     assert "\x1b" not in shown
 
 

@@ -1,6 +1,6 @@
-"""Pictures of 768 x 768 with known outcomes, for measuring speed.
+"""Images of 768 x 768 with known outcomes, for measuring speed.
 
-A sharp picture is coarse coloured clouds with grain; a blurred one has no grain and fails the
+A sharp image is coarse coloured clouds with grain; a blurred one has no grain and fails the
 sharpness component whatever its face. Where there is a face, a patch is painted pure red, which the
 probe of `architectures.py` reports.
 """
@@ -16,11 +16,11 @@ import numpy as np
 
 SIDE = 768
 NO_FACE, LOW_QUALITY = 0.15, 0.60
-"""The published recipe's shares of 1,500 raw pictures."""
+"""The published recipe's shares of 1,500 raw images."""
 
 
 def kinds(count: int) -> list[str]:
-    """Return what each picture is, mixed evenly: ``no face``, ``blurred`` or ``good``."""
+    """Return what each image is, mixed evenly: ``no face``, ``blurred`` or ``good``."""
     shares = np.array([NO_FACE, LOW_QUALITY, 1 - NO_FACE - LOW_QUALITY])
     made = np.zeros(3)
     names = []
@@ -32,7 +32,7 @@ def kinds(count: int) -> list[str]:
 
 
 def draw(number: int, kind: str, side: int = SIDE) -> np.ndarray:
-    """Draw one square picture, BGR uint8; every number another one."""
+    """Draw one square image, BGR uint8; every number another one."""
     rng = np.random.default_rng(number)
     coarse = 128 + 70 * rng.standard_normal((12, 12, 3), dtype=np.float32)
     image = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
@@ -47,7 +47,7 @@ def draw(number: int, kind: str, side: int = SIDE) -> np.ndarray:
 
 
 def write(folder: Path, count: int) -> Path:
-    """Write the pictures that are not there yet as PNG; returns the folder."""
+    """Write the images that are not there yet as PNG; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number:05} {kind}.png" for number, kind in enumerate(kinds(count))]
 

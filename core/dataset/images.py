@@ -1,4 +1,4 @@
-"""Bring one picture into the dataset: the same bytes where possible, else lossless PNG."""
+"""Bring one image into the dataset: the same bytes where possible, else lossless PNG."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _DEEP = ("I", "F")
 
 
 class SourcesChangedError(CuratorError):
-    """Pictures are gone, or are not the ones that were measured."""
+    """Images are gone, or are not the ones that were measured."""
 
     def __init__(self, problems: list[str]) -> None:
         listed = "\n  ".join(problems[:10]) + ("\n  …" if len(problems) > 10 else "")
         super().__init__(
-            f"{len(problems)} selected picture(s) cannot be exported:\n  {listed}\n"
+            f"{len(problems)} selected image(s) cannot be exported:\n  {listed}\n"
             "Put them back, or curate the folder again: what was measured is not what is there."
         )
 
 
 @dataclass(frozen=True)
 class Placed:
-    """How a picture came into the dataset.
+    """How an image came into the dataset.
 
     Attributes:
         hash: SHA-256 of the exported file.
         how: ``linked`` (a hard link, no second copy), ``copied`` (another file system) or
             ``converted`` (to PNG).
-        width: Width of the exported picture in pixels.
-        height: Height of the exported picture in pixels.
+        width: Width of the exported image in pixels.
+        height: Height of the exported image in pixels.
     """
 
     hash: str
@@ -62,29 +62,29 @@ def place(source: Path, target: Path, expected_hash: str | None) -> Placed:
     digest = content_hash(source)
     if expected_hash is not None and digest != expected_hash:
         raise ValueError("its bytes have changed since it was measured")
-    with Image.open(source) as picture:
-        if _is_plain_png(picture):
-            width, height = picture.size
+    with Image.open(source) as image:
+        if _is_plain_png(image):
+            width, height = image.size
         else:
-            converted = to_eight_bits(picture)
+            converted = to_eight_bits(image)
             width, height = converted.size
             extra: dict[str, Any] = {}
-            if profile := picture.info.get("icc_profile"):
-                # A CMYK profile would be wrong on the RGB picture that the conversion made.
-                extra = {} if picture.mode == "CMYK" else {"icc_profile": profile}
+            if profile := image.info.get("icc_profile"):
+                # A CMYK profile would be wrong on the RGB image that the conversion made.
+                extra = {} if image.mode == "CMYK" else {"icc_profile": profile}
             with target.open("xb") as file:
                 converted.save(file, format="PNG", **extra)
             return Placed(content_hash(target), "converted", width, height)
     return Placed(digest, _link_or_copy(source, target), width, height)
 
 
-def to_eight_bits(picture: Any) -> Any:
-    """Return a PIL picture upright, in mode L, LA, RGB or RGBA."""
+def to_eight_bits(image: Any) -> Any:
+    """Return a PIL image upright, in mode L, LA, RGB or RGBA."""
     from PIL import ImageOps
 
-    picture.seek(0)
-    picture.load()
-    upright = ImageOps.exif_transpose(picture)
+    image.seek(0)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
     mode = upright.mode
     if mode.startswith(_DEEP):
         import numpy as np
@@ -103,12 +103,12 @@ def to_eight_bits(picture: Any) -> Any:
     return upright.convert("RGB")
 
 
-def _is_plain_png(picture: Any) -> bool:
+def _is_plain_png(image: Any) -> bool:
     return (
-        picture.format == "PNG"
-        and getattr(picture, "n_frames", 1) == 1
-        and not picture.mode.startswith(_DEEP)
-        and picture.getexif().get(_ORIENTATION, 1) == 1
+        image.format == "PNG"
+        and getattr(image, "n_frames", 1) == 1
+        and not image.mode.startswith(_DEEP)
+        and image.getexif().get(_ORIENTATION, 1) == 1
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: what is asked for, and what each of them shows."""
+"""Images of an evaluation: what is asked for, and what each of them shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..features import FeatureStore
 
 FIRST_SEED = 1_000_000
-"""Noise seed of the first picture of a list of new prompts; the next has the next."""
+"""Noise seed of the first image of a list of new prompts; the next has the next."""
 
 
 class NoReferenceError(CuratorError):
@@ -39,15 +39,15 @@ class NoReferenceError(CuratorError):
 def requests_for(
     prompts: Sequence[Prompt], who: str, series: str, *, neutral: str, first_seed: int = FIRST_SEED
 ) -> tuple[Request, ...]:
-    """Return the pictures to make: every prompt with each of its seeds.
+    """Return the images to make: every prompt with each of its seeds.
 
     A prompt without seeds of its own is made once, with the noise seed ``first_seed`` plus its
-    place in the list. The noise seed is a plain seed: a KSampler with it makes the same picture.
+    place in the list. The noise seed is a plain seed: a KSampler with it makes the same image.
 
     Args:
         prompts: What to ask for.
         who: How the person is named.
-        series: What the pictures are called together; part of their file names.
+        series: What the images are called together; part of their file names.
         neutral: How the person is named in the text that adherence is measured with (``caption``).
         first_seed: See above.
     """
@@ -71,7 +71,7 @@ def requests_for(
 
 
 def _seeds(prompt: Prompt, number: int, first: int) -> list[tuple[int, int]]:
-    """Return (seed, noise seed) of each picture of a prompt.
+    """Return (seed, noise seed) of each image of a prompt.
 
     The row of a batch follows from the sum of seed and number. Were both counted up, every second
     row would stay empty, and half of each batch would be made for nothing.
@@ -81,7 +81,7 @@ def _seeds(prompt: Prompt, number: int, first: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Instruments:
-    """What pictures are measured with."""
+    """What images are measured with."""
 
     analyser: FaceAnalyser
     embedder: Embedder
@@ -93,13 +93,13 @@ class Instruments:
 
 @dataclass(frozen=True)
 class Reference:
-    """What evaluated pictures are compared with.
+    """What evaluated images are compared with.
 
     Attributes:
         identity: The character's identity, L2-normalised, shape ``(d,)``.
         source: Whose centre that is: of ``references``, or of the ``set`` itself.
-        similarities: Identity similarity of every training picture; NaN without one face.
-        embeddings: Of the training pictures, shape ``(n, e)``, L2-normalised.
+        similarities: Identity similarity of every training image; NaN without one face.
+        embeddings: Of the training images, shape ``(n, e)``, L2-normalised.
         names: Their file names.
     """
 
@@ -113,17 +113,17 @@ class Reference:
 def measured(
     images: ImageSet, instruments: Instruments, progress: Progress = silent
 ) -> tuple[ImageSet, list[NDArray[np.float32] | None], NDArray[np.float32]]:
-    """Look at every picture as the curation would, and reject what it would reject.
+    """Look at every image as the curation would, and reject what it would reject.
 
     Args:
-        images: Pictures; none is rejected yet.
+        images: Images; none is rejected yet.
         instruments: Models and thresholds.
         progress: Watches.
 
     Returns:
         The set with the columns of ``validate_faces`` and ``score_quality``; the identity of the
-        only face of each picture (``None`` without exactly one); the embeddings, shape ``(n, e)``,
-        rows of zeros for pictures that can't be read.
+        only face of each image (``None`` without exactly one); the embeddings, shape ``(n, e)``,
+        rows of zeros for images that can't be read.
     """
     store, analyser = instruments.store, instruments.analyser
     found = sweep(
@@ -151,14 +151,14 @@ def read_reference(
     """Measure a training set.
 
     Args:
-        images: The training pictures.
+        images: The training images.
         instruments: Models and thresholds.
-        references: Pictures of the person, one face each, whose mean is then the identity. Without
+        references: Images of the person, one face each, whose mean is then the identity. Without
             them it is the robust centre of the training set's faces, as in the curation.
         progress: Watches.
 
     Raises:
-        NoReferenceError: Not one picture shows exactly one face.
+        NoReferenceError: Not one image shows exactly one face.
     """
     found, identities, embeddings = measured(images, instruments, progress)
     known = _stack(identities)
@@ -169,8 +169,8 @@ def read_reference(
         known, source = _stack(given), "references"
     if not len(known):
         raise NoReferenceError(
-            f"No picture of {', '.join(map(str, references)) or images.root} shows exactly one "
-            "face, so there is no identity to compare with. Check the pictures and the face pack."
+            f"No image of {', '.join(map(str, references)) or images.root} shows exactly one "
+            "face, so there is no identity to compare with. Check the images and the face pack."
         )
     centre = mean_identity(known) if references else robust_centroid(known)
     readable = np.linalg.norm(embeddings, axis=1) > 0
@@ -181,7 +181,7 @@ def read_reference(
 def compared(
     images: ImageSet, reference: Reference, instruments: Instruments, progress: Progress = silent
 ) -> tuple[ImageSet, NDArray[np.float32]]:
-    """Measure evaluated pictures.
+    """Measure evaluated images.
 
     Adds to the columns of :func:`measured` ``one_face`` (certain and large enough),
     ``identity_similarity`` (null without exactly one face), ``adherence`` (CLIP similarity with
@@ -237,7 +237,7 @@ def _row_of(path: Path) -> dict[str, str]:
         return {"path": str(path.resolve()), "hash": content_hash(path)}
     except OSError as error:
         raise NoReferenceError(
-            f"The reference picture {path} cannot be read: {error.strerror or error}."
+            f"The reference image {path} cannot be read: {error.strerror or error}."
         ) from error
 
 
