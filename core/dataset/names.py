@@ -42,9 +42,12 @@ def export_names(paths: Sequence[str], suffix: str = ".png") -> list[str]:
     taken: set[str] = set()
     names: dict[str, str] = {}
     for path in sorted(set(paths)):
-        stem = safe_stem(PurePosixPath(path).name)
-        if _key(stem) in taken:
-            stem = _cut(stem, STEM_BYTES - 9) + "~" + _digest(path)
+        stem = given = safe_stem(PurePosixPath(path).name)
+        source = path
+        # More than once where an earlier export lies among the images: it has such names already.
+        while _key(stem) in taken:
+            stem = _cut(given, STEM_BYTES - 9) + "~" + _digest(source)
+            source = stem
         taken.add(_key(stem))
         names[path] = stem + suffix
     return [names[path] for path in paths]

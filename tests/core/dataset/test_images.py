@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,44 @@ def test_names_are_safe_unique_and_do_not_depend_on_order(paths, random):
     assert dict(zip(shuffled, export_names(shuffled), strict=True)) == dict(
         zip(paths, names, strict=True)
     )
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("later", "first"),
+    [
+        ("x", "x"),
+        ("X", "x"),
+        # Some file systems take these for one name each, and others do not.
+        ("ﬁt", "fit"),
+        ("strasse", "straße"),
+        ("É", "e\u0301"),
+    ],
+)
+def test_of_images_with_one_name_the_first_path_keeps_it(later, first):
+    later, first = f"b/{later}.jpg", f"a/{first}.png"
+    composed = [unicodedata.normalize("NFC", Path(path).stem) for path in (later, first)]
+    names = [f"{composed[0]}~{digest(later)}.png", "y.png", f"{composed[1]}.png"]
+    assert export_names([later, "y.png", first]) == names
+
+
+def test_an_earlier_export_may_lie_among_the_images():
+    raw = ["a/x.png", "b/x.png"]
+    earlier = [f"0/{name}" for name in export_names(raw)]
+    names = export_names([*raw, *earlier])
+    assert len(set(names)) == 4
+    assert names[2:] == ["x.png", f"x~{digest('b/x.png')}.png"]
+
+
+@pytest.mark.parametrize("letter", ["n", "ß"])
+def test_long_names_that_collide_stay_short(letter):
+    paths = [f"{folder}/{letter * 90}.png" for folder in "abc"]
+    names = export_names(paths)
+    assert len(set(names)) == 3
+    assert max(len(name.encode()) for name in names) <= 184
 
 
 def test_sources_that_changed_or_vanished_stop_the_export(tmp_path):
