@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from character_curator.analysis import duplicates
@@ -40,9 +40,31 @@ def test_pairs_are_those_of_brute_force(count, width, seed, threshold):
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = unit.astype(np.float64) @ unit.T.astype(np.float64)
     near = np.abs(cosine[np.triu_indices(count, 1)] - threshold) < 1e-5
-    if near.any():
-        return  # decided by rounding
+    assume(not near.any())  # those are decided by rounding: see below
     assert [tuple(p) for p in similar_pairs(vectors, threshold)] == brute_force(vectors, threshold)
+
+
+def pairs_at(cosine, width, count=200):
+    """Rows of any length, each with a partner at exactly this cosine but for rounding."""
+    rng = np.random.default_rng(width)
+    one = rng.normal(size=(count, width))
+    one /= np.linalg.norm(one, axis=1, keepdims=True)
+    across = rng.normal(size=(count, width))
+    across -= (across * one).sum(axis=1, keepdims=True) * one
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    other = cosine * one + np.sqrt(1 - cosine**2) * across
+    lengths = rng.uniform(0.1, 10, (2, count, 1))
+    return (lengths * [one, other]).astype(np.float32).transpose(1, 0, 2)
+
+
+@pytest.mark.parametrize("width", [2, 64, 512])
+@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.98, 0.999, 1.0])
+def test_rounding_parts_no_pair_at_the_threshold_and_makes_none_below(threshold, width):
+    # float32 rounds each number by up to 6e-8 of it, and so a cosine by less than 4e-7.
+    for pair in pairs_at(threshold, width):
+        assert similar_pairs(pair, threshold).tolist() == [[0, 1]]
+    for pair in pairs_at(threshold - 1.5e-6, width):
+        assert similar_pairs(pair, threshold).tolist() == []
 
 
 def test_blocks_meet(monkeypatch):

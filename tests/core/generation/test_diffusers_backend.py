@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoPipelineForText2Image
+from diffusers import AutoPipelineForText2Image, DDIMScheduler
 
 from character_curator.generation import conditions, models, schedulers
 from character_curator.generation.diffusers_backend import DiffusersBackend, quantise
@@ -100,6 +100,18 @@ def test_a_scheduler_with_noise_of_its_own_gets_one_row_at_a_time(tiny_flux, tmp
     backward = generate(REQUESTS[::-1], backend, tmp_path / "b", batch_size=8)
     assert sorted(forward.table["hash"]) == sorted(backward.table["hash"])
     assert reproduce(forward.paths()[2], backend).identical
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_rows_are_not_their_own_where_the_global_generator_is_drawn_from(steps):
+    # In a single step the rows still agree: the noise that is drawn is multiplied by zero.
+    noisy = schedulers.make("euler_ancestral", DDIMScheduler())
+    assert schedulers.has_rows_of_their_own(noisy, steps, with_generators=True)
+    state = torch.get_rng_state()
+    assert not schedulers.has_rows_of_their_own(noisy, steps, with_generators=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    quiet = schedulers.make("ddim", DDIMScheduler())
+    assert schedulers.has_rows_of_their_own(quiet, steps, with_generators=False)
 
 
 @pytest.mark.parametrize("name", ["no-such", "FlowMatchEulerDiscreteScheduler", "AutoencoderKL"])
