@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from character_curator.features import FeatureStore
 from character_curator.training import Callbacks, load_weights
@@ -82,6 +85,82 @@ def test_accumulated_batches_equal_one_large_batch(examples, tmp_path, text):
         assert loss == pytest.approx(large_loss, rel=1e-5)
         torch.testing.assert_close(accumulated, large, rtol=1e-4, atol=1e-6)
     assert large.abs().max() > 1e-3
+
+
+def seeded(*parts):
+    """A generator of what names it: the first 63 bits of the SHA-256 of the parts."""
+    digest = hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def defined_loss(denoiser, examples, settings, moment):
+    """The loss of one step on whole images of one size, written down row by row."""
+    total = 0.0
+    for i, example in enumerate(examples):
+        source = seeded("row", settings.seed, *moment, i)
+        pixels = torch.from_numpy(np.array(Image.open(example.path))).permute(2, 0, 1)[None]
+        clean = denoiser.encode_pixels(pixels / 127.5 - 1, None)
+        time = denoiser.sample_timesteps(1, source)
+        noise = torch.randn(clean.shape, generator=source)
+        noise = noise + settings.noise_offset * torch.randn((1, 4, 1, 1), generator=source)
+        dropped = float(torch.rand((), generator=source)) < settings.caption_dropout
+        text = denoiser.encode_text(["" if dropped else example.caption])
+        alpha = denoiser.alphas[time]
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        error = (denoiser.predict(noisy, time, text, [(64, 64)]) - noise) ** 2
+        left, top, right, bottom = (int(edge) // 8 for edge in example.face)
+        mask = torch.ones(8, 8)
+        mask[top:bottom, left:right] = settings.face_weight
+        loss = float((error * mask / mask.mean()).mean())
+        snr = float(alpha / (1 - alpha))
+        loss *= min(snr, settings.min_snr_gamma) / snr
+        total += loss * (settings.prior_weight if example.prior else 1)
+    return total / len(examples)
+
+
+@pytest.mark.parametrize("moment", [(1, 0), (2, 3)])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_loss_of_a_step_is_the_one_defined(tmp_path, moment, seed):
+    settings = dataclasses.replace(
+        SETTINGS, seed=seed, prior_weight=0.25, caption_dropout=0.5, noise_offset=0.3,
+        face_weight=3.0, min_snr_gamma=2.0, validation_share=0,
+    )  # fmt: skip
+    examples = [
+        dataclasses.replace(example, prior=i % 3 == 1)
+        for i, example in enumerate(make_examples(tmp_path / "pictures", 8))
+    ]
+    denoiser = TinyDenoiser()
+    denoiser.network.eval()  # dropout is drawn for a batch as a whole
+    data = prepare(denoiser, examples, settings, EncodedFeatures(denoiser, FeatureStore()))
+    with torch.no_grad():
+        expected = defined_loss(denoiser, examples, settings, moment)
+    for batches in ([tuple(range(8))], [(0, 1, 2), (3, 4, 5, 6, 7)]):
+        loss = add_gradients(denoiser, data, batches, settings, denoiser.device, moment)
+        assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_dropout_within_adapters_depends_on_seed_moment_and_batch(examples):
+    several = [example for example in examples if example.size == Size(64, 64)]
+    settings = dataclasses.replace(SETTINGS, validation_share=0)
+
+    def seeds(moment, batches, **changes):
+        """The state of the generator that each batch's dropout begins with."""
+        denoiser, found = TinyDenoiser(), []
+        changed = dataclasses.replace(settings, **changes)
+        data = prepare(denoiser, several, changed, EncodedFeatures(denoiser, FeatureStore()))
+        denoiser.network.dropout.register_forward_pre_hook(
+            lambda *_: found.append(torch.initial_seed())
+        )
+        add_gradients(denoiser, data, batches, changed, denoiser.device, moment)
+        return found
+
+    plain = seeds((1, 0), [(0, 1), (2,)])
+    assert plain == [
+        seeded("dropout", 0, 1, 0, 0).initial_seed(),
+        seeded("dropout", 0, 1, 0, 2).initial_seed(),
+    ]
+    others = [seeds((2, 0), [(0, 1)]), seeds((1, 1), [(0, 1)]), seeds((1, 0), [(0, 1)], seed=5)]
+    assert len({*plain, *(found[0] for found in others)}) == 5
 
 
 def test_gradients_are_clipped(examples, tmp_path):
