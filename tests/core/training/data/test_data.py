@@ -1,4 +1,4 @@
-"""What is trained on: reading, buckets and crops, the data order, the caches, the settings."""
+"""What is trained on: reading, buckets and crops, the caches, the settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,7 @@ from character_curator.training import PRESETS, TrainingSettings, as_prior, read
 from character_curator.training.data.buckets import Size, bucket_sizes, choose_bucket, crop_to
 from character_curator.training.data.cache import LATENTS, TEXT, EncodedFeatures, read_crop
 from character_curator.training.data.examples import NoCaptionsError, TooFewImagesError
-from character_curator.training.data.order import epoch_batches, hold_out, steps_in
+from character_curator.training.data.prepare import prepare
 from character_curator.training.settings import SettingsError
 from tests.support.tiny_denoiser import TinyDenoiser, draw_image, make_examples
 
@@ -124,6 +123,20 @@ def test_bucket_is_never_enlarged_without_leave(width, height, resolution, upsca
         assert bucket.height <= height
 
 
+@pytest.mark.parametrize(
+    ("size", "bucket"),
+    [
+        # 512x512 and 576x448 are equally far from 1.1339 to 1, the root of their aspects' product.
+        (Size(1133, 1000), Size(512, 512)),
+        (Size(1138, 1000), Size(576, 448)),
+        (Size(1000, 1133), Size(512, 512)),
+        (Size(1000, 1138), Size(448, 576)),
+    ],
+)
+def test_upright_and_lying_images_change_buckets_at_the_same_ratio(size, bucket):
+    assert choose_bucket(size, 512) == bucket
+
+
 @settings(max_examples=50)
 @given(sides, sides, st.tuples(*[st.floats(0, 1) for _ in range(4)]), st.booleans())
 def test_crop_covers_its_bucket_and_keeps_a_face_that_fits(width, height, edges, aware):
@@ -164,76 +177,6 @@ def test_crop_of_pixels(tmp_path):
     assert read.shape == (1, 3, 64, 64)
     np.testing.assert_allclose(read[0].permute(1, 2, 0), pixels[:, 32:96], atol=1e-6)
     assert example.crop(settings) != example.crop(TrainingSettings(resolution=128))
-
-
-# Order
-
-
-def batches(n=20, *, seed=0, epoch=1, size=3, prior=(), repeats=1, names=None, buckets=None):
-    hashes = names or [f"{i:064x}" for i in range(n)]
-    buckets = buckets or [i % 3 for i in range(len(hashes))]
-    return epoch_batches(
-        hashes,
-        buckets,
-        [i in prior for i in range(len(hashes))],
-        seed=seed,
-        epoch=epoch,
-        batch_size=size,
-        repeats=repeats,
-    )
-
-
-def test_an_epoch_shows_every_image_as_often_as_asked():
-    for repeats in (1, 3):
-        shown = Counter(i for batch in batches(repeats=repeats) for i in batch)
-        assert shown == dict.fromkeys(range(20), repeats)
-
-
-def test_batches_are_of_one_bucket_and_full_but_for_the_last_of_each():
-    found = batches(50, size=4)
-    assert all(len({i % 3 for i in batch}) == 1 for batch in found)
-    for bucket in range(3):
-        assert sum(len(b) < 4 for b in found if b[0] % 3 == bucket) <= 1
-
-
-def test_order_is_a_function_of_seed_and_epoch():
-    assert batches() == batches()
-    assert len({tuple(batches(epoch=e, seed=s)) for e in range(1, 5) for s in range(3)}) == 12
-
-
-def test_order_follows_contents_not_positions():
-    names = [f"{i:064x}" for i in range(20)]
-    mixed = names[7:] + names[:7]
-    buckets = [0] * 20
-    first = [[names[i] for i in b] for b in batches(names=names, buckets=buckets)]
-    second = [[mixed[i] for i in b] for b in batches(names=mixed, buckets=buckets)]
-    assert first == second
-
-
-def test_prior_images_go_along_and_take_turns():
-    prior = set(range(4, 20))
-    shown = [Counter(i for b in batches(epoch=e, prior=prior) for i in b) for e in (1, 2, 3, 4)]
-    assert all(sum(s[i] for i in prior) == 4 == sum(s[i] for i in range(4)) for s in shown)
-    assert set().union(*shown) == set(range(20))
-
-
-def test_steps_hold_every_batch():
-    found = batches(20)
-    steps = steps_in(found, 4)
-    assert [b for step in steps for b in step] == found
-    assert all(len(step) == 4 for step in steps[:-1])
-
-
-@given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.floats(0, 0.9))
-def test_held_out_images_are_chosen_by_content(numbers, share):
-    hashes = [f"{n:064x}" for n in numbers]
-    chosen = hold_out(hashes, share)
-    names = {hashes[i] for i in chosen}
-    assert chosen == {i for i, name in enumerate(hashes) if name in names}
-    distinct = len(set(hashes))
-    assert len(names) == (0 if share == 0 else min(max(1, round(share * distinct)), distinct - 1))
-    turned = hashes[::-1]
-    assert {turned[i] for i in hold_out(turned, share)} == names
 
 
 # Caches
@@ -313,6 +256,45 @@ def test_memory_is_bounded(tmp_path):
     for i, item in enumerate(items):
         assert torch.equal(features.latents([item])[0], whole[i])
         assert features._bytes <= 3 * one
+
+
+def test_what_was_used_last_is_held_longest(tmp_path):
+    items = [
+        (example, example.crop(TrainingSettings(resolution=64)))
+        for example in make_examples(tmp_path / "p", 3)
+    ]
+    path = tmp_path / "features.sqlite"
+    features = EncodedFeatures(TinyDenoiser(), FeatureStore(path), memory=2 * 4 * 8 * 8 * 4)
+    features.add_images(items)
+    for used in (0, 1, 0, 2):
+        features.latents([items[used]])
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM feature")
+    features.latents([items[0], items[2]])
+    with pytest.raises(CuratorError, match="lost an encoded image"):
+        features.latents([items[1]])
+
+
+def prepared(examples, **options):
+    settings = TrainingSettings(resolution=64, validation_share=0.25)
+    features = EncodedFeatures(TinyDenoiser(), FeatureStore())
+    return prepare(TinyDenoiser(), examples, settings, features, **options)
+
+
+def test_prior_images_are_never_validated_with(tmp_path):
+    prior = make_examples(tmp_path / "prior", 12, prior=True)
+    data = prepared([*make_examples(tmp_path / "own", 4), *prior])
+    assert [example.prior for example, _ in data.validation] == [False]
+    assert sum(example.prior for example, _ in data.items) == 12
+
+
+def test_what_has_the_bytes_of_a_validation_image_is_not_trained_on(tmp_path):
+    examples = make_examples(tmp_path / "own", 6)
+    shutil.copytree(tmp_path / "own", tmp_path / "elsewhere")
+    copies = [replace(e, path=tmp_path / "elsewhere" / e.path.name) for e in examples[:2]]
+    data = prepared(examples, validation=copies)
+    assert [example.path for example, _ in data.validation] == [e.path for e in copies]
+    assert [example.path for example, _ in data.items] == [e.path for e in examples[2:]]
 
 
 def test_a_value_that_was_never_added_is_named():
