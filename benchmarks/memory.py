@@ -75,7 +75,8 @@ def analyse(folder: Path, cache: Path) -> dict[str, Any]:
     """Run the analysis up to embeddings; return what was computed and the peaks in MB."""
     import architectures
 
-    from character_curator.analysis.embeddings import Embedder, embed
+    from character_curator.analysis.embed import embed
+    from character_curator.analysis.embeddings import Embedder
     from character_curator.analysis.faces import FaceAnalyser, validate_faces
     from character_curator.analysis.measure import measure
     from character_curator.analysis.quality import score_quality

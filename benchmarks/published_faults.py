@@ -78,8 +78,8 @@ def main() -> None:
     options = parser.parse_args()
 
     from character_curator import project
-    from character_curator.dataset.formats import recipe_toml
     from character_curator.generation import png
+    from character_curator.toml_lines import recipe_toml
 
     raw = options.output / "raw"
     raw.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def ours(options: argparse.Namespace, orders: Orders) -> None:
     """Train with `character_curator.training`: all from the end of a step to the next counts."""
     from character_curator.lora.adapters import inject
     from character_curator.training import Callbacks, TrainingSettings, read_examples, train
-    from character_curator.training.denoisers.diffusers import load
+    from character_curator.training.denoisers.load import load
 
     settings = TrainingSettings(
         rank=options.rank, alpha=options.rank, targets="attention", learning_rate=1e-4,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from . import project as project_file
 from .imageset import ImageSet
 from .plan import Plan
 from .progress import Progress, silent
-from .project import Project
+from .project import Project, TrainingSection
 
 if TYPE_CHECKING:
     from .dataset import Exported
@@ -154,7 +154,7 @@ def prior_of(
         progress: Watches.
     """
     from .evaluation.character import Character, read_captions
-    from .training.data.prior import make_prior, prior_folder
+    from .training.data.prior import make_prior
 
     def make(count: int, seed: int) -> Path:
         people: dict[str, str] = {}
@@ -173,6 +173,29 @@ def prior_of(
         )
 
     return prior_folder(project.training, base, make)
+
+
+def prior_folder(
+    section: TrainingSection | None, base: Path | str, make: Callable[[int, int], Path]
+) -> Path | None:
+    """Return the folder of the prior-preservation images that a project wants.
+
+    Args:
+        section: Names a folder, or else says how many images to make; None wants none.
+        base: The folder that the project's relative paths start from.
+        make: Makes that many images, from that seed, and returns their folder; called only where
+            images are to be made.
+
+    Returns:
+        None where the project wants no such images.
+    """
+    if section is None:
+        return None
+    if section.prior is not None:
+        return Path(base).expanduser() / Path(section.prior).expanduser()
+    if not section.prior_pictures:
+        return None
+    return make(section.prior_pictures, section.settings().seed)
 
 
 def _of_base(project: Project) -> Project:
@@ -301,7 +324,9 @@ def curate(
         dataset: Folder of the dataset; ``output/dataset`` unless given.
         progress: Watches.
     """
-    from .analysis import clusters, duplicates, embeddings, faces, measure, quality
+    from .analysis import clusters, duplicates, faces, measure, quality
+    from .analysis.embed import embed
+    from .analysis.embeddings import Embedder
     from .analysis.face_analyser import FaceAnalyser
     from .dataset import export
     from .features import FeatureStore
@@ -316,7 +341,7 @@ def curate(
     minimum = project.quality.minimum
     references = [_resolve(base, path) for path in project.faces.references]
     analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
-    embedder = embeddings.Embedder(project.clip.model, project.clip.pretrained or None)
+    embedder = Embedder(project.clip.model, project.clip.pretrained or None)
     with FeatureStore(output / STORE_FILE) as store:
         images = measure.measure(
             images,
@@ -329,7 +354,7 @@ def curate(
         )
         images = faces.validate_faces(images, analyser, store, thresholds, references, progress)
         images = quality.score_quality(images, store, minimum=minimum, progress=progress)
-        images = embeddings.embed(images, embedder, store, progress)
+        images = embed(images, embedder, store, progress)
         computed = dict(store.computed)
         grouping = project.clusters
         images = clusters.cluster(

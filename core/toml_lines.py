@@ -1,12 +1,21 @@
-"""Where in a TOML document a key stands, for messages that name the line."""
+"""TOML documents: written from values, and where in one a key stands, for messages."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_"'-]+)*)\s*=""")
+
+
+def recipe_toml(recipe: Mapping[str, Any]) -> str:
+    """Return the recipe as TOML; keys without a value are left out, for TOML knows no null."""
+    import tomlkit
+
+    return tomlkit.dumps(_without_nulls(recipe))
 
 
 def line_of(text: str, keys: list[Any]) -> int | None:
@@ -52,3 +61,12 @@ def _better(
     if place != keys[: len(place)] or (best and best[0] >= len(place)):
         return best
     return len(place), number
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple | set | frozenset):
+        listed = sorted(value) if isinstance(value, set | frozenset) else value
+        return [_without_nulls(v) for v in listed if v is not None]
+    return str(value) if isinstance(value, Path) else value

@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import CuratorError
-from ..imageset import ImageSet
 from ..miniature import CLIP_PATH
-from ..progress import Progress, silent
 from .decoding import Pixels
-from .diversity import mean_pairwise_distance, vendi_score
 from .fingerprints import file_fingerprint, folder_fingerprint
-from .sweep import sweep
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
@@ -247,40 +242,3 @@ def _not_too_slim(image: Pixels) -> Pixels:
     longest = _SLIMMEST * min(height, width)
     top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
     return image[top : top + longest, left : left + longest]
-
-
-def embed(
-    images: ImageSet, embedder: Embedder, store: FeatureStore, progress: Progress = silent
-) -> ImageSet:
-    """Embed the accepted images; adds ``embedding``, null for rejected ones.
-
-    Args:
-        images: The candidates.
-        embedder: The model.
-        store: Where embeddings are kept; only what it lacks is computed.
-        progress: Watches.
-
-    Raises:
-        ClipModelError: The model is unknown, missing or broken.
-    """
-    images = sweep(images, store, embedder=embedder, stage="Embedding", progress=progress)
-    hashes = images.table["hash"].to_list()
-    found = store.get([key for key in hashes if key], ANALYSER, embedder.fingerprint)
-    accepted = images.accepted_mask()
-    return images.with_columns(
-        pl.Series(
-            "embedding",
-            [found.get(key) if key and accepted[i] else None for i, key in enumerate(hashes)],
-            dtype=pl.Binary,
-        )
-    )
-
-
-__all__ = [
-    "ClipModelError",
-    "Embedder",
-    "embed",
-    "mean_pairwise_distance",
-    "text_vectors",
-    "vendi_score",
-]

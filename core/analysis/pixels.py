@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..imageset import ImageSet, Rejection
-from ..progress import Progress, silent
 from .decoding import MAX_PIXELS, Pixels
 
 if TYPE_CHECKING:
@@ -61,21 +60,6 @@ class PixelMeasurement:
         sharpness, contrast, width, height = _LAYOUT.unpack_from(data)
         reason = data[_LAYOUT.size :].decode()
         return PixelMeasurement(sharpness, contrast, width, height, reason)
-
-
-def read_pixels(
-    images: ImageSet, store: FeatureStore, progress: Progress = silent
-) -> tuple[ImageSet, list[PixelMeasurement | None]]:
-    """Measure the accepted images that the store does not know yet.
-
-    Returns:
-        The set with what cannot be read rejected as ``unreadable``, and one measurement a row:
-        ``None`` where a row was rejected before it was ever decoded, or cannot be read.
-    """
-    from .sweep import sweep
-
-    images = sweep(images, store, stage="Measuring sharpness and contrast", progress=progress)
-    return images, known_pixels(images, store)
 
 
 def known_pixels(images: ImageSet, store: FeatureStore) -> list[PixelMeasurement | None]:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ..imageset import ImageSet, Rejection
 from ..progress import Progress, silent
 from .decoding import read_image
-from .pixels import PixelMeasurement, read_pixels
+from .pixels import PixelMeasurement, known_pixels
+from .sweep import sweep
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
@@ -186,6 +187,19 @@ def score_quality(
         for i in range(len(images))
     ]
     return images.reject(below, Rejection.LOW_QUALITY, details)
+
+
+def read_pixels(
+    images: ImageSet, store: FeatureStore, progress: Progress = silent
+) -> tuple[ImageSet, list[PixelMeasurement | None]]:
+    """Measure the accepted images that the store does not know yet.
+
+    Returns:
+        The set with what cannot be read rejected as ``unreadable``, and one measurement a row:
+        ``None`` where a row was rejected before it was ever decoded, or cannot be read.
+    """
+    images = sweep(images, store, stage="Measuring sharpness and contrast", progress=progress)
+    return images, known_pixels(images, store)
 
 
 def reject_hopeless(

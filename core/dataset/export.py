@@ -12,10 +12,11 @@ import polars as pl
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
+from ..toml_lines import recipe_toml
 from . import captions as caption_texts
 from .card import card
 from .checksums import write_checksums
-from .formats import recipe_toml, trainer_toml, write_provenance
+from .formats import trainer_toml, write_provenance
 from .images import Placed, SourcesChangedError, place
 from .names import export_names
 from .publish import DISK_FULL, publish, staging, versions

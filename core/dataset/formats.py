@@ -1,4 +1,4 @@
-"""The small files of a dataset: ``dataset.toml``, ``recipe.toml``, ``provenance.parquet``."""
+"""The small files of a dataset: ``dataset.toml`` and ``provenance.parquet``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import polars as pl
 
@@ -65,13 +64,6 @@ def training_resolution(records: Sequence[Record]) -> int:
     return min(1024, max(64, int(median(sides) + 1e-6) // 64 * 64))
 
 
-def recipe_toml(recipe: Mapping[str, Any]) -> str:
-    """Return the recipe as TOML; keys without a value are left out, for TOML knows no null."""
-    import tomlkit
-
-    return tomlkit.dumps(_without_nulls(recipe))
-
-
 def write_provenance(images: ImageSet, names: Mapping[str, str], path: Path) -> None:
     """Write every candidate, the rejected too, as Parquet.
 
@@ -92,12 +84,3 @@ def write_provenance(images: ImageSet, names: Mapping[str, str], path: Path) -> 
         .alias("outcome")
     )
     table.drop(binary).select(file_names, outcome, pl.all()).write_parquet(path)
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _without_nulls(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list | tuple | set | frozenset):
-        listed = sorted(value) if isinstance(value, set | frozenset) else value
-        return [_without_nulls(v) for v in listed if v is not None]
-    return str(value) if isinstance(value, Path) else value

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..errors import CuratorError
 from ..imageset import content_hash
+from ..report.thumbnails import DEEP_MODES, to_eight_bits
 
 _ORIENTATION = 0x0112
-_DEEP = ("I", "F")
 
 
 class SourcesChangedError(CuratorError):
@@ -78,36 +78,11 @@ def place(source: Path, target: Path, expected_hash: str | None) -> Placed:
     return Placed(digest, _link_or_copy(source, target), width, height)
 
 
-def to_eight_bits(image: Any) -> Any:
-    """Return a PIL image upright, in mode L, LA, RGB or RGBA."""
-    from PIL import ImageOps
-
-    image.seek(0)
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    mode = upright.mode
-    if mode.startswith(_DEEP):
-        import numpy as np
-        from PIL import Image
-
-        values = np.asarray(upright, dtype=np.float64)
-        # Pillow would clip 16-bit greys to white; scale them (65535 to 255) instead.
-        scale = 257.0 if mode.startswith("I") else 1.0
-        return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
-    if mode in ("L", "LA", "RGB", "RGBA"):
-        return upright
-    if mode == "1":
-        return upright.convert("L")
-    if mode == "PA" or "transparency" in upright.info:
-        return upright.convert("RGBA")
-    return upright.convert("RGB")
-
-
 def _is_plain_png(image: Any) -> bool:
     return (
         image.format == "PNG"
         and getattr(image, "n_frames", 1) == 1
-        and not image.mode.startswith(_DEEP)
+        and not image.mode.startswith(DEEP_MODES)
         and image.getexif().get(_ORIENTATION, 1) == 1
     )
 

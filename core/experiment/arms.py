@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ..analysis import clusters, duplicates, embeddings
+from ..analysis import clusters, duplicates
+from ..analysis.embed import embed
 from ..analysis.faces import FaceThresholds, validate_faces
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
@@ -93,7 +94,7 @@ def analysed(
         found, analyser, store, curation.thresholds, curation.references, progress
     )
     found = score_quality(found, store, minimum=curation.minimum_quality, progress=progress)
-    found = embeddings.embed(found, embedder, store, progress)
+    found = embed(found, embedder, store, progress)
     return clusters.cluster(found, curation.clusters, curation.random_state, embedder, store=store)
 
 

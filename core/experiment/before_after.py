@@ -21,7 +21,7 @@ from ..progress import Progress, silent
 from ..project import Project
 from ..training.data.buckets import Box, Size
 from ..training.data.examples import Example, read_examples
-from ..training.data.prior import make_prior, prior_folder
+from ..training.data.prior import make_prior
 from .arms import Arms, Curation, analysed, make_arms, paths_of
 from .plan import ExperimentError, ExperimentPlan, commit
 from .runs import Workbench, known_result, run_arm
@@ -74,7 +74,7 @@ def before_after(
         PlanChangedError: The folder holds an experiment with another plan.
         CuratorError: Something else that the message says how to mend.
     """
-    from ..training.denoisers.diffusers import load
+    from ..training.denoisers.load import load
 
     if len(project.subjects) > 1:
         raise ExperimentError(
@@ -246,7 +246,7 @@ def prior_of(
             progress=progress,
         )
 
-    folder = prior_folder(project.training, base, make)
+    folder = pipeline.prior_folder(project.training, base, make)
     if project.training is None or folder is None:
         return []
     return read_examples(folder, caption=project.training.prior_caption, prior=True)[0]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..dataset.formats import recipe_toml
 from ..imageset import ImageSet, Rejection
+from ..toml_lines import recipe_toml
 from .charts import funnel, histogram
 from .composition import COLUMNS, Share, shares
 from .tiles import candidates_table, rejected_tiles, selected_tiles

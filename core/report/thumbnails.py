@@ -1,4 +1,4 @@
-"""Small JPEGs of images, as PIL images or as data URIs."""
+"""Images as people look at them: upright, 8 bits a channel, small, as data URIs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 SIDE = 160
 """Longest side of an embedded thumbnail in pixels."""
 
+DEEP_MODES = ("I", "F")
+"""How the names of Pillow's modes with more than 8 bits a channel begin."""
+
 _QUALITY = 78
 
 
 def thumbnail(path: Path, side: int = SIDE) -> Any | None:
     """Return an image as a PIL image in RGB, ``side`` pixels at most, or None if unreadable."""
     from PIL import Image
-
-    from ..dataset.images import to_eight_bits
 
     try:
         with warnings.catch_warnings():
@@ -36,6 +37,31 @@ def thumbnail(path: Path, side: int = SIDE) -> Any | None:
     small = small.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small
+
+
+def to_eight_bits(image: Any) -> Any:
+    """Return a PIL image upright, in mode L, LA, RGB or RGBA."""
+    from PIL import ImageOps
+
+    image.seek(0)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    mode = upright.mode
+    if mode.startswith(DEEP_MODES):
+        import numpy as np
+        from PIL import Image
+
+        values = np.asarray(upright, dtype=np.float64)
+        # Pillow would clip 16-bit greys to white; scale them (65535 to 255) instead.
+        scale = 257.0 if mode.startswith("I") else 1.0
+        return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
+    if mode in ("L", "LA", "RGB", "RGBA"):
+        return upright
+    if mode == "1":
+        return upright.convert("L")
+    if mode == "PA" or "transparency" in upright.info:
+        return upright.convert("RGBA")
+    return upright.convert("RGB")
 
 
 def thumbnails(paths: Sequence[Path], side: int = SIDE) -> list[Any | None]:

@@ -65,7 +65,7 @@ def train_lora(
     """
     from ..lora.adapters import inject
     from ..lora.file import read, restore
-    from .denoisers.diffusers import load
+    from .denoisers.load import load
     from .loop.loop import train
     from .outputs.watching import Plotter, Sampler
     from .outputs.writing import LoraWriter

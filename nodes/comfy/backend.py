@@ -16,8 +16,8 @@ import comfy.utils
 import numpy as np
 import torch
 
-from ..generate.stock_graph import Sampling
 from ..ui.images import to_bytes
+from .stock_graph import Sampling
 
 if TYPE_CHECKING:
     from ...core.generation.backend import StepCallback

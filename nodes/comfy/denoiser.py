@@ -19,13 +19,13 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ..generate.stock_graph import Sampling
 from . import conditions as wire_conditions
 from .activation_checkpoints import add_checkpointing, remove_checkpointing
 from .backend import WiresBackend
 from .identity import weights_identity
 from .kinds import architecture_of, is_unet, layer_names, prediction_of, size_step
 from .loan import Loan
+from .stock_graph import Sampling
 
 if TYPE_CHECKING:
     import numpy as np

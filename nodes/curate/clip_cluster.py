@@ -64,7 +64,8 @@ class ClipCluster(io.ComfyNode):
     ) -> io.NodeOutput:
         """Embed and group the images."""
         from ...core.analysis.clusters import cluster
-        from ...core.analysis.embeddings import Embedder, embed
+        from ...core.analysis.embed import embed
+        from ...core.analysis.embeddings import Embedder
         from ..ui.progress import NodeProgress
 
         embedder = Embedder(clip_path(model) or model, clip_path(pretrained) or None)

@@ -181,9 +181,9 @@ class EvaluateLoRA(io.ComfyNode):
         from ...core.evaluation.setup import Setup
         from ...core.evaluation.threshold import ThresholdRule
         from ..comfy.identity import model_name
+        from ..comfy.stock_graph import Sampling
         from ..curate.clip_cluster import clip_path
         from ..curate.face_validate import pack_path, reference_files
-        from ..generate.stock_graph import Sampling
         from ..train.apply_lora import file_and_metadata
         from ..ui.disk_state import disk_state
         from ..ui.images import to_tensor

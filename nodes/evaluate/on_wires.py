@@ -13,7 +13,7 @@ from ..comfy.identity import weights_identity
 from ..train.apply_lora import apply_lora
 
 if TYPE_CHECKING:
-    from ..generate.stock_graph import Sampling
+    from ..comfy.stock_graph import Sampling
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,11 @@ class SeedBatchGenerate(io.ComfyNode):
         from ...core.generation.run import generate
         from ..comfy.backend import WiresBackend
         from ..comfy.identity import model_name
+        from ..comfy.stock_graph import Sampling, image_graph, installed, text_chunks
         from ..curate.sheets import sheet_of
         from ..ui.disk_state import disk_state
         from ..ui.paths import output_path
         from ..ui.progress import NodeProgress
-        from .stock_graph import Sampling, image_graph, installed, text_chunks
 
         if clip is None and (positive is None or negative is None):
             raise ValueError(
@@ -160,7 +160,7 @@ class SeedBatchGenerate(io.ComfyNode):
 def _wires(graph: Any, inputs: Any) -> Any:
     """Return where the node's models come from; None when the graph is not known."""
     from ..comfy.identity import is_link
-    from .stock_graph import Wires
+    from ..comfy.stock_graph import Wires
 
     names = ("model", "vae", "clip", "positive", "negative")
     links: dict[str, Any] = {

@@ -117,7 +117,7 @@ def test_missing_libraries_are_named_with_what_to_install():
 
 
 def test_the_graph_of_a_image_holds_what_leads_to_its_wires_and_nothing_else():
-    graph = part("generate.stock_graph")
+    graph = part("comfy.stock_graph")
     prompt = {
         "7": {"class_type": "Loader", "inputs": {"ckpt_name": "a.safetensors"}},
         "3": {"class_type": "Lora", "inputs": {"model": ["7", 0], "clip": ["7", 1]}},
@@ -142,7 +142,7 @@ def test_the_graph_of_a_image_holds_what_leads_to_its_wires_and_nothing_else():
 
 
 def test_the_canvas_form_has_the_same_wires_and_widgets():
-    graph = part("generate.stock_graph")
+    graph = part("comfy.stock_graph")
     definitions = {
         "Loader": ({"required": {"name": (["a", "b"],)}}, ["MODEL"], ["MODEL"]),
         "Sampler": (

@@ -8,7 +8,7 @@ other women under "a woman" all the while, it learns what the trigger word means
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from ...progress import Progress, silent
 
 if TYPE_CHECKING:
     from ...generation.backend import Backend
-    from ...project import TrainingSection
 
 SUBJECT = "prior"
 """What the images' records call their subject."""
@@ -117,26 +116,3 @@ def make_prior(
     for path, request in zip(made.paths(), requests, strict=True):
         write_text(path.with_suffix(".txt"), request.prompt + "\n")
     return folder
-
-
-def prior_folder(
-    section: TrainingSection | None, base: Path | str, make: Callable[[int, int], Path]
-) -> Path | None:
-    """Return the folder of the prior-preservation images that a project wants.
-
-    Args:
-        section: Names a folder, or else says how many images to make; None wants none.
-        base: The folder that the project's relative paths start from.
-        make: Makes that many images, from that seed, and returns their folder; called only where
-            images are to be made.
-
-    Returns:
-        None where the project wants no such images.
-    """
-    if section is None:
-        return None
-    if section.prior is not None:
-        return Path(base).expanduser() / Path(section.prior).expanduser()
-    if not section.prior_pictures:
-        return None
-    return make(section.prior_pictures, section.settings().seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,8 @@ import torch
 from torch import Tensor
 
 from ...errors import CuratorError
-from ...generation import models, pipelines
 from ...lora import names as layer_names
 from ...lora.adapters import Adapters
-from ...lora.file import PickleRefusedError
 from ..data.buckets import Size
 from ..outputs import samples
 from ..outputs.samples import SampleSettings
@@ -29,91 +26,8 @@ class UnknownModelError(CuratorError):
     """A model is of a kind that can't be trained."""
 
 
-def load(
-    model: str | Path = "miniature",
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    variant: str | None = None,
-    allow_pickle: bool = False,
-) -> DiffusersDenoiser:
-    """Load a model for training.
-
-    Args:
-        model: ``miniature``, the folder of a diffusers pipeline, or an id of the Hugging Face hub.
-        device: ``cpu``, ``cuda``, ``mps``; or ``auto``: the best there is.
-        dtype: Of the frozen weights: ``float32``, ``float16``, ``bfloat16``; or ``auto``: float32
-            on a CPU, else bfloat16.
-        variant: The variant of the weights to load, such as ``fp16``.
-        allow_pickle: Also load weights in Python's pickle format (``.bin``).
-
-    Raises:
-        ModelNotFoundError: There is no such model, or it is not whole.
-        PickleRefusedError: Weights are there as pickles only.
-        UnknownModelError: It can't be trained here.
-        SettingsError: Device or number type is impossible.
-    """
-    kind = pipelines.device_of(device)
-    options: dict[str, Any] = {} if variant is None else {"variant": variant}
-    folder = models.model_path(model) or models.downloaded(str(model), **options)
-    if not allow_pickle:
-        _refuse_pickles(folder)
-    # Gradients of half precision underflow; those of bfloat16 do not.
-    wanted = "bfloat16" if dtype == "auto" and kind != "cpu" else dtype
-    name = pipelines.dtype_of(wanted, kind, folder)
-    if "safety_checker" in models.parts(folder):
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    source = PipelineSource(folder, getattr(torch, name), options)
-    pipeline = source.load()
-    pipeline.to(kind)
-    mark = f"{models.fingerprint(folder, variant)} {name}"
-    return of_pipeline(pipeline, hashlib.sha256(mark.encode()).hexdigest(), source)
-
-
-def _refuse_pickles(folder: Path) -> None:
-    for part in sorted(models.parts(folder) - {"safety_checker"}):
-        names = [file.name for file in (folder / part).glob("*") if file.is_file()]
-        pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-        if pickles and not any(name.endswith(".safetensors") for name in names):
-            raise PickleRefusedError(
-                f"{folder / part / pickles[0]} is a pickle, which could run any program when "
-                "opened, and there is no .safetensors beside it. Take the model in that format; or "
-                "allow pickles (--allow-pickle) if you trust where this one comes from."
-            )
-
-
-def of_pipeline(
-    pipeline: Any, identity: str | None = None, source: PipelineSource | None = None
-) -> DiffusersDenoiser:
-    """Wrap a pipeline that is loaded already; its weights are frozen.
-
-    Args:
-        pipeline: Of diffusers.
-        identity: Fingerprint of its weights; hashed from them if ``None``, which takes a while.
-        source: What it was loaded from, if it may be loaded from there again: then its encoders do
-            not take memory while they are not needed.
-
-    Raises:
-        UnknownModelError: It can't be trained here.
-    """
-    # The families are of this module's class.
-    from .flux import FluxDenoiser
-    from .stable_diffusion import SDXLDenoiser, StableDiffusionDenoiser
-
-    name = type(pipeline).__name__
-    if hasattr(pipeline, "transformer") and name.startswith("Flux"):
-        return FluxDenoiser(pipeline, identity, source)
-    if hasattr(pipeline, "unet") and name.startswith("StableDiffusionXL"):
-        return SDXLDenoiser(pipeline, identity, source)
-    if hasattr(pipeline, "unet") and name.startswith("StableDiffusion"):
-        return StableDiffusionDenoiser(pipeline, identity, source)
-    raise UnknownModelError(
-        f"{name} can't be trained. Use a Stable Diffusion 1 or 2, SDXL or Flux pipeline."
-    )
-
-
 class DiffusersDenoiser(ABC):
-    """What the families have in common; see :class:`.denoiser.Denoiser` for the methods."""
+    """What the families have in common; see :class:`.protocol.Denoiser` for the methods."""
 
     architecture = ""
     _part = "unet"

@@ -9,14 +9,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from character_curator.analysis.decoding import read_image
-from character_curator.analysis.embeddings import (
-    ClipModelError,
-    Embedder,
-    embed,
-    mean_pairwise_distance,
-    text_vectors,
-    vendi_score,
-)
+from character_curator.analysis.diversity import mean_pairwise_distance, vendi_score
+from character_curator.analysis.embed import embed
+from character_curator.analysis.embeddings import ClipModelError, Embedder, text_vectors
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet, Rejection
 from tests.support.tiny_analysis import save_clip

@@ -20,7 +20,7 @@ from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.lora import file as lora_file
 from character_curator.lora.adapters import LoraSettings, inject
 from character_curator.lora.header import LoraCard, metadata
-from character_curator.training.denoisers.diffusers import load
+from character_curator.training.denoisers.load import load
 from tests.support.tiny_analysis import portrait
 
 pytestmark = pytest.mark.skipif(

@@ -9,7 +9,7 @@ import torch
 
 from character_curator.lora.adapters import inject
 from character_curator.training import Callbacks, TrainingSettings, train
-from character_curator.training.denoisers.diffusers import load, of_pipeline
+from character_curator.training.denoisers.load import load, of_pipeline
 from tests.support.tiny_denoiser import make_examples
 from tests.support.tiny_models import save_flux, save_sd15, save_sdxl
 

@@ -61,7 +61,7 @@ def test_trains_saves_loads_back_and_changes_the_image(family, request, tmp_path
 def test_stable_diffusion_at_full_size(tmp_path):
     """Needs about 6 GB of memory."""
     from benchmarks.layouts import sd15
-    from character_curator.training.denoisers.diffusers import of_pipeline
+    from character_curator.training.denoisers.load import of_pipeline
 
     pipeline = sd15()
     pipeline.set_progress_bar_config(disable=True)

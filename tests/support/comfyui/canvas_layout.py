@@ -142,10 +142,10 @@ def _height(node, spec, info):
 
 
 def _stock_graph():
-    """Import nodes/generate/stock_graph.py without ComfyUI, which the rest of nodes/ needs."""
+    """Import nodes/comfy/stock_graph.py without ComfyUI, which the rest of nodes/ needs."""
     if "laid_out" not in sys.modules:
         for package, folder in (("laid_out", ROOT), ("laid_out.nodes", ROOT / "nodes")):
             module = types.ModuleType(package)
             module.__path__ = [str(folder)]
             sys.modules[package] = module
-    return importlib.import_module("laid_out.nodes.generate.stock_graph")
+    return importlib.import_module("laid_out.nodes.comfy.stock_graph")

@@ -17,7 +17,7 @@ def compare():
     """Return relative differences, and whether what is drawn at random is the same."""
     import torch
 
-    core = importlib.import_module(f"{NAME}.core.training.denoisers.diffusers")
+    core = importlib.import_module(f"{NAME}.core.training.denoisers.load")
     denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
     models = importlib.import_module(f"{NAME}.nodes.comfy.miniature")
     folder = importlib.import_module(f"{NAME}.core.miniature").DIFFUSION_PATH

@@ -10,7 +10,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from character_curator.lora.adapters import LoraSettings, inject
-from character_curator.training.denoisers import diffusers as diffusers_denoiser
+from character_curator.training.denoisers.diffusers import UnknownModelError
+from character_curator.training.denoisers.load import load, of_pipeline
 from character_curator.training.denoisers.protocol import TextEmbeddings
 from tests.support.lora_weights import pipeline_in, shake
 
@@ -19,7 +20,7 @@ CAPTIONS = ["char1 woman", "char1 woman, from the side, smiling"]
 
 
 def denoiser_in(folder):
-    return diffusers_denoiser.of_pipeline(pipeline_in(folder))
+    return of_pipeline(pipeline_in(folder))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -131,7 +132,7 @@ def test_noise_and_targets_are_those_of_the_scheduler(tiny_sd15, prediction):
     pipeline.scheduler = type(pipeline.scheduler).from_config(
         pipeline.scheduler.config, prediction_type=prediction
     )
-    denoiser = diffusers_denoiser.of_pipeline(pipeline)
+    denoiser = of_pipeline(pipeline)
     reference = DDPMScheduler.from_config(pipeline.scheduler.config)
     latents, noise, _ = batch(denoiser)
     timesteps = torch.tensor([3, 950])
@@ -165,7 +166,7 @@ def test_predictions_are_those_that_the_pipeline_samples_with(family, request):
     folder = request.getfixturevalue(family)
     pipeline = pipeline_in(folder)
     pipeline.set_progress_bar_config(disable=True)
-    denoiser = diffusers_denoiser.of_pipeline(pipeline)
+    denoiser = of_pipeline(pipeline)
     caught = {}
 
     def catch(_module, args, kwargs, output):
@@ -212,24 +213,24 @@ def test_gradients_reach_the_text_encoders(denoiser):
 
 
 def test_the_identity_is_that_of_the_weights_and_their_type(tiny_sd15, tiny_sdxl):
-    one = diffusers_denoiser.load(tiny_sd15, device="cpu").identity
-    assert one == diffusers_denoiser.load(tiny_sd15, device="cpu").identity
+    one = load(tiny_sd15, device="cpu").identity
+    assert one == load(tiny_sd15, device="cpu").identity
     others = [
-        diffusers_denoiser.load(tiny_sd15, device="cpu", dtype="bfloat16").identity,
-        diffusers_denoiser.load(tiny_sdxl, device="cpu").identity,
+        load(tiny_sd15, device="cpu", dtype="bfloat16").identity,
+        load(tiny_sdxl, device="cpu").identity,
     ]
     pipeline = pipeline_in(tiny_sd15)
-    hashed = diffusers_denoiser.of_pipeline(pipeline).identity
+    hashed = of_pipeline(pipeline).identity
     same = pipeline_in(tiny_sd15)
-    assert diffusers_denoiser.of_pipeline(same).identity == hashed
+    assert of_pipeline(same).identity == hashed
     with torch.no_grad():
         next(iter(same.unet.parameters())).add_(1e-3)
-    others += [hashed, diffusers_denoiser.of_pipeline(same).identity]
+    others += [hashed, of_pipeline(same).identity]
     assert len({one, *others}) == 5
 
 
 def test_half_precision_gives_float32_predictions_near_the_exact_ones(tiny_sd15, sd15):
-    half = diffusers_denoiser.load(tiny_sd15, device="cpu", dtype="bfloat16")
+    half = load(tiny_sd15, device="cpu", dtype="bfloat16")
     inject({"denoiser": half.module()}, LoraSettings())  # float32 adapters do not change the type
     with torch.no_grad():
         exact, rounded = predict(sd15, CAPTIONS), predict(half, CAPTIONS)
@@ -256,8 +257,8 @@ def test_a_pipeline_of_another_kind_is_refused(sd15):
     class KandinskyPipeline:
         unet = sd15.module()
 
-    with pytest.raises(diffusers_denoiser.UnknownModelError, match="KandinskyPipeline"):
-        diffusers_denoiser.of_pipeline(KandinskyPipeline())
+    with pytest.raises(UnknownModelError, match="KandinskyPipeline"):
+        of_pipeline(KandinskyPipeline())
 
 
 def test_text_embeddings_are_indexed_joined_and_moved():

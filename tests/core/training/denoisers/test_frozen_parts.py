@@ -11,8 +11,8 @@ import torch
 from character_curator.generation.models import ModelNotFoundError
 from character_curator.lora.adapters import LoraSettings, inject
 from character_curator.training.data.buckets import Size
-from character_curator.training.denoisers import diffusers as diffusers_denoiser
 from character_curator.training.denoisers.frozen_parts import is_offloaded
+from character_curator.training.denoisers.load import load, of_pipeline
 from character_curator.training.outputs.samples import SampleSettings
 from tests.support.lora_weights import pipeline_in, shake
 
@@ -42,7 +42,7 @@ def encoded(denoiser):
 
 
 def test_encoders_return_bit_for_bit(folder):
-    denoiser = diffusers_denoiser.load(folder, device="cpu")
+    denoiser = load(folder, device="cpu")
     there, before = in_memory(denoiser), encoded(denoiser)
     denoiser.offload_encoders()
     assert in_memory(denoiser) == {denoiser._part}
@@ -53,7 +53,7 @@ def test_encoders_return_bit_for_bit(folder):
 
 
 def test_captions_bring_only_the_text_encoders_back(folder):
-    denoiser = diffusers_denoiser.load(folder, device="cpu")
+    denoiser = load(folder, device="cpu")
     whole = in_memory(denoiser)
     denoiser.offload_encoders()
     denoiser.encode_text(CAPTIONS)
@@ -64,7 +64,7 @@ def test_captions_bring_only_the_text_encoders_back(folder):
 
 
 def test_samples_are_the_same_and_leave_the_encoders_where_they_were(folder):
-    denoiser = diffusers_denoiser.load(folder, device="cpu")
+    denoiser = load(folder, device="cpu")
     adapters = inject({"denoiser": denoiser.module()}, LoraSettings())
     shake(adapters)
     denoiser.module().eval()
@@ -76,7 +76,7 @@ def test_samples_are_the_same_and_leave_the_encoders_where_they_were(folder):
 
 
 def test_a_text_encoder_that_is_trained_stays(tiny_sdxl):
-    denoiser = diffusers_denoiser.load(tiny_sdxl, device="cpu")
+    denoiser = load(tiny_sdxl, device="cpu")
     inject({"te1": denoiser.text_modules()["te1"]}, LoraSettings(text_encoder=True))
     denoiser.offload_encoders()
     assert in_memory(denoiser) == {"unet", "text_encoder"}
@@ -86,7 +86,7 @@ def test_a_text_encoder_that_is_trained_stays(tiny_sdxl):
 
 
 def test_a_pipeline_from_elsewhere_stays_whole(folder):
-    denoiser = diffusers_denoiser.of_pipeline(pipeline_in(folder))
+    denoiser = of_pipeline(pipeline_in(folder))
     whole = in_memory(denoiser)
     denoiser.offload_encoders()
     assert in_memory(denoiser) == whole
@@ -94,7 +94,7 @@ def test_a_pipeline_from_elsewhere_stays_whole(folder):
 
 def test_a_model_that_is_gone_meanwhile_is_named(tiny_sd15, tmp_path):
     copy = shutil.copytree(tiny_sd15, tmp_path / "model")
-    denoiser = diffusers_denoiser.load(copy, device="cpu")
+    denoiser = load(copy, device="cpu")
     denoiser.offload_encoders()
     shutil.rmtree(copy / "vae")
     with pytest.raises(ModelNotFoundError, match="model"):
@@ -104,7 +104,7 @@ def test_a_model_that_is_gone_meanwhile_is_named(tiny_sd15, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_are_laid_out_without_a_change_of_value_or_file(folder, dtype):
     files = {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
-    denoiser = diffusers_denoiser.load(folder, device="cpu", dtype=dtype)
+    denoiser = load(folder, device="cpu", dtype=dtype)
     plain = pipeline_in(folder)
     for name in in_memory(denoiser):
         expected = getattr(plain, name).state_dict()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..comfy.identity import Prompt, is_link
+from .identity import Prompt, is_link
 
 Link = list[Any]
 Definition = Callable[[str], tuple[Mapping[str, Any], list[str], list[str]]]
