@@ -60,15 +60,42 @@ def weights_identity(patcher: Any) -> str:
     Args:
         patcher: Of a MODEL, or ``CLIP.patcher``, or ``VAE.patcher``.
     """
-    import comfy.model_management
-
     model = patcher.model
     if model not in _known:
-        if getattr(model, "current_weight_patches_uuid", None) is not None:
-            # Loaded weights may have LoRAs in them: look at the weights without.
-            comfy.model_management.unload_all_models()
-        _known[model] = digest(model.state_dict())
+        _known[model] = digest(unpatched_weights(patcher))
     return hashlib.sha256(f"{_known[model]} {digest(patcher.patches)}".encode()).hexdigest()
+
+
+def unpatched_weights(patcher: Any) -> dict[str, Any]:
+    """Return a model's weights as they were before ComfyUI loaded it, by their names.
+
+    A loaded model may have LoRAs in its weights and patches in place of its parts. ComfyUI keeps
+    aside what it replaces and puts that back when it unloads the model; here it is only read.
+    """
+    found = dict(patcher.model_state_dict())
+    kept = {name: weight for name, (weight, _) in patcher.hook_backup.items()}
+    # A hook may have changed a weight that a patch had changed before: the patch's is the older.
+    kept |= {name: entry.weight for name, entry in patcher.backup.items()}
+    kept |= getattr(patcher, "backup_buffers", {})  # of ComfyUIs that load weights bit by bit
+    for name, weight in kept.items():
+        if name in found:  # buffers that are in no file are not
+            found |= _named(weight, name)
+    for name, part in patcher.object_patches_backup.items():
+        inside = f"{name}."
+        found = {
+            key: old for key, old in found.items() if key != name and key[: len(inside)] != inside
+        }
+        found |= _named(part, name)
+    return found
+
+
+def _named(part: Any, name: str) -> dict[str, Any]:
+    """Return the tensors of a module or tensor by the names that the whole model's have."""
+    if isinstance(part, torch.nn.Module):
+        return part.state_dict(prefix=f"{name}.")
+    if hasattr(part, "state_dict"):  # a quantised weight: its integers and its scales
+        return part.state_dict(name)
+    return {name: part} if isinstance(part, torch.Tensor) else {}
 
 
 def digest(value: Any) -> str:
