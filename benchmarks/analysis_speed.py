@@ -2,11 +2,12 @@
 
 Run: python benchmarks/analysis_speed.py [--count 200] [--cache FOLDER] [--json FILE]
 
-Models have buffalo_l's and ViT-B/32's architectures and random weights (`architectures.py`). Of
+Models have buffalo_l's and ViT-B/32's architectures and random weights (``architectures.py``). Of
 the 768 x 768 PNGs 15 % have no face and 60 % are too blurred, as in the published recipe
-(`drawings.py`). The published way runs its own code (`published_way.py`) in the same process, on
-the same files and sessions of the same library. Loading is not counted for either. Seconds of the
-processor are shown beside seconds on the clock: on a shared machine they are the ones to compare.
+(``drawings.py``). The published way runs its own code (``published_way.py``) in the same process,
+on the same files and sessions of the same library. Loading is not counted for either. Seconds of
+the processor are shown beside seconds on the clock: on a shared machine they are the ones to
+compare.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ landmarks and MobileNet of half and quarter width for the 2D landmarks and for g
 
 Random weights find no faces. So that the detector's outcome is known, its answers are replaced by a
 probe after all of its convolutions have run: a cell reports a face where the image shows pure red
-(see `drawings.py`). The network's own outputs enter with a weight of 1e-9, which keeps every
+(see ``drawings.py``). The network's own outputs enter with a weight of 1e-9, which keeps every
 convolution in the graph.
 """
 

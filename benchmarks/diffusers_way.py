@@ -1,11 +1,11 @@
 """A LoRA's training step as the text-to-image example of diffusers takes it.
 
-Of `examples/text_to_image/train_text_to_image_lora.py`, in its order: a data loader (shuffled, in
-the process itself, as `--dataloader_num_workers` is 0 by default) decodes, resizes and crops every
-image when its batch is put together, and tokenises its caption; every step runs the autoencoder
-and the text encoder; the loss is a mean over the batch; gradients are clipped; AdamW; a learning
-rate scheduler; the loss is read back for the progress bar. `accelerate`, which on one device only
-adds to it, is left out.
+Of ``examples/text_to_image/train_text_to_image_lora.py``, in its order: a data loader (shuffled, in
+the process itself, as ``--dataloader_num_workers`` is 0 by default) decodes, resizes and crops
+every image when its batch is put together, and tokenises its caption; every step runs the
+autoencoder and the text encoder; the loss is a mean over the batch; gradients are clipped; AdamW;
+a learning rate scheduler; the loss is read back for the progress bar. ``accelerate``, which on one
+device only adds to it, is left out.
 """
 
 from __future__ import annotations

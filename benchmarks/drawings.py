@@ -2,7 +2,7 @@
 
 A sharp image is coarse coloured clouds with grain; a blurred one has no grain and fails the
 sharpness component whatever its face. Where there is a face, a patch is painted pure red, which the
-probe of `architectures.py` reports.
+probe of ``architectures.py`` reports.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 Run: python benchmarks/second_run.py [--count 1500] [--cache FOLDER] [--json FILE]
 
-Each run is the whole of `character-curator run` on a folder, in a new process: start the
+Each run is the whole of ``character-curator run`` on a folder, in a new process: start the
 interpreter, list and hash the images, measure, validate faces, score, embed, cluster and name,
 find near-duplicates, select 70 with a quota on the clusters, export with report and provenance. The
 second has a higher minimum quality and confidence. Models have buffalo_l's and ViT-B/32's
-architectures and random weights (`architectures.py`); images are 768 x 768 PNGs (`drawings.py`).
+architectures and random weights (``architectures.py``); images are 768 x 768 PNGs
+(``drawings.py``).
 """
 
 from __future__ import annotations

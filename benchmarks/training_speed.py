@@ -3,14 +3,14 @@
 Run: python benchmarks/training_speed.py [--layout sd15|miniature] [--batch 1] [--json FILE]
 
 Both ways load the same model from its folder and train the same adapters on the same images, with
-the same batch, number type and optimizer, each in a process of its own (`training_ways.py`). They
+the same batch, number type and optimizer, each in a process of its own (``training_ways.py``). They
 take turns, a step each (and the other first the next time), so that whatever else the machine is
 busy with hinders both alike; the one that waits sleeps. Memory has to hold both: where it does not,
-`--apart` runs one after the other. A step of ours is one of `character_curator.training.train`: all
-that happens from the end of one step to the end of the next counts, the state that is saved after
-an epoch included. A step of the other way is one of `diffusers_way.py`. Peak memory is the whole
-process's, from its start. What our caching costs before the first step is told too, and after how
-many steps it is paid.
+``--apart`` runs one after the other. A step of ours is one of ``character_curator.training.train``:
+all that happens from the end of one step to the end of the next counts, the state that is saved
+after an epoch included. A step of the other way is one of ``diffusers_way.py``. Peak memory is the
+whole process's, from its start. What our caching costs before the first step is told too, and after
+how many steps it is paid.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A way to train, in a process of its own that takes a step whenever it is told to.
 
-Started by `training_speed.py`. It reads lines from its standard input: each asks for one step. It
+Started by ``training_speed.py``. It reads lines from its standard input: each asks for one step. It
 answers with lines of JSON: first what it has to say once it is ready, then what each step took,
 by the clock and of the processor, in seconds, and the most memory held so far, in MB.
 """
@@ -73,7 +73,7 @@ class Watch:
 
 
 def ours(options: argparse.Namespace, orders: Orders) -> None:
-    """Train with `character_curator.training`: all from the end of a step to the next counts."""
+    """Train with ``character_curator.training``: all from the end of a step to the next counts."""
     from character_curator.lora.adapters import inject
     from character_curator.training import Callbacks, TrainingSettings, read_examples, train
     from character_curator.training.denoisers.load import load

@@ -50,10 +50,10 @@ def caption(
         scene: Where and how.
         rng: Shuffles the phrases after the first, chooses paraphrases and fillers. Without it the
             caption is the canonical one.
-        drop: Probability with which each phrase after the first is left out; needs `rng`.
+        drop: Probability with which each phrase after the first is left out; needs ``rng``.
 
     Returns:
-        The caption, made of `vocabulary.WORDS`.
+        The caption, made of ``vocabulary.WORDS``.
     """
 
     def choose(variants: tuple[str, ...]) -> str:

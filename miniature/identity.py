@@ -143,11 +143,11 @@ def make_identity(
 
     Args:
         rng: Source of randomness for everything that a caption does not say.
-        gender: One of `vocabulary.GENDERS`.
-        skin: One of `vocabulary.SKINS`.
-        hair_color: One of `vocabulary.HAIR_COLORS`.
-        hair_style: One of `vocabulary.HAIR_STYLES`.
-        eye_color: One of `vocabulary.EYE_COLORS`.
+        gender: One of ``vocabulary.GENDERS``.
+        skin: One of ``vocabulary.SKINS``.
+        hair_color: One of ``vocabulary.HAIR_COLORS``.
+        hair_style: One of ``vocabulary.HAIR_STYLES``.
+        eye_color: One of ``vocabulary.EYE_COLORS``.
         freckles: Whether the face is freckled.
 
     Returns:

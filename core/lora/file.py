@@ -136,7 +136,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     Args:
         path: Ends with ``.safetensors``.
         tensors: As from :func:`tensors_of`.
-        metadata: As from :func:`.metadata.metadata`.
+        metadata: As from :func:`.header.metadata`.
 
     Raises:
         NonFiniteWeightsError: A tensor holds NaN or infinity; nothing is written.
@@ -265,7 +265,7 @@ def for_diffusers(pipeline: Any, file: LoraFile) -> dict[str, Tensor]:
 
     Args:
         pipeline: That is to load them; its frozen weights tell the magnitudes.
-        file: In the names of :mod:`.layer_names`.
+        file: In the names of :mod:`.names`.
 
     Raises:
         CheckpointError: The file names a layer that the pipeline lacks.

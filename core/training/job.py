@@ -40,7 +40,7 @@ class LoraJob:
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         dtype: Number type of the frozen weights: ``auto``, ``float32``, ``float16``, ``bfloat16``.
         variant: The variant of the weights to load, such as ``fp16``.
-        magnitudes: How a DoRA file is written, see :func:`.checkpoint.tensors_of`.
+        magnitudes: How a DoRA file is written, see :func:`.lora.file.tensors_of`.
         allow_pickle: Also load base models and LoRA files in Python's pickle format.
     """
 

@@ -61,7 +61,7 @@ class DrawnSet:
     face_counts: NDArray[np.int64]
     """(n,): 1 for a portrait, 2 or 3 for a group, 0 for an empty place."""
     boxes: NDArray[np.float32]
-    """(n, MAX_FACES, 4): x0, y0, x1, y1 in pixels; rows from `face_counts` on are zero."""
+    """(n, MAX_FACES, 4): x0, y0, x1, y1 in pixels; rows from ``face_counts`` on are zero."""
     landmarks: NDArray[np.float32]
     """(n, MAX_FACES, 5, 2) in pixels, in the order of insightface."""
     people: NDArray[np.int64]
@@ -151,7 +151,7 @@ def draw_people(
         size: Edge of the images in pixels.
 
     Returns:
-        `count * scenes` portraits, person by person.
+        ``count * scenes`` portraits, person by person.
     """
     cases: list[tuple[Identity, Scene, int, np.random.Generator]] = []
     for number, identity in enumerate(sample_people(seed, first, count), start=first):
@@ -229,7 +229,7 @@ def write_sets(
 
     Args:
         folder: Where the shards go.
-        people: How many people, rounded up to whole shards; `SCENES_PER_PERSON` portraits each.
+        people: How many people, rounded up to whole shards; ``SCENES_PER_PERSON`` portraits each.
         others: How many groups and empty places, rounded up to whole shards.
         seed: Seed of the whole set.
         size: Edge of the images in pixels.
@@ -278,7 +278,7 @@ def _load(folder: Path) -> DrawnSet:
 
 
 def read_sets(folder: Path, kinds: Sequence[str] = ("people", "others")) -> DrawnSet:
-    """Read what `write_sets` has drawn so far, as one set in memory.
+    """Read what ``write_sets`` has drawn so far, as one set in memory.
 
     Args:
         folder: Where the shards are.

@@ -39,9 +39,9 @@ def encode_shards(
     Every image is also encoded mirrored: captions never say which side a person faces.
 
     Args:
-        data: Folder of shards from `render_data.write_shards`.
+        data: Folder of shards from ``renders.write_shards``.
         out: Folder for the shards of latents.
-        vae: The trained autoencoder; its latents are scaled by `SCALING_FACTOR`.
+        vae: The trained autoencoder; its latents are scaled by ``SCALING_FACTOR``.
         batch: Images encoded at once.
         progress: Told of every shard.
 

@@ -64,7 +64,7 @@ def random_prompts(rng: np.random.Generator) -> dict[str, list[str]]:
         rng: Chooses; the template is the same for all values of an attribute.
 
     Returns:
-        By attribute, one prompt for each value in the order of `PHRASES`.
+        By attribute, one prompt for each value in the order of ``PHRASES``.
     """
     chosen = {}
     for attribute, values in PHRASES.items():

@@ -42,8 +42,8 @@ class Mixture:
 class Shard:
     """Some portraits with their captions.
 
-    `images` is uint8 (n, size, size, 3) in RGB, `boxes` float32 (n, 4) in pixels, `captions` has
-    `PARAPHRASES` texts for each image.
+    ``images`` is uint8 (n, size, size, 3) in RGB, ``boxes`` float32 (n, 4) in pixels, ``captions``
+    has ``PARAPHRASES`` texts for each image.
     """
 
     images: np.ndarray

@@ -30,7 +30,7 @@ _CATMULL_ROM = _T @ (
 class Canvas:
     """Pixels (side, side, 4) uint8, RGB and region, drawn in the units of a transform.
 
-    `origin` is where (0, 0) lies in pixels, `scale` the pixels of a unit, `roll` in radians.
+    ``origin`` is where (0, 0) lies in pixels, ``scale`` the pixels of a unit, ``roll`` in radians.
     """
 
     pixels: NDArray[np.uint8]
@@ -67,11 +67,11 @@ class Canvas:
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, color: Color, angle: float = 0.0
     ) -> None:
-        """Fill an ellipse around (x, y), its axes turned by `angle` radians."""
+        """Fill an ellipse around (x, y), its axes turned by ``angle`` radians."""
         self.polygon(ellipse_points(x, y, rx, ry, angle), color)
 
     def line(self, points: Points, color: Color, width: float, *, closed: bool = False) -> None:
-        """Draw a polyline `width` units thick, at least one pixel."""
+        """Draw a polyline ``width`` units thick, at least one pixel."""
         thickness = max(1, round(width * self.scale))
         cv2.polylines(
             self.pixels,
@@ -101,7 +101,7 @@ def smooth(points: Sequence[tuple[float, float]] | Points, *, closed: bool = Tru
 
 
 def tone(color: Color, gain: float, shift: float = 0.0) -> Color:
-    """Return a colour made lighter or darker, and lifted by `shift`."""
+    """Return a colour made lighter or darker, and lifted by ``shift``."""
     r, g, b = color
     return (
         min(max(r * gain + shift, 0.0), 255.0),
@@ -111,7 +111,7 @@ def tone(color: Color, gain: float, shift: float = 0.0) -> Color:
 
 
 def mix(a: Color, b: Color, share: float) -> Color:
-    """Return the colour `share` of the way from a to b."""
+    """Return the colour ``share`` of the way from a to b."""
     return (
         a[0] + (b[0] - a[0]) * share,
         a[1] + (b[1] - a[1]) * share,

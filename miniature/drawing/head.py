@@ -11,7 +11,7 @@ from ..scene import Scene
 from .canvas import Points, smooth
 
 _YAW = {"frontal": (-0.1, 0.1), "three-quarter": (0.34, 0.48), "profile": (0.68, 0.8)}
-"""Yaw in radians by pose, before the sign that `facing` gives."""
+"""Yaw in radians by pose, before the sign that ``facing`` gives."""
 
 _DEPTH = 0.46
 """Depth of the face's front above the axis of rotation, in half face heights."""
@@ -19,7 +19,7 @@ _DEPTH = 0.46
 
 @dataclass(frozen=True)
 class Head:
-    """A head turned by `yaw` (positive: to the image's right); units of half a face height."""
+    """A head turned by ``yaw`` (positive: to the image's right); units of half a face height."""
 
     identity: Identity
     yaw: float

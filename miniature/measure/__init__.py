@@ -58,7 +58,7 @@ def measure_all(
     """Measure every model of a weights folder that is there.
 
     Args:
-        weights: Folder with `faces`, `clip` and `diffusion`.
+        weights: Folder with ``faces``, ``clip`` and ``diffusion``.
         generated: Images to generate; 0 leaves that part out.
         progress: Told of every part.
 
@@ -93,7 +93,7 @@ def measure_all(
 
 
 def markdown_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write the figures of `measure_all` as Markdown tables, one for each model.
+    """Write the figures of ``measure_all`` as Markdown tables, one for each model.
 
     Args:
         figures: By part.

@@ -108,7 +108,7 @@ def zero_shot_accuracy(
         seed: Of the renders.
 
     Returns:
-        Accuracy by attribute, and under "mean" that over `NAMED`.
+        Accuracy by attribute, and under "mean" that over ``NAMED``.
     """
     clip = load_clip(folder)
     drawn = draw_people(seed, 0, count, scenes=1)

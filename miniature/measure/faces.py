@@ -24,7 +24,7 @@ def load_pack(pack: Path, det_size: tuple[int, int] = (128, 128)) -> Any:
         det_size: Width and height at which faces are looked for.
 
     Returns:
-        An `insightface.app.FaceAnalysis` on the CPU, reporting faces from a score of 0.5 on.
+        An ``insightface.app.FaceAnalysis`` on the CPU, reporting faces from a score of 0.5 on.
     """
     from insightface.app import FaceAnalysis
 

@@ -1,8 +1,8 @@
 """Convolutional blocks that can be trained by torch and written as ONNX.
 
-Each block has a `forward` and an `emit` that adds the same arithmetic to an ONNX graph, with batch
-normalisation folded into the convolution. Weights are stored in half precision and cast to single
-precision when the file is loaded, which halves the file and costs nothing at run time.
+Each block has a ``forward`` and an ``emit`` that adds the same arithmetic to an ONNX graph, with
+batch normalisation folded into the convolution. Weights are stored in half precision and cast to
+single precision when the file is loaded, which halves the file and costs nothing at run time.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Graph:
         """Write the graph to a file, whole or not at all.
 
         Args:
-            path: The `.onnx` file.
+            path: The ``.onnx`` file.
             input_shape: Of the input, which is called "input"; strings name free dimensions.
             output_shapes: By output name, in order.
             description: For the file's header.

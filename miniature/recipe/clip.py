@@ -2,8 +2,8 @@
 
 It is trained with CLIP's contrastive loss (Radford et al., 2021) on drawn portraits and their
 captions, and with the same loss over short prompts, one attribute at a time, because that is how
-images are sorted without examples. The architecture is open_clip's own `CLIP` class with a
-custom configuration, so `open_clip.create_model_and_transforms("local-dir:...")` loads it.
+images are sorted without examples. The architecture is open_clip's own ``CLIP`` class with a
+custom configuration, so ``open_clip.create_model_and_transforms("local-dir:...")`` loads it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def configuration(tokens: int) -> dict[str, Any]:
         tokens: Size of the tokenizer's vocabulary.
 
     Returns:
-        The content of `open_clip_config.json`.
+        The content of ``open_clip_config.json``.
     """
     return {
         "model_cfg": {
@@ -123,7 +123,7 @@ def encode_texts(model: CLIP, tokens: Tensor) -> Tensor:
     """Embed texts without computing the positions that no text reaches.
 
     The causal mask keeps later positions from earlier ones, so the result is that of
-    `model.encode_text` on the padded texts.
+    ``model.encode_text`` on the padded texts.
 
     Args:
         model: The model.
@@ -153,7 +153,7 @@ def embed_images(model: CLIP, x: Tensor) -> Tensor:
 
     Args:
         model: The model.
-        x: (n, 3, size, size) from `network_input`.
+        x: (n, 3, size, size) from ``network_input``.
 
     Returns:
         (n, 128), of length one.

@@ -77,7 +77,8 @@ class FaceNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, 30, h / 8, w / 8): 2 scores, 2 x 4 distances, 2 x 10 offsets.
 
-        Scores are logits, distances are logarithms; `decoded` makes insightface's numbers of them.
+        Scores are logits, distances are logarithms; ``decoded`` makes insightface's numbers of
+        them.
         """
         fine = self.fine(x)
         coarse = F.interpolate(self.coarse(fine), size=fine.shape[-2:], mode="nearest")
@@ -132,7 +133,7 @@ def export_detector(network: FaceNetwork, path: Path) -> None:
 
     Args:
         network: In evaluation mode.
-        path: The `.onnx` file.
+        path: The ``.onnx`` file.
     """
     graph = Graph()
     value = "input"
@@ -271,7 +272,7 @@ def targets(
 
     Args:
         boxes: (n, MAX_FACES, 4) in pixels.
-        worth: (n, MAX_FACES) as `view` returns it.
+        worth: (n, MAX_FACES) as ``view`` returns it.
         grid: Rows and columns of cells.
         stride: Pixels between cells; a cell's point is its corner, as in insightface.
 
@@ -363,7 +364,7 @@ def train_detector(
     """Train the detector; an interrupted run continues from its checkpoint.
 
     Args:
-        drawn: Portraits, groups and empty places; see `faces_data`.
+        drawn: Portraits, groups and empty places; see ``data.faces``.
         checkpoint: File of the run's state.
         budget: How long to train in all.
         seed: Of the weights, the order and the augmentation.

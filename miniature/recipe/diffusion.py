@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class DiffusionRecipe:
     """Shape of the two networks and how they are trained.
 
-    The U-Net has the layout of Stable Diffusion 1.x: channels are multiples of 32, `heads` is the
+    The U-Net has the layout of Stable Diffusion 1.x: channels are multiples of 32, ``heads`` is the
     number of attention heads in every block, projections are convolutions.
     """
 
@@ -58,7 +58,7 @@ def build_unet(recipe: DiffusionRecipe | None = None, size: int = 16) -> UNet2DC
         size: Edge of the latents.
 
     Returns:
-        A `UNet2DConditionModel` with cross-attention at every resolution.
+        A ``UNet2DConditionModel`` with cross-attention at every resolution.
     """
     from diffusers import UNet2DConditionModel
 
@@ -87,7 +87,7 @@ def build_text_encoder(
         recipe: Its shape.
 
     Returns:
-        A `CLIPTextModel` whose last hidden state, normalised, conditions the U-Net.
+        A ``CLIPTextModel`` whose last hidden state, normalised, conditions the U-Net.
     """
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -124,7 +124,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Turn captions into int64 token numbers (n, `POSITIONS`), padded and cut."""
+    """Turn captions into int64 token numbers (n, ``POSITIONS``), padded and cut."""
     return tokenizer(
         captions,
         padding="max_length",
@@ -143,7 +143,7 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> 
         generator: Source of randomness.
 
     Returns:
-        int64 (count,) in random order: one from each of `count` equal intervals.
+        int64 (count,) in random order: one from each of ``count`` equal intervals.
     """
     slots = torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)
     return (slots / count * total).long().clamp(max=total - 1)
@@ -185,7 +185,7 @@ def denoising_loss(
         unet: Predicts the noise.
         text_encoder: Encodes the captions.
         batch: Scaled latents (n, 4, h, w) and where the faces are.
-        token_numbers: Captions (n, `POSITIONS`).
+        token_numbers: Captions (n, ``POSITIONS``).
         alphas: Cumulative products of the noise schedule.
         generator: Draws noise and timesteps.
         recipe: Gives the cap of the signal-to-noise ratio and the face's share.
@@ -239,8 +239,8 @@ def train_diffusion(
     """Train the U-Net and the text model on encoded portraits.
 
     Args:
-        data: Folder of latent shards from `latents.encode_shards`; may grow while this runs.
-        out: Folder of the run; its checkpoint lies in `diffusion-state.pt`.
+        data: Folder of latent shards from ``latents.encode_shards``; may grow while this runs.
+        out: Folder of the run; its checkpoint lies in ``diffusion-state.pt``.
         tokenizer_folder: Files of the tokenizer.
         budget: How long.
         seed: Of weights, batches, captions and noise.

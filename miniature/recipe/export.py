@@ -47,7 +47,7 @@ def averaged_model(
     """Take the averaged networks out of the checkpoint of a run that may still be going on.
 
     Args:
-        state: `diffusion-state.pt` of the run.
+        state: ``diffusion-state.pt`` of the run.
         tokenizer_folder: Files of the tokenizer that it is trained with.
         recipe: Shape of the networks.
 
@@ -112,7 +112,7 @@ def _forget_origin(config: Path) -> None:
 
 
 def _write_vocabulary(folder: Path) -> None:
-    """Put a tokenizer's `vocab.json` and `merges.txt` beside its `tokenizer.json`.
+    """Put a tokenizer's ``vocab.json`` and ``merges.txt`` beside its ``tokenizer.json``.
 
     Newer versions of transformers write the one file, older ones and ComfyUI read the two.
     """

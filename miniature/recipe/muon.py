@@ -37,7 +37,7 @@ def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for weight matrices and convolutions, Adam for everything else.
 
-    `torch.optim.Muon` takes matrices only and works in bfloat16. Here a convolution counts as the
+    ``torch.optim.Muon`` takes matrices only and works in bfloat16. Here a convolution counts as the
     matrix (out, in * kh * kw), the iteration runs in the parameter's own precision, and one
     optimizer holds the state of a whole model.
     """

@@ -1,6 +1,6 @@
 """The miniature's face recogniser: ArcFace-shaped, trained on drawn people.
 
-The network reads faces aligned by insightface's `norm_crop` to 112 x 112 pixels and returns an
+The network reads faces aligned by insightface's ``norm_crop`` to 112 x 112 pixels and returns an
 embedding; the cosine between two embeddings says how alike two people are. It is trained with the
 additive angular margin of ArcFace (Deng et al., 2019), but a person's centre is the mean of the
 other images of that person in the batch, as in prototypical networks (Snell et al., 2017): with
@@ -47,12 +47,12 @@ _TEMPLATE = np.array(
 """Where ArcFace wants eyes, nose and mouth corners in an image of 112 pixels."""
 _SCALE, _MARGIN = 20.0, 0.2
 _GROUP = 3
-"""People are drawn in threes, of whom the last two are look-alikes: see `faces_data`."""
+"""People are drawn in threes, of whom the last two are look-alikes: see ``data.faces``."""
 _ODDS = Degradation(blur=0.4, resample=0.4, noise=0.25, jpeg=0.2, color=0.6)
 
 
 def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Cut a face out as insightface's `norm_crop` does.
+    """Cut a face out as insightface's ``norm_crop`` does.
 
     The similarity transform is Umeyama's least-squares solution (1991), written in complex
     numbers: with one common scale and rotation it is a single division.
@@ -119,7 +119,7 @@ def export_recogniser(network: RecogniserNetwork, path: Path) -> None:
 
     Args:
         network: In evaluation mode.
-        path: The `.onnx` file.
+        path: The ``.onnx`` file.
     """
     graph = Graph()
     network.emit(graph, "input", "embedding")

@@ -102,9 +102,9 @@ class Averaged:
 
 
 class Session:
-    """A resumable run: `step` and `elapsed` survive a kill together with all weights.
+    """A resumable run: ``step`` and ``elapsed`` survive a kill together with all weights.
 
-    Randomness of a step must come from `generator`, which depends only on the seed and the step's
+    Randomness of a step must come from ``generator``, which depends only on the seed and the step's
     number; then a run that was interrupted ends in the same state as one that was not.
     """
 

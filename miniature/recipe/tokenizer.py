@@ -62,10 +62,10 @@ def _merged(pieces: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def write_tokenizer(folder: Path, words: Iterable[str]) -> Path:
-    """Write the files of a `CLIPTokenizer` into a folder.
+    """Write the files of a ``CLIPTokenizer`` into a folder.
 
     Args:
-        folder: Where `vocab.json`, `merges.txt` and `tokenizer_config.json` go.
+        folder: Where ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json`` go.
         words: Words that become one token each; hyphenated ones become their parts, because
             CLIP splits at hyphens. All other text falls back to pieces and bytes.
 

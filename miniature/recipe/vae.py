@@ -45,7 +45,7 @@ class VaeRecipe:
     kl_weight: float = 1e-6
     gradient_weight: float = 0.5
     color_weight: float = 0.5
-    """Of `unexplained_color`: without it, fine texture crowds a whole axis of colour out."""
+    """Of ``unexplained_color``: without it, fine texture crowds a whole axis of colour out."""
     critic_weight: float = 0.1
     """Of the critic's judgement, where there is a critic."""
     ema_decay: float = 0.998
@@ -59,7 +59,7 @@ def build_vae(recipe: VaeRecipe | None = None, size: int = 128) -> AutoencoderKL
         size: Edge of the images, in pixels.
 
     Returns:
-        An `AutoencoderKL` that halves the edge three times and has 4 latent channels.
+        An ``AutoencoderKL`` that halves the edge three times and has 4 latent channels.
     """
     from diffusers import AutoencoderKL
 
@@ -152,8 +152,8 @@ def train_vae(
     """Train the autoencoder, or only its decoder, on drawn portraits.
 
     Args:
-        data: Folder of shards from `render_data.write_shards`; new shards are taken in on the way.
-        out: Folder of the run; its checkpoint lies in `vae-state.pt`.
+        data: Folder of shards from ``renders.write_shards``; new shards are taken in on the way.
+        out: Folder of the run; its checkpoint lies in ``vae-state.pt``.
         budget: How long.
         seed: Of weights and batches.
         recipe: Shape and training settings.
@@ -239,7 +239,7 @@ def train_vae(
 
 @torch.no_grad()
 def normalise_latents(vae: AutoencoderKL, drawn: Tensor) -> None:
-    """Make every latent channel have mean 0 and, after `SCALING_FACTOR`, deviation 1.
+    """Make every latent channel have mean 0 and, after ``SCALING_FACTOR``, deviation 1.
 
     The affine map is folded into the 1x1 convolutions on both sides of the latents, so the
     images stay the same and no loader needs to know of it.
