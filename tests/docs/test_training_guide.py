@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from character_curator import cli, project
-from tests.core.training.test_trainer import make_dataset
+from tests.support.tiny_denoiser import make_dataset
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

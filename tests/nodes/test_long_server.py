@@ -1,7 +1,6 @@
 """What takes a server of its own or many images: memory, and libraries that are missing."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,9 +25,9 @@ sys.meta_path[at] = Without
 """A sitecustomize.py with which Python finds everything but insightface."""
 
 
-def test_memory_stays_flat_while_images_are_made(server):
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from server_memory import measure
+def test_memory_stays_flat_while_images_are_made(server, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # the benchmarks are scripts: they share there
+    from benchmarks.server_memory import measure
 
     found = measure(server, 40, 240)
     assert found["growth MB"] < 200, found

@@ -1,25 +1,14 @@
 """Parts of the nodes that need no ComfyUI."""
 
-import importlib
-import sys
-import types
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.comfyui.pack import part
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def part(name):
-    """Import a module of nodes/ without the package's own imports."""
-    if "parts" not in sys.modules:
-        for package, folder in (("parts", ROOT), ("parts.nodes", ROOT / "nodes")):
-            module = types.ModuleType(package)
-            module.__path__ = [str(folder)]
-            sys.modules[package] = module
-    return importlib.import_module(f"parts.nodes.{name}")
 
 
 @pytest.mark.parametrize("text", ["a", "a/b", " a ", "./a", "a/../b", ""])

@@ -1,11 +1,10 @@
 """Parts of the training nodes that need no ComfyUI."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 
-from tests.nodes.test_parts import part
+from tests.support.comfyui.pack import core, part
 from tests.support.comfyui.portraits import draw_folder
 
 WIDGETS = {
@@ -57,12 +56,6 @@ def test_buckets_suit_the_model():
     assert fit(settings(), 32).bucket_step == 64
     assert fit(settings(), 128).bucket_step == 128
     assert fit(settings(options="bucket_step = 16"), 64).bucket_step == 64
-
-
-def core(name):
-    """Import a module of the core that the parts of the nodes use."""
-    part("train.settings")
-    return importlib.import_module(f"parts.core.{name}")
 
 
 def course(**changes):

@@ -129,6 +129,16 @@ def draw_image(path: Path, number: int, size: tuple[int, int] = (64, 64)) -> Pat
     return path
 
 
+def make_dataset(folder: Path, count: int = 5, captions: bool = True) -> Path:
+    """Draw a folder of images with captions beside them."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        draw_image(folder / f"p{i}.png", i, (64, 64) if i % 2 else (96, 64))
+        if captions:
+            (folder / f"p{i}.txt").write_text(f"portrait of char1 woman, scene {i}\n")
+    return folder
+
+
 def make_examples(folder: Path, count: int = 6, sizes=((64, 64),), prior: bool = False):
     """Draw images and describe them as examples."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,22 +26,13 @@ from character_curator.training.outputs.plot import write_plot
 from character_curator.training.result import EpochReport, history_table
 from character_curator.training.settings import FLAGS
 from tests.support.full_disk import disk_that_fills
-from tests.support.tiny_denoiser import draw_image
+from tests.support.tiny_denoiser import make_dataset
 
 SETTINGS = TrainingSettings(
     rank=2, alpha=2.0, steps=4, batch_size=2, learning_rate=1e-2, resolution=64, bucket_step=16,
     validation_share=0.3, validation_timesteps=2, sample_every=1, checkpoint_every=1,
 )  # fmt: skip
 SAMPLES = SampleSettings(prompts=("char1 smiling", "char1 in a park"), steps=2)
-
-
-def make_dataset(folder, count=5, captions=True):
-    folder.mkdir(parents=True)
-    for i in range(count):
-        draw_image(folder / f"p{i}.png", i, (64, 64) if i % 2 else (96, 64))
-        if captions:
-            (folder / f"p{i}.txt").write_text(f"portrait of char1 woman, scene {i}\n")
-    return folder
 
 
 def describe(folder):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 from dataclasses import dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.comfyui.pack import part
 
 GAP = 30
 """Between a column's nodes, in pixels of the canvas."""
@@ -93,7 +89,7 @@ def canvas(columns, describe):
         return info["input"], [str(output) for output in info["output"]], info["output_name"]
 
     graph, numbers = api_graph(columns)
-    made = _stock_graph().canvas_graph(graph, definition)
+    made = part("comfy.stock_graph").canvas_graph(graph, definition)
     placed = {node["id"]: node for node in made["nodes"]}
     left = 0
     for column in columns:
@@ -139,13 +135,3 @@ def _height(node, spec, info):
     widgets = len(node["widgets_values"])
     slots = max(len(node["inputs"]), len(node["outputs"]))
     return slots * SLOT + (widgets - texts) * WIDGET + texts * (TEXT + spec.tall) + spec.room + 16
-
-
-def _stock_graph():
-    """Import nodes/comfy/stock_graph.py without ComfyUI, which the rest of nodes/ needs."""
-    if "laid_out" not in sys.modules:
-        for package, folder in (("laid_out", ROOT), ("laid_out.nodes", ROOT / "nodes")):
-            module = types.ModuleType(package)
-            module.__path__ = [str(folder)]
-            sys.modules[package] = module
-    return importlib.import_module("laid_out.nodes.comfy.stock_graph")

@@ -1,13 +1,15 @@
-"""Imports the pack as ComfyUI does: by its folder, under a name of its own."""
+"""Imports the pack as ComfyUI does, by its folder, under a name of its own; or a part of it."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "the_pack"
+PARTS = "parts"
 
 
 def import_pack():
@@ -18,6 +20,22 @@ def import_pack():
         sys.modules[NAME] = module
         spec.loader.exec_module(module)
     return sys.modules[NAME]
+
+
+def part(name):
+    """Import a module of nodes/, such as ``ui.paths``, without ComfyUI, which others there need."""
+    if PARTS not in sys.modules:
+        for package, folder in ((PARTS, ROOT), (f"{PARTS}.nodes", ROOT / "nodes")):
+            module = types.ModuleType(package)
+            module.__path__ = [str(folder)]
+            sys.modules[package] = module
+    return importlib.import_module(f"{PARTS}.nodes.{name}")
+
+
+def core(name):
+    """Import a module of the core that the parts of the nodes use."""
+    part("ui.paths")
+    return importlib.import_module(f"{PARTS}.core.{name}")
 
 
 def start_comfyui(folder):
