@@ -98,6 +98,14 @@ class ImageSet:
         table: A row an image, in a stable order. Columns are those of :data:`SCHEMA` and what
             the stages have added.
         root: The folder that relative paths are resolved against.
+
+    Example:
+        >>> images = ImageSet.from_folder("photos")
+        >>> len(images), images.table["kind"].unique().to_list()
+        (6, ['real'])
+        >>> fewer = images.reject(images.table["path"] == "003.png", Rejection.QUOTA, "by hand")
+        >>> len(fewer), len(fewer.accepted), fewer.rejections()
+        (6, 5, {'quota': 1})
     """
 
     table: pl.DataFrame

@@ -18,6 +18,10 @@ def noise_seed(subject: str, seed: int, scenario: int, take: int, kind: str = "s
 
     Returns:
         A number in 0 <= n < 2**53.
+
+    Example:
+        >>> noise_seed("char1", 966983, scenario=26, take=1)
+        4036260782982333
     """
     name = unicodedata.normalize("NFC", subject)
     text = json.dumps([name, int(seed), kind, int(scenario), int(take)], separators=(",", ":"))

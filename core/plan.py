@@ -125,6 +125,18 @@ class Plan:
     Raises:
         PlanError: The plan is empty, a name or number is used twice, a number is out of range, two
             subjects would share file names, or a template has an unknown placeholder.
+
+    Example:
+        >>> plan = Plan(
+        ...     subjects=(Subject("char1", "red hair, freckles", "char1", "woman"),),
+        ...     seeds=(1, 2),
+        ...     scenarios=(Scenario(26, "park", "in a park"),),
+        ... )
+        >>> first, second = plan.requests()
+        >>> first.prompt, first.caption
+        ('red hair, freckles, in a park', 'char1 woman, in a park')
+        >>> second.file_name
+        'char_char1_seed_2_scenario_26_01.png'
     """
 
     subjects: tuple[Subject, ...]

@@ -254,6 +254,12 @@ class QualityAssessment:
 
     Raises:
         FacePackError: The pack is missing; raised when a face is first looked for.
+
+    Example:
+        >>> quality = QualityAssessment(pack="miniature")
+        >>> scores = quality.score_quality("photos/000.png")
+        >>> scores["face_detected"], round(scores["contrast"], 1)
+        (True, 0.7)
     """
 
     def __init__(

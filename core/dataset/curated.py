@@ -24,10 +24,12 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
     metadata as lists or stacked) as ``collate_fn``.
 
     Example:
-        >>> dataset = CuratedDataset("char1-dataset")        # doctest: +SKIP
-        >>> image, metadata = dataset[0]                     # doctest: +SKIP
-        >>> metadata["quality_score"], metadata["cluster"]   # doctest: +SKIP
-        (0.91, 1)
+        >>> dataset = CuratedDataset("char1-dataset")
+        >>> image, metadata = dataset[0]
+        >>> image.size, metadata["quality_score"], metadata["cluster"]
+        ((48, 48), 0.8481, 0)
+        >>> len(dataset), len(dataset.filter_by_quality(0.85)), len(dataset.get_by_cluster(1))
+        (12, 10, 2)
 
     Attributes:
         root: The folder.

@@ -95,6 +95,20 @@ def select(
         NonFiniteValueError: An accepted image has no value.
         UnknownPairError: A pair names a row that does not exist.
         SolverError: The time limit passed before any selection was found.
+
+    Example:
+        >>> rows = [
+        ...     {"path": "a.png", "seed": 1, "quality": 0.9},
+        ...     {"path": "b.png", "seed": 1, "quality": 0.8},
+        ...     {"path": "c.png", "seed": 2, "quality": 0.7},
+        ... ]
+        >>> best = select(ImageSet.from_rows(rows, "."), 2, [Quota("seed", exact=1)])
+        >>> best.selected.table["path"].to_list()
+        ['a.png', 'c.png']
+        >>> best.images.table["rejection_detail"].to_list()[1]
+        'seed 1 already has 1 as good or better'
+        >>> best.optimal, best.met
+        (True, True)
     """
     if total < 1:
         raise CuratorError(f"The total to select is {total}. Ask for at least 1 image.")

@@ -52,6 +52,14 @@ class Quota:
     Raises:
         ContradictoryQuotaError: Nothing or too much is given, a number is negative, no whole
             number or above 1 where it may not be, or a minimum exceeds its maximum.
+
+    Example:
+        >>> str(Quota("seed", exact=7))
+        '7 each'
+        >>> str(Quota.parse("kind=original:26%,scenario:74%"))
+        'original 26 %, scenario 74 %'
+        >>> Quota.parse("cluster=8..10") == Quota("cluster", minimum=8, maximum=10)
+        True
     """
 
     column: str

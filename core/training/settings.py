@@ -39,6 +39,13 @@ class TrainingSettings:
 
     Raises:
         SettingsError: A value is out of its range; the message names the option.
+
+    Example:
+        >>> TrainingSettings(rank=8, schedule="cosine", steps=400).learning_rate
+        0.0001
+        >>> TrainingSettings(rank=0)
+        Traceback (most recent call last):
+        character_curator.training.settings.SettingsError: rank is 0: give a number, 1 or more.
     """
 
     rank: int = 16

@@ -62,6 +62,13 @@ def train_lora(
         PickleRefusedError: Something is a pickle.
         CheckpointWriteError: The disk is full, or the folder can't be written to.
         CuratorError: As :func:`.loop.train`.
+
+    Example:
+        >>> job = LoraJob(Path("char1-dataset"), Path("char1.safetensors"), trigger="char1")
+        >>> settings = TrainingSettings(rank=8, steps=400, validation_share=0.2)
+        >>> result = train_lora(job, settings)  # minutes to hours  # doctest: +SKIP
+        >>> job.folder.name  # from here a training that was killed goes on
+        'char1.work'
     """
     from ..lora.adapters import inject
     from ..lora.file import read, restore
