@@ -51,7 +51,7 @@ def imports_within(root: Path) -> list[Import]:
 
 
 def circle(imports: list[Import]) -> list[str]:
-    """Return the modules of a circle of imports, the first again at the end; [] if there is none."""
+    """Return the modules of a circle of imports, the first again at the end; none: []."""
     follows: dict[str, list[str]] = {}
     for source, target, _ in imports:
         follows.setdefault(source, []).append(target)
