@@ -32,17 +32,12 @@ class Wires:
 
 def sd15(prediction: str = "epsilon", dtype: Any = None) -> Wires:
     """Stable Diffusion 1.5; ``prediction`` may be ``v_prediction``."""
-    import comfy.model_base
     import comfy.sd1_clip
     import comfy.supported_models
 
-    kinds = {
-        "epsilon": comfy.model_base.ModelType.EPS,
-        "v_prediction": comfy.model_base.ModelType.V_PREDICTION,
-    }
     extra = {
         "unet_extra_config": {"num_heads": 4, "num_head_channels": -1},
-        "model_type": lambda *_, **__: kinds[prediction],
+        "model_type": lambda *_, **__: _kinds()[prediction],
     }
     config = _UNET | {
         "adm_in_channels": None, "transformer_depth": [1, 0], "transformer_depth_middle": 1,
@@ -51,15 +46,18 @@ def sd15(prediction: str = "epsilon", dtype: Any = None) -> Wires:
     }  # fmt: skip
     model = _model(type("Tiny", (comfy.supported_models.SD15,), extra), config, dtype)
     clip = _clip(comfy.sd1_clip.SD1ClipModel, comfy.sd1_clip.SD1Tokenizer)
-    return Wires(model, clip, _vae(4))
+    return Wires(model, clip, autoencoder(4))
 
 
-def sdxl() -> Wires:
+def sdxl(prediction: str = "epsilon") -> Wires:
     """SDXL: two text encoders, and a model that is told the image's size."""
     import comfy.sdxl_clip
     import comfy.supported_models
 
-    extra = {"unet_extra_config": {"num_heads": -1, "num_head_channels": 16}}
+    extra = {
+        "unet_extra_config": {"num_heads": -1, "num_head_channels": 16},
+        "model_type": lambda *_, **__: _kinds()[prediction],
+    }
     config = _UNET | {
         "num_classes": "sequential", "adm_in_channels": 32 + 6 * 256, "transformer_depth": [0, 1],
         "transformer_depth_middle": 1, "transformer_depth_output": [0, 0, 1, 1],
@@ -67,7 +65,7 @@ def sdxl() -> Wires:
     }  # fmt: skip
     model = _model(type("Tiny", (comfy.supported_models.SDXL,), extra), config)
     clip = _clip(comfy.sdxl_clip.SDXLClipModel, comfy.sdxl_clip.SDXLTokenizer)
-    return Wires(model, clip, _vae(4))
+    return Wires(model, clip, autoencoder(4))
 
 
 def flux() -> Wires:
@@ -87,7 +85,7 @@ def flux() -> Wires:
         config["txt_ids_dims"] = []
     kind = comfy.text_encoders.flux.flux_clip(dtype_t5=torch.float32)
     clip = _clip(kind, comfy.text_encoders.flux.FluxTokenizer)
-    return Wires(_model(comfy.supported_models.Flux, config), clip, _vae(16))
+    return Wires(_model(comfy.supported_models.Flux, config), clip, autoencoder(16))
 
 
 LAYOUTS = {
@@ -110,6 +108,12 @@ def fill(module: Any, seed: int = 0) -> Any:
             scale = math.sqrt(value.shape[0] / value.numel())
             value.data.copy_(torch.randn(value.shape, generator=source) * scale)
     return module.eval()
+
+
+def _kinds() -> dict[str, Any]:
+    from comfy.model_base import ModelType
+
+    return {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION}
 
 
 def _model(kind: Any, config: dict[str, Any], dtype: Any = None) -> Any:
@@ -140,7 +144,8 @@ def _clip(model: Any, tokenizer: Any) -> Any:
     return clip
 
 
-def _vae(channels: int) -> Any:
+def autoencoder(channels: int) -> Any:
+    """Return a small autoencoder with latents of so many channels."""
     import comfy.sd
     import torch
     from comfy.ldm.models.autoencoder import AutoencoderKL
