@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,32 +12,10 @@ from typing import Any
 import torch
 
 from ..errors import CuratorError
+from .targets import PRESETS, Placement, place
 
 ADAPTER = "default"
 """peft's name of the adapter that is trained."""
-
-_ATTENTION = (
-    "to_q", "to_k", "to_v", "to_out.0",
-    "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",  # Flux, the text's side
-    "img_attn.qkv", "img_attn.proj", "txt_attn.qkv", "txt_attn.proj",  # Flux in ComfyUI
-    "linear1", "linear2",
-)  # fmt: skip
-_PROJECTIONS = (
-    "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
-    "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp",
-    "img_mlp.0", "img_mlp.2", "txt_mlp.0", "txt_mlp.2",
-)  # fmt: skip
-_CONVOLUTIONS = (
-    "conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv",
-    "in_layers.2", "out_layers.3", "skip_connection", "emb_layers.1", "op", "conv",  # in ComfyUI
-)  # fmt: skip
-
-PRESETS: Mapping[str, tuple[str, ...]] = {
-    "seed-document": ("to_q", "to_v"),
-    "attention": _ATTENTION,
-    "full": (*_ATTENTION, *_PROJECTIONS, *_CONVOLUTIONS),
-}
-"""Ends of the names of the layers that carry adapters. Names that a model lacks do no harm."""
 
 
 class AdapterError(CuratorError):
@@ -58,7 +37,7 @@ class LoraSettings:
     dropout: float = 0.05
     """Share of an adapter's inputs that a training step drops."""
     targets: str | tuple[str, ...] = "seed-document"
-    """A name of :data:`PRESETS`, or ends of the names of layers."""
+    """A name of :data:`.targets.PRESETS`; or ends of the names of layers, or patterns of names."""
     rslora: bool = False
     """Rank-stabilised: scale alpha / sqrt(rank) (arXiv 2312.03732)."""
     dora: bool = False
@@ -77,7 +56,7 @@ class LoraSettings:
         if isinstance(self.targets, str) and self.targets not in PRESETS:
             raise AdapterError(
                 f"There is no preset '{self.targets}' of layers. Use one of: {', '.join(PRESETS)}; "
-                "or a list of layer names such as to_q."
+                "or a list of layer names such as to_q, or of patterns such as blocks.*.attn.*."
             )
 
     @property
@@ -87,7 +66,7 @@ class LoraSettings:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Ends of the names of the diffusion model's layers that carry adapters."""
+        """Ends of the names of a UNet's layers that carry adapters, or the user's own."""
         return PRESETS[self.targets] if isinstance(self.targets, str) else self.targets
 
 
@@ -98,11 +77,13 @@ class Adapters:
     Attributes:
         modules: The modules that carry adapters, by part: ``denoiser``, ``te1``, ``te2``.
         settings: How they were made.
+        placements: Which layers carry them, by part.
     """
 
     modules: Mapping[str, torch.nn.Module]
     settings: LoraSettings
     _flags: Mapping[torch.nn.Parameter, bool] = field(repr=False)
+    placements: Mapping[str, Placement] = field(default_factory=dict)
 
     def layers(self) -> Iterator[tuple[str, str, Any]]:
         """Yield part, path and peft layer of each adapter, in the modules' order."""
@@ -200,21 +181,25 @@ def inject(
         if any(_is_adapted(layer) for layer in module.modules()):
             raise AdapterError(f"The model's part '{part}' carries adapters already: unload them.")
     flags = {p: p.requires_grad for module in chosen.values() for p in module.parameters()}
-    adapters = Adapters(chosen, settings, flags)
+    placements: dict[str, Placement] = {}
+    adapters = Adapters(chosen, settings, flags, placements)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part, module in chosen.items():
-            targets = settings.layers if part == "denoiser" else settings.text_targets
+            targets = settings.targets if part == "denoiser" else settings.text_targets
             try:
+                placement = placements[part] = _placed(module, targets)
                 config = LoraConfig(
                     r=settings.rank,
                     lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft only divides it
                     lora_dropout=settings.dropout,
-                    target_modules=_paths(module, targets),
+                    # Whole paths: peft takes names in a list for ends of longer ones too.
+                    target_modules="|".join(map(re.escape, placement.paths)),
                     use_rslora=settings.rslora,
                     use_dora=settings.dora,
                     bias="none",
                 )
+                config._register_custom_module(_not_of_torch(module, placement))
                 inject_adapter_in_model(config, module, adapter_name=ADAPTER)
             except (AdapterError, ValueError) as error:
                 adapters.remove()
@@ -227,21 +212,30 @@ def inject(
     return adapters
 
 
-def _paths(module: torch.nn.Module, targets: tuple[str, ...]) -> list[str]:
-    """Return the paths of the linear and convolution layers that the targets name."""
-    kinds = (torch.nn.Linear, torch.nn.Conv2d)
-    ends = tuple(f".{target}" for target in targets)
-    paths = [
-        path
-        for path, layer in module.named_modules()
-        if isinstance(layer, kinds) and f".{path}".endswith(ends)
-    ]
-    if not paths:
+def _placed(module: torch.nn.Module, targets: str | tuple[str, ...]) -> Placement:
+    """Choose a module's layers that carry adapters.
+
+    Raises:
+        AdapterError: There are none.
+    """
+    found = place(module, targets)
+    if not found.paths:
+        wanted = targets if isinstance(targets, str) else ", ".join(targets)
         raise AdapterError(
-            f"{type(module).__name__} has no layer whose name ends with any of: "
-            f"{', '.join(targets)}. Choose the preset 'attention' or 'full', or name its layers."
+            f"{type(module).__name__} has no layer whose name or place is meant by: {wanted}. "
+            "Choose the preset 'attention' or 'full', or name its layers, by the ends of their "
+            "names or by patterns such as blocks.*.attn.*."
         )
-    return paths
+    return found
+
+
+def _not_of_torch(module: torch.nn.Module, placement: Placement) -> dict[type, type]:
+    """Return peft's layer for linear layers that peft knows by what they do alone."""
+    from peft.tuners.lora.layer import Linear
+
+    kinds = {type(module.get_submodule(path)) for path in placement.paths}
+    plain = (torch.nn.Linear, torch.nn.Conv2d)
+    return {kind: Linear for kind in kinds if not issubclass(kind, plain)}
 
 
 def _is_adapted(layer: torch.nn.Module) -> bool:

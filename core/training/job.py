@@ -108,6 +108,7 @@ class LoraResult:
         plot: The loss over the epochs, as SVG; the PNG is beside it.
         samples: The sheet of sample images, if any were made.
         warnings: What is likely a mistake, in words.
+        adapted: How many layers carry adapters, and which kinds do not, in words.
     """
 
     file: Path
@@ -121,6 +122,7 @@ class LoraResult:
     plot: Path
     samples: Path | None
     warnings: tuple[str, ...] = ()
+    adapted: str = ""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the outcome as JSON knows values."""
@@ -150,6 +152,7 @@ class LoraResult:
             "held_out": len(training.held_out),
             "skipped": [{"file": s.path.name, "reason": s.reason} for s in self.skipped],
             "warnings": list(self.warnings),
+            "adapted": self.adapted,
             "plot": str(self.plot),
             "samples": None if self.samples is None else str(self.samples),
             "history": training.history.to_dicts(),

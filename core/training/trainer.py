@@ -121,7 +121,12 @@ def train_lora(
         writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result)
         found = _finish(job, writer, sampler, plotter, score, prefer)
         left_out = (*skipped, *others, *result.skipped)
-        return replace(found, skipped=left_out, warnings=tuple(_warnings(examples, facts)))
+        return replace(
+            found,
+            skipped=left_out,
+            warnings=tuple(_warnings(examples, facts)),
+            adapted=str(adapters.placements["denoiser"]),
+        )
     finally:
         adapters.remove()
 
