@@ -7,6 +7,7 @@ seed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,15 @@ INDEPENDENT = frozenset(
 )  # fmt: skip
 """Samplers that draw no noise on the way and choose no step size from the whole batch: with these
 a row of a batch does not depend on its neighbours."""
+
+
+_CELL = (
+    (8,)
+    if "downscale_ratio_spacial"
+    in inspect.signature(comfy.sample.fix_empty_latent_channels).parameters
+    else ()
+)
+"""Pixels in a cell of EmptyLatentImage, which newer versions make into the model's own."""
 
 
 class WiresBackend:
@@ -127,7 +137,7 @@ class WiresBackend:
         chosen = self._sampling
         shape = [1, 4, chosen.height // 8, chosen.width // 8]
         empty = torch.zeros(shape, device=comfy.model_management.intermediate_device())
-        empty = comfy.sample.fix_empty_latent_channels(self._model, empty)
+        empty = comfy.sample.fix_empty_latent_channels(self._model, empty, *_CELL)
         seeds = [request.noise_seed for request in requests]
         noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
 

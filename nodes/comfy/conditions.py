@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import comfy.sampler_helpers
+import comfy.samplers
 import torch
 from torch import Tensor
+
+from .kinds import is_unet
 
 if TYPE_CHECKING:
     from ...core.training.denoisers.protocol import TextEmbeddings
 
 _LENGTH = "length of "
+_SHAPE = "shape of "
+_WHOLE = "whole "
+"""Before the name of a tensor whose first dimension is not the captions'."""
+_NUMBER = "number "
+"""Before the name of a plain number."""
 _ENCODERS = ("clip_l", "clip_h", "clip_g")
 """ComfyUI's names of the text encoders that LoRA files can adapt, in the order of the files."""
 
@@ -55,6 +64,10 @@ def conditions(
 ) -> list[dict[str, Any]]:
     """Return what a ``BaseModel`` is told of each row besides latents and timestep.
 
+    The model is asked by the code that a KSampler asks it with. What a sampling leaves at the
+    model's own values is left so, but for two things: UNets are told the size of the whole image,
+    and distilled guidance is 1, where the prediction is the plain one.
+
     Args:
         model: It says itself what it makes of a text and of the image's size.
         noisy: Latents, a row an image.
@@ -70,57 +83,94 @@ def conditions(
     for number, (wide, high) in enumerate(size):
         row = noisy[number : number + 1]
         told = _row(text, number)
-        found = model.extra_conds(
-            cross_attn=told.pop("cond"),
-            **told,
-            noise=row,
-            device=noisy.device,
-            width=wide,
-            height=high,
-            crop_w=0,
-            crop_h=0,
-            target_width=width,
-            target_height=height,
-            prompt_type="positive",
-            guidance=1.0,  # distilled guidance: at 1 the prediction is the plain one
+        if is_unet(model):
+            told |= {
+                "width": wide,
+                "height": high,
+                "crop_w": 0,
+                "crop_h": 0,
+                "target_width": width,
+                "target_height": height,
+            }
+        if model.model_config.unet_config.get("guidance_embed"):
+            told["guidance"] = 1.0
+        given = comfy.sampler_helpers.convert_cond([[told.pop("cond"), told]])
+        (found,) = comfy.samplers.encode_model_conds(
+            model.extra_conds,
+            given,
+            row,
+            noisy.device,
+            "positive",
+            latent_image=torch.zeros_like(row),
+            denoise_mask=None,
+            seed=None,
+            latent_shapes=[row.shape],
         )
         rows.append(
-            {name: cond.process_cond(batch_size=1, area=None) for name, cond in found.items()}
+            {
+                name: cond.process_cond(batch_size=1, area=None)
+                for name, cond in found["model_conds"].items()
+            }
         )
     return rows
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Return which rows can go through the model together: captions of one length."""
-    found: dict[str, list[int]] = {}
+    """Return which rows can go through the model together: those told of one length."""
+    found: list[list[int]] = []
     for number, row in enumerate(rows):
-        key = str([(name, cond.size()) for name, cond in sorted(row.items())])
-        found.setdefault(key, []).append(number)
-    return list(found.values())
+        for group in found:
+            if _go_together(rows[group[0]], row):
+                group.append(number)
+                break
+        else:
+            found.append([number])
+    return found
+
+
+def _go_together(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        cond.size() == other[name].size() and cond.can_concat(other[name])
+        for name, cond in one.items()
+    )
 
 
 def _embeddings(found: Mapping[str, Any]) -> TextEmbeddings:
     from ...core.training.denoisers.protocol import TextEmbeddings
 
-    tensors = {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, Tensor) and value.dim() and len(value) == 1
-    }
-    lengths = {
-        f"{_LENGTH}{name}": torch.tensor([value.shape[1]])
-        for name, value in tensors.items()
-        if value.dim() > 1
-    }
-    return TextEmbeddings({**tensors, **lengths})
+    tensors: dict[str, Tensor] = {}
+    for name, value in found.items():
+        if isinstance(value, Tensor) and value.dim() and len(value) == 1:
+            tensors[name] = value
+            if value.dim() > 1:
+                tensors[f"{_LENGTH}{name}"] = torch.tensor([value.shape[1]])
+            if value.dim() > 3:
+                tensors[f"{_SHAPE}{name}"] = torch.tensor([value.shape[1:]])
+        elif isinstance(value, Tensor) and value.dim():
+            tensors[f"{_WHOLE}{name}"] = value[None]
+            tensors[f"{_SHAPE}{_WHOLE}{name}"] = torch.tensor([value.shape])
+        elif isinstance(value, bool | int | float | Tensor):
+            tensors[f"{_NUMBER}{name}"] = torch.as_tensor(value).reshape(1)
+    return TextEmbeddings(tensors)
 
 
-def _row(text: TextEmbeddings, number: int) -> dict[str, Tensor]:
-    """Return one caption's tensors, without what was put behind the shorter captions of a batch."""
-    row = {}
+def _row(text: TextEmbeddings, number: int) -> dict[str, Any]:
+    """Return what was said of one caption, without what fills up the shorter ones of a batch."""
+    row: dict[str, Any] = {"pooled_output": None}  # some models ask for it whether it is there
     for name, value in text.tensors.items():
-        if not name.startswith(_LENGTH):
-            length = text.tensors.get(f"{_LENGTH}{name}")
-            own = value[number : number + 1]
-            row[name] = own if length is None else own[:, : int(length[number])]
+        if name.startswith((_LENGTH, _SHAPE)):
+            continue
+        own = value[number : number + 1]
+        shape = text.tensors.get(f"{_SHAPE}{name}")
+        length = text.tensors.get(f"{_LENGTH}{name}")
+        if shape is not None:
+            own = own[(slice(None), *(slice(int(size)) for size in shape[number]))]
+        elif length is not None:
+            own = own[:, : int(length[number])]
+        if name.startswith(_NUMBER):
+            row[name.removeprefix(_NUMBER)] = own.item()
+        elif name.startswith(_WHOLE):
+            row[name.removeprefix(_WHOLE)] = own[0]
+        else:
+            row[name] = own
     return row

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import comfy.ldm.modules.attention
+import comfy.model_base
 import comfy.model_management
 import comfy.samplers
 import comfy.sd
@@ -23,7 +24,14 @@ from . import conditions as wire_conditions
 from .activation_checkpoints import add_checkpointing, remove_checkpointing
 from .backend import WiresBackend
 from .identity import weights_identity
-from .kinds import architecture_of, is_unet, layer_names, prediction_of, size_step
+from .kinds import (
+    architecture_of,
+    has_signal_scale,
+    is_unet,
+    layer_names,
+    prediction_of,
+    size_step,
+)
 from .loan import Loan
 from .stock_graph import Sampling
 
@@ -79,9 +87,11 @@ class WireDenoiser:
         found = prediction_of(model.get_model_object("model_sampling"))
         if found is None:
             raise UntrainableError(
-                f"{type(model.model).__name__} predicts neither noise, nor velocity, nor a flow, "
-                "so no LoRA can be trained on it. Wire another model, or one without a patch of "
-                "its sampling."
+                f"What {type(model.model).__name__} predicts, {_sampling_name(model)}, has no "
+                "known target, so no LoRA can be trained on it. Known are noise (epsilon) and "
+                "velocity (v) on discrete timesteps, and rectified flows, that of "
+                "Cosmos-Predict2 included. Wire another model, or one without a patch of its "
+                "sampling."
             )
         self.prediction: Prediction = found
         self._model, self._clip, self._vae = model, clip, vae
@@ -142,7 +152,13 @@ class WireDenoiser:
             UntrainableError: The VAE is of another kind of model.
         """
         with self._as_before():
-            latents = self._vae.encode((pixels.movedim(1, -1) + 1) / 2)
+            images = (pixels.movedim(1, -1) + 1) / 2
+            # A video's VAE takes several images for the frames of one.
+            alone = len(images) > 1 and self._model.model.latent_format.latent_dimensions == 3
+            parts = images.split(1) if alone else (images,)
+            latents = torch.cat([self._vae.encode(part) for part in parts])
+            if self._model.model.latent_format.latent_dimensions == 3 and latents.dim() == 4:
+                latents = latents.unsqueeze(2)
             own = self._model.model.latent_format
             if latents.shape[1] != own.latent_channels:
                 raise UntrainableError(
@@ -194,7 +210,7 @@ class WireDenoiser:
         if self.prediction == "epsilon":
             return noise
         if self.prediction == "flow":
-            return noise - latents
+            return getattr(self._sampling, "noise_scale", 1.0) * noise - latents
         sigma = self._sigma(timesteps).view(-1, *(1,) * (latents.dim() - 1))
         return (noise - sigma * latents) / (sigma**2 + 1) ** 0.5
 
@@ -262,7 +278,8 @@ class WireDenoiser:
 
     def _sigma(self, timesteps: Tensor) -> Tensor:
         if self.prediction == "flow":
-            return timesteps / 1000
+            share = timesteps / 1000
+            return share / (1 - share) if has_signal_scale(self._sampling) else share
         return self._sampling.sigma(timesteps)
 
     def _options(self, sigma: Tensor, rows: int) -> dict[str, Any]:
@@ -309,6 +326,13 @@ def _attention(chosen: Any, *arguments: Any, **options: Any) -> Any:
     return chosen(*arguments, **options)
 
 
+def _sampling_name(model: Any) -> str:
+    """Return what ComfyUI calls the way in which a model predicts."""
+    kinds = type(model.get_model_object("model_sampling")).__mro__
+    named = [kind.__name__ for kind in kinds if "calculate_denoised" in vars(kind)]
+    return named[0] if named else kinds[0].__name__
+
+
 def _in_training_precision(model: Any) -> Any:
     """Return a clone of a MODEL whose gradients do not underflow, as half precision's would."""
     lent = model.clone()
@@ -327,6 +351,8 @@ def _identity(model: Any, clip: Any, vae: Any) -> str:
         str((clip.layer_idx, sorted(clip.tokenizer_options.items()))),
         str((prediction_of(sampling), model.model_dtype(), model.model.manual_cast_dtype)),
     ]
+    if not is_unet(model.model) and type(model.model) is not comfy.model_base.Flux:
+        marks.append("conditions in full")  # what was encoded without is encoded anew
     marks.append(hashlib.sha256(sampling.sigmas.cpu().numpy().tobytes()).hexdigest())
     return hashlib.sha256(" ".join(marks).encode()).hexdigest()
 

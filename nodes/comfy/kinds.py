@@ -25,6 +25,8 @@ def prediction_of(sampling: Any) -> Prediction | None:
     kind = type(sampling)
     if kind.calculate_denoised is comfy.model_sampling.CONST.calculate_denoised:
         return "flow"
+    if has_signal_scale(sampling):
+        return "flow"
     for parametrisation, schedule, name in _PREDICTIONS:
         if (
             kind.calculate_denoised is parametrisation.calculate_denoised  # type: ignore[attr-defined]
@@ -32,6 +34,12 @@ def prediction_of(sampling: Any) -> Prediction | None:
         ):
             return name
     return None
+
+
+def has_signal_scale(sampling: Any) -> bool:
+    """Whether a flow's sigma is noise by signal, as Cosmos-Predict2 has it, not noise by whole."""
+    cosmos = getattr(comfy.model_sampling, "COSMOS_RFLOW", None)
+    return cosmos is not None and type(sampling).calculate_denoised is cosmos.calculate_denoised
 
 
 def is_unet(model: Any) -> bool:
@@ -48,7 +56,7 @@ def architecture_of(model: Any, prediction: Prediction) -> str:
         if config.get("context_dim") != 1024:  # the width of OpenCLIP's ViT-H
             return "stable-diffusion-v1"
         return f"stable-diffusion-v2-{'512' if prediction == 'epsilon' else '768-v'}"
-    if isinstance(model, comfy.model_base.Flux):
+    if type(model) is comfy.model_base.Flux:
         return "flux-1-dev"
     return type(model.model_config).__name__.lower()
 
@@ -59,7 +67,7 @@ def size_step(model: Any, vae: Any) -> int:
     scale = int(vae.spacial_compression_encode())
     if is_unet(model):
         return scale * int(2 ** (len(config["channel_mult"]) - 1))
-    patch = config.get("patch_size", 2)
+    patch = config.get("patch_size", getattr(model.diffusion_model, "patch_size", 2))
     return scale * int(patch if isinstance(patch, int) else max(patch))
 
 

@@ -9,10 +9,13 @@ moves weights, patches or samples, it finds the modules that it knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .differentiable import differentiable_kernels
 
 
 class Loan:
@@ -33,12 +36,14 @@ class Loan:
         self._tensors: list[tuple[dict[str, Any], str, Any]] = []
         self._adapters: list[tuple[nn.Module, str, nn.Module]] = []
         self._was_training = False
+        self._plain = ExitStack()
         self.is_open = False
 
     def open(self) -> None:
         """Replace inference tensors, and put back the adapters that :meth:`close` took out."""
         self.is_open = True
         self._was_training = _tell_comfyui(True)
+        self._plain.enter_context(differentiable_kernels())
         for parent, name, adapter in self._adapters:
             setattr(parent, name, adapter)
         self._adapters = []
@@ -64,6 +69,7 @@ class Loan:
         if not self.is_open:
             return
         self.is_open = False
+        self._plain.close()
         _tell_comfyui(self._was_training)
         for hook in self._hooks:
             hook.remove()

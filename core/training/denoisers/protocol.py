@@ -57,23 +57,23 @@ class TextEmbeddings:
     def cat(items: Sequence[TextEmbeddings]) -> TextEmbeddings:
         """Join the embeddings of several groups of captions, in their order.
 
-        Where captions have different numbers of tokens (the second dimension), zeros follow the
-        shorter ones.
+        Where captions have different numbers of tokens, zeros follow the shorter ones.
         """
         return TextEmbeddings({k: _joined([i.tensors[k] for i in items]) for k in items[0].tensors})
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    if tensors[0].dim() > 1:
-        longest = max(tensor.shape[1] for tensor in tensors)
-        rest = [0, 0] * (tensors[0].dim() - 2)
-        tensors = [
-            torch.nn.functional.pad(t, (*rest, 0, longest - t.shape[1]))
-            if t.shape[1] < longest
-            else t
-            for t in tensors
-        ]
-    return torch.cat(list(tensors))
+    whole = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    return torch.cat([_padded(tensor, whole) for tensor in tensors])
+
+
+def _padded(tensor: Tensor, whole: Sequence[int]) -> Tensor:
+    """Put zeros behind a tensor's values, up to a size from its second dimension on."""
+    missing = [size - own for size, own in zip(whole, tensor.shape[1:], strict=True)]
+    if not any(missing):
+        return tensor
+    behind = [number for size in reversed(missing) for number in (0, size)]
+    return torch.nn.functional.pad(tensor, behind)
 
 
 class Denoiser(Protocol):

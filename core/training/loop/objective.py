@@ -98,11 +98,14 @@ def row_losses(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -
     Args:
         prediction: ``(n, …)``.
         target: Of the same shape.
-        mask: Weights that broadcast to it, with the mean 1.
+        mask: Weights ``(n, 1, height, width)`` with the mean 1; all frames of a row share them.
     """
     squared = (prediction.float() - target.float()) ** 2
     if mask is not None:
-        squared = squared * mask.to(squared.device)
+        frames = (1,) * (squared.dim() - mask.dim())
+        squared = squared * mask.reshape(*mask.shape[:2], *frames, *mask.shape[2:]).to(
+            squared.device
+        )
     return squared.flatten(1).mean(1)
 
 
