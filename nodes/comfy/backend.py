@@ -7,7 +7,6 @@ seed.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +32,6 @@ INDEPENDENT = frozenset(
 )  # fmt: skip
 """Samplers that draw no noise on the way and choose no step size from the whole batch: with these
 a row of a batch does not depend on its neighbours."""
-
-
-_CELL = (
-    (8,)
-    if "downscale_ratio_spacial"
-    in inspect.signature(comfy.sample.fix_empty_latent_channels).parameters
-    else ()
-)
-"""Pixels in a cell of EmptyLatentImage, which newer versions make into the model's own."""
 
 
 class WiresBackend:
@@ -128,16 +118,36 @@ class WiresBackend:
     def sample(
         self, requests: Sequence[Request], on_step: StepCallback | None = None
     ) -> np.ndarray:
-        """Make an image a request, as one batch.
+        """Make an image a request, those together whose prompts a model can take together.
 
         Returns:
             uint8 RGB array of shape ``(len(requests), height, width, 3)``.
         """
         self.encode(requests)
+        groups: dict[Any, list[int]] = {}
+        for number, request in enumerate(requests):
+            groups.setdefault(self._kind(request), []).append(number)
+        rows: dict[int, np.ndarray] = {}
+        for done, group in enumerate(groups.values()):
+            told = None if on_step is None else _part(on_step, done, len(groups))
+            images = self._sample([requests[number] for number in group], told)
+            rows |= dict(zip(group, images, strict=True))
+        return np.stack([rows[number] for number in range(len(requests))])
+
+    def _kind(self, request: Request) -> tuple[Any, ...]:
+        """Return what requests of one batch have in common: the shapes of what is encoded."""
+        return tuple(
+            None if self._given[role] is not None else _shapes(self._encoded[text])
+            for role, text in _texts(request).items()
+        )
+
+    def _sample(self, requests: Sequence[Request], on_step: StepCallback | None) -> np.ndarray:
         chosen = self._sampling
-        shape = [1, 4, chosen.height // 8, chosen.width // 8]
+        # A cell is 8 pixels in most families, not in all.
+        cell = int(self._vae.spacial_compression_encode())
+        shape = [1, 4, chosen.height // cell, chosen.width // cell]
         empty = torch.zeros(shape, device=comfy.model_management.intermediate_device())
-        empty = comfy.sample.fix_empty_latent_channels(self._model, empty, *_CELL)
+        empty = comfy.sample.fix_empty_latent_channels(self._model, empty)
         seeds = [request.noise_seed for request in requests]
         noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
 
@@ -181,30 +191,26 @@ class WiresBackend:
         self._on_image(Image.fromarray(pixels))
 
 
-class UnequalPromptsError(ValueError):
-    """Prompts of different kinds or lengths cannot share a batch."""
+def _part(on_step: StepCallback, done: int, parts: int) -> StepCallback:
+    """Return a callback for one of several parts of equal length."""
+    return lambda step, total: on_step(done * total + step, parts * total)
 
-    def __init__(self) -> None:
-        super().__init__(
-            "These prompts cannot be sampled in one batch: their encodings differ in length or "
-            "have further parts. Set batch_size to 1."
-        )
+
+def _shapes(encoded: Any) -> Any:
+    """Return what encodings must share to be rows of one; an encoding with more goes alone."""
+    if len(encoded) != 1 or set(encoded[0][1]) - {"pooled_output"}:
+        return id(encoded)
+    pooled = encoded[0][1].get("pooled_output")
+    return encoded[0][0].shape, None if pooled is None else pooled.shape
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
     """Join encodings of one text each into one of as many rows."""
-    if any(len(part) != 1 for part in parts):
-        raise UnequalPromptsError
-    tensors = [part[0][0] for part in parts]
-    extras = [part[0][1] for part in parts]
-    pooled = [extra.get("pooled_output") for extra in extras]
-    known = {"pooled_output"}
-    if any(set(extra) - known for extra in extras) or len({t.shape for t in tensors}) > 1:
-        raise UnequalPromptsError
-    joined = dict(extras[0])
+    joined = dict(parts[0][0][1])
+    pooled = [part[0][1].get("pooled_output") for part in parts]
     if all(value is not None for value in pooled):
         joined["pooled_output"] = torch.cat(pooled)
-    return [[torch.cat(tensors), joined]]
+    return [[torch.cat([part[0][0] for part in parts]), joined]]
 
 
 def _texts(request: Request) -> dict[str, str]:

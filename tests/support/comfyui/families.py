@@ -1,28 +1,20 @@
-"""Tiny models of random weights of every family that ComfyUI can sample images with.
+"""Every family that ComfyUI can sample images with, as a tiny model is made of it.
 
-Each is one of ComfyUI's own model classes with few and narrow layers, on a ``ModelPatcher``, beside
-a ``comfy.sd.CLIP`` and a ``comfy.sd.VAE`` whose innermost modules are a few random matrices: real
-text encoders and autoencoders of these families have billions of parameters, and what they are
-matters to a training through the shapes and names of what they give alone. ComfyUI's modules must
-be importable.
+Each is one of ComfyUI's own model classes with few and narrow layers; :mod:`.family_models` makes
+it. ComfyUI's modules need not be importable to read the table.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from tests.support.comfyui.wire_models import LAYOUTS, Wires, fill
+from tests.support.comfyui.wire_models import LAYOUTS, Wires, sdxl
 
 HIDDEN = 32
 TEXT = 32
 """Width of the layers, and of the text's tokens."""
-
-
-class AbsentError(Exception):
-    """This version of ComfyUI does not know the family."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +27,8 @@ class Family:
         text: Width of the text's tokens.
         pooled: Width of the pooled text, if there is one.
         extras: Makes what else the text encoder says of so many tokens.
-        conditions: What nodes between the prompt and the sampler add: ``reference``, an image.
-        adjust: Makes a part of the model smaller that no setting does.
+        note: What a reader of a table should know.
+        adjust: Sets what no setting does: the size of a part, a table that comes with the file.
         side: Of the smallest square image that it can take, in pixels.
     """
 
@@ -45,7 +37,7 @@ class Family:
     text: int = TEXT
     pooled: int | None = None
     extras: Callable[[int], dict[str, Any]] = lambda _: {}
-    conditions: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
     adjust: Callable[[Any], None] = lambda _: None
     side: int = 64
 
@@ -93,6 +85,10 @@ def _small_adapter(model: Any) -> None:
     model.llm_adapter = LLMAdapter(
         TEXT, TEXT, TEXT, 1, 2, device="cpu", dtype=model.dtype, operations=manual_cast
     )
+
+
+def _known_positions(model: Any) -> None:
+    model.pos_embed.copy_(model.pos_embed.new_ones(()).expand_as(model.pos_embed).cumsum(-1).sin())
 
 
 _FLUX2 = _flux(
@@ -159,11 +155,13 @@ _KANDINSKY = {
     "out_visual_dim": 16, "in_visual_dim": 16,
 }  # fmt: skip
 
+_NO_REFERENCE = "from captions alone, without a reference image"
+
 FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
     "SD 1.5": LAYOUTS["sd15"],
     "SD 1.5, v": LAYOUTS["v_prediction"],
     "SDXL": LAYOUTS["sdxl"],
-    "SDXL, v": lambda: LAYOUTS["sdxl"]("v_prediction"),
+    "SDXL, v": lambda: sdxl("v_prediction"),
     "SD3": Family(
         "SD3",
         {
@@ -175,6 +173,7 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
             "pos_embed_scaling_factor": None, "x_block_self_attn_layers": [],
         },
         pooled=24,
+        adjust=_known_positions,
     ),
     "SD3.5": Family(
         "SD3",
@@ -187,16 +186,17 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
             "pos_embed_scaling_factor": None, "x_block_self_attn_layers": [0],
         },
         pooled=24,
+        adjust=_known_positions,
     ),
     "Flux.1": LAYOUTS["flux"],
     "Flux.1 Schnell": Family("FluxSchnell", _flux(guidance_embed=False), pooled=32),
-    "Flux.1 Kontext": Family("Flux", _flux(), pooled=32, conditions={"reference": True}),
+    "Flux.1 Kontext": Family("Flux", _flux(), pooled=32, note=_NO_REFERENCE),
     "Flux.2": Family("Flux2", _FLUX2),
     "Flux.2 Klein": Family("Flux2", _FLUX2 | {"guidance_embed": False}),
     "Chroma": Family("Chroma", _CHROMA),
     "Chroma Radiance": Family("ChromaRadiance", _CHROMA | _NERF),
     "Qwen-Image": Family("QwenImage", _QWEN),
-    "Qwen-Image-Edit": Family("QwenImage", _QWEN, conditions={"reference": True}),
+    "Qwen-Image-Edit": Family("QwenImage", _QWEN, note=_NO_REFERENCE),
     "Z-Image": Family(
         "ZImage",
         _LUMINA | {
@@ -321,126 +321,3 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
     "Boogu": Family("Boogu", _BOOGU, extras=_mask),
 }  # fmt: skip
 """By the name that people have for it; of SD 1.5, SDXL and Flux.1 the text encoders are real."""
-
-_BEFORE = {
-    "txt_ids_dims": [], "vec_in_dim": 32, "rope_theta": 10000.0, "vision_in_dim": None,
-    "use_cond_type_embedding": False, "meanflow_sum": False,
-}  # fmt: skip
-"""Settings that older versions lack, and what these versions do as if it had been said."""
-
-
-def build(name: str) -> Wires:
-    """Make a family's tiny model.
-
-    Raises:
-        AbsentError: This version of ComfyUI does not know the family.
-    """
-    family = FAMILIES[name]
-    if not isinstance(family, Family):
-        return family()
-    import comfy.supported_models
-
-    kind = getattr(comfy.supported_models, family.kind, None)
-    if kind is None:
-        raise AbsentError(f"no class {family.kind} in comfy.supported_models")
-    model = _model(kind, family)
-    return Wires(model, _clip(family), _vae(model.model.latent_format))
-
-
-def _model(kind: Any, family: Family) -> Any:
-    import comfy.model_patcher
-    import torch
-
-    cpu = torch.device("cpu")
-    config = dict(family.config)
-    if family.kind == "ChromaRadiance":
-        config["nerf_embedder_dtype"] = torch.float32
-    while True:
-        settings = kind(config)
-        # Those of a real file's size, which are not the tiny model's.
-        settings.unet_config.update(config)
-        settings.set_inference_dtype(torch.float32, None)
-        try:
-            model = settings.get_model({}, device=cpu)
-            break
-        except TypeError as error:
-            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            name = unknown.group(1) if unknown else ""
-            if name not in config or config[name] != _BEFORE.get(name, ...):
-                raise AbsentError(f"{family.kind} takes other settings: {error}") from error
-            del config[name]
-    family.adjust(model.diffusion_model)
-    return comfy.model_patcher.ModelPatcher(fill(model), load_device=cpu, offload_device=cpu)
-
-
-def _clip(family: Family) -> Any:
-    import comfy.sd
-    import torch
-
-    class Words:
-        def __init__(self, **_: Any) -> None: ...
-
-        def tokenize_with_weights(self, text: str, *_: Any, **__: Any) -> list[int]:
-            words = text.split() or ["nothing"]
-            return [sum(word.encode()) % 512 for word in words] + [0, 1, 2]
-
-    class Encoder(torch.nn.Module):
-        dtypes = (torch.float32,)
-
-        def __init__(self, **_: Any) -> None:
-            super().__init__()
-            self.table = torch.nn.Embedding(512, family.text)
-            self.pool = torch.nn.Linear(family.text, family.pooled or 1)
-
-        def reset_clip_options(self) -> None: ...
-
-        def set_clip_options(self, _: Any) -> None: ...
-
-        def encode_token_weights(self, tokens: list[int]) -> tuple[Any, Any, dict[str, Any]]:
-            found = self.table(torch.tensor([tokens]))
-            pooled = self.pool(found.mean(1)) if family.pooled else None
-            return found, pooled, family.extras(len(tokens))
-
-    class Target:
-        params: dict[str, Any] = {}  # noqa: RUF012 (the shape that comfy.sd.CLIP reads)
-        clip = Encoder
-        tokenizer = Words
-
-    clip = comfy.sd.CLIP(Target, model_options={"dtype": torch.float32})
-    fill(clip.cond_stage_model, 1)
-    return clip
-
-
-def _vae(latents: Any) -> Any:
-    import comfy.model_patcher
-    import torch
-
-    from tests.support.comfyui.wire_models import autoencoder
-
-    cell = getattr(latents, "spacial_downscale_ratio", 8)
-    is_video = latents.latent_dimensions == 3
-
-    class Means(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.enter = torch.nn.Linear(3, latents.latent_channels)
-            self.leave = torch.nn.Linear(latents.latent_channels, 3)
-
-        def encode(self, pixels: Any) -> Any:
-            size = (1, cell, cell) if is_video else cell
-            pool = torch.nn.functional.avg_pool3d if is_video else torch.nn.functional.avg_pool2d
-            return self.enter(pool(pixels, size, size).movedim(1, -1)).movedim(-1, 1)
-
-        def decode(self, found: Any, **_: Any) -> Any:
-            size = (1, cell, cell) if is_video else (cell, cell)
-            pixels = self.leave(found.movedim(1, -1)).movedim(-1, 1)
-            return torch.nn.functional.interpolate(pixels, scale_factor=size)
-
-    vae = autoencoder(4)
-    vae.first_stage_model = fill(Means(), 2)
-    vae.latent_channels, vae.latent_dim = latents.latent_channels, latents.latent_dimensions
-    vae.downscale_ratio = vae.upscale_ratio = cell
-    vae.patcher = comfy.model_patcher.ModelPatcher(
-        vae.first_stage_model, load_device=vae.device, offload_device=torch.device("cpu")
-    )
-    return vae

@@ -30,3 +30,12 @@ def test_gradients_reach_every_caption():
     one["hidden"].requires_grad_()
     TextEmbeddings.cat([one, embeddings(3, 2.0)])["hidden"].sum().backward()
     assert one["hidden"].grad.eq(1).all()
+
+
+def test_zeros_follow_in_every_dimension_that_the_captions_differ_in():
+    one = TextEmbeddings({"layers": torch.ones(1, 2, 3, 4)})
+    other = TextEmbeddings({"layers": torch.ones(1, 2, 5, 4)})
+    joined = TextEmbeddings.cat([one, other])["layers"]
+    assert joined.shape == (2, 2, 5, 4)
+    assert joined[0, :, :3].eq(1).all()
+    assert joined[0, :, 3:].eq(0).all()

@@ -135,3 +135,15 @@ def test_text_encoders_have_their_own_rate():
     prodigy = TrainingSettings(optimizer="prodigy", text_learning_rate=0.5)
     with pytest.raises(SettingsError, match="text_learning_rate"):
         make_optimizer(denoiser.parameters, prodigy)
+
+
+def test_a_face_mask_belongs_to_all_frames_and_channels_of_its_own_row():
+    target = torch.zeros(3, 5, 1, 4, 4)
+    prediction = torch.randn(3, 5, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    faces = [(0.0, 0.0, 32.0, 16.0), None, (16.0, 16.0, 32.0, 32.0)]
+    mask = face_mask(faces, Size(32, 32), (4, 4), 3.0)
+    found = row_losses(prediction, target, mask)
+    assert torch.allclose(found, row_losses(prediction[:, :, 0], target[:, :, 0], mask))
+    rows = [slice(n, n + 1) for n in range(3)]
+    singly = [row_losses(prediction[row], target[row], mask[row]) for row in rows]
+    assert torch.allclose(found, torch.cat(singly))
