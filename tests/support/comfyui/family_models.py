@@ -68,7 +68,11 @@ def _model(kind: Any, family: Family) -> Any:
                 raise AbsentError(f"{family.kind} takes other settings: {error}") from error
             del config[name]
     family.adjust(model.diffusion_model)
-    return comfy.model_patcher.ModelPatcher(fill(model), load_device=cpu, offload_device=cpu)
+    fill(model)
+    for name, value in model.named_parameters():
+        if name.endswith((".norm.scale", "_norm.scale")):  # what newer versions call weight
+            value.data.fill_(1.0)
+    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
 def _clip(family: Family) -> Any:
