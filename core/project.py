@@ -259,11 +259,19 @@ def parse(text: str, name: str = "project") -> Project:
     Raises:
         ProjectFileError: As :func:`read`.
     """
+    return from_mapping(tables(text, name), name, text)
+
+
+def tables(text: str, name: str = "project") -> dict[str, Any]:
+    """Return TOML as nested tables, unchecked.
+
+    Raises:
+        ProjectFileError: It is not TOML.
+    """
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProjectFileError(f"{name} is not valid TOML: {error}.") from error
-    return from_mapping(data, name, text)
 
 
 def from_mapping(data: dict[str, Any], name: str, text: str = "") -> Project:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
@@ -128,10 +127,10 @@ class CharacterPlan(io.ComfyNode):
     ) -> io.NodeOutput:
         """Make the plan."""
         from ...core.plan import Plan, Subject
-        from .texts import scenarios_of, seeds_of
+        from .texts import plan_of_file, scenarios_of, seeds_of
 
         if plan_file.strip():
-            plan = _read(plan_file)
+            plan = plan_of_file(_plan_path(plan_file).read_text(encoding="utf-8"), plan_file)
         else:
             plan = Plan(
                 subjects=(Subject(subject, description, trigger, class_word),),
@@ -166,15 +165,3 @@ def _plan_path(name: str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"There is no plan file {path}. Put it into the input folder.")
     return path
-
-
-def _read(name: str) -> Plan:
-    """Read a plan, or the plan of a project file."""
-    from ...core.pipeline import plan_of
-    from ...core.plan import Plan
-    from ...core.project import parse
-
-    text = _plan_path(name).read_text(encoding="utf-8")
-    if re.search(r"^\s*\[plan\]", text, re.M):
-        return plan_of(parse(text, name))
-    return Plan.from_toml(text)

@@ -1,4 +1,4 @@
-"""Scenarios and seeds as people write them into a widget."""
+"""Scenarios and seeds as people write them into a widget, and plans as they write into a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ...core.plan import Scenario
+    from ...core.plan import Plan, Scenario
 
 
 def scenarios_of(text: str) -> tuple[Scenario, ...]:
@@ -39,3 +39,24 @@ def seeds_of(text: str) -> tuple[int, ...]:
             raise ValueError(f"Seeds: '{part}' is neither a number nor a range such as '1-10'.")
         seeds += range(first, last + 1)
     return tuple(seeds)
+
+
+def plan_of_file(text: str, name: str) -> Plan:
+    """Read a plan from TOML, or that of a project file, where it is a table.
+
+    Args:
+        text: The file's text.
+        name: What errors call the file.
+
+    Raises:
+        ProjectFileError: It is not TOML, or a project with a fault.
+        PlanError: The plan is impossible.
+    """
+    from ...core.pipeline import plan_of
+    from ...core.plan import Plan
+    from ...core.project import from_mapping, tables
+
+    values = tables(text, name)
+    if "plan" in values:
+        return plan_of(from_mapping(values, name, text))
+    return Plan.from_mapping(values)
