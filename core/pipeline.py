@@ -153,7 +153,8 @@ def prior_of(
         base: The folder that relative paths start from.
         progress: Watches.
     """
-    from .evaluation.character import Character, read_captions
+    from .dataset.reading import read_captions
+    from .evaluation.character import Character
     from .training.data.prior import make_prior
 
     def make(count: int, seed: int) -> Path:

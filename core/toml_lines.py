@@ -15,7 +15,7 @@ def recipe_toml(recipe: Mapping[str, Any]) -> str:
     """Return the recipe as TOML; keys without a value are left out, for TOML knows no null."""
     import tomlkit
 
-    return tomlkit.dumps(_without_nulls(recipe))
+    return tomlkit.dumps(plain(recipe))
 
 
 def line_of(text: str, keys: list[Any]) -> int | None:
@@ -63,10 +63,11 @@ def _better(
     return len(place), number
 
 
-def _without_nulls(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as TOML and JSON know it: plain tables and lists without nulls."""
     if isinstance(value, Mapping):
-        return {str(k): _without_nulls(v) for k, v in value.items() if v is not None}
+        return {str(k): plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple | set | frozenset):
         listed = sorted(value) if isinstance(value, set | frozenset) else value
-        return [_without_nulls(v) for v in listed if v is not None]
+        return [plain(v) for v in listed if v is not None]
     return str(value) if isinstance(value, Path) else value

@@ -121,7 +121,8 @@ def _evaluate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 
 def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
-    from ..evaluation.character import read_facts
+    from ..dataset.facts import read_facts
+    from ..evaluation.character import Character
     from ..evaluation.prompts import read_prompts
     from ..evaluation.setup import Setup
     from ..evaluation.threshold import ThresholdRule
@@ -129,7 +130,7 @@ def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
 
     metadata = lora_file.read(files[0]).metadata
     trigger = options.trigger or metadata.get("modelspec.trigger_phrase") or None
-    character = read_facts(options.dataset, trigger).character
+    character = Character.of(read_facts(options.dataset), trigger)
     if trigger and trigger.endswith(f" {character.class_word}"):
         trigger = trigger.removesuffix(f" {character.class_word}")
     prompts = None

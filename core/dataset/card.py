@@ -156,6 +156,7 @@ dataset = load_dataset("imagefolder", data_dir=".", split="train")   # columns i
 | File | What it is |
 |---|---|
 | `*.png`, `*.txt` | the images, and the caption of each |
+| `facts.json` | what is known of the dataset: trigger word, class word, licence, scenes, models |
 | `metadata.json` | what is known of each image, by file name |
 | `metadata.jsonl` | the same in lines, for Hugging Face `datasets` |
 | `dataset.toml` | for kohya sd-scripts; start the trainer in this folder |

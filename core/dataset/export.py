@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,24 @@ import polars as pl
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
-from ..toml_lines import recipe_toml
+from ..toml_lines import plain, recipe_toml
 from . import captions as caption_texts
 from .card import card
 from .checksums import write_checksums
+from .facts import (
+    FACTS_FILE,
+    RECIPE_FILE,
+    DatasetFacts,
+    SubjectFacts,
+    facts_json,
+    facts_of,
+    trigger_of,
+)
 from .formats import trainer_toml, write_provenance
 from .images import Placed, SourcesChangedError, place
 from .names import export_names
 from .publish import DISK_FULL, publish, staging, versions
+from .reading import METADATA_FILE
 from .records import Record, metadata_json, metadata_lines, record
 
 if TYPE_CHECKING:
@@ -97,8 +108,9 @@ def export(
         trigger: The trigger word, or one a subject; ``None`` takes the subjects' names.
         captions: How captions are written: see :func:`.captions.caption`.
         selection: How the images were selected (quotas, proof), for card and report.
-        recipe: What makes the dataset again, for ``recipe.toml``.
-        license: Identifier of the dataset's licence for the card.
+        recipe: What makes the dataset again, for ``recipe.toml``; character, scenes and models
+            are taken from it into ``facts.json``.
+        license: Identifier of the dataset's licence, for card and ``facts.json``.
         resolution: Training resolution for ``dataset.toml``; ``None`` derives it.
         repeats: Repeats an epoch for ``dataset.toml``.
         report: Whether to write ``report.html``.
@@ -123,18 +135,17 @@ def export(
     with staging(place_of_output) as folder:
         records, placed = _write_images(chosen, folder, trigger, captions, progress)
         size = sum((folder / r.file_name).stat().st_size for r in records)
-        words = sorted(
-            {_trigger_of(row, trigger) or "" for row in chosen.table.iter_rows(named=True)}
-        )
-        word = ", ".join(filter(None, words))
+        facts = _facts(chosen, name, trigger, plain(recipe or {}), license)
+        word = facts.trigger
 
         def write(file_name: str, text: str) -> None:
             (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
 
-        write("metadata.json", metadata_json(records))
+        write(FACTS_FILE, facts_json(facts))
+        write(METADATA_FILE, metadata_json(records))
         write("metadata.jsonl", metadata_lines(records))
         write("dataset.toml", trainer_toml(records, word, resolution, repeats))
-        write("recipe.toml", recipe_toml(recipe or {}))
+        write(RECIPE_FILE, recipe_toml(recipe or {}))
         names = dict(zip(chosen.table["path"], (r.file_name for r in records), strict=True))
         write_provenance(images, names, folder / "provenance.parquet")
         write(
@@ -213,6 +224,29 @@ def _write_images(
     if problems:
         raise SourcesChangedError(problems)
     return records, placed
+
+
+def _facts(
+    chosen: ImageSet,
+    name: str,
+    trigger: str | Mapping[str, str] | None,
+    recipe: Mapping[str, Any],
+    license: str,
+) -> DatasetFacts:
+    """Return what the dataset says of itself: the recipe's facts, its subjects as exported."""
+    facts = facts_of(recipe, name)
+    told = {subject.name: subject for subject in facts.subjects}
+    shown = Counter(subject or "" for subject in chosen.table["subject"])
+    subjects = []
+    for one in [*told, *sorted(set(shown) - set(told))]:
+        known, row = told.get(one, SubjectFacts(one)), {"subject": one or None}
+        if shown[one]:
+            # Its captions call it by the word that the export was given, whatever the recipe says.
+            word = _trigger_of(row, trigger)
+        else:
+            word = (None if trigger is None else _trigger_of(row, trigger)) or known.trigger
+        subjects.append(replace(known, trigger=word or "", images=shown[one]))
+    return replace(facts, license=license, subjects=tuple(subjects), trigger=trigger_of(subjects))
 
 
 def _trigger_of(row: Mapping[str, Any], trigger: str | Mapping[str, str] | None) -> str | None:

@@ -1,4 +1,9 @@
-"""What a dataset says of itself that a LoRA's header passes on: trigger word, origin, identity."""
+"""What a dataset says of itself: ``facts.json``, which an export writes, and its one reader.
+
+A folder without the file is an export of before there was one, or any folder of images. Of the
+former ``recipe.toml`` is read, for what it holds; of the latter little is known. Nothing is taken
+from the texts for people or from other programs' files.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +12,24 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ..training.data.examples import Example
+from ..errors import CuratorError
+from .reading import read_metadata
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+FACTS_FILE, RECIPE_FILE = "facts.json", "recipe.toml"
+FORMAT = 1
+"""Version of ``facts.json``; a reader refuses a higher one."""
 
-# Key in the header: key in metadata.json.
+# Key in a LoRA's header: key in metadata.json.
 _CHAIN = {
     "subject": "subject",
     "seed": "seed",
@@ -33,98 +42,280 @@ _CHAIN = {
 }
 
 
+class FactsError(CuratorError):
+    """The ``facts.json`` of a folder cannot be used."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(
+            f"{path} cannot be used: {reason}. Export the dataset again with this version; or take "
+            "the file away, and what it says will not be known."
+        )
+
+
+class CaptionedImage(Protocol):
+    """An image of a training set."""
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the file's bytes."""
+
+    @property
+    def caption(self) -> str:
+        """What it shows."""
+
+    @property
+    def prior(self) -> bool:
+        """Whether it shows others than the subject."""
+
+
 @dataclass(frozen=True)
-class DatasetFacts:
-    """What is known of a training set besides its images. Empty is what is not known.
+class SubjectFacts:
+    """Whom images show.
 
     Attributes:
-        name: The folder's name.
-        trigger: The word that calls the subject.
-        license: Identifier of the licence.
-        fingerprint: See :func:`fingerprint`.
-        generation: A row an image, in the order of the examples: its file's name and content
-            hash, and where it was generated, subject, seed, scenario, take, noise seed, the
-            request's fingerprint, and the fingerprint of the model that made it.
-        captions: How often each caption occurs.
+        name: As ``metadata.json`` calls it.
+        trigger: The word that captions call it by.
+        class_word: What it is, such as "woman".
+        description: How it looks, for a model that does not know the trigger word.
+        images: How many images show it; ``None`` where that was not noted.
     """
 
     name: str = ""
     trigger: str = ""
+    class_word: str = "person"
+    description: str = ""
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a dataset besides its images. Empty, or ``None``, is what is not known.
+
+    Attributes:
+        name: What it is called; the folder's name unless it says another.
+        folder: The folder's name.
+        trigger: The word that calls whom the images show; several are joined by commas.
+        license: Identifier of the licence.
+        subjects: Whom it is about, the first first.
+        caption: The captions' form, with a plan's placeholders.
+        scenes: What the scenarios ask for.
+        model: The base model and its sampling: ``path, scheduler, steps, guidance, width, …``.
+        faces: insightface pack.
+        clip: open_clip model and weights.
+        minimum_quality: Least quality of an image.
+        minimum_confidence: Least confidence of a face.
+        duplicates: Cosine from which on two images count as one.
+        fingerprint: Of the images that were read; see :func:`fingerprint`.
+        generation: A row an image, in their order: its file's name and content hash, and where it
+            was generated, subject, seed, scenario, take, noise seed, the request's fingerprint,
+            and the fingerprint of the model that made it.
+        captions: How often each caption occurs.
+    """
+
+    name: str = ""
+    folder: str = ""
+    trigger: str = ""
     license: str = ""
+    subjects: tuple[SubjectFacts, ...] = ()
+    caption: str = ""
+    scenes: tuple[str, ...] = ()
+    model: Mapping[str, Any] = field(default_factory=dict)
+    faces: str = ""
+    clip: tuple[str, str] | None = None
+    minimum_quality: float | None = None
+    minimum_confidence: float | None = None
+    duplicates: float | None = None
     fingerprint: str = ""
     generation: tuple[Mapping[str, Any], ...] = ()
     captions: Mapping[str, int] | None = None
 
 
 def read_facts(
-    folder: Path | str, examples: Sequence[Example], *, trigger: str | None = None
+    folder: Path | str, images: Sequence[CaptionedImage] = (), *, trigger: str | None = None
 ) -> DatasetFacts:
     """Read what a folder of images says of itself.
 
     Args:
         folder: An exported dataset, or any folder of images, of which little is known.
-        examples: What was read from it.
+        images: What was read from it, where their origin is wanted.
         trigger: The trigger word, if it is known better than the dataset knows it.
+
+    Raises:
+        FactsError: There is a ``facts.json`` that cannot be read.
     """
     root = Path(folder).expanduser()
-    known = _metadata(root)
-    generation = []
-    for example in examples:
-        values = known.get(example.path.name, {})
-        row = {"file": example.path.name, "hash": example.hash}
-        row |= {key: values[name] for key, name in _CHAIN.items() if values.get(name) is not None}
-        settings = (values.get("generation") or {}).get("settings") or {}
-        if model := settings.get("model_fingerprint"):
-            row["model"] = model
-        generation.append(row)
+    facts = replace(_of_folder(root), folder=root.resolve().name)
+    if images:
+        facts = replace(
+            facts,
+            fingerprint=fingerprint(images),
+            generation=_generation(images, read_metadata(root)),
+            captions=dict(Counter(image.caption for image in images)),
+        )
+    return facts if trigger is None else replace(facts, trigger=trigger)
+
+
+def facts_of(recipe: Mapping[str, Any], name: str) -> DatasetFacts:
+    """Take what is known of a dataset from its recipe.
+
+    Args:
+        recipe: A project as nested tables, or a graph's, which holds its plan, subjects included,
+            as one table; may be empty.
+        name: What the dataset is called.
+    """
+    tables = {**_table(recipe, "plan"), **recipe}
+    subjects = tuple(
+        SubjectFacts(
+            str(one.get("name") or ""),
+            str(one.get("trigger") or one.get("name") or ""),
+            str(one.get("class_word") or "person"),
+            str(one.get("description") or ""),
+        )
+        for one in _list(tables, "subjects")
+    )
+    entries = [*_list(tables, "scenarios"), *_list(tables, "originals")]
+    faces, clip = _table(tables, "faces"), _table(tables, "clip")
     return DatasetFacts(
-        name=root.resolve().name,
-        trigger=_trigger(root) if trigger is None else trigger,
-        license=_license(root),
-        fingerprint=fingerprint(examples),
-        generation=tuple(generation),
-        captions=dict(Counter(example.caption for example in examples)),
+        name,
+        trigger=trigger_of(subjects),
+        license=str(_table(tables, "dataset").get("license") or ""),
+        subjects=subjects,
+        caption=str(_table(tables, "plan").get("caption") or ""),
+        # A scenario with placeholders is a whole prompt, and names the person itself.
+        scenes=tuple(str(e["prompt"]) for e in entries if "{" not in str(e.get("prompt", "{"))),
+        model={key: v for key, v in _table(tables, "model").items() if v is not None},
+        faces=str(faces.get("pack") or ""),
+        clip=_clip(clip),
+        minimum_quality=_number(_table(tables, "quality"), "minimum"),
+        minimum_confidence=_number(faces, "minimum_confidence"),
+        duplicates=_number(_table(tables, "duplicates"), "threshold"),
     )
 
 
-def fingerprint(examples: Sequence[Example]) -> str:
+def trigger_of(subjects: Iterable[SubjectFacts]) -> str:
+    """Return the words that call those whom images show, in alphabetical order."""
+    return ", ".join(sorted({s.trigger for s in subjects if s.trigger and s.images != 0}))
+
+
+def facts_json(facts: DatasetFacts) -> str:
+    """Return ``facts.json``: all that is known and that the images do not say themselves."""
+    clip = facts.clip and {"model": facts.clip[0], "pretrained": facts.clip[1]}
+    thresholds = {
+        "quality": facts.minimum_quality,
+        "confidence": facts.minimum_confidence,
+        "duplicates": facts.duplicates,
+    }
+    values = {
+        "format": FORMAT,
+        "name": facts.name,
+        "license": facts.license,
+        "subjects": [asdict(subject) for subject in facts.subjects],
+        "caption": facts.caption,
+        "scenes": list(facts.scenes),
+        "model": dict(facts.model),
+        "faces": facts.faces,
+        "clip": clip,
+        "thresholds": {key: value for key, value in thresholds.items() if value is not None},
+    }
+    known = {key: value for key, value in values.items() if value not in (None, "", [], {})}
+    return json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def fingerprint(images: Sequence[CaptionedImage]) -> str:
     """Return the identity of a training set: SHA-256 of its sorted content hashes and captions."""
-    lines = sorted(f"{example.hash} {example.caption}" for example in examples)
+    lines = sorted(f"{image.hash} {image.caption}" for image in images)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def without_trigger(examples: Sequence[Example], trigger: str) -> int:
+def without_trigger(images: Sequence[CaptionedImage], trigger: str) -> int:
     """Count the captions that a trigger word (or one of several, after commas) is not in."""
     words = [word.strip() for word in trigger.split(",") if word.strip()]
     if not words:
         return 0
     pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words))
-    return sum(not pattern.search(example.caption) for example in examples if not example.prior)
+    return sum(not pattern.search(image.caption) for image in images if not image.prior)
 
 
-def _metadata(root: Path) -> dict[str, dict[str, Any]]:
+def _of_folder(root: Path) -> DatasetFacts:
+    path, name = root / FACTS_FILE, root.resolve().name
     try:
-        values = json.loads((root / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return facts_of(_recipe(root), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise FactsError(path, error) from error
+    try:
+        values = json.loads(text)
+        if values["format"] > FORMAT:
+            reason = f"its format {values['format']} is newer than this version's, {FORMAT}"
+            raise FactsError(path, reason)
+        return _of_values(values, name)
+    except KeyError as error:
+        raise FactsError(path, f"it has no {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FactsError(path, error) from error
+
+
+def _of_values(values: Mapping[str, Any], name: str) -> DatasetFacts:
+    subjects = tuple(SubjectFacts(**subject) for subject in values.get("subjects", ()))
+    thresholds = values.get("thresholds", {})
+    return DatasetFacts(
+        str(values.get("name") or name),
+        trigger=trigger_of(subjects),
+        license=str(values.get("license", "")),
+        subjects=subjects,
+        caption=str(values.get("caption", "")),
+        scenes=tuple(map(str, values.get("scenes", ()))),
+        model=dict(values.get("model", {})),
+        faces=str(values.get("faces", "")),
+        clip=_clip(values.get("clip", {})),
+        minimum_quality=_number(thresholds, "quality"),
+        minimum_confidence=_number(thresholds, "confidence"),
+        duplicates=_number(thresholds, "duplicates"),
+    )
+
+
+def _recipe(root: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((root / RECIPE_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return {}
-    if not isinstance(values, dict):
-        return {}
-    return {name: value for name, value in values.items() if isinstance(value, dict)}
 
 
-def _trigger(root: Path) -> str:
-    try:
-        table = tomllib.loads((root / "dataset.toml").read_text(encoding="utf-8"))
-        return str(table["datasets"][0]["subsets"][0]["class_tokens"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
+def _generation(
+    images: Sequence[CaptionedImage], known: Mapping[str, Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...]:
+    rows = []
+    for image in images:
+        values = known.get(image.path.name, {})
+        row: dict[str, Any] = {"file": image.path.name, "hash": image.hash}
+        row |= {key: values[name] for key, name in _CHAIN.items() if values.get(name) is not None}
+        settings = (values.get("generation") or {}).get("settings") or {}
+        if model := settings.get("model_fingerprint"):
+            row["model"] = model
+        rows.append(row)
+    return tuple(rows)
 
 
-def _license(root: Path) -> str:
-    try:
-        card = (root / "README.md").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
-    head = card.split("\n---", 1)[0] if card.startswith("---") else ""
-    found = re.search(r"^license: *(\S+)$", head, re.M)
-    return found.group(1) if found else ""
+def _clip(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    model = values.get("model")
+    return (str(model), str(values.get("pretrained") or "")) if model else None
+
+
+def _number(values: Mapping[str, Any], name: str) -> float | None:
+    value = values.get(name)
+    return None if value is None else float(value)
+
+
+def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(values: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    value = values.get(name)
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list | tuple) else []

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..analysis.duplicates import THRESHOLD
 from ..analysis.quality import MINIMUM_QUALITY
-from .character import Character, DatasetFacts, read_captions, read_facts
-from .prompts import PUBLISHED, Prompt, new_prompts
+from ..dataset.facts import DatasetFacts, read_facts
+from ..dataset.reading import read_captions
+from .character import Character, template_of
+from .prompts import PUBLISHED, VOCABULARY, Prompt, new_prompts, vocabulary_of
 from .threshold import ThresholdRule
 
 if TYPE_CHECKING:
@@ -69,13 +71,14 @@ class Setup:
             seed: Of the draw of new prompts.
             options: As for :meth:`of_facts`.
         """
-        facts = read_facts(dataset, trigger)
-        return Setup.of_facts(facts, seed=seed, captions=read_captions(dataset), **options)
+        facts, captions = read_facts(dataset), read_captions(dataset)
+        return Setup.of_facts(facts, trigger=trigger, seed=seed, captions=captions, **options)
 
     @staticmethod
     def of_facts(
         facts: DatasetFacts,
         *,
+        trigger: str | None = None,
         model: str | Path | None = None,
         prompts: Sequence[Prompt] | None = None,
         count: int = 100,
@@ -87,13 +90,15 @@ class Setup:
 
         Args:
             facts: What is known of the dataset.
+            trigger: The trigger word, if known otherwise.
             model: The base model.
             prompts: To evaluate with; ``count`` new ones from the dataset's vocabulary unless
                 given.
             count: How many prompts; given ones are repeated in turn, each time with another seed.
             seed: Of the draw of new prompts.
             captions: The training captions, so that no new prompt repeats one.
-            options: Other attributes of this class; ``None`` stands for the default.
+            options: Other attributes of this class; ``None`` stands for what is known of the
+                dataset, and else for the default.
         """
         if prompts is None:
             prompts = prompts_of(facts, count, seed=seed, captions=captions)
@@ -106,17 +111,18 @@ class Setup:
         given = {k: v for k, v in (options.pop("sampling", None) or {}).items() if v is not None}
         values: dict[str, Any] = {
             "model": model or facts.model.get("path") or "miniature",
-            "character": facts.character,
+            "character": Character.of(facts, trigger),
             "prompts": tuple(prompts),
             "sampling": {**known, **given},
             "batch_size": int(facts.model.get("batch_size", 8)),
-            "faces": facts.faces,
+            "faces": facts.faces or None,
             "clip": facts.clip,
             "minimum_quality": facts.minimum_quality,
             "minimum_confidence": facts.minimum_confidence,
             "duplicates": facts.duplicates,
         }
-        return Setup(**values | {k: v for k, v in options.items() if v is not None})
+        values |= {name: value for name, value in options.items() if value is not None}
+        return Setup(**{name: value for name, value in values.items() if value is not None})
 
     def backend(self, lora: Path | None = None) -> DiffusersBackend:
         """Return the base model, with or without a LoRA; weights load when they are needed."""
@@ -147,8 +153,8 @@ def prompts_of(
     """Return new prompts in a dataset's words; no scene of the training set comes again."""
     return new_prompts(
         count,
-        vocabulary=facts.vocabulary,
-        template=facts.template,
+        vocabulary=vocabulary_of(facts.scenes) or VOCABULARY,
+        template=template_of(facts),
         known=[*facts.scenes, *captions],
         seed=seed,
     )

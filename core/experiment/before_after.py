@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic, pipeline
 from ..dataset.captions import caption
+from ..dataset.facts import DatasetFacts, facts_of
 from ..evaluation.bench import prepare
-from ..evaluation.character import DatasetFacts, facts_of
 from ..evaluation.images import read_reference
 from ..evaluation.setup import Setup
 from ..evaluation.threshold import ThresholdRule

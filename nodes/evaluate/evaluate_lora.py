@@ -177,7 +177,8 @@ class EvaluateLoRA(io.ComfyNode):
         """Make the images and measure them."""
         from dataclasses import replace
 
-        from ...core.evaluation.character import read_facts
+        from ...core.dataset.facts import read_facts
+        from ...core.evaluation.character import Character
         from ...core.evaluation.setup import Setup
         from ...core.evaluation.threshold import ThresholdRule
         from ..comfy.identity import model_name
@@ -199,7 +200,7 @@ class EvaluateLoRA(io.ComfyNode):
         file, metadata = file_and_metadata(lora_name, required=trained is None)
         place = Path(dataset)
         header = metadata.get("modelspec.trigger_phrase", "")
-        known = read_facts(place).character
+        known = Character.of(read_facts(place))
         character = character_of(known, plan, header, trigger, class_word)
         graph = cls.hidden.prompt or {}
         inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...dataset.reading import read_caption, read_metadata
 from ...errors import CuratorError
 from ...imageset import IMAGE_SUFFIXES, content_hash
 from ..settings import TrainingSettings
@@ -97,10 +97,10 @@ def read_examples(
     from ...analysis.decoding import decode_ahead
 
     root = Path(folder).expanduser()
-    known = _metadata(root)
+    known = read_metadata(root)
     paths = _images(root)
     captions = [
-        _caption(path, known.get(path.name, {})) or (caption or "").strip() for path in paths
+        read_caption(path, known.get(path.name, {})) or (caption or "").strip() for path in paths
     ]
     if paths and not any(captions):
         raise NoCaptionsError(root)
@@ -139,22 +139,6 @@ def _images(root: Path) -> list[Path]:
             f"The dataset {root} cannot be read: {error.strerror or error}. Name its folder."
         ) from error
     return sorted(found, key=lambda path: path.name)
-
-
-def _metadata(root: Path) -> dict[str, dict[str, Any]]:
-    try:
-        values = json.loads((root / "metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # any folder of images will do
-    return values if isinstance(values, dict) else {}
-
-
-def _caption(path: Path, known: dict[str, Any]) -> str:
-    try:
-        text = path.with_suffix(".txt").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = str(known.get("caption") or "")
-    return " ".join(text.split())
 
 
 def _face(known: dict[str, Any]) -> Box | None:

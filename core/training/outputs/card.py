@@ -61,7 +61,7 @@ def lora_card(
         thumbnail=thumbnail,
         base_model=base_model,
         base_model_fingerprint=denoiser.identity,
-        dataset=facts.name,
+        dataset=facts.folder,
         dataset_fingerprint=facts.fingerprint,
         images=len(trained),
         tag_frequency=facts.captions or {},

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from character_curator.evaluation.character import read_facts, with_article
+from character_curator.dataset.facts import read_facts
+from character_curator.evaluation import Setup
+from character_curator.evaluation.character import Character, template_of, with_article
 from character_curator.evaluation.images import FIRST_SEED, requests_for
 from character_curator.evaluation.prompts import (
     PUBLISHED,
@@ -126,15 +128,16 @@ def test_a_vocabulary_is_read_off_scenarios_of_one_order():
 def test_a_recipe_tells_character_vocabulary_and_models(tmp_path):
     (tmp_path / "recipe.toml").write_text(RECIPE)
     facts = read_facts(tmp_path)
-    character = facts.character
+    character = Character.of(facts)
     assert character.with_trigger == "ohwx woman"
     assert character.described == "a gentle freckled woman"
     assert character.of_class == "a woman"
-    assert facts.template == "portrait of {who}, {scene}"
-    assert facts.vocabulary[0] == ("red hoodie", "blue dress")
+    assert template_of(facts) == "portrait of {who}, {scene}"
+    assert vocabulary_of(facts.scenes)[0] == ("red hoodie", "blue dress")
     assert facts.model["steps"] == 12
-    assert (facts.faces, facts.minimum_quality, facts.clip) == ("my-pack", 0.5, ("ViT-B-32", ""))
-    assert read_facts(tmp_path, "sks").character.trigger == "sks"
+    setup = Setup.of_facts(facts, count=1)
+    assert (setup.faces, setup.minimum_quality, setup.clip) == ("my-pack", 0.5, ("ViT-B-32", ""))
+    assert Setup.of_facts(facts, count=1, trigger="sks").character.trigger == "sks"
 
 
 def test_the_recipe_of_a_graph_tells_the_character_of_its_plan(tmp_path):
@@ -143,16 +146,17 @@ def test_the_recipe_of_a_graph_tells_the_character_of_its_plan(tmp_path):
         '[[plan.subjects]]\nname = "mia"\ntrigger = "ohwx"\nclass_word = "woman"\n'
     )
     facts = read_facts(tmp_path)
-    assert facts.character.with_trigger == "ohwx woman"
-    assert facts.template == "photo of {who}, {scene}"
+    assert Character.of(facts).with_trigger == "ohwx woman"
+    assert template_of(facts) == "photo of {who}, {scene}"
 
 
 def test_a_folder_of_images_has_working_defaults(tmp_path):
-    facts = read_facts(tmp_path / "mia")
-    assert facts.character.with_trigger == "mia person"
-    assert facts.vocabulary == VOCABULARY
+    setup = Setup.of_dataset(tmp_path / "mia", count=20)
+    assert setup.character.with_trigger == "mia person"
+    said = {part for p in setup.prompts for part in p.text.split(", ")[1:]}
+    assert said <= {phrase for place in VOCABULARY for phrase in place}
     (tmp_path / "recipe.toml").write_text("this is not TOML")
-    assert read_facts(tmp_path).faces == "buffalo_l"
+    assert Setup.of_dataset(tmp_path, count=1).faces == "buffalo_l"
 
 
 @pytest.mark.parametrize(
@@ -181,8 +185,6 @@ def test_lists_of_prompts(tmp_path):
 
 
 def test_another_base_model_keeps_its_own_size(tmp_path):
-    from character_curator.evaluation import Setup
-
     (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 12", "steps = 12\nwidth = 128"))
     same = Setup.of_dataset(tmp_path, count=1)
     assert dict(same.sampling) == {"steps": 12, "guidance": 2.5, "width": 128}

@@ -13,7 +13,13 @@ from PIL import Image, ImageFont
 from safetensors import safe_open
 
 from character_curator import cli, pipeline, project
-from character_curator.dataset.facts import read_facts, without_trigger
+from character_curator.dataset.facts import (
+    DatasetFacts,
+    SubjectFacts,
+    facts_json,
+    read_facts,
+    without_trigger,
+)
 from character_curator.training import (
     Callbacks,
     LoraJob,
@@ -46,10 +52,9 @@ def describe(folder):
         for i in range(3)
     }  # fmt: skip
     (folder / "metadata.json").write_text(json.dumps(metadata))
-    (folder / "dataset.toml").write_text(
-        '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "."\nclass_tokens = "char1"\n'
-    )
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\nA set.\n")
+    subject = SubjectFacts("char1", "char1", "woman", images=3)
+    facts = DatasetFacts("set", license="apache-2.0", subjects=(subject,))
+    (folder / "facts.json").write_text(facts_json(facts))
 
 
 def header(path):
