@@ -127,9 +127,10 @@ def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
     from ..evaluation.setup import Setup
     from ..evaluation.threshold import ThresholdRule
     from ..lora import file as lora_file
+    from ..lora.header import read_header
 
-    metadata = lora_file.read(files[0]).metadata
-    trigger = options.trigger or metadata.get("modelspec.trigger_phrase") or None
+    header = read_header(lora_file.read(files[0]).metadata)
+    trigger = options.trigger or header.trigger_phrase or None
     character = Character.of(read_facts(options.dataset), trigger)
     if trigger and trigger.endswith(f" {character.class_word}"):
         trigger = trigger.removesuffix(f" {character.class_word}")

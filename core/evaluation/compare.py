@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
-from ..lora.header import OWN_PREFIX
+from ..lora.header import read_header
 from .outcome import Evaluation
-
-VALIDATION_LOSS = f"{OWN_PREFIX}validation_loss"
-"""Metadata of a LoRA file that holds the validation loss of its weights; without it the training
-comment is looked at (``… validation loss 0.0812, …``)."""
 
 _BASE = "base model"
 
@@ -58,18 +53,9 @@ def best_by_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
 
 def best_by_validation(evaluations: Sequence[Evaluation]) -> Evaluation | None:
     """Return the checkpoint with the lowest validation loss; ``None`` if no file says any."""
-    known = [e for e in evaluations if validation_loss(e.metadata) is not None]
-    return min(known, key=lambda e: validation_loss(e.metadata) or 0.0, default=None)
-
-
-def validation_loss(metadata: Mapping[str, str]) -> float | None:
-    """Return what a LoRA file says of its validation loss."""
-    said = re.search(r"validation loss ([0-9.eE+-]+)", metadata.get("ss_training_comment", ""))
-    try:
-        value = float(metadata.get(VALIDATION_LOSS) or (said.group(1) if said else ""))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    losses = [(read_header(e.metadata).validation_loss, e) for e in evaluations]
+    known = [(loss, e) for loss, e in losses if loss is not None]
+    return min(known, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:
@@ -83,7 +69,7 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
             "leakage": leakage.value if leakage and leakage.total else None,
             "adherence_loss": loss if math.isfinite(loss) else None,
             "grid_rating": grid.rating if grid else None,
-            "validation_loss": validation_loss(evaluation.metadata),
+            "validation_loss": read_header(evaluation.metadata).validation_loss,
         }
     )
 

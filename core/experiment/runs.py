@@ -104,6 +104,7 @@ def run_arm(
         )
         trained = time.monotonic() - started
         tensors = lora_file.tensors_of(adapters, denoiser.file_key)
+        last = result.history["validation_loss"].to_list()[-1]
         card = LoraCard(
             f"{arm}-{settings.seed}",
             denoiser.architecture,
@@ -111,6 +112,7 @@ def run_arm(
             trigger_phrase=shared.bench.setup.character.trigger,
             images=len(examples),
             steps=result.steps,
+            validation_loss=last if shared.weights == "last" else result.best_loss,
             seed=settings.seed,
             settings=settings.to_mapping(),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPECIFICATION = "1.0.1"
-OWN_PREFIX = "character_curator."
+# Every key of a header is spelled in this module alone; these are written and read.
+_TRIGGER_PHRASE = "modelspec.trigger_phrase"
+_OWN = "character_curator."
+_VALIDATION_LOSS = f"{_OWN}validation_loss"
 _KOHYA_NAMES = {
     "stable-diffusion-v1": "sd_v1",
     "stable-diffusion-v2-512": "sd_v2",
@@ -62,8 +66,8 @@ class LoraCard:
     generation: Sequence[Mapping[str, Any]] = ()
     """The chain to the seeds: a row an image, such as file name, content hash, seed, scenario,
     noise seed."""
-    buckets: Mapping[str, int] = field(default_factory=dict)
-    """Images in each bucket, such as ``512x768``."""
+    buckets: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """Images in each bucket, by its width and height."""
     steps: int = 0
     """Optimizer steps."""
     epochs: int = 0
@@ -71,7 +75,32 @@ class LoraCard:
     """Of the training."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Every option of the training."""
+    validation_loss: float | None = None
+    """Of the file's own weights."""
     comment: str = ""
+    """The course of the training, for people."""
+
+
+@dataclass(frozen=True)
+class LoraHeader:
+    """What is read of a file's metadata, whoever wrote it. Empty is what it does not say.
+
+    Attributes:
+        trigger_phrase: The words that call the subject.
+        validation_loss: Of the file's weights.
+    """
+
+    trigger_phrase: str = ""
+    validation_loss: float | None = None
+
+
+def read_header(metadata: Mapping[str, str]) -> LoraHeader:
+    """Read a file's metadata, as :func:`.file.read` gives it."""
+    try:
+        loss = float(metadata.get(_VALIDATION_LOSS, "nan"))
+    except ValueError:
+        loss = math.nan
+    return LoraHeader(metadata.get(_TRIGGER_PHRASE, ""), loss if math.isfinite(loss) else None)
 
 
 def metadata(
@@ -120,7 +149,7 @@ def metadata(
         "modelspec.description": card.description,
         "modelspec.author": card.author,
         "modelspec.date": card.date,
-        "modelspec.trigger_phrase": card.trigger_phrase,
+        _TRIGGER_PHRASE: card.trigger_phrase,
         "modelspec.usage_hint": card.usage_hint,
         "modelspec.tags": ", ".join(card.tags),
         "modelspec.license": card.license,
@@ -128,9 +157,10 @@ def metadata(
         "modelspec.prediction_type": {"v_prediction": "v"}.get(card.prediction, card.prediction)
         if card.prediction != "flow"
         else "",
-        f"{OWN_PREFIX}dataset_fingerprint": card.dataset_fingerprint,
-        f"{OWN_PREFIX}generation": [dict(row) for row in card.generation] or "",
-        f"{OWN_PREFIX}settings": dict(card.settings) or "",
+        _VALIDATION_LOSS: card.validation_loss,
+        f"{_OWN}dataset_fingerprint": card.dataset_fingerprint,
+        f"{_OWN}generation": [dict(row) for row in card.generation] or "",
+        f"{_OWN}settings": dict(card.settings) or "",
     }
     filled = {key: _text(value) for key, value in values.items() if value not in ("", None)}
     return filled if tensors is None else filled | _hashes(filled, tensors)
@@ -148,9 +178,11 @@ def _text(value: Any) -> str:
     )
 
 
-def _bucket_info(buckets: Mapping[str, int]) -> dict[str, Any]:
-    sizes = ((name, [int(edge) for edge in name.split("x")]) for name in buckets)
-    table = {str(n): {"resolution": s, "count": buckets[k]} for n, (k, s) in enumerate(sizes)}
+def _bucket_info(buckets: Mapping[tuple[int, int], int]) -> dict[str, Any]:
+    table = {
+        str(n): {"resolution": list(size), "count": count}
+        for n, (size, count) in enumerate(buckets.items())
+    }
     return {"buckets": table}
 
 

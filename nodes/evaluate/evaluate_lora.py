@@ -181,6 +181,7 @@ class EvaluateLoRA(io.ComfyNode):
         from ...core.evaluation.character import Character
         from ...core.evaluation.setup import Setup
         from ...core.evaluation.threshold import ThresholdRule
+        from ...core.lora.header import read_header
         from ..comfy.identity import model_name
         from ..comfy.stock_graph import Sampling
         from ..curate.clip_cluster import clip_path
@@ -199,7 +200,7 @@ class EvaluateLoRA(io.ComfyNode):
         trained = None if trained_model is None else (trained_model, trained_clip)
         file, metadata = file_and_metadata(lora_name, required=trained is None)
         place = Path(dataset)
-        header = metadata.get("modelspec.trigger_phrase", "")
+        header = read_header(metadata).trigger_phrase
         known = Character.of(read_facts(place))
         character = character_of(known, plan, header, trigger, class_word)
         graph = cls.hidden.prompt or {}

@@ -44,16 +44,15 @@ def lora_card(
     """
     held_out = set(result.held_out)
     trained = [example for example in examples if example.hash not in held_out]
-    buckets = Counter(str(example.crop(settings).size) for example in trained)
-    largest = max(buckets, key=lambda name: (buckets[name], name))
-    width, height = (int(edge) for edge in largest.split("x"))
+    buckets = Counter(example.crop(settings).size for example in trained)
+    largest = max(buckets, key=lambda size: (buckets[size], str(size)))
     kept = result.best_epoch if epoch is None else epoch
     row = result.history.filter(result.history["epoch"] == kept).to_dicts()[0]
     return LoraCard(
         title=title,
         architecture=denoiser.architecture,
         prediction=denoiser.prediction,
-        resolution=(width, height),
+        resolution=(largest.width, largest.height),
         trigger_phrase=facts.trigger,
         usage_hint=f"Use the word '{facts.trigger}' in the prompt." if facts.trigger else "",
         license=facts.license,
@@ -69,11 +68,12 @@ def lora_card(
             {**entry, "held_out": True} if entry["hash"] in held_out else entry
             for entry in facts.generation
         ],
-        buckets=dict(buckets),
+        buckets={(size.width, size.height): count for size, count in buckets.items()},
         steps=row["step"],
         epochs=kept,
         seed=settings.seed,
         settings=settings.to_mapping(),
+        validation_loss=row["validation_loss"],
         comment=_comment(result, row),
     )
 

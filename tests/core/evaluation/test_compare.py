@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,9 @@ import polars as pl
 import pytest
 
 from character_curator.evaluation.compare import (
-    VALIDATION_LOSS,
     best_by_evaluation,
     best_by_validation,
     figures_table,
-    validation_loss,
 )
 from character_curator.evaluation.outcome import Evaluation
 from character_curator.evaluation.summary import Measured, Summary, judged, summarise
@@ -36,7 +35,7 @@ def figures(similar, of=4):
 
 def evaluation(name, good, leaking=0, loss=None):
     summary = Summary(figures(good), figures(leaking), figures(1), figures(0))
-    metadata = {} if loss is None else {VALIDATION_LOSS: str(loss)}
+    metadata = {} if loss is None else {"character_curator.validation_loss": str(loss)}
     threshold = IdentityThreshold(0.5, "given", "as given")
     return Evaluation(Path(f"{name}.safetensors"), summary, threshold, (), pl.DataFrame(),
                       Path(), metadata)  # fmt: skip
@@ -66,13 +65,9 @@ def test_the_table_has_a_row_a_checkpoint_and_one_of_the_base_model():
     assert table["quality"].null_count() == 3
 
 
-@pytest.mark.parametrize("text", ["", "nan", "low", "inf"])
-def test_a_validation_loss_that_is_no_number_is_none(text):
-    assert validation_loss({VALIDATION_LOSS: text}) is None
-
-
-def test_a_training_comment_tells_the_validation_loss_too():
+def test_the_sentence_for_people_tells_no_validation_loss():
+    told = evaluation("told", 4)
     comment = {"ss_training_comment": "epoch 7 of 20, validation loss 0.0812, converged at epoch 5"}
-    assert validation_loss(comment) == 0.0812
-    assert validation_loss({**comment, VALIDATION_LOSS: "0.08125"}) == 0.08125
-    assert validation_loss({"ss_training_comment": "epoch 7 of 20"}) is None
+    told = replace(told, metadata=comment)
+    assert best_by_validation([told]) is None
+    assert figures_table([told])["validation_loss"].to_list() == [None, None]

@@ -106,7 +106,7 @@ def test_metadata_says_what_it_is_and_where_it_comes_from(tensors, tmp_path):
         dataset="portraits",
         dataset_fingerprint="f" * 64,
         generation=rows,
-        buckets={"512x768": 70},
+        buckets={(512, 768): 70},
         steps=700,
         seed=0,
         tags=("character", "portrait"),

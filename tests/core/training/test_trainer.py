@@ -20,6 +20,7 @@ from character_curator.dataset.facts import (
     read_facts,
     without_trigger,
 )
+from character_curator.lora.header import read_header
 from character_curator.training import (
     Callbacks,
     LoraJob,
@@ -102,6 +103,25 @@ def test_the_header_tells_trigger_thumbnail_and_seeds(trained):
     assert first["seed"] == 966983
     assert first["model"] == "cd" * 32
     assert sum(row.get("held_out", False) for row in chain) == len(result.training.held_out)
+
+
+def test_every_file_tells_the_validation_loss_of_its_own_weights(trained):
+    job, result = trained
+    history = dict(result.training.history.select("epoch", "validation_loss").iter_rows())
+    assert history[1] != history[2]
+    for checkpoint in result.checkpoints:
+        assert read_header(header(checkpoint.file)).validation_loss == history[checkpoint.epoch]
+    kept = read_header(header(job.output))
+    assert kept.validation_loss == history[result.kept.epoch]
+    assert kept.trigger_phrase == "char1"
+
+
+def test_without_validation_no_file_tells_a_validation_loss(trained, tmp_path):
+    job, _ = trained
+    other = replace(job, output=tmp_path / "char1.safetensors", samples=None)
+    result = train_lora(other, replace(SETTINGS, validation_share=0.0))
+    assert [read_header(header(c.file)).validation_loss for c in result.checkpoints] == [None, None]
+    assert "character_curator.validation_loss" not in header(other.output)
 
 
 def test_the_same_job_writes_the_same_bytes_again(trained, tmp_path):
