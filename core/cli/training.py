@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import Field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..training.settings import (
-    CHOICES,
-    FLAGS,
-    OPTIONAL,
-    PRESETS,
-    WHOLE,
-    SettingsError,
-    TrainingSettings,
-    descriptions,
-)
+from ..defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS
+from ..options import Option, options
+from ..training.settings import PRESETS, SettingsError, TrainingSettings
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
 
 if TYPE_CHECKING:
@@ -62,8 +55,8 @@ def add_commands(command: Command) -> None:
         help="sample this while training (repeat; default: captions of the dataset)",
     )  # fmt: skip
     sub.add_argument("--no-samples", action="store_true", help="make no sample images")
-    sub.add_argument("--sample-steps", type=int, default=20, help="(%(default)s)")
-    sub.add_argument("--sample-guidance", type=float, default=4.0, help="(%(default)s)")
+    sub.add_argument("--sample-steps", type=int, default=SAMPLE_STEPS, help="(%(default)s)")
+    sub.add_argument("--sample-guidance", type=float, default=SAMPLE_GUIDANCE, help="(%(default)s)")
     sub.add_argument("--work", type=Path, metavar="FOLDER", help="state and caches (NAME.work)")
     sub.add_argument("--restart", action="store_true", help="do not go on with a killed run")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (%(default)s)")
@@ -87,41 +80,40 @@ def add_commands(command: Command) -> None:
     )  # fmt: skip
     sub.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write event files here")
     group = sub.add_argument_group("settings", f"Of every number that may be absent: '{_NOTHING}'.")
-    words = descriptions()
-    for field in fields(TrainingSettings):
-        _add_option(group, field, words.get(field.name, ""))
+    for option in options(TrainingSettings):
+        _add_option(group, option)
 
 
-def settings_of(options: argparse.Namespace) -> TrainingSettings:
-    """Return the settings that the options describe, over those of the preset.
+def settings_of(given: argparse.Namespace) -> TrainingSettings:
+    """Return the settings that options of the command line describe, over those of the preset.
 
     Raises:
         SettingsError: A value makes no sense.
     """
-    given = {field.name: getattr(options, field.name) for field in fields(TrainingSettings)}
-    values = {name: value for name, value in given.items() if value is not None}
-    plain = {name: None if value == _NOTHING else value for name, value in values.items()}
-    return TrainingSettings.from_mapping(plain, options.preset)
+    values = {name: getattr(given, name) for name in TrainingSettings.model_fields}
+    stated = {name: value for name, value in values.items() if value is not None}
+    plain = {name: None if value == _NOTHING else value for name, value in stated.items()}
+    return TrainingSettings.from_mapping(plain, given.preset)
 
 
-def _add_option(group: Any, field: Field[Any], words: str) -> None:
-    names = (f"--{field.name.replace('_', '-')}", *_SHORT.get(field.name, ()))
-    options: dict[str, Any] = {"dest": field.name, "default": None}
-    default = field.default
-    if field.name in FLAGS:
-        options |= {"action": argparse.BooleanOptionalAction}
-    elif field.name in CHOICES:
-        options |= {"choices": CHOICES[field.name]}
-    elif field.name == "targets":
-        options |= {"type": _targets, "metavar": "PRESET|LAYER,LAYER"}
-    elif field.name == "betas":
-        options |= {"type": float, "nargs": 2, "metavar": ("B1", "B2")}
+def _add_option(group: Any, option: Option) -> None:
+    names = (f"--{option.name.replace('_', '-')}", *_SHORT.get(option.name, ()))
+    given: dict[str, Any] = {"dest": option.name, "default": None}
+    if option.kind == "flag":
+        given |= {"action": argparse.BooleanOptionalAction}
+    elif option.kind == "choice":
+        given |= {"choices": option.choices}
+    elif option.kind == "texts":
+        given |= {"type": _targets, "metavar": "PRESET|LAYER,LAYER"}
+    elif option.kind == "numbers":
+        given |= {"type": float, "nargs": 2, "metavar": ("B1", "B2")}
     else:
-        number = int if field.name in WHOLE else float
-        options |= {"type": _or_nothing(number) if field.name in OPTIONAL else number}
-        options |= {"metavar": "N" if number is int else "X"}
-    shown = str(default).lower() if default is None or field.name in FLAGS else default
-    group.add_argument(*names, **options, help=f"{words} (default {shown})".replace("%", "%%"))
+        number = int if option.kind == "whole" else float
+        given |= {"type": _or_nothing(number) if option.optional else number}
+        given |= {"metavar": "N" if number is int else "X"}
+    default = option.default
+    shown = str(default).lower() if default is None or option.kind == "flag" else default
+    group.add_argument(*names, **given, help=f"{option.text} (default {shown})".replace("%", "%%"))
 
 
 def _targets(text: str) -> str | tuple[str, ...]:

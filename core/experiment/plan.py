@@ -86,8 +86,7 @@ class ExperimentPlan:
         per_step = self.settings.batch_size * self.settings.accumulation
         per_epoch = max(1, -(-rows // per_step))
         every = max(1, round(self.validate_steps / per_epoch))
-        return replace(
-            self.settings,
+        return self.settings.replace(
             steps=self.steps,
             seed=seed,
             validate_every=every,

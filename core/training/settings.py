@@ -1,16 +1,15 @@
-"""Every option of a training run, as plain data."""
+"""Every option of a training run: its name, type, limits, default and one sentence, once."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..defaults import RECIPE_ALPHA, RECIPE_DROPOUT, RECIPE_RANK, SEED_DOCUMENT
 from ..errors import CuratorError
+from ..options import Flag, Number, Whole, option
 
 if TYPE_CHECKING:
     from ..lora.adapters import LoraSettings
@@ -20,21 +19,29 @@ ScheduleName = Literal["constant", "cosine", "linear"]
 Precision = Literal["fp32", "bf16"]
 CropMode = Literal["centre", "face"]
 
+_Text = Annotated[str, Field(min_length=1)]
+_Layers = _Text | Annotated[tuple[_Text, ...], Field(min_length=1)]
+_Decay = Annotated[Number, Field(ge=0, lt=1)]
+
 
 class SettingsError(CuratorError):
     """A training option has a value that makes no sense, or does not exist.
 
     Attributes:
-        option: Its name, where it is one option's fault.
+        faults: What is wrong, by option; empty where it is no option's fault.
     """
 
-    def __init__(self, message: str, option: str = "") -> None:
+    def __init__(self, message: str, faults: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.option = option
+        self.faults = dict(faults or {})
+
+    @property
+    def option(self) -> str:
+        """The name of the first option at fault, or nothing."""
+        return next(iter(self.faults), "")
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(BaseModel):
     """What a training run does. The defaults are sound for 20 to 200 images of one character.
 
     Raises:
@@ -48,128 +55,220 @@ class TrainingSettings:
         character_curator.training.settings.SettingsError: rank is 0: give a number, 1 or more.
     """
 
-    rank: int = 16
-    """Rank of the adapters."""
-    alpha: float = 16.0
-    """Scale of the adapters: alpha / rank, with rsLoRA alpha / sqrt(rank)."""
-    targets: str | tuple[str, ...] = "attention"
-    """Layers that carry adapters: ``seed-document`` (to_q, to_v), ``attention``, ``full``, or ends
-    of their names."""
-    dropout: float = 0.0
-    """Share of an adapter's inputs that a step drops."""
-    rslora: bool = False
-    """Rank-stabilised scale (arXiv 2312.03732)."""
-    dora: bool = False
-    """Weight-decomposed adapters (arXiv 2402.09353)."""
-    train_text_encoder: bool = False
-    """Also adapt the text encoders; captions are then encoded in every step."""
-    text_learning_rate: float | None = None
-    """Of the text encoders' adapters; the general one if ``None``."""
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = 100
-    """Passes over the training images."""
-    steps: int | None = None
-    """Optimizer steps in all, where given instead of ``epochs``; the last epoch may be cut."""
-    batch_size: int = 1
-    """Images in one forward pass."""
-    accumulation: int = 1
-    """Batches in one optimizer step. Gradients are those of one batch of all their images."""
-    learning_rate: float = 1e-4
-    """Peak learning rate; Prodigy wants 1."""
-    optimizer: OptimizerName = "adamw"
-    """``adamw``, or with their libraries ``adamw8bit`` and ``prodigy``."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the first and second moment."""
-    schedule: ScheduleName = "constant"
-    """Course of the learning rate after the warm-up."""
-    warm_up: int = 0
-    """Optimizer steps of the linear rise."""
-    clip_norm: float | None = 1.0
-    """Largest norm of the gradient; ``None`` leaves it be."""
+    rank: Whole = Field(default=16, ge=1, description="Rank of the adapters.")
+    alpha: Number = Field(
+        default=16.0,
+        gt=0,
+        description="Scale of the adapters: alpha / rank, with rsLoRA alpha / sqrt(rank).",
+    )
+    targets: _Layers = Field(
+        default="attention",
+        description="Layers that carry adapters: seed-document (to_q, to_v), attention, full, or "
+        "ends of their names.",
+    )
+    dropout: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of an adapter's inputs that a step drops.",
+    )
+    rslora: Flag = Field(default=False, description="Rank-stabilised scale (arXiv 2312.03732).")
+    dora: Flag = Field(default=False, description="Weight-decomposed adapters (arXiv 2402.09353).")
+    train_text_encoder: Flag = Field(
+        default=False,
+        description="Also adapt the text encoders; captions are then encoded in every step.",
+    )
+    text_learning_rate: Number | None = Field(
+        default=None,
+        ge=0,
+        description="Of the text encoders' adapters; the general one if None.",
+    )
 
-    resolution: int = 512
-    """Side of a square of a bucket's area, in pixels."""
-    bucket_step: int = 64
-    """Sides of buckets are multiples of this."""
-    upscale: bool = False
-    """Enlarge images that are smaller than their bucket instead of giving them a smaller one."""
-    crop: CropMode = "face"
-    """Where an image is cut to its bucket: ``centre``, or ``face`` around the known face."""
-    repeats: int = 1
-    """How often an epoch shows an image."""
+    epochs: Whole = Field(default=100, ge=1, description="Passes over the training images.")
+    steps: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="Optimizer steps in all, where given instead of epochs; the last epoch may be "
+        "cut.",
+    )
+    batch_size: Whole = Field(default=1, ge=1, description="Images in one forward pass.")
+    accumulation: Whole = Field(
+        default=1,
+        ge=1,
+        description="Batches in one optimizer step. Gradients are those of one batch of all their "
+        "images.",
+    )
+    learning_rate: Number = Field(
+        default=1e-4,
+        gt=0,
+        description="Peak learning rate; Prodigy wants 1.",
+    )
+    optimizer: OptimizerName = Field(
+        default="adamw",
+        description="adamw, or with their libraries adamw8bit and prodigy.",
+    )
+    weight_decay: Number = Field(default=0.01, ge=0, description="Decoupled weight decay.")
+    betas: tuple[_Decay, _Decay] = Field(
+        default=(0.9, 0.999),
+        description="Decay of the first and second moment.",
+    )
+    schedule: ScheduleName = Field(
+        default="constant",
+        description="Course of the learning rate after the warm-up.",
+    )
+    warm_up: Whole = Field(default=0, ge=0, description="Optimizer steps of the linear rise.")
+    clip_norm: Number | None = Field(
+        default=1.0,
+        ge=0,
+        description="Largest norm of the gradient; None leaves it be.",
+    )
 
-    min_snr_gamma: float | None = None
-    """Cap of the signal-to-noise ratio in the loss weights (arXiv 2303.09556), 5 as published."""
-    noise_offset: float = 0.0
-    """Strength of the noise that is constant over a channel."""
-    face_weight: float = 1.0
-    """Weight of a pixel of the face against one beside it; 1 leaves the face unweighted."""
-    prior_weight: float = 1.0
-    """Weight of a prior-preservation image against one of the subject."""
-    caption_dropout: float = 0.0
-    """Share of captions that are replaced by the empty one."""
+    resolution: Whole = Field(
+        default=512,
+        ge=1,
+        description="Side of a square of a bucket's area, in pixels.",
+    )
+    bucket_step: Whole = Field(
+        default=64,
+        ge=1,
+        description="Sides of buckets are multiples of this.",
+    )
+    upscale: Flag = Field(
+        default=False,
+        description="Enlarge images that are smaller than their bucket instead of giving them a "
+        "smaller one.",
+    )
+    crop: CropMode = Field(
+        default="face",
+        description="Where an image is cut to its bucket: centre, or face around the known face.",
+    )
+    repeats: Whole = Field(default=1, ge=1, description="How often an epoch shows an image.")
 
-    precision: Precision = "fp32"
-    """``bf16``: forward passes under autocast; adapters and optimizer stay in 32 bits."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice to hold fewer of them."""
-    ema_decay: float | None = None
-    """Decay of an average of the weights, which is then what is validated and kept."""
+    min_snr_gamma: Number | None = Field(
+        default=None,
+        gt=0,
+        description="Cap of the signal-to-noise ratio in the loss weights (arXiv 2303.09556), 5 "
+        "as published.",
+    )
+    noise_offset: Number = Field(
+        default=0.0,
+        ge=0,
+        description="Strength of the noise that is constant over a channel.",
+    )
+    face_weight: Number = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of a pixel of the face against one beside it; 1 leaves the face "
+        "unweighted.",
+    )
+    prior_weight: Number = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of a prior-preservation image against one of the subject.",
+    )
+    caption_dropout: Number = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of captions that are replaced by the empty one.",
+    )
 
-    validation_share: float = 0.1
-    """Share of images held out, one at least; 0 trains on all and validates nothing."""
-    validation_timesteps: int = 8
-    """How many fixed timesteps a held-out image is seen at."""
-    validate_every: int = 1
-    """Epochs from one validation to the next."""
-    patience: int | None = None
-    """Stop after so many validations without a lower loss; ``None`` trains to the end."""
-    min_improvement: float = 1e-3
-    """What counts as lower: by this share of the lowest so far."""
-    plateau_tolerance: float = 0.05
-    """Share of the whole improvement that may be missing at the epoch of convergence."""
+    precision: Precision = Field(
+        default="fp32",
+        description="bf16: forward passes under autocast; adapters and optimizer stay in 32 bits.",
+    )
+    gradient_checkpointing: Flag = Field(
+        default=False,
+        description="Compute activations twice to hold fewer of them.",
+    )
+    ema_decay: Number | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Decay of an average of the weights, which is then what is validated and kept.",
+    )
 
-    save_every: int | None = None
-    """Optimizer steps from one resumable state to the next; the end of an epoch always saves."""
-    checkpoint_every: int | None = None
-    """Epochs from one kept checkpoint to the next; ``None`` keeps the best and the last."""
-    sample_every: int | None = None
-    """Epochs from one set of sample images to the next."""
-    seed: int = 0
-    """Of the data order, the noise, the dropout and the adapters' first weights."""
-    deterministic: bool = False
-    """On CUDA: only kernels with reproducible results, which costs speed."""
+    validation_share: Number = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of images held out, one at least; 0 trains on all and validates "
+        "nothing.",
+    )
+    validation_timesteps: Whole = Field(
+        default=8,
+        ge=1,
+        description="How many fixed timesteps a held-out image is seen at.",
+    )
+    validate_every: Whole = Field(
+        default=1,
+        ge=1,
+        description="Epochs from one validation to the next.",
+    )
+    patience: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after so many validations without a lower loss; None trains to the end.",
+    )
+    min_improvement: Number = Field(
+        default=1e-3,
+        ge=0,
+        description="What counts as lower: by this share of the lowest so far.",
+    )
+    plateau_tolerance: Number = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of the whole improvement that may be missing at the epoch of "
+        "convergence.",
+    )
 
-    def __post_init__(self) -> None:
-        for name in ("targets", "betas"):  # from JSON and TOML they come as lists
-            value = getattr(self, name)
-            if isinstance(value, list | tuple):
-                object.__setattr__(self, name, tuple(value))
-        self._check_choices()
-        for name in _FROM_1:
-            self._check(name, 1, math.inf)
-        for name in _FROM_0:
-            self._check(name, 0, math.inf)
-        for name in _SHARES:
-            self._check(name, 0, 1)
-        names = (self.targets,) if isinstance(self.targets, str) else self.targets
-        if not names or not all(isinstance(name, str) and name for name in names):
-            raise SettingsError(
-                "targets is empty: name at least one layer, for instance 'to_q'.", "targets"
-            )
-        for name in ("validation_share", "dropout"):
-            if getattr(self, name) >= 1:
-                raise SettingsError(f"{name} must be below 1.", name)
-        pair = isinstance(self.betas, tuple) and len(self.betas) == 2
-        if not pair or not all(_is_number(b) and 0 <= b < 1 for b in self.betas):
-            raise SettingsError(
-                f"betas is {self.betas}: give two numbers from 0 up to below 1.", "betas"
-            )
-        for name in ("learning_rate", "alpha", "min_snr_gamma"):
-            if getattr(self, name) == 0:
-                raise SettingsError(f"{name} must be above 0.", name)
+    save_every: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="Optimizer steps from one resumable state to the next; the end of an epoch "
+        "always saves.",
+    )
+    checkpoint_every: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="Epochs from one kept checkpoint to the next; None keeps the best and the "
+        "last.",
+    )
+    sample_every: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="Epochs from one set of sample images to the next.",
+    )
+    seed: Whole = Field(
+        default=0,
+        ge=0,
+        description="Of the data order, the noise, the dropout and the adapters' first weights.",
+    )
+    deterministic: Flag = Field(
+        default=False,
+        description="On CUDA: only kernels with reproducible results, which costs speed.",
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named(cls, values: Any, check: Callable[[Any], TrainingSettings]) -> TrainingSettings:
+        """Say what is wrong in the words of the options."""
+        try:
+            return check(values)
+        except ValidationError as error:
+            faults = _faults(error, values if isinstance(values, Mapping) else {})
+            raise SettingsError(" ".join(faults.values()), faults) from error
+
+    def replace(self, **changes: Any) -> TrainingSettings:
+        """Return a copy with other values, which are checked.
+
+        Raises:
+            SettingsError: An option does not exist, or a value makes no sense.
+        """
+        return TrainingSettings.model_validate({**dict(self), **changes})
 
     def adapters(self) -> LoraSettings:
         """Return the part of the settings that adapters are made from.
@@ -189,26 +288,6 @@ class TrainingSettings:
             text_encoder=self.train_text_encoder,
         )
 
-    def _check(self, name: str, lowest: float, highest: float) -> None:
-        value = getattr(self, name)
-        if value is None and name in OPTIONAL:
-            return
-        if not _is_number(value) or not lowest <= value <= highest:
-            limits = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
-            raise SettingsError(f"{name} is {value!r}: give a number, {limits}.", name)
-        if name in WHOLE and int(value) != value:
-            raise SettingsError(f"{name} is {value!r}: give a whole number.", name)
-
-    def _check_choices(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}.", name
-                )
-        for name in FLAGS:
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} is {getattr(self, name)!r}: say true or false.", name)
-
     @staticmethod
     def from_mapping(values: Mapping[str, Any], preset: str | None = None) -> TrainingSettings:
         """Make settings from named values over a preset's, or over the defaults.
@@ -218,91 +297,47 @@ class TrainingSettings:
         """
         base = PRESETS.get(preset or "default")
         if base is None:
-            raise SettingsError(
-                f"No preset '{preset}'. Choose one of: {', '.join(PRESETS)}.", "preset"
-            )
-        known = {field.name for field in fields(TrainingSettings)}
-        for name in values:
-            if name not in known:
-                raise SettingsError(
-                    f"No training option '{name}'. Options are: {', '.join(sorted(known))}.", name
-                )
-        return replace(base, **values)
+            message = f"No preset '{preset}'. Choose one of: {', '.join(PRESETS)}."
+            raise SettingsError(message, {"preset": message})
+        return base.replace(**values)
 
     @staticmethod
     def faults(values: Mapping[str, Any], preset: str | None = None) -> dict[str, str]:
         """Return what is wrong with named values, a message by option; empty if nothing is."""
         try:
-            TrainingSettings.from_mapping({}, preset)
+            TrainingSettings.from_mapping(values, preset)
         except SettingsError as error:
-            return {"preset": str(error)}
-        found = {}
-        for name, value in values.items():
-            try:
-                TrainingSettings.from_mapping({name: value}, preset)
-            except SettingsError as error:
-                found[name] = str(error)
-        return found
+            return {
+                name: error.faults[name] for name in (*values, "preset") if name in error.faults
+            }
+        return {}
 
     def to_mapping(self) -> dict[str, Any]:
         """Return every option by name, as JSON and TOML know values."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self}
 
 
-def descriptions() -> dict[str, str]:
-    """Return what each option is, in the words beside it here; empty where sources are absent."""
-    try:
-        tree = ast.parse(inspect.getsource(TrainingSettings))
-    except (OSError, SyntaxError):
-        return {}
-    body = tree.body[0].body  # type: ignore[attr-defined]
-    found = {}
-    for field, text in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            found[field.target.id] = " ".join(text.value.value.replace("``", "").split())  # type: ignore[union-attr,attr-defined]
+def _faults(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with each of some values, and what the option may be."""
+    found: dict[str, str] = {}
+    for fault in error.errors(include_url=False):
+        name = str(fault["loc"][0])
+        if fault["type"] == "extra_forbidden":
+            known = ", ".join(sorted(TrainingSettings.model_fields))
+            found[name] = f"No training option '{name}'. Options are: {known}."
+        else:
+            allowed = option(TrainingSettings, name).allowed
+            found[name] = f"{name} is {values.get(name)!r}: {allowed}."
     return found
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-FLAGS = (
-    "rslora", "dora", "train_text_encoder", "upscale", "gradient_checkpointing", "deterministic",
-)  # fmt: skip
-"""Options that are true or false."""
-CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": get_args(OptimizerName),
-    "schedule": get_args(ScheduleName),
-    "precision": get_args(Precision),
-    "crop": get_args(CropMode),
-}
-_FROM_1 = (
-    "rank", "epochs", "steps", "batch_size", "accumulation", "resolution", "bucket_step", "repeats",
-    "validation_timesteps", "validate_every", "patience", "save_every", "checkpoint_every",
-    "sample_every",
-)  # fmt: skip
-_FROM_0 = (
-    "alpha", "learning_rate", "text_learning_rate", "weight_decay", "warm_up", "clip_norm",
-    "min_snr_gamma", "noise_offset", "face_weight", "prior_weight", "min_improvement", "seed",
-)  # fmt: skip
-_SHARES = ("dropout", "caption_dropout", "ema_decay", "validation_share", "plateau_tolerance")
-OPTIONAL = frozenset({
-    "text_learning_rate", "clip_norm", "min_snr_gamma", "ema_decay", "patience", "save_every",
-    "checkpoint_every", "sample_every", "steps",
-})  # fmt: skip
-WHOLE = frozenset({*_FROM_1, "warm_up", "seed"})
-
 PRESETS: dict[str, TrainingSettings] = {
     "default": TrainingSettings(),
-    "seed-document": TrainingSettings(
-        rank=8,
-        alpha=8.0,
-        targets="seed-document",
-        dropout=0.05,
+    SEED_DOCUMENT: TrainingSettings(
+        rank=RECIPE_RANK,
+        alpha=RECIPE_ALPHA,
+        targets=SEED_DOCUMENT,
+        dropout=RECIPE_DROPOUT,
         learning_rate=1e-4,
         epochs=100,
         batch_size=1,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if sys.version_info >= (3, 11):
@@ -90,4 +89,4 @@ def with_room_for(settings: TrainingSettings, step: int) -> TrainingSettings:
     """Return settings whose buckets suit a model that wants multiples of ``step`` pixels."""
     if settings.bucket_step % step == 0 or step > settings.resolution:
         return settings
-    return replace(settings, bucket_step=-(-settings.bucket_step // step) * step)
+    return settings.replace(bucket_step=-(-settings.bucket_step // step) * step)

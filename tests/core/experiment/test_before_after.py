@@ -126,7 +126,7 @@ def test_a_plan_is_not_changed_after_the_fact(tmp_path):
     commit(plan, tmp_path)
     with pytest.raises(PlanChangedError, match="steps"):
         commit(replace(plan, steps=11), tmp_path)
-    settings = replace(plan.settings, learning_rate=1.0)
+    settings = plan.settings.replace(learning_rate=1.0)
     with pytest.raises(PlanChangedError, match="settings"):
         commit(replace(plan, settings=settings), tmp_path)
     assert json.loads((tmp_path / "plan.json").read_text())["steps"] == 10

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -73,7 +71,7 @@ def test_killed_run_ends_in_the_same_weights(sd15, tmp_path):
 
 @pytest.mark.parametrize("text", [False, True])
 def test_steps_are_taken_without_what_only_encodes(sd15, tmp_path, text):
-    settings = replace(SETTINGS, train_text_encoder=text)
+    settings = SETTINGS.replace(train_text_encoder=text)
     expected = {"unet", "text_encoder"} if text else {"unet"}
     denoiser = load(sd15, device="cpu")
     modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
@@ -99,7 +97,7 @@ def test_steps_are_taken_without_what_only_encodes(sd15, tmp_path, text):
 
 def test_gradient_checkpointing_changes_no_weight(sd15, tmp_path):
     plain, first, _ = run(sd15, tmp_path / "plain")
-    settings = replace(SETTINGS, gradient_checkpointing=True)
+    settings = SETTINGS.replace(gradient_checkpointing=True)
     saved, second, _ = run(sd15, tmp_path / "saved", settings)
     for name, value in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value, rtol=1e-4, atol=1e-6)
@@ -111,7 +109,7 @@ def test_the_deterministic_mode_lasts_as_long_as_the_training(sd15, tmp_path):
     callbacks = Callbacks(
         on_step=lambda _: during.append(torch.are_deterministic_algorithms_enabled())
     )
-    settings = replace(SETTINGS, epochs=1, deterministic=True)
+    settings = SETTINGS.replace(epochs=1, deterministic=True)
     _, first, _ = run(sd15, tmp_path / "first", settings, callbacks=callbacks)
     _, second, _ = run(sd15, tmp_path / "second", settings)
     assert during
@@ -123,7 +121,7 @@ def test_the_deterministic_mode_lasts_as_long_as_the_training(sd15, tmp_path):
 
 @pytest.mark.parametrize(("save", "prediction"), [(save_sdxl, "epsilon"), (save_flux, "flow")])
 def test_other_layouts_train_with_their_text_encoders(tmp_path, save, prediction):
-    settings = replace(SETTINGS, train_text_encoder=True, precision="bf16", ema_decay=0.9)
+    settings = SETTINGS.replace(train_text_encoder=True, precision="bf16", ema_decay=0.9)
     result, adapters, before = run(save(tmp_path / "model"), tmp_path / "run", settings)
     trained = adapters.state_dict()
     assert all(torch.isfinite(value).all() for value in trained.values())

@@ -47,7 +47,7 @@ def test_trains_saves_loads_back_and_changes_the_image(family, request, tmp_path
 
     # The file's weights are those that a training from it starts with.
     again = replace(job, output=tmp_path / "b.safetensors", start=job.output)
-    train_lora(again, replace(SETTINGS, steps=1, learning_rate=1e-12))
+    train_lora(again, SETTINGS.replace(steps=1, learning_rate=1e-12))
     first, second = lora_file.read(job.output).tensors, lora_file.read(again.output).tensors
     assert first.keys() == second.keys()
     assert any(
@@ -76,7 +76,7 @@ def test_stable_diffusion_at_full_size(tmp_path):
     denoiser = of_pipeline(pipeline, "random weights in the layout of Stable Diffusion 1.5")
     before = image()
     job = LoraJob(write_dataset(tmp_path / "set"), tmp_path / "a.safetensors", samples=None)
-    settings = replace(SETTINGS, steps=2, bucket_step=64, validation_share=0.0)
+    settings = SETTINGS.replace(steps=2, bucket_step=64, validation_share=0.0)
     result = train_lora(job, settings, denoiser=denoiser)
     assert len(lora_file.read(result.file).names) == 128  # q, k, v and out of 32 attentions
     assert torch.equal(image(), before)  # the adapters are gone

@@ -21,6 +21,7 @@ from character_curator.dataset.facts import (
     without_trigger,
 )
 from character_curator.lora.header import read_header
+from character_curator.options import options
 from character_curator.training import (
     Callbacks,
     LoraJob,
@@ -31,7 +32,6 @@ from character_curator.training import (
 )
 from character_curator.training.outputs.plot import write_plot
 from character_curator.training.result import EpochReport, history_table
-from character_curator.training.settings import FLAGS
 from tests.support.full_disk import disk_that_fills
 from tests.support.tiny_denoiser import make_dataset
 
@@ -204,7 +204,7 @@ def test_every_setting_is_an_option():
     values = {
         "rank": 3, "alpha": 5.0, "targets": ("to_k", "to_q"), "optimizer": "prodigy", "steps": 7,
         "betas": (0.5, 0.6), "precision": "bf16", "clip_norm": None, "ema_decay": 0.5, "seed": 9,
-        **dict.fromkeys(FLAGS, True),
+        **{option.name: True for option in options(TrainingSettings) if option.kind == "flag"},
     }  # fmt: skip
     line = ["train", "set", "--base", "x", "--output", "y.safetensors", "--preset", "seed-document"]
     for name, value in values.items():
@@ -216,10 +216,10 @@ def test_every_setting_is_an_option():
         else:
             parts = value if isinstance(value, tuple) else (value,)
             line += [option, *(str(part).lower() for part in parts)]
-    options = cli.parser().parse_args(line)
-    assert settings_of(options) == TrainingSettings.from_mapping(values, "seed-document")
+    given = cli.parser().parse_args(line)
+    assert settings_of(given) == TrainingSettings.from_mapping(values, "seed-document")
     for name in TrainingSettings().to_mapping():
-        assert hasattr(options, name)
+        assert hasattr(given, name)
 
 
 @pytest.mark.parametrize(
@@ -291,9 +291,9 @@ def test_a_full_disk_leaves_the_file_that_was_there(trained, tmp_path):
                 fill()
 
         with pytest.raises(CuratorError, match=r"cannot be written|can't be written"):
-            train_lora(copy, replace(SETTINGS, steps=8), callbacks=Callbacks(on_epoch=on_epoch))
+            train_lora(copy, SETTINGS.replace(steps=8), callbacks=Callbacks(on_epoch=on_epoch))
     assert copy.output.read_bytes() == before
-    assert train_lora(copy, replace(SETTINGS, steps=8)).training.steps == 8
+    assert train_lora(copy, SETTINGS.replace(steps=8)).training.steps == 8
 
 
 def test_a_project_trains_and_draws(tmp_path, tiny_sd15):

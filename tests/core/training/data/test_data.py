@@ -226,8 +226,8 @@ def test_what_changes_is_encoded_anew_and_nothing_else(tmp_path):
         0,
         1,
     )
-    assert computed(settings=replace(settings, crop="centre")) == (4, 0)
-    assert computed(settings=replace(settings, resolution=128)) == (4, 0)
+    assert computed(settings=settings.replace(crop="centre")) == (4, 0)
+    assert computed(settings=settings.replace(resolution=128)) == (4, 0)
     assert computed(seed=1) == (4, 4)
     draw_image(examples[0].path, 77, (128, 96))
     changed = replace(examples[0], hash=hashlib.sha256(examples[0].path.read_bytes()).hexdigest())

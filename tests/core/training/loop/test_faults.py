@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 
 import pytest
@@ -38,7 +37,7 @@ class _Breaks(TinyDenoiser):
     ("share", "epoch"), [(0.2, 3), (0.0, 2)], ids=["validated", "not validated"]
 )
 def test_nan_stops_and_keeps_the_last_good_weights(examples, tmp_path, share, epoch):
-    settings = dataclasses.replace(SETTINGS, validation_share=share)
+    settings = SETTINGS.replace(validation_share=share)
     result, denoiser = run(examples, tmp_path / "run", settings, _Breaks(9))
     assert result.stopped == "diverged"
     assert f"The loss became nan in epoch {epoch}" in result.message
@@ -107,9 +106,9 @@ def test_missing_library_is_named(examples, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(MissingDependencyError, match="pip install bitsandbytes"):
-        run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, optimizer="adamw8bit"))
+        run(examples, tmp_path / "run", SETTINGS.replace(optimizer="adamw8bit"))
 
 
 def test_bucket_step_must_suit_the_model(examples, tmp_path):
     with pytest.raises(SettingsError, match="multiple of 8"):
-        run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, bucket_step=12))
+        run(examples, tmp_path / "run", SETTINGS.replace(bucket_step=12))

@@ -24,7 +24,7 @@ from tests.support.watchers import Cancelled
 
 
 def test_it_learns_and_says_so(examples, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=20, ema_decay=None, save_every=None)
+    settings = SETTINGS.replace(epochs=20, ema_decay=None, save_every=None)
     seen = []
     result, denoiser = run(
         examples, tmp_path / "run", settings, callbacks=Callbacks(on_epoch=seen.append)
@@ -45,8 +45,8 @@ def test_it_learns_and_says_so(examples, tmp_path):
 
 
 def test_best_weights_have_the_best_loss(examples, tmp_path):
-    result, denoiser = run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, epochs=6))
-    again = dataclasses.replace(SETTINGS, epochs=1, ema_decay=None)
+    result, denoiser = run(examples, tmp_path / "run", SETTINGS.replace(epochs=6))
+    again = SETTINGS.replace(epochs=1, ema_decay=None)
     seen = []
 
     def stop(report):
@@ -60,7 +60,7 @@ def test_best_weights_have_the_best_loss(examples, tmp_path):
 
 @pytest.mark.parametrize("text", [False, True], ids=["frozen", "trained"])
 def test_accumulated_batches_equal_one_large_batch(examples, tmp_path, text):
-    settings = dataclasses.replace(SETTINGS, train_text_encoder=text, prior_weight=0.5)
+    settings = SETTINGS.replace(train_text_encoder=text, prior_weight=0.5)
     several = [
         dataclasses.replace(example, prior=i % 3 == 0)
         for i, example in enumerate(e for e in examples if e.size == Size(64, 64))
@@ -72,9 +72,7 @@ def test_accumulated_batches_equal_one_large_batch(examples, tmp_path, text):
         if text:
             denoiser.text.requires_grad_(True)
         features = EncodedFeatures(denoiser, FeatureStore())
-        data = prepare(
-            denoiser, several, dataclasses.replace(settings, validation_share=0), features
-        )
+        data = prepare(denoiser, several, settings.replace(validation_share=0), features)
         loss = add_gradients(denoiser, data, batches, settings, denoiser.device, (1, 0))
         found = [*denoiser.network.parameters(), *(denoiser.text.parameters() if text else ())]
         return loss, torch.cat([p.grad.flatten() for p in found])
@@ -164,7 +162,7 @@ def test_dropout_within_adapters_depends_on_seed_moment_and_batch(examples):
 
 
 def test_gradients_are_clipped(examples, tmp_path):
-    settings = dataclasses.replace(SETTINGS, clip_norm=1e-3, epochs=1)
+    settings = SETTINGS.replace(clip_norm=1e-3, epochs=1)
     denoiser = TinyDenoiser()
     features = EncodedFeatures(denoiser, FeatureStore())
     data = prepare(denoiser, examples, settings, features)
@@ -178,7 +176,7 @@ def test_gradients_are_clipped(examples, tmp_path):
 
 
 def test_average_follows_its_definition(examples, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=1, accumulation=1)
+    settings = SETTINGS.replace(epochs=1, accumulation=1)
     denoiser = TinyDenoiser()
     expected = {n: p.detach().clone() for n, p in denoiser.parameters.items()}
     taken = []
@@ -197,7 +195,7 @@ def test_average_follows_its_definition(examples, tmp_path):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "flow"])
 def test_every_prediction_and_bf16(examples, tmp_path, prediction):
-    settings = dataclasses.replace(SETTINGS, precision="bf16", epochs=8, accumulation=1)
+    settings = SETTINGS.replace(precision="bf16", epochs=8, accumulation=1)
     result, denoiser = run(examples, tmp_path / "run", settings, TinyDenoiser(prediction))
     assert result.history["validation_loss"][-1] < result.history["validation_loss"][0]
     assert {p.dtype for p in denoiser.parameters.values()} == {torch.float32}
@@ -211,9 +209,7 @@ def test_prior_images_go_along_one_each(examples, tmp_path):
 
 
 def test_early_stop_at_the_plateau(examples, tmp_path):
-    settings = dataclasses.replace(
-        SETTINGS, epochs=50, patience=2, min_improvement=0.5, ema_decay=None
-    )
+    settings = SETTINGS.replace(epochs=50, patience=2, min_improvement=0.5, ema_decay=None)
     result, _ = run(examples, tmp_path / "run", settings)
     assert result.stopped == "plateau"
     assert result.history["epoch"][-1] < 50
@@ -223,7 +219,7 @@ def test_early_stop_at_the_plateau(examples, tmp_path):
 
 
 def test_checkpoints_and_samples_on_the_way(examples, tmp_path):
-    settings = dataclasses.replace(SETTINGS, checkpoint_every=2, sample_every=2)
+    settings = SETTINGS.replace(checkpoint_every=2, sample_every=2)
     kept, sampled = [], []
     denoiser = TinyDenoiser()
 
@@ -245,7 +241,7 @@ def test_checkpoints_and_samples_on_the_way(examples, tmp_path):
 
 
 def test_a_checkpoint_goes_back_into_its_parameters(examples, tmp_path):
-    run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, checkpoint_every=2))
+    run(examples, tmp_path / "run", SETTINGS.replace(checkpoint_every=2))
     path = tmp_path / "run" / "epoch-0002.safetensors"
     denoiser = TinyDenoiser(seed=3)
     assert load_weights(path, denoiser.parameters) == 2

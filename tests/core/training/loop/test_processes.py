@@ -61,7 +61,7 @@ from character_curator.training.loop.processes import Processes
 root = Path(sys.argv[1])
 denoiser = TinyDenoiser()
 denoiser.network.dropout.p = 0.0
-settings = dataclasses.replace(SETTINGS, epochs=2, save_every=None)
+settings = SETTINGS.replace(epochs=2, save_every=None)
 processes = Processes.current()
 with processes.first_alone():
     examples = make_examples(root / "images", 10, SIZES)

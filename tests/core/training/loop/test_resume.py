@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -35,7 +34,7 @@ def test_same_seed_same_weights(examples, tmp_path):
     second, _ = run(list(reversed(examples)), tmp_path / "b")
     assert_same(first.best, second.best)
     assert_same(first.last, second.last)
-    other, _ = run(examples, tmp_path / "c", dataclasses.replace(SETTINGS, seed=1))
+    other, _ = run(examples, tmp_path / "c", SETTINGS.replace(seed=1))
     assert_same(first.last, other.last, same=False)
     torch.set_rng_state(state)
 
@@ -51,7 +50,7 @@ def test_random_state_of_the_process_is_left_alone(examples, tmp_path):
 @pytest.mark.parametrize("after", [1, 2, 3, 4, 7])
 def test_cancel_and_resume_to_the_same_bits(examples, tmp_path, after):
     whole, _ = run(examples, tmp_path / "whole")
-    settings = dataclasses.replace(SETTINGS, save_every=None)
+    settings = SETTINGS.replace(save_every=None)
     with pytest.raises(Cancelled):
         run(examples, tmp_path / "cut", settings, progress=CancelAfter(after, "Training"))
     assert (tmp_path / "cut" / "state.safetensors").exists()
@@ -105,7 +104,7 @@ def test_optimizers_of_libraries_resume_to_the_same_bits(
     examples, tmp_path, optimizer, library, rate
 ):
     pytest.importorskip(library)
-    settings = dataclasses.replace(SETTINGS, optimizer=optimizer, learning_rate=rate)
+    settings = SETTINGS.replace(optimizer=optimizer, learning_rate=rate)
     run(examples, tmp_path / "whole", settings)
     with pytest.raises(Cancelled):
         run(examples, tmp_path / "cut", settings, progress=CancelAfter(5, "Training"))
@@ -164,8 +163,8 @@ def test_a_finished_run_is_not_trained_again(examples, tmp_path):
 
 
 def test_more_epochs_go_on_where_the_rate_is_constant(examples, tmp_path):
-    constant = dataclasses.replace(SETTINGS, schedule="constant", epochs=2)
-    longer = dataclasses.replace(constant, epochs=4)
+    constant = SETTINGS.replace(schedule="constant", epochs=2)
+    longer = constant.replace(epochs=4)
     run(examples, tmp_path / "a", constant)
     extended, _ = run(examples, tmp_path / "a", longer)
     whole, _ = run(examples, tmp_path / "b", longer)
@@ -174,7 +173,7 @@ def test_more_epochs_go_on_where_the_rate_is_constant(examples, tmp_path):
 
 
 def test_steps_end_a_run_within_an_epoch(examples, tmp_path):
-    settings = dataclasses.replace(SETTINGS, steps=5, epochs=1)
+    settings = SETTINGS.replace(steps=5, epochs=1)
     per_epoch = 2
     result, _ = run(examples, tmp_path / "run", settings)
     assert result.steps == 5
@@ -199,7 +198,7 @@ def test_steps_end_a_run_within_an_epoch(examples, tmp_path):
 def test_another_run_is_refused_with_what_differs(examples, tmp_path, change, named):
     run(examples, tmp_path / "run")
     with pytest.raises(StateMismatchError, match=f"different are: {named}"):
-        run(examples, tmp_path / "run", dataclasses.replace(SETTINGS, **change))
+        run(examples, tmp_path / "run", SETTINGS.replace(**change))
 
 
 def test_other_images_are_refused(examples, tmp_path):
@@ -224,13 +223,13 @@ def test_state_is_not_pickle(examples, tmp_path):
 
 
 def test_other_conditions_are_said(examples, tmp_path, caplog):
-    settings = dataclasses.replace(SETTINGS, schedule="constant")
+    settings = SETTINGS.replace(schedule="constant")
     run(examples, tmp_path / "run", settings)
     assert not caplog.records
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        run(examples, tmp_path / "run", dataclasses.replace(settings, epochs=5))
+        run(examples, tmp_path / "run", settings.replace(epochs=5))
     finally:
         torch.set_num_threads(threads)
     assert f"threads: {threads} -> {threads + 1}" in caplog.text

@@ -1,0 +1,35 @@
+"""Defaults that several stages share, each once; this module imports nothing.
+
+A stage's function, the project file, the command line and the nodes all take them from here.
+"""
+
+from __future__ import annotations
+
+MINIMUM_QUALITY = 0.74
+"""The published recipe keeps images above this quality."""
+MINIMUM_CONFIDENCE = 0.85
+"""Least score of a face detector; below it the published quality formula gives 0 as well."""
+MINIMUM_FACE_SHARE = 0.01
+"""Least area of a face, as a share of the image's."""
+MINIMUM_FACE_SIDE = 20.0
+"""Least width and height of a face, in pixels."""
+DUPLICATE_SIMILARITY = 0.98
+"""Cosine similarity of embeddings from which on two images count as one."""
+
+FACE_PACK = "buffalo_l"
+"""The insightface pack of real work; for non-commercial research only."""
+CLIP_MODEL = "ViT-B-32"
+"""The open_clip architecture of real work."""
+MINIATURE_GUIDANCE = 2.5
+"""The guidance scale that suits the embedded model."""
+SAMPLE_STEPS = 20
+"""Denoising steps of the images that a training samples."""
+SAMPLE_GUIDANCE = 4.0
+"""Guidance scale of the images that a training samples."""
+
+SEED_DOCUMENT = "seed-document"
+"""The published recipe's name, as a preset of settings and as its preset of layers."""
+RECIPE_RANK = 8
+RECIPE_ALPHA = 8.0
+RECIPE_DROPOUT = 0.05
+"""The published recipe's adapters."""
