@@ -10,13 +10,15 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field, StrictBool, WrapValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WrapValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 Kind = Literal["flag", "whole", "number", "choice", "text", "numbers", "texts", "other"]
+
+_M = TypeVar("_M", bound="Model")
 
 
 def _a_number(value: Any) -> Any:
@@ -38,6 +40,17 @@ Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_as_given)]
 """A finite number, kept as it was given: 8 stays 8, so that it is written as it was read."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
+
+
+class Model(BaseModel):
+    """What is declared once: never changed after it was made, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def replace(self: _M, **changes: Any) -> _M:
+        """Return a copy with other values, which are checked as when it is made."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_validate({**values, **changes})
 
 
 @dataclass(frozen=True)

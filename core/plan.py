@@ -8,15 +8,18 @@ in any order, on any machine of several.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
 
 from . import atomic
-from .naming import file_name, noise_seed
-from .plan_checks import PlanError, check, record, without_defaults
+from .errors import CuratorError
+from .naming import file_name, noise_seed, slug
+from .options import Model, Whole
 
 ORIGINAL = "original"
 """The kind of a reference image: the character, plainly lit, in front of nothing."""
@@ -25,48 +28,61 @@ SCENARIO = "scenario"
 
 PUBLISHED_SEEDS = tuple(range(966983, 966993))
 """The ten seeds of the published recipe."""
+MAXIMUM_SEED = 2**53
+"""Seeds stay below this, so that a browser's number (a double) keeps every digit."""
+
+Seed = Annotated[Whole, Field(ge=0, lt=MAXIMUM_SEED)]
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A character.
-
-    Attributes:
-        name: Names files and rows, such as "char1".
-        description: How the character looks, in the base model's words. Before a LoRA exists this
-            is all that the model knows of the character.
-        trigger: The word that a LoRA will learn for the character; used in captions.
-        class_word: What the character is, such as "person" or "woman".
-    """
-
-    name: str
-    description: str = ""
-    trigger: str = ""
-    class_word: str = "person"
+class PlanError(CuratorError):
+    """A plan says something impossible or ambiguous."""
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """One thing to show the character in.
+class Subject(Model):
+    """A character: what it is called, and the words that describe it to the model."""
 
-    Attributes:
-        number: Its number in file names, from 1 on, unique among its kind.
-        name: A short name for people, such as "golden hour".
-        prompt: A fragment that is put into the plan's template; or, when it has a placeholder such
-            as ``{description}`` itself, the whole prompt.
-        category: The group it counts for, such as "lighting" or "pose".
-        negative: What the image must not show, in addition to the plan's negative prompt.
-        takes: How many images of it a seed; ``None`` means as many as the plan says.
-    """
+    name: str = Field(description='Names files and rows, such as "char1".')
+    description: str = Field(
+        default="",
+        description="How the character looks, in the base model's words; before a LoRA exists this "
+        "is all that the model knows of the character.",
+    )
+    trigger: str = Field(
+        default="",
+        description="The word that a LoRA will learn for the character; used in captions.",
+    )
+    class_word: str = Field(
+        default="person", description='What the character is, such as "person" or "woman".'
+    )
 
-    number: int
-    name: str
-    prompt: str
-    category: str = ""
-    negative: str = ""
-    takes: int | None = None
+
+class Scenario(Model):
+    """A situation to show every subject in (or, under originals, a plain reference image)."""
+
+    number: Whole = Field(
+        ge=0,
+        lt=2**31,
+        description="Its number in file names, from 1 on, unique among its kind.",
+    )
+    name: str = Field(description='A short name for people, such as "golden hour".')
+    prompt: str = Field(
+        description="A fragment that is put into the plan's template; or, when it has a "
+        "placeholder such as {description} itself, the whole prompt."
+    )
+    category: str = Field(
+        default="", description='The group it counts for, such as "lighting" or "pose".'
+    )
+    negative: str = Field(
+        default="",
+        description="What the image must not show, in addition to the plan's negative prompt.",
+    )
+    takes: Whole | None = Field(
+        default=None,
+        ge=0,
+        description="How many images of it a seed; as many as the plan says unless given.",
+    )
 
 
 @dataclass(frozen=True)
@@ -104,23 +120,32 @@ class Request:
         return Request(**{item.name: row[item.name] for item in fields(Request)})
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Subjects x seeds x (originals and scenarios) x takes.
+class PlanRules(Model):
+    """How many images, and how prompts and captions are put together.
 
     Templates hold ``{description}``, ``{trigger}``, ``{class_word}``, ``{subject}`` and
     ``{scenario}`` (the scenario's prompt). What is empty leaves no stray comma behind.
+    """
 
-    Attributes:
-        subjects: The characters.
-        seeds: Seeds of the plan; each makes every original and every scenario once a take.
-        scenarios: What to show the characters in.
-        originals: Reference images, with plain prompts of their own; numbered separately.
-        takes: Images of each scenario a seed.
-        template: The prompt. It names no trigger word, because a base model does not know it.
-        caption: The text to train with. It names the trigger instead of the character's looks, so
-            that the looks are learnt as part of the trigger.
-        negative_prompt: What no image must show.
+    seeds: tuple[Seed, ...] = Field(
+        default=PUBLISHED_SEEDS,
+        description="Seeds of the plan; each makes every original and every scenario once a take.",
+    )
+    takes: Whole = Field(default=1, ge=1, description="Images of each scenario and seed.")
+    template: str = Field(
+        default="{description}, {scenario}",
+        description="The prompt; it names no trigger word, because a base model does not know it.",
+    )
+    caption: str = Field(
+        default="{trigger} {class_word}, {scenario}",
+        description="The text to train with; it names the trigger instead of the character's "
+        "looks, so that the looks are learnt as part of the trigger.",
+    )
+    negative_prompt: str = Field(default="", description="What no image must show.")
+
+
+class Plan(PlanRules):
+    """Subjects x seeds x (originals and scenarios) x takes.
 
     Raises:
         PlanError: The plan is empty, a name or number is used twice, a number is out of range, two
@@ -139,22 +164,25 @@ class Plan:
         'char_char1_seed_2_scenario_26_01.png'
     """
 
-    subjects: tuple[Subject, ...]
-    seeds: tuple[int, ...] = PUBLISHED_SEEDS
-    scenarios: tuple[Scenario, ...] = ()
-    originals: tuple[Scenario, ...] = ()
-    takes: int = 1
-    template: str = "{description}, {scenario}"
-    caption: str = "{trigger} {class_word}, {scenario}"
-    negative_prompt: str = ""
+    subjects: tuple[Subject, ...] = Field(description="The characters.")
+    scenarios: tuple[Scenario, ...] = Field(
+        default=(), description="What to show the characters in."
+    )
+    originals: tuple[Scenario, ...] = Field(
+        default=(),
+        description="Reference images, with plain prompts of their own; numbered separately.",
+    )
 
-    def __post_init__(self) -> None:
-        for name in ("subjects", "seeds", "scenarios", "originals"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check(self)
-        for subject in self.subjects:
-            for _, scenario in self.kinds():
-                _texts(self, subject, scenario)
+    @model_validator(mode="wrap")
+    @classmethod
+    def _possible(cls, values: Any, check: Callable[[Any], Plan]) -> Plan:
+        """Check the plan as a whole; say what is wrong with it in its own words."""
+        try:
+            plan = check(values)
+        except ValidationError as error:
+            raise PlanError(_fault(error, values)) from error
+        _check(plan)
+        return plan
 
     def kinds(self) -> Iterable[tuple[str, Scenario]]:
         """Yield (kind, scenario) for the originals, then the scenarios."""
@@ -178,7 +206,10 @@ class Plan:
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as plain lists, mappings, texts and numbers, defaults left out."""
-        return {"seeds": list(self.seeds), **without_defaults(self)}
+        values = {**self.model_dump(exclude_defaults=True), "seeds": self.seeds}
+        order = ("seeds", "subjects", "scenarios", "originals", *values)
+        plain = {name: values[name] for name in order if name in values}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
     @staticmethod
     def from_mapping(mapping: Mapping[str, Any]) -> Plan:
@@ -187,12 +218,7 @@ class Plan:
         Raises:
             PlanError: A key is unknown or missing, or the plan is impossible.
         """
-        values = dict(mapping)
-        for key, kind in (("subjects", Subject), ("scenarios", Scenario), ("originals", Scenario)):
-            if key in values:
-                entries = enumerate(values[key], 1)
-                values[key] = tuple(record(kind, entry, f"{key}[{i}]") for i, entry in entries)
-        return record(Plan, values, "the plan")
+        return Plan.model_validate(dict(mapping))
 
     def to_toml(self) -> str:
         """Return the plan as TOML."""
@@ -293,5 +319,80 @@ def _texts(plan: Plan, subject: Subject, scenario: Scenario) -> tuple[str, str, 
         prompt = fill(plan.template, subject, scenario.prompt)
         return prompt, negative, fill(plan.caption, subject, scenario.prompt)
     # A whole prompt: in its caption the trigger stands where the looks were described.
-    named = replace(subject, description=f"{subject.trigger} {subject.class_word}".strip())
+    named = subject.replace(description=f"{subject.trigger} {subject.class_word}".strip())
     return fill(scenario.prompt, subject), negative, fill(scenario.prompt, named)
+
+
+def _check(plan: Plan) -> None:
+    """Check that a plan is possible and unambiguous as a whole.
+
+    Raises:
+        PlanError: It is not; the message says why.
+    """
+    if not plan.subjects or not plan.seeds or not (plan.scenarios or plan.originals):
+        raise PlanError(
+            "A plan needs at least one subject, one seed, and one scenario or original: "
+            f"this one has {len(plan.subjects)}, {len(plan.seeds)} and "
+            f"{len(plan.scenarios) + len(plan.originals)}."
+        )
+    _unique([subject.name for subject in plan.subjects], "subject")
+    owners: dict[str, str] = {}
+    for subject in plan.subjects:
+        if not subject.name.strip():
+            raise PlanError("A subject has no name. Give it one, such as 'char1'.")
+        # Some file systems do not tell capital letters from small ones.
+        other = owners.setdefault(slug(subject.name).casefold(), subject.name)
+        if other != subject.name:
+            raise PlanError(
+                f"The subjects '{other}' and '{subject.name}' would write files of the same names "
+                f"(char_{slug(subject.name)}_…). Give one of them another name."
+            )
+    _unique(plan.seeds, "seed")
+    _unique([scenario.number for scenario in plan.scenarios], "scenario number")
+    _unique([scenario.number for scenario in plan.originals], "original's number")
+    for subject in plan.subjects:
+        for _, scenario in plan.kinds():
+            _texts(plan, subject, scenario)
+
+
+def _unique(values: Sequence[object], what: str) -> None:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise PlanError(f"The {what} {value!r} is there twice. Remove or rename one.")
+        seen.add(value)
+
+
+def _fault(error: ValidationError, values: Any) -> str:
+    """Say in words what the first fault of a plan's values is; a wrong key may hide a right one."""
+    faults = error.errors(include_url=False)
+    fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
+    value, where, key = fault["input"], "the plan", str(next(iter(fault["loc"]), ""))
+    model: type[Model] = Plan
+    part, kind = values, "plan"
+    if len(fault["loc"]) > 1 and key != "seeds":
+        place, index = key, int(fault["loc"][1])
+        model = Subject if place == "subjects" else Scenario
+        where, kind, part = f"{place}[{index + 1}]", place.removesuffix("s"), values[place][index]
+        key = str(fault["loc"][2]) if len(fault["loc"]) > 2 else ""
+    keys = ", ".join(model.model_fields)
+    if not key or fault["type"].startswith("model"):
+        return f"{where} is {value!r}, not a table with the keys {keys}."
+    if fault["type"] == "extra_forbidden":
+        return f"Unknown key '{key}' in {where}. Known are: {keys}."
+    if fault["type"] == "missing":
+        return f"{where} is incomplete: it has no {key}. Its keys: {keys}."
+    if fault["type"] == "string_type":
+        return f"{key} = {value!r} in {where} is not a text."
+    if key == "seeds" and len(fault["loc"]) > 1:
+        return f"Seed {value!r} is not a whole number from 0 to 2**53 - 1."
+    if key == "takes" and model is Plan:
+        return f"takes = {value!r}: a plan needs one take at least."
+    if key == "takes":
+        return f"{kind} '{part.get('name')}' has takes = {value!r}: use 0, 1 …"
+    if key == "number":
+        return (
+            f"The number {value!r} of {kind} '{part.get('name')}' is not a whole number from 0 to "
+            "2**31 - 1."
+        )
+    return f"{key} = {value!r} in {where}: {fault['msg']}."

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .defaults import (
+    DUPLICATE_SIMILARITY,
+    MINIATURE_GUIDANCE,
+    MINIMUM_CONFIDENCE,
+    MINIMUM_FACE_SHARE,
+    MINIMUM_FACE_SIDE,
+    MINIMUM_QUALITY,
 )
-
 from .errors import CuratorError
-from .selection.quotas import Quota
+from .options import Fraction, Model, option
+from .plan import PlanRules, Scenario, Seed, Subject
 from .toml_lines import line_of
 from .training.settings import TrainingSettings
 
@@ -25,131 +27,171 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
 
 class ProjectFileError(CuratorError):
     """A project file that cannot be used; the message names the key and the line."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _stricter(model: type[Model], name: str, **limits: Any) -> Any:
+    """Return a field that says the same as another model's, with limits of its own."""
+    return Field(description=option(model, name).text, **limits)
 
 
-class ProjectSection(_Section):
+class ProjectSection(Model):
     """What the project is called and where its results go."""
 
-    name: str = Field(default="character", min_length=1)
-    output: str = "output"
-    """Folder for raw images, measurements and the dataset, relative to the project file."""
+    name: str = Field(
+        default="character", min_length=1, description="Names the dataset and the LoRA file."
+    )
+    output: str = Field(
+        default="output",
+        description="Folder for raw images, measurements and the dataset, relative to the project "
+        "file.",
+    )
 
 
-class ModelSection(_Section):
+class ModelSection(Model):
     """The text-to-image model and how it samples."""
 
-    path: str = "miniature"
-    """'miniature', a diffusers folder, or a model hub's id."""
-    scheduler: str = "model"
-    """'model' takes the one that the model comes with; or ddim, euler, dpmpp_2m_karras, unipc and
-    so on (``generation.schedulers``), or the name of a class of diffusers."""
-    steps: int = Field(default=20, ge=1)
-    guidance: float = Field(default=2.5, ge=0)
-    width: int | None = Field(default=None, ge=8)
-    height: int | None = Field(default=None, ge=8)
-    batch_size: int = Field(default=8, ge=1)
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    device: str = "auto"
+    path: str = Field(
+        default="miniature",
+        description="'miniature', a diffusers folder, or a model hub's id.",
+    )
+    scheduler: str = Field(
+        default="model",
+        description="'model' takes the one that the model comes with; or ddim, euler, "
+        "dpmpp_2m_karras, unipc and so on, or the name of a class of diffusers.",
+    )
+    steps: int = Field(default=20, ge=1, description="Denoising steps.")
+    guidance: float = Field(default=MINIATURE_GUIDANCE, ge=0, description="Guidance scale.")
+    width: int | None = Field(
+        default=None, ge=8, description="In pixels; what suits the model unless given."
+    )
+    height: int | None = Field(
+        default=None, ge=8, description="In pixels; what suits the model unless given."
+    )
+    batch_size: int = Field(default=8, ge=1, description="Images sampled together.")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="Number type of the weights."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, mps.")
 
 
-class SubjectSection(_Section):
-    """A character: what it is called, and the words that describe it to the model."""
+class SubjectSection(Subject):
+    """A character: a project that generates cannot do without its description."""
 
-    name: str = Field(default="char1", min_length=1)
-    description: str = Field(min_length=1)
-    trigger: str = ""
-    """The word that will call the character once a LoRA is trained."""
-    class_word: str = "person"
+    name: str = _stricter(Subject, "name", default="char1", min_length=1)
+    description: str = _stricter(Subject, "description", min_length=1)
 
 
-class ScenarioSection(_Section):
+class ScenarioSection(Scenario):
     """A situation to put every subject into (or, under originals, a plain reference image)."""
 
-    number: int = Field(ge=0)
-    name: str = Field(min_length=1)
-    prompt: str = Field(min_length=1)
-    category: str = ""
-    negative: str = ""
-    takes: int | None = Field(default=None, ge=0)
+    name: str = _stricter(Scenario, "name", min_length=1)
+    prompt: str = _stricter(Scenario, "prompt", min_length=1)
 
 
-class PlanSection(_Section):
+class PlanSection(PlanRules):
     """How many images, and how prompts and captions are put together."""
 
-    seeds: tuple[int, ...] = Field(min_length=1)
-    takes: int = Field(default=1, ge=1)
-    """Images of each scenario and seed."""
-    template: str = "{description}, {scenario}"
-    caption: str = "{trigger} {class_word}, {scenario}"
-    negative_prompt: str = ""
+    seeds: tuple[Seed, ...] = _stricter(PlanRules, "seeds", min_length=1)
 
 
-class FacesSection(_Section):
+class FacesSection(Model):
     """What a valid face is."""
 
-    pack: str = "miniature"
-    """'miniature', an insightface pack's name (buffalo_l), or a folder of ONNX files."""
-    references: tuple[str, ...] = ()
-    """Images of the person; without them identity is measured against the set's own centre."""
-    minimum_confidence: Share = 0.85
-    minimum_share: Share = 0.01
-    """Smallest area of the face, as a share of the image's."""
-    minimum_side: float = Field(default=20.0, ge=0)
-    """Smallest width and height of the face, in pixels."""
-    minimum_identity: float | None = Field(default=None, ge=-1, le=1)
-    """Smallest cosine similarity to the reference identity; unset, it is only reported."""
-    detection_size: int | None = Field(default=None, ge=32)
+    pack: str = Field(
+        default="miniature",
+        description="'miniature', an insightface pack's name (buffalo_l), or a folder of ONNX "
+        "files.",
+    )
+    references: tuple[str, ...] = Field(
+        default=(),
+        description="Images of the person; without them identity is measured against the set's "
+        "own centre.",
+    )
+    minimum_confidence: Fraction = Field(
+        default=MINIMUM_CONFIDENCE, description="Least score of the detector."
+    )
+    minimum_share: Fraction = Field(
+        default=MINIMUM_FACE_SHARE,
+        description="Least area of the face, as a share of the image's.",
+    )
+    minimum_side: float = Field(
+        default=MINIMUM_FACE_SIDE,
+        ge=0,
+        description="Least width and height of the face in pixels.",
+    )
+    minimum_identity: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Least cosine similarity to the reference identity; unset, it is only "
+        "reported.",
+    )
+    detection_size: int | None = Field(
+        default=None,
+        ge=32,
+        description="Side that images are fitted into for detection; what suits the pack unless "
+        "given.",
+    )
 
 
-class QualitySection(_Section):
+class QualitySection(Model):
     """What a good image is."""
 
-    minimum: Share = 0.74
+    minimum: Fraction = Field(default=MINIMUM_QUALITY, description="Least quality that is kept.")
 
 
-class ClipSection(_Section):
+class ClipSection(Model):
     """The model that embeds images."""
 
-    model: str = "miniature"
-    """'miniature', an open_clip architecture (ViT-B-32), or a folder with its configuration."""
-    pretrained: str = ""
-    """The weights' tag (openai, laion2b_s34b_b79k) or file, for an architecture."""
+    model: str = Field(
+        default="miniature",
+        description="'miniature', an open_clip architecture (ViT-B-32), or a folder with its "
+        "configuration.",
+    )
+    pretrained: str = Field(
+        default="",
+        description="The weights' tag (openai, laion2b_s34b_b79k) or file, for an architecture.",
+    )
 
 
-class ClustersSection(_Section):
+class ClustersSection(Model):
     """How images are grouped by what they show."""
 
-    count: int = Field(default=8, ge=1)
-    random_state: int = Field(default=0, ge=0)
+    count: int = Field(default=8, ge=1, description="How many groups.")
+    random_state: int = Field(
+        default=0, ge=0, description="Seed of KMeans: the same number gives the same groups."
+    )
 
 
-class DuplicatesSection(_Section):
+class DuplicatesSection(Model):
     """When two images are the same image."""
 
-    threshold: float = Field(default=0.98, gt=0, le=1)
-    """Cosine similarity of the embeddings from which on only one of two is taken."""
+    threshold: float = Field(
+        default=DUPLICATE_SIMILARITY,
+        gt=0,
+        le=1,
+        description="Similarity of embeddings from which on only one of two is taken.",
+    )
 
 
-class SelectionSection(_Section):
+class SelectionSection(Model):
     """How many images are chosen, and how they are spread."""
 
-    total: int = Field(default=70, ge=1)
-    quotas: tuple[str, ...] = ()
-    """'seed=7', 'cluster=8..10', 'kind=original:18,scenario:52', 'pose=frontal:50%..', the most
-    important first."""
+    total: int = Field(default=70, ge=1, description="How many to select.")
+    quotas: tuple[str, ...] = Field(
+        default=(),
+        description="'seed=7', 'cluster=8..10', 'kind=original:18,scenario:52', "
+        "'pose=frontal:50%..', the most important first.",
+    )
 
     @field_validator("quotas")
     @classmethod
     def _can_be_read(cls, quotas: tuple[str, ...]) -> tuple[str, ...]:
+        from .selection.quotas import Quota
+
         for text in quotas:
             try:
                 Quota.parse(text)
@@ -158,40 +200,59 @@ class SelectionSection(_Section):
         return quotas
 
 
-class DatasetSection(_Section):
+class DatasetSection(Model):
     """How the dataset presents itself."""
 
-    license: str = "other"
-    captions: str = "trigger + what varies"
-    """'prompt', 'trigger + prompt', 'trigger + what varies', or a template of your own."""
-    resolution: int | None = Field(default=None, ge=64)
-    """What dataset.toml tells trainers; derived from the images unless given."""
-    repeats: int = Field(default=1, ge=1)
+    license: str = Field(default="other", description="The licence's identifier, for the card.")
+    captions: str = Field(
+        default="trigger + what varies",
+        description="'prompt', 'trigger + prompt', 'trigger + what varies', or a template of your "
+        "own.",
+    )
+    resolution: int | None = Field(
+        default=None,
+        ge=64,
+        description="What dataset.toml tells trainers; the images' own unless given.",
+    )
+    repeats: int = Field(default=1, ge=1, description="Repeats an epoch, for dataset.toml.")
 
 
-class TrainingSection(_Section):
+class TrainingSection(Model):
     """A LoRA from the dataset. All further keys are options of ``TrainingSettings``."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
-    preset: str | None = None
-    """Settings to start from, such as seed-document; the options go over them."""
-    base: str = ""
-    """What is trained; the model that generates unless given."""
-    file: str = ""
-    """The LoRA file, relative to the output folder; lora/NAME.safetensors unless given."""
-    validation: str | None = None
-    """Folder of images to validate with, instead of a share of the dataset."""
-    prior: str | None = None
-    """Folder of prior-preservation images."""
-    prior_caption: str | None = None
-    """The class prompt, for those of them that have no caption."""
-    prior_pictures: int = Field(default=0, ge=0)
-    """So many prior-preservation images are made with the base model, in the scenes of the data
-    set, where no folder is given."""
-    prompts: tuple[str, ...] = ()
-    """What is sampled while it trains, and made with the finished LoRA; captions of the dataset
-    unless given."""
+    preset: str | None = Field(
+        default=None,
+        description="Settings to start from, such as seed-document; the options go over them.",
+    )
+    base: str = Field(
+        default="", description="What is trained; the model that generates unless given."
+    )
+    file: str = Field(
+        default="",
+        description="The LoRA file, relative to the output folder; lora/NAME.safetensors unless "
+        "given.",
+    )
+    validation: str | None = Field(
+        default=None,
+        description="Folder of images to validate with, instead of a share of the dataset.",
+    )
+    prior: str | None = Field(default=None, description="Folder of prior-preservation images.")
+    prior_caption: str | None = Field(
+        default=None, description="The class prompt, for those of them that have no caption."
+    )
+    prior_pictures: int = Field(
+        default=0,
+        ge=0,
+        description="So many prior-preservation images are made with the base model, in the "
+        "dataset's scenes, where no folder is given.",
+    )
+    prompts: tuple[str, ...] = Field(
+        default=(),
+        description="What is sampled while it trains, and made with the finished LoRA; captions "
+        "of the dataset unless given.",
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -203,7 +264,7 @@ class TrainingSection(_Section):
         return TrainingSettings.from_mapping(self.options, self.preset)
 
 
-class Project(_Section):
+class Project(Model):
     """Everything a run does. Sections that are left out have working defaults.
 
     Either ``source`` names a folder of existing images, or ``plan``, ``subjects``,

@@ -6,13 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..defaults import DUPLICATE_SIMILARITY
 from ..errors import CuratorError
 from ..imageset import ImageSet
 
 IntArray = NDArray[np.int64]
-
-THRESHOLD = 0.98
-"""Cosine similarity from which on two images count as one."""
 
 MAX_PAIRS = 20_000_000
 _COMPONENTS = 48
@@ -30,7 +28,9 @@ class TooManyDuplicatesError(CuratorError):
         )
 
 
-def similar_pairs(embeddings: NDArray[np.floating], threshold: float = THRESHOLD) -> IntArray:
+def similar_pairs(
+    embeddings: NDArray[np.floating], threshold: float = DUPLICATE_SIMILARITY
+) -> IntArray:
     """Find all pairs of rows with a cosine similarity of at least ``threshold``, exactly.
 
     Rows are turned into their principal components. The distance in the first few can only be
@@ -102,7 +102,7 @@ def _principal_components(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return (x @ axes[:, ::-1][:, :_COMPONENTS].astype(np.float32)).astype(np.float32)
 
 
-def duplicate_pairs(images: ImageSet, threshold: float = THRESHOLD) -> IntArray:
+def duplicate_pairs(images: ImageSet, threshold: float = DUPLICATE_SIMILARITY) -> IntArray:
     """Find the pairs of accepted images of which at most one should be taken.
 
     Two images are a pair when their embeddings are at least ``threshold`` alike, or their files
@@ -137,7 +137,7 @@ def _equal_files(images: ImageSet) -> IntArray:
 
 
 def find_duplicates(
-    images: ImageSet, threshold: float = THRESHOLD, *, pairs: IntArray | None = None
+    images: ImageSet, threshold: float = DUPLICATE_SIMILARITY, *, pairs: IntArray | None = None
 ) -> ImageSet:
     """Number the groups of near-duplicates; adds ``duplicate_group``, null for unique images.
 

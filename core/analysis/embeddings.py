@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..defaults import CLIP_MODEL
 from ..errors import CuratorError
 from ..miniature import CLIP_PATH
 from .decoding import Pixels
@@ -60,7 +61,7 @@ class Embedder:
 
     def __init__(
         self,
-        model: str | Path = "ViT-B-32",
+        model: str | Path = CLIP_MODEL,
         pretrained: str | None = None,
         device: str = "auto",
         *,

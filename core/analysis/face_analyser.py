@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..defaults import FACE_PACK
 from .decoding import Pixels
 from .face_packs import FacePackError, find_pack
 from .fingerprints import folder_fingerprint
@@ -126,7 +127,7 @@ class FaceAnalyser:
 
     def __init__(
         self,
-        pack: str | Path = "buffalo_l",
+        pack: str | Path = FACE_PACK,
         det_size: int | None = None,
         providers: Sequence[str] | None = None,
         *,

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..defaults import MINIMUM_CONFIDENCE, MINIMUM_FACE_SHARE, MINIMUM_FACE_SIDE
 from ..errors import CuratorError
 from ..imageset import ImageSet, Rejection, content_hash, pack_vector, unpack_vector, vector_column
 from ..progress import Progress, silent
@@ -40,11 +41,11 @@ class ReferenceFaceError(CuratorError):
 class FaceThresholds:
     """What a valid face is."""
 
-    confidence: float = 0.85
+    confidence: float = MINIMUM_CONFIDENCE
     """Least score of the detector; below it the published quality formula gives 0 as well."""
-    share: float = 0.01
+    share: float = MINIMUM_FACE_SHARE
     """Least area of the face box, as a share of the image's."""
-    side: float = 20.0
+    side: float = MINIMUM_FACE_SIDE
     """Least width and height of the face box in pixels."""
     identity: float | None = None
     """Least cosine similarity to the reference identity; ``None`` only reports it."""

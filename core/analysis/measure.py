@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..defaults import MINIMUM_QUALITY
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from .pixels import PixelMeasurement, known_pixels
 from .quality import (
-    MINIMUM_QUALITY,
     PUBLISHED,
     QualityThresholds,
     quality_ceiling,

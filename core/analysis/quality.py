@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 from numpy.typing import NDArray
 
+from ..defaults import FACE_PACK, MINIMUM_QUALITY
 from ..imageset import ImageSet, Rejection
 from ..progress import Progress, silent
 from .decoding import read_image
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from .face_analyser import FaceAnalyser
 
 FloatArray = NDArray[np.float64]
-
-MINIMUM_QUALITY = 0.74
-"""The published recipe keeps images above this quality."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +262,7 @@ class QualityAssessment:
 
     def __init__(
         self,
-        pack: str | Path = "buffalo_l",
+        pack: str | Path = FACE_PACK,
         *,
         det_size: int | None = 640,
         providers: Sequence[str] | None = None,
@@ -317,7 +315,6 @@ class QualityAssessment:
 
 
 __all__ = [
-    "MINIMUM_QUALITY",
     "PUBLISHED",
     "QualityAssessment",
     "QualityScores",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..report.composition import COLUMNS, shares
+from ..report.composition import COLUMNS, value_counts
 from .records import Record, column_types, flat_rows
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _portfolio(
 
 
 def _table(table: pl.DataFrame, selected: pl.Series, column: str, title: str) -> str:
-    counted = shares(table, selected, column)
+    counted = value_counts(table, selected, column)
     total = sum(s.selected for s in counted)
     listed = [s for s in counted if s.selected]
     if not total or (column == "subject" and len(counted) < 2):

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..analysis.face_analyser import IDENTITY
 from ..analysis.faces import FaceThresholds, validate_faces
 from ..analysis.identities import mean_identity, normalised, robust_centroid
-from ..analysis.quality import MINIMUM_QUALITY, score_quality
+from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
+from ..defaults import MINIMUM_QUALITY
 from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, unpack_vector
 from ..plan import SCENARIO, Request

@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.duplicates import THRESHOLD
-from ..analysis.quality import MINIMUM_QUALITY
 from ..dataset.facts import DatasetFacts, read_facts
 from ..dataset.reading import read_captions
+from ..defaults import (
+    CLIP_MODEL,
+    DUPLICATE_SIMILARITY,
+    FACE_PACK,
+    MINIMUM_CONFIDENCE,
+    MINIMUM_QUALITY,
+)
 from .character import Character, template_of
 from .prompts import PUBLISHED, VOCABULARY, Prompt, new_prompts, vocabulary_of
 from .threshold import ThresholdRule
@@ -51,12 +56,12 @@ class Setup:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 8
     strength: float = 1.0
-    faces: str = "buffalo_l"
-    clip: tuple[str, str] = ("ViT-B-32", "")
+    faces: str = FACE_PACK
+    clip: tuple[str, str] = (CLIP_MODEL, "")
     rule: ThresholdRule = field(default_factory=ThresholdRule)
     minimum_quality: float = MINIMUM_QUALITY
-    minimum_confidence: float = 0.85
-    duplicates: float = THRESHOLD
+    minimum_confidence: float = MINIMUM_CONFIDENCE
+    duplicates: float = DUPLICATE_SIMILARITY
     with_class: bool = True
 
     @staticmethod

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..analysis.diversity import vendi_score
-from ..analysis.duplicates import THRESHOLD
+from ..defaults import DUPLICATE_SIMILARITY
 from .figures import RATINGS, FloatArray, Share, nearest, passes, quantiles, ratings
 
 
@@ -153,7 +153,7 @@ def judged(table: pl.DataFrame, threshold: float, adherence_floor: float) -> pl.
     )
 
 
-def summarise(images: Measured, duplicates: float = THRESHOLD) -> SeriesFigures:
+def summarise(images: Measured, duplicates: float = DUPLICATE_SIMILARITY) -> SeriesFigures:
     """Return the figures of one series.
 
     Args:
@@ -178,7 +178,9 @@ def summarise(images: Measured, duplicates: float = THRESHOLD) -> SeriesFigures:
     )
 
 
-def near_duplicates(distance: FloatArray, duplicates: float = THRESHOLD) -> NDArray[np.bool_]:
+def near_duplicates(
+    distance: FloatArray, duplicates: float = DUPLICATE_SIMILARITY
+) -> NDArray[np.bool_]:
     """Return which distances to the nearest image are those of near-duplicates."""
     return np.asarray(np.nan_to_num(distance, nan=np.inf) <= 1.0 - duplicates + 1e-6)
 

@@ -48,7 +48,7 @@ class DiffusersBackend:
         ModelNotFoundError: There is no such model here or on the hub.
         SchedulerError: The scheduler is unknown or does not fit.
         LoraError: A LoRA file is missing.
-        SettingsError: Size, dtype or device is impossible.
+        ModelSettingsError: Size, dtype or device is impossible.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class DiffusersBackend:
         Raises:
             ModelNotFoundError: Some part of the model can't be loaded.
             LoraError: A LoRA file does not fit the model.
-            SettingsError: The batch does not fit into memory.
+            ModelSettingsError: The batch does not fit into memory.
         """
         import torch
 
@@ -214,7 +214,7 @@ class DiffusersBackend:
                     output_type="pt",
                 )
             except out_of_memory as error:
-                raise pipelines.SettingsError(
+                raise pipelines.ModelSettingsError(
                     f"{len(requests)} images of {settings['width']}x{settings['height']} do not "
                     "fit into the device's memory at once. Use a smaller batch size or size."
                 ) from error

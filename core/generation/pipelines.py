@@ -11,7 +11,7 @@ from ..errors import CuratorError
 from . import models
 
 
-class SettingsError(CuratorError):
+class ModelSettingsError(CuratorError):
     """Settings that a model can't work with."""
 
 
@@ -35,13 +35,13 @@ def device_of(name: str) -> str:
     """Return the kind of device that a name (``auto``, ``cpu``, ``cuda``, ``mps``) stands for.
 
     Raises:
-        SettingsError: This machine has no such device.
+        ModelSettingsError: This machine has no such device.
     """
     there = [kind for kind in ("cuda", "mps", "cpu") if is_available(kind)]
     if name == "auto":
         return there[0]
     if not is_available(name):
-        raise SettingsError(
+        raise ModelSettingsError(
             f"There is no device '{name}' here. Use 'auto' or one of: {', '.join(there)}."
         )
     return name
@@ -51,14 +51,16 @@ def dtype_of(name: str, device: str, folder: Path) -> str:
     """Return the name of the number type that a pipeline in ``folder`` is run with.
 
     Raises:
-        SettingsError: The name is unknown.
+        ModelSettingsError: The name is unknown.
     """
     if name == "auto":
         if device == "cpu":
             return "float32"
         return "float16" if "unet" in models.parts(folder) else "bfloat16"
     if name not in ("float32", "float16", "bfloat16"):
-        raise SettingsError(f"dtype = '{name}': use 'auto', 'float32', 'float16' or 'bfloat16'.")
+        raise ModelSettingsError(
+            f"dtype = '{name}': use 'auto', 'float32', 'float16' or 'bfloat16'."
+        )
     return name
 
 
@@ -169,7 +171,7 @@ def size_of(folder: Path, width: int | None, height: int | None) -> tuple[int, i
     """Return width and height in pixels: what is given, else the model's own.
 
     Raises:
-        SettingsError: The model can't make that size.
+        ModelSettingsError: The model can't make that size.
     """
     has_unet = "unet" in models.parts(folder)
     latents = models.config(folder, "unet" if has_unet else "transformer").get("sample_size")
@@ -181,7 +183,7 @@ def size_of(folder: Path, width: int | None, height: int | None) -> tuple[int, i
     # Transformers put two by two latents into one token.
     step = factor if has_unet else 2 * factor
     if any(side <= 0 or side % step for side in size):
-        raise SettingsError(
+        raise ModelSettingsError(
             f"{size[0]}x{size[1]} is no size for this model: both must be multiples of {step}."
         )
     return size

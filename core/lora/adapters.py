@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from ..defaults import RECIPE_ALPHA, RECIPE_DROPOUT, RECIPE_RANK, SEED_DOCUMENT
 from ..errors import CuratorError
-from .targets import PRESETS, Placement, place
+from .targets import LAYER_PRESETS, Placement, place
 
 ADAPTER = "default"
 """peft's name of the adapter that is trained."""
@@ -30,14 +31,14 @@ class LoraSettings:
         AdapterError: A value is out of its range, or the preset is unknown.
     """
 
-    rank: int = 8
+    rank: int = RECIPE_RANK
     """Inner width of an adapter."""
-    alpha: float = 8.0
+    alpha: float = RECIPE_ALPHA
     """Strength: an adapter's output is multiplied by :attr:`scale`."""
-    dropout: float = 0.05
+    dropout: float = RECIPE_DROPOUT
     """Share of an adapter's inputs that a training step drops."""
-    targets: str | tuple[str, ...] = "seed-document"
-    """A name of :data:`.targets.PRESETS`; or ends of the names of layers, or patterns of names."""
+    targets: str | tuple[str, ...] = SEED_DOCUMENT
+    """A name of :data:`.targets.LAYER_PRESETS`; or ends of the names of layers, or patterns of names."""
     rslora: bool = False
     """Rank-stabilised: scale alpha / sqrt(rank) (arXiv 2312.03732)."""
     dora: bool = False
@@ -53,10 +54,10 @@ class LoraSettings:
                 f"rank = {self.rank}, alpha = {self.alpha}, dropout = {self.dropout}: rank must be "
                 "at least 1, alpha above 0, dropout from 0 to below 1."
             )
-        if isinstance(self.targets, str) and self.targets not in PRESETS:
+        if isinstance(self.targets, str) and self.targets not in LAYER_PRESETS:
             raise AdapterError(
-                f"There is no preset '{self.targets}' of layers. Use one of: {', '.join(PRESETS)}; "
-                "or a list of layer names such as to_q, or of patterns such as blocks.*.attn.*."
+                f"There is no preset '{self.targets}' of layers. Use one of: "
+                f"{', '.join(LAYER_PRESETS)}; or a list of layer names such as to_q, or of patterns such as blocks.*.attn.*."
             )
 
     @property
@@ -67,7 +68,7 @@ class LoraSettings:
     @property
     def layers(self) -> tuple[str, ...]:
         """Ends of the names of a UNet's layers that carry adapters, or the user's own."""
-        return PRESETS[self.targets] if isinstance(self.targets, str) else self.targets
+        return LAYER_PRESETS[self.targets] if isinstance(self.targets, str) else self.targets
 
 
 @dataclass(frozen=True)

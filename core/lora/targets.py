@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import torch
 
+from ..defaults import SEED_DOCUMENT
+
 _ATTENTION = (
     "to_q", "to_k", "to_v", "to_out.0",
     "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",  # Flux, the text's side
@@ -35,8 +37,8 @@ _CONVOLUTIONS = (
 _RESIDUAL = (".conv1", ".in_layers.2")
 """Ends of the names of convolutions that UNets alone have."""
 
-PRESETS: Mapping[str, tuple[str, ...]] = {
-    "seed-document": ("to_q", "to_v"),
+LAYER_PRESETS: Mapping[str, tuple[str, ...]] = {
+    SEED_DOCUMENT: ("to_q", "to_v"),
     "attention": _ATTENTION,
     "full": (*_ATTENTION, *_PROJECTIONS, *_CONVOLUTIONS),
 }
@@ -99,7 +101,7 @@ def place(module: torch.nn.Module, targets: str | Iterable[str]) -> Placement:
 
     Args:
         module: A UNet, a transformer, or a text encoder.
-        targets: A name of :data:`PRESETS`; or ends of the names of layers, or patterns with ``*``
+        targets: A name of :data:`LAYER_PRESETS`; or ends of the names of layers, or patterns with ``*``
             for whole names, such as ``layers.*.attention.*``.
     """
     layers = dict(module.named_modules())
@@ -107,7 +109,7 @@ def place(module: torch.nn.Module, targets: str | Iterable[str]) -> Placement:
     if isinstance(targets, str) and not _is_unet(layers):
         paths, fused = _of_transformer(layers, linear, targets)
     else:
-        names = PRESETS[targets] if isinstance(targets, str) else tuple(targets)
+        names = LAYER_PRESETS[targets] if isinstance(targets, str) else tuple(targets)
         found = (path for path, layer in layers.items() if _can_carry(layer))
         paths, fused = [path for path in found if _is_named(path, names)], []
     chosen = set(paths)

@@ -19,7 +19,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Share:
+class ValueCount:
     """One value of a column.
 
     Attributes:
@@ -35,7 +35,7 @@ class Share:
     candidates: int
 
 
-def shares(table: pl.DataFrame, selected: pl.Series, column: str) -> list[Share]:
+def value_counts(table: pl.DataFrame, selected: pl.Series, column: str) -> list[ValueCount]:
     """Count each value of a column among selected images and candidates, in the value's order.
 
     A column that is absent or wholly null, or a value that is null, is not counted.
@@ -52,6 +52,8 @@ def shares(table: pl.DataFrame, selected: pl.Series, column: str) -> list[Share]
         .sort("value")
     )
     return [
-        Share(str(value), f"{value} {name}" if name else str(value), int(chosen), int(everything))
+        ValueCount(
+            str(value), f"{value} {name}" if name else str(value), int(chosen), int(everything)
+        )
         for value, name, chosen, everything in counted.iter_rows()
     ]

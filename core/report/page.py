@@ -13,7 +13,7 @@ import polars as pl
 from ..imageset import ImageSet, Rejection
 from ..toml_lines import recipe_toml
 from .charts import funnel, histogram
-from .composition import COLUMNS, Share, shares
+from .composition import COLUMNS, ValueCount, value_counts
 from .tiles import candidates_table, rejected_tiles, selected_tiles
 
 if TYPE_CHECKING:
@@ -168,14 +168,14 @@ def _composition(table: pl.DataFrame, selected: pl.Series, selection: Selection 
     }
     parts = []
     for column, title in titles.items():
-        counted = shares(table, selected, column)
+        counted = value_counts(table, selected, column)
         limits = {str(q.value): _limits(q, total) for q in quotas if q.column == column}
         if len(counted) > 1 or (counted and limits):
             parts.append(_composition_table(title, counted, limits))
     return "".join(parts)
 
 
-def _composition_table(title: str, counted: Sequence[Share], limits: Mapping[str, str]) -> str:
+def _composition_table(title: str, counted: Sequence[ValueCount], limits: Mapping[str, str]) -> str:
     """Draw the counts of one column; ``limits`` is empty when it has no quota."""
     most = max(1, *(share.selected for share in counted))
     header = f"<th>{escape(title)}</th><th></th>" + "".join(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..defaults import RECIPE_ALPHA, RECIPE_DROPOUT, RECIPE_RANK, SEED_DOCUMENT
 from ..errors import CuratorError
-from ..options import Flag, Number, Whole, option
+from ..options import Flag, Model, Number, Whole, option
 
 if TYPE_CHECKING:
     from ..lora.adapters import LoraSettings
@@ -41,7 +41,7 @@ class SettingsError(CuratorError):
         return next(iter(self.faults), "")
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Model):
     """What a training run does. The defaults are sound for 20 to 200 images of one character.
 
     Raises:
@@ -54,8 +54,6 @@ class TrainingSettings(BaseModel):
         Traceback (most recent call last):
         character_curator.training.settings.SettingsError: rank is 0: give a number, 1 or more.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: Whole = Field(default=16, ge=1, description="Rank of the adapters.")
     alpha: Number = Field(
@@ -261,14 +259,6 @@ class TrainingSettings(BaseModel):
         except ValidationError as error:
             faults = _faults(error, values if isinstance(values, Mapping) else {})
             raise SettingsError(" ".join(faults.values()), faults) from error
-
-    def replace(self, **changes: Any) -> TrainingSettings:
-        """Return a copy with other values, which are checked.
-
-        Raises:
-            SettingsError: An option does not exist, or a value makes no sense.
-        """
-        return TrainingSettings.model_validate({**dict(self), **changes})
 
     def adapters(self) -> LoraSettings:
         """Return the part of the settings that adapters are made from.

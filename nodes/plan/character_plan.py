@@ -133,7 +133,14 @@ class CharacterPlan(io.ComfyNode):
             plan = plan_of_file(_plan_path(plan_file).read_text(encoding="utf-8"), plan_file)
         else:
             plan = Plan(
-                subjects=(Subject(subject, description, trigger, class_word),),
+                subjects=(
+                    Subject(
+                        name=subject,
+                        description=description,
+                        trigger=trigger,
+                        class_word=class_word,
+                    ),
+                ),
                 seeds=seeds_of(seeds),
                 scenarios=scenarios_of(scenarios),
                 originals=scenarios_of(originals),

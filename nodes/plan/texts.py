@@ -21,7 +21,7 @@ def scenarios_of(text: str) -> tuple[Scenario, ...]:
         prompt = parts[-1]
         name = parts[-2] if len(parts) > 1 else prompt.split(",")[0]
         category = parts[0] if len(parts) > 2 else ""
-        found.append(Scenario(len(found) + 1, name, prompt, category))
+        found.append(Scenario(number=len(found) + 1, name=name, prompt=prompt, category=category))
     return tuple(found)
 
 

@@ -28,12 +28,19 @@ def plans(draw):
         chosen = draw(st.lists(numbers, min_size=least, max_size=4, unique=True))
         takes = st.none() | st.integers(0, 3)
         return [
-            Scenario(n, draw(words), draw(words), draw(words), draw(words), draw(takes))
+            Scenario(
+                number=n,
+                name=draw(words),
+                prompt=draw(words),
+                category=draw(words),
+                negative=draw(words),
+                takes=draw(takes),
+            )
             for n in chosen
         ]
 
     return Plan(
-        subjects=[Subject(n, draw(words), draw(words)) for n in subjects],
+        subjects=[Subject(name=n, description=draw(words), trigger=draw(words)) for n in subjects],
         seeds=draw(st.lists(seeds, min_size=1, max_size=4, unique=True)),
         scenarios=scenarios(1),
         originals=scenarios(0),
@@ -140,11 +147,22 @@ def test_toml_gives_the_same_plan_back(plan):
 
 def test_prompts_describe_and_captions_name():
     plan = Plan(
-        subjects=[Subject("char1", "freckled woman, red hair", "ohwx", "woman")],
+        subjects=[
+            Subject(
+                name="char1",
+                description="freckled woman, red hair",
+                trigger="ohwx",
+                class_word="woman",
+            )
+        ],
         seeds=[1],
         scenarios=[
-            Scenario(1, "casual", "casual hoodie, warm smile", negative="hat"),
-            Scenario(2, "headshot", "professional headshot of {description}, studio lighting"),
+            Scenario(number=1, name="casual", prompt="casual hoodie, warm smile", negative="hat"),
+            Scenario(
+                number=2,
+                name="headshot",
+                prompt="professional headshot of {description}, studio lighting",
+            ),
         ],
         negative_prompt="blurry",
     )
@@ -158,7 +176,11 @@ def test_prompts_describe_and_captions_name():
 
 
 def test_empty_parts_leave_no_commas_and_other_braces_stay():
-    plan = Plan(subjects=[Subject("a")], seeds=[1], scenarios=[Scenario(1, "x", "{red|blue} hat")])
+    plan = Plan(
+        subjects=[Subject(name="a")],
+        seeds=[1],
+        scenarios=[Scenario(number=1, name="x", prompt="{red|blue} hat")],
+    )
     (request,) = plan.requests()
     assert request.prompt == "{red|blue} hat"
     assert request.negative_prompt == ""

@@ -135,9 +135,11 @@ def test_a_prompt_names_the_person_by_placeholder_or_by_trigger():
 def test_the_character_is_the_plans_the_files_or_the_users():
     texts = part("evaluate.texts")
     assert texts.character_of(character(), None, "zoe woman", "", "").trigger == "zoe"
-    subject = core("plan").Subject("x", "red hair", "ana", "girl")
-    scene = core("plan").Scenario(1, "park", "in the park")
-    plan = core("plan").Plan((subject,), (1,), (scene,))
+    subject = core("plan").Subject(
+        name="x", description="red hair", trigger="ana", class_word="girl"
+    )
+    scene = core("plan").Scenario(number=1, name="park", prompt="in the park")
+    plan = core("plan").Plan(subjects=(subject,), seeds=(1,), scenarios=(scene,))
     other = texts.character_of(character(), plan, "zoe", "", "")
     assert (other.trigger, other.class_word, other.description) == ("ana", "girl", "red hair")
     own = texts.character_of(character(), plan, "zoe", "eve", "robot")

@@ -38,7 +38,7 @@ def load(
         ModelNotFoundError: There is no such model, or it is not whole.
         PickleRefusedError: Weights are there as pickles only.
         UnknownModelError: It can't be trained here.
-        SettingsError: Device or number type is impossible.
+        ModelSettingsError: Device or number type is impossible.
     """
     kind = pipelines.device_of(device)
     options: dict[str, Any] = {} if variant is None else {"variant": variant}

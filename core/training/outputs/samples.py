@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ... import atomic
+from ...defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS
 from ..data.buckets import Size
 from ..data.examples import Example
 from ..data.order import draw
@@ -34,8 +35,8 @@ class SampleSettings:
     prompts: tuple[str, ...] = ()
     negative: str = ""
     seed: int = 0
-    steps: int = 20
-    guidance: float = 4.0
+    steps: int = SAMPLE_STEPS
+    guidance: float = SAMPLE_GUIDANCE
 
 
 def default_prompts(examples: Sequence[Example], count: int = 4) -> tuple[str, ...]:

@@ -14,16 +14,18 @@ from diffusers import AutoPipelineForText2Image, DDIMScheduler
 
 from character_curator.generation import conditions, models, schedulers
 from character_curator.generation.diffusers_backend import DiffusersBackend, quantise
-from character_curator.generation.pipelines import LoraError, SettingsError
+from character_curator.generation.pipelines import LoraError, ModelSettingsError
 from character_curator.generation.reproduce import reproduce
 from character_curator.generation.run import generate
 from character_curator.plan import Plan, Scenario, Subject
 
 SIZE = {"width": 64, "height": 64, "device": "cpu", "threads": 1}
 REQUESTS = Plan(
-    subjects=[Subject("char1", "freckled woman")],
+    subjects=[Subject(name="char1", description="freckled woman")],
     seeds=[1],
-    scenarios=[Scenario(n, f"s{n}", f"thing {n}", negative="bad") for n in range(1, 4)],
+    scenarios=[
+        Scenario(number=n, name=f"s{n}", prompt=f"thing {n}", negative="bad") for n in range(1, 4)
+    ],
 ).requests()
 
 
@@ -177,7 +179,7 @@ def test_a_lora_that_is_missing_or_of_another_model_is_named(tiny_sd15, tiny_flu
     ],
 )
 def test_impossible_settings_are_named(tiny_sd15, change, message):
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(ModelSettingsError, match=message):
         DiffusersBackend(tiny_sd15, **SIZE | change)
 
 

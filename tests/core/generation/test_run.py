@@ -33,13 +33,21 @@ SETTINGS = {"steps": 2, "guidance": 3.0, "width": 64, "height": 64, "threads": 2
 
 def plan_of(seeds=(1, 2), prompt="thing", scenarios=4):
     return Plan(
-        subjects=[Subject("char1", "freckled woman", "ohwx")],
+        subjects=[Subject(name="char1", description="freckled woman", trigger="ohwx")],
         seeds=seeds,
         scenarios=[
-            Scenario(n, f"scenario {n}", f"{prompt} {n}", "casual", "bad")
+            Scenario(
+                number=n,
+                name=f"scenario {n}",
+                prompt=f"{prompt} {n}",
+                category="casual",
+                negative="bad",
+            )
             for n in range(1, scenarios + 1)
         ],
-        originals=[Scenario(1, "neutral", "plain background", "original")],
+        originals=[
+            Scenario(number=1, name="neutral", prompt="plain background", category="original")
+        ],
     )
 
 
@@ -137,9 +145,9 @@ def test_only_what_has_changed_is_made_again(backend, tmp_path):
     plan = plan_of()
     generate(plan, backend, tmp_path, batch_size=BATCH)
     before = marks(tmp_path)
-    scenarios = [replace(plan.scenarios[0], prompt="else"), *plan.scenarios[1:]]
-    renamed = [replace(s, category="other", name="other") for s in scenarios]
-    after = generate(replace(plan, scenarios=renamed), backend, tmp_path, batch_size=BATCH)
+    scenarios = [plan.scenarios[0].replace(prompt="else"), *plan.scenarios[1:]]
+    renamed = [s.replace(category="other", name="other") for s in scenarios]
+    after = generate(plan.replace(scenarios=renamed), backend, tmp_path, batch_size=BATCH)
     changed = {name for name, mark in marks(tmp_path).items() if mark != before[name]}
     assert changed == {f"char_char1_seed_{seed}_scenario_01_01.png" for seed in (1, 2)}
     assert set(after.table["category"]) == {"other", "original"}

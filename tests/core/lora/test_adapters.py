@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from character_curator.lora.adapters import PRESETS, AdapterError, LoraSettings, inject
+from character_curator.lora.adapters import LAYER_PRESETS, AdapterError, LoraSettings, inject
 from tests.support.lora_weights import pipeline_in, shake
 
 
@@ -38,7 +38,7 @@ def test_presets_reach_more_layers(pipeline, preset, more):
     paths = [path for _, path, _ in adapters.layers()]
     assert any(path.endswith(more) for path in paths)
     assert any(path.endswith("to_k") for path in paths)
-    assert set(PRESETS["attention"]) <= set(PRESETS["full"])
+    assert set(LAYER_PRESETS["attention"]) <= set(LAYER_PRESETS["full"])
 
 
 @pytest.mark.parametrize("dora", [False, True])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from character_curator.lora.adapters import LoraSettings, inject
-from character_curator.lora.targets import PRESETS, is_linear, place
+from character_curator.lora.targets import LAYER_PRESETS, is_linear, place
 from tests.support.lora_weights import pipeline_in
 
 
@@ -49,12 +49,12 @@ class Transformer(nn.Module):
         return self.blocks[1](self.blocks[0](self.x_embedder(x)))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", LAYER_PRESETS)
 @pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sdxl", "tiny_flux"])
 def test_unets_and_flux_keep_the_layers_that_the_names_stand_for(family, preset, request):
     pipeline = pipeline_in(request.getfixturevalue(family))
     module = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
-    ends = tuple(f".{name}" for name in PRESETS[preset])
+    ends = tuple(f".{name}" for name in LAYER_PRESETS[preset])
     named = [
         path
         for path, layer in module.named_modules()

@@ -334,7 +334,7 @@ def named_as_ever(wires: Any) -> bool:
     return all(
         list(targets.place(model, preset).paths)
         == [path for path in layers if f".{path}".endswith(tuple(f".{n}" for n in names))]
-        for preset, names in targets.PRESETS.items()
+        for preset, names in targets.LAYER_PRESETS.items()
         if preset != "seed-document"
     )
 
