@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
+from ..ui.widgets import widget
 from ..ui.wires import ImageSet, Selection, category, node_id
 
 
@@ -16,6 +17,8 @@ class BalancedSelect(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.project import DuplicatesSection, SelectionSection
+
         return io.Schema(
             node_id=node_id("BalancedSelect"),
             display_name="BalancedSelect",
@@ -27,19 +30,14 @@ class BalancedSelect(io.ComfyNode):
             ),
             inputs=[
                 ImageSet.Input("images", tooltip="From ClipCluster."),
-                io.Int.Input(
-                    "total", default=70, min=1, max=1_000_000, tooltip="How many to select.",
-                ),
+                widget(SelectionSection, "total", max=1_000_000),
                 io.String.Input(
                     "quotas", multiline=True,
                     default="kind=original:18,scenario:52\nseed=7\ncluster=8..10",
                     tooltip="One a line, the most important first. Any column: 'seed=7' (each "
                     "seed 7), 'cluster=8..10', 'kind=original:18,scenario:52', 'pose=frontal:50%'.",
                 ),
-                io.Float.Input(
-                    "duplicates", default=0.98, min=0.5, max=1.0, step=0.005,
-                    tooltip="Similarity of embeddings from which on only one of two is taken.",
-                ),
+                widget(DuplicatesSection, "threshold", "duplicates", min=0.5, step=0.005),
             ],
             outputs=[
                 ImageSet.Output(

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
+from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id
 
 
@@ -16,6 +17,8 @@ class ClipCluster(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.project import ClipSection, ClustersSection
+
         return io.Schema(
             node_id=node_id("ClipCluster"),
             display_name="ClipCluster",
@@ -26,21 +29,18 @@ class ClipCluster(io.ComfyNode):
             ),
             inputs=[
                 ImageSet.Input("images", tooltip="Usually from QualityScore."),
-                io.String.Input(
-                    "model", default="miniature",
+                widget(
+                    ClipSection, "model",
                     tooltip="'miniature' (drawn portraits), an architecture of open_clip such as "
                     "ViT-B-32, or a folder with open_clip_config.json in ComfyUI's models folder.",
                 ),
-                io.String.Input(
-                    "pretrained", default="", optional=True,
+                widget(
+                    ClipSection, "pretrained", optional=True,
                     tooltip="For an architecture: the tag of its weights, such as "
                     "laion2b_s34b_b79k, or a weights file in ComfyUI's models folder.",
                 ),
-                io.Int.Input("clusters", default=8, min=1, max=1000, tooltip="How many groups."),
-                io.Int.Input(
-                    "random_state", default=0, min=0, max=2**31 - 1, optional=True,
-                    tooltip="Seed of KMeans: the same number gives the same groups.",
-                ),
+                widget(ClustersSection, "count", "clusters", max=1000),
+                widget(ClustersSection, "random_state", max=2**31 - 1, optional=True),
             ],
             outputs=[
                 ImageSet.Output(display_name="images", tooltip="With embeddings and clusters."),

@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
+from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id
 
 _LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
@@ -20,6 +21,8 @@ class FaceValidate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.project import FacesSection
+
         return io.Schema(
             node_id=node_id("FaceValidate"),
             display_name="FaceValidate",
@@ -31,31 +34,23 @@ class FaceValidate(io.ComfyNode):
             ),
             inputs=[
                 ImageSet.Input("images", tooltip="The candidates."),
-                io.String.Input(
-                    "pack", default="miniature",
+                widget(
+                    FacesSection, "pack",
                     tooltip="'miniature' (drawn portraits), the name of an insightface pack "
                     "(buffalo_l, for non-commercial research only), or a folder of ONNX files in "
                     "ComfyUI's models folder, such as insightface/models/mine.",
                 ),
-                io.Float.Input(
-                    "minimum_confidence", default=0.85, min=0.0, max=1.0, step=0.01,
-                    tooltip="Least score of the detector.",
-                ),
-                io.Float.Input(
-                    "minimum_share", default=0.01, min=0.0, max=1.0, step=0.005,
-                    tooltip="Least area of the face, as a share of the image's.",
-                ),
-                io.Float.Input(
-                    "minimum_side", default=20.0, min=0.0, max=4096.0, step=1.0,
-                    tooltip="Least width and height of the face in pixels.",
-                ),
-                io.Float.Input(
-                    "minimum_identity", default=-1.0, min=-1.0, max=1.0, step=0.01,
+                widget(FacesSection, "minimum_confidence", step=0.01),
+                widget(FacesSection, "minimum_share", step=0.005),
+                widget(FacesSection, "minimum_side", max=4096.0, step=1.0),
+                widget(
+                    FacesSection, "minimum_identity", default=-1.0, step=0.01,
                     tooltip="Least cosine similarity to the person; -1 rejects nobody. Without "
                     "reference images the person is the centre of the set itself.",
                 ),
-                io.Int.Input(
-                    "detection_size", default=0, min=0, max=4096, step=32, optional=True,
+                widget(
+                    FacesSection, "detection_size", default=0, min=0, max=4096, step=32,
+                    optional=True,
                     tooltip="Side that images are fitted into for detection; 0 takes what suits "
                     "the pack.",
                 ),

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
+from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id
 
 
@@ -16,6 +17,8 @@ class QualityScore(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.project import QualitySection
+
         return io.Schema(
             node_id=node_id("QualityScore"),
             display_name="QualityScore",
@@ -26,8 +29,8 @@ class QualityScore(io.ComfyNode):
             ),
             inputs=[
                 ImageSet.Input("images", tooltip="From FaceValidate."),
-                io.Float.Input(
-                    "minimum", default=0.74, min=0.0, max=1.0, step=0.01,
+                widget(
+                    QualitySection, "minimum", step=0.01,
                     tooltip="Least quality that is kept. Moving it measures nothing again.",
                 ),
             ],

@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..ui.libraries import missing_libraries
 from ..ui.sampling_inputs import sampling_inputs
+from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, feature_store, node_id
 from ..ui.wires import Plan as PlanWire
 
@@ -21,6 +22,8 @@ class EvaluateLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.project import ClipSection, FacesSection
+
         return io.Schema(
             node_id=node_id("EvaluateLoRA"),
             display_name="EvaluateLoRA",
@@ -54,16 +57,16 @@ class EvaluateLoRA(io.ComfyNode):
                     tooltip="Noise seeds that each of your prompts is made with: 1-3, 42.",
                 ),
                 *sampling_inputs("euler", "normal"),
-                io.String.Input(
-                    "pack", default="miniature",
+                widget(
+                    FacesSection, "pack",
                     tooltip="Face models, as in FaceValidate.",
                 ),
-                io.String.Input(
-                    "clip_model", default="miniature",
+                widget(
+                    ClipSection, "model", "clip_model",
                     tooltip="CLIP model that measures, as in ClipCluster.",
                 ),
-                io.String.Input(
-                    "pretrained", default="", optional=True,
+                widget(
+                    ClipSection, "pretrained", optional=True,
                     tooltip="Weights of that CLIP model, as in ClipCluster.",
                 ),
                 io.Float.Input(

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
+from ..ui.widgets import widget
 from ..ui.wires import Dataset, ImageSet, Selection, category, node_id
 from ..ui.wires import Plan as PlanWire
 
@@ -19,6 +20,8 @@ class DatasetExport(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.project import DatasetSection
+
         return io.Schema(
             node_id=node_id("DatasetExport"),
             display_name="DatasetExport",
@@ -47,24 +50,19 @@ class DatasetExport(io.ComfyNode):
                     "trigger", default="",
                     tooltip="The trigger word; empty takes the plan's, or the subject's name.",
                 ),
-                io.String.Input(
-                    "captions", default="trigger + what varies",
+                widget(
+                    DatasetSection, "captions",
                     tooltip="'trigger + what varies', 'trigger + prompt', 'trigger + caption', "
                     "'prompt', 'trigger', or a template such as '{caption}' or 'photo of "
                     "{trigger}, {pose}'.",
                 ),
-                io.String.Input(
-                    "license", default="other", optional=True,
-                    tooltip="The licence's identifier, for the card.",
-                ),
-                io.Int.Input(
-                    "resolution", default=0, min=0, max=4096, step=64, optional=True,
+                widget(DatasetSection, "license", optional=True),
+                widget(
+                    DatasetSection, "resolution", default=0, min=0, max=4096, step=64,
+                    optional=True,
                     tooltip="What dataset.toml tells trainers; 0 takes the images' own.",
                 ),
-                io.Int.Input(
-                    "repeats", default=1, min=1, max=1000, optional=True,
-                    tooltip="Repeats an epoch, for dataset.toml.",
-                ),
+                widget(DatasetSection, "repeats", max=1000, optional=True),
             ],
             outputs=[
                 Dataset.Output(display_name="dataset", tooltip="For trainers and LoadDataset."),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..ui.widgets import widget
 from ..ui.wires import Plan as PlanWire
 from ..ui.wires import category, node_id
 
@@ -29,6 +30,8 @@ class CharacterPlan(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.plan import PlanRules
+
         return io.Schema(
             node_id=node_id("CharacterPlan"),
             display_name="Character Plan",
@@ -71,10 +74,7 @@ class CharacterPlan(io.ComfyNode):
                     tooltip="Numbers and ranges, such as '1-10, 42'. Each seed makes every "
                     "original and every scenario once a take.",
                 ),
-                io.Int.Input(
-                    "takes", default=1, min=1, max=1000,
-                    tooltip="Images of each scenario and seed.",
-                ),
+                widget(PlanRules, "takes", max=1000),
                 io.String.Input(
                     "template", default="portrait of a {description}, {scenario}",
                     tooltip="The prompt. Placeholders: {description}, {scenario}, {trigger}, "
@@ -85,10 +85,7 @@ class CharacterPlan(io.ComfyNode):
                     tooltip="The text to train with, with the same placeholders. It names the "
                     "trigger word instead of the looks.",
                 ),
-                io.String.Input(
-                    "negative_prompt", default="", multiline=True, optional=True,
-                    tooltip="What no image must show.",
-                ),
+                widget(PlanRules, "negative_prompt", multiline=True, optional=True),
                 io.String.Input(
                     "plan_file", default="", optional=True,
                     tooltip="A TOML file in ComfyUI's input folder (a plan or a project file), "

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ...core.training.settings import TrainingSettings
 
 AS_SET_HERE = "as set here"
-RECIPE = "seed-document"
 _OF_THE_RECIPE = (
     "rank", "alpha", "targets", "learning_rate", "epochs", "steps", "batch_size",
 )  # fmt: skip

@@ -10,8 +10,9 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..ui.libraries import missing_libraries
+from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, node_id
-from .settings import AS_SET_HERE, RECIPE
+from .settings import AS_SET_HERE
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ class TrainLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS, SEED_DOCUMENT
+        from ...core.training.settings import TrainingSettings
+
         return io.Schema(
             node_id=node_id("TrainLoRA"),
             display_name="TrainLoRA",
@@ -52,59 +56,59 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="Name of the LoRA in models/loras; may have folders: people/char1.",
                 ),
                 io.Combo.Input(
-                    "preset", options=[AS_SET_HERE, RECIPE], default=AS_SET_HERE,
+                    "preset", options=[AS_SET_HERE, SEED_DOCUMENT], default=AS_SET_HERE,
                     tooltip="seed-document: the published recipe (rank 8, alpha 8, to_q and to_v, "
                     "dropout 0.05, learning rate 0.0001, 100 epochs, one image a step) in place "
                     "of the widgets below that it names.",
                 ),
-                io.Int.Input(
-                    "rank", default=16, min=1, max=1024,
+                widget(
+                    TrainingSettings, "rank", max=1024,
                     tooltip="Inner width of the adapters: how much the LoRA can hold.",
                 ),
-                io.Float.Input(
-                    "alpha", default=16.0, min=0.01, max=4096.0, step=0.5,
+                widget(
+                    TrainingSettings, "alpha", min=0.01, max=4096.0, step=0.5,
                     tooltip="Strength of the adapters: alpha / rank.",
                 ),
-                io.Float.Input(
-                    "learning_rate", default=1e-4, min=0.0, max=1e9, step=1e-6, round=1e-9,
+                widget(
+                    TrainingSettings, "learning_rate", max=1e9, step=1e-6, round=1e-9,
                     tooltip="Peak learning rate of AdamW.",
                 ),
-                io.Int.Input(
-                    "epochs", default=100, min=1, max=100_000,
+                widget(
+                    TrainingSettings, "epochs", max=100_000,
                     tooltip="Passes over the images.",
                 ),
-                io.Int.Input(
-                    "steps", default=0, min=0, max=10_000_000,
+                widget(
+                    TrainingSettings, "steps", default=0, min=0, max=10_000_000,
                     tooltip="Optimizer steps in all, in place of epochs; 0 trains the epochs.",
                 ),
-                io.Int.Input(
-                    "batch_size", default=1, min=1, max=256, tooltip="Images a step.",
+                widget(
+                    TrainingSettings, "batch_size", max=256, tooltip="Images a step.",
                 ),
-                io.Int.Input(
-                    "resolution", default=512, min=64, max=4096, step=64,
+                widget(
+                    TrainingSettings, "resolution", min=64, max=4096, step=64,
                     tooltip="Side of a square of the area that images are fitted to; wide and "
                     "tall ones get buckets of that area. The miniature has 128.",
                 ),
-                io.Combo.Input(
-                    "targets", options=["attention", "full", RECIPE], default="attention",
+                widget(
+                    TrainingSettings, "targets", options=["attention", "full", SEED_DOCUMENT],
                     tooltip="Layers that carry adapters. full: the projections and convolutions "
                     "too. seed-document: to_q and to_v alone (UNets).",
                 ),
-                io.Boolean.Input(
-                    "train_text_encoder", default=False,
+                widget(
+                    TrainingSettings, "train_text_encoder",
                     tooltip="Adapt CLIP text encoders too; CLIP then comes out with the LoRA.",
                 ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**53 - 1,
+                widget(
+                    TrainingSettings, "seed", max=2**53 - 1,
                     tooltip="Decides order, noise and first weights: the same seed, the same LoRA.",
                 ),
-                io.Float.Input(
-                    "validation_share", default=0.1, min=0.0, max=0.9, step=0.01,
+                widget(
+                    TrainingSettings, "validation_share", max=0.9, step=0.01,
                     tooltip="Share of the images held out. Their loss, with fixed noise, names "
                     "the best epoch and that of convergence; 0 keeps the last epoch.",
                 ),
-                io.Int.Input(
-                    "sample_every", default=10, min=0, max=100_000,
+                widget(
+                    TrainingSettings, "sample_every", default=10, min=0, max=100_000,
                     tooltip="Epochs from one set of sample images to the next; 0 makes them in "
                     "the end alone.",
                 ),
@@ -113,12 +117,12 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="A prompt a line. Empty takes four of the captions.",
                 ),
                 _advanced(io.Int.Input(
-                    "sample_steps", default=20, min=1, max=1000, optional=True,
+                    "sample_steps", default=SAMPLE_STEPS, min=1, max=1000, optional=True,
                     tooltip="Steps of a sample image.",
                 )),
                 _advanced(io.Float.Input(
-                    "sample_cfg", default=4.0, min=0.0, max=100.0, step=0.1, optional=True,
-                    tooltip="Guidance of sample images; models with distilled guidance take 1.",
+                    "sample_cfg", default=SAMPLE_GUIDANCE, min=0.0, max=100.0, step=0.1,
+                    optional=True, tooltip="Guidance of sample images; models with distilled guidance take 1.",
                 )),
                 _advanced(io.Combo.Input(
                     "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS),
@@ -128,8 +132,8 @@ class TrainLoRA(io.ComfyNode):
                     "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS),
                     default="normal", optional=True, tooltip="Scheduler of sample images.",
                 )),
-                _advanced(io.Boolean.Input(
-                    "gradient_checkpointing", default=False, optional=True,
+                _advanced(widget(
+                    TrainingSettings, "gradient_checkpointing", optional=True,
                     tooltip="Takes far less memory and about a third longer.",
                 )),
                 _advanced(io.String.Input(

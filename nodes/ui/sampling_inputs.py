@@ -7,6 +7,8 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
+from .widgets import widget
+
 
 def sampling_inputs(sampler: str | None = None, scheduler: str | None = None) -> list[Any]:
     """Return the inputs steps, cfg, sampler_name, scheduler, width and height, in this order.
@@ -17,11 +19,14 @@ def sampling_inputs(sampler: str | None = None, scheduler: str | None = None) ->
         sampler: What ``sampler_name`` is in a new node; None leaves it to the first of the list.
         scheduler: The same for ``scheduler``.
     """
+    from ...core.defaults import MINIATURE_GUIDANCE
+    from ...core.project import ModelSection
+
     return [
-        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="As in a KSampler."),
+        widget(ModelSection, "steps", max=1000, tooltip="As in a KSampler."),
         io.Float.Input(
             "cfg", default=7.0, min=0.0, max=100.0, step=0.1,
-            tooltip="As in a KSampler. The miniature likes 2.5.",
+            tooltip=f"As in a KSampler. The miniature likes {MINIATURE_GUIDANCE}.",
         ),
         io.Combo.Input(
             "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS),
