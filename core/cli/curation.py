@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
+from .. import project
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on, said
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,24 +44,23 @@ def add_commands(command: Command) -> None:
     )
     sub.add_argument(
         "--faces",
-        default="miniature",
+        default=said(project.FacesSection, "pack")["default"],
         metavar="PACK",
         help="insightface pack: its name (buffalo_l), its folder, or miniature (%(default)s)",
     )
     sub.add_argument(
         "--clip",
-        default="miniature",
+        default=said(project.ClipSection, "model")["default"],
         metavar="MODEL",
         help="ARCHITECTURE:WEIGHTS (ViT-B-32:openai), a folder, or miniature (%(default)s)",
     )
-    sub.add_argument("--total", type=int, default=70, help="how many to choose (%(default)s)")
-    sub.add_argument("--clusters", type=int, default=8, help="how many clusters (%(default)s)")
-    sub.add_argument("--min-quality", type=float, default=0.74, help="(%(default)s)")
+    sub.add_argument("--total", type=int, **said(project.SelectionSection, "total"))
+    sub.add_argument("--clusters", type=int, **said(project.ClustersSection, "count"))
+    sub.add_argument("--min-quality", type=float, **said(project.QualitySection, "minimum"))
     sub.add_argument(
         "--min-identity",
         type=float,
-        default=None,
-        help="smallest similarity to the reference; without it only reported",
+        **said(project.FacesSection, "minimum_identity"),
     )
     sub.add_argument(
         "--quota",
@@ -80,7 +80,7 @@ def add_commands(command: Command) -> None:
 
 
 def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from .. import pipeline, project
+    from .. import pipeline
     from .training_view import TrainingView
 
     text = DEMO.read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 
 def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from .. import pipeline, project
+    from .. import pipeline
     from .training_view import TrainingView
 
     parsed = project.read(options.project)
@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 
 def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from .. import pipeline, project
+    from .. import pipeline
 
     parsed = project.read(options.project)
     with progress_on(console) as progress:
@@ -122,7 +122,7 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 
 def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from .. import pipeline, project
+    from .. import pipeline
     from ..imageset import ImageSet
 
     clip, _, pretrained = options.clip.partition(":")

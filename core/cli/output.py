@@ -8,7 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..options import option
+
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console
 
     from ..console import ConsoleProgress
@@ -17,6 +20,14 @@ Command = Callable[..., argparse.ArgumentParser]
 """``command(name, run, text)`` adds a command and returns its parser, for its arguments."""
 
 EXIT_DONE, EXIT_DIFFERENT, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 130
+
+
+def said(model: type[BaseModel], field: str) -> dict[str, Any]:
+    """Return the default and the help of an option, as a model's field says them."""
+    described = option(model, field)
+    shown = str(described.default).lower() if described.default is None else described.default
+    text = f"{described.text} (default {shown})"
+    return {"default": described.default, "help": text.replace("%", "%%")}
 
 
 def progress_on(console: Console) -> ConsoleProgress:

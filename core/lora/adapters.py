@@ -38,7 +38,7 @@ class LoraSettings:
     dropout: float = RECIPE_DROPOUT
     """Share of an adapter's inputs that a training step drops."""
     targets: str | tuple[str, ...] = SEED_DOCUMENT
-    """A name of :data:`.targets.LAYER_PRESETS`; or ends of the names of layers, or patterns of names."""
+    """A name of :data:`.targets.LAYER_PRESETS`; or ends of names of layers, or patterns of them."""
     rslora: bool = False
     """Rank-stabilised: scale alpha / sqrt(rank) (arXiv 2312.03732)."""
     dora: bool = False
@@ -57,7 +57,8 @@ class LoraSettings:
         if isinstance(self.targets, str) and self.targets not in LAYER_PRESETS:
             raise AdapterError(
                 f"There is no preset '{self.targets}' of layers. Use one of: "
-                f"{', '.join(LAYER_PRESETS)}; or a list of layer names such as to_q, or of patterns such as blocks.*.attn.*."
+                f"{', '.join(LAYER_PRESETS)}; or a list of layer names such as to_q, "
+                "or of patterns such as blocks.*.attn.*."
             )
 
     @property

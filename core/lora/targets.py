@@ -101,8 +101,8 @@ def place(module: torch.nn.Module, targets: str | Iterable[str]) -> Placement:
 
     Args:
         module: A UNet, a transformer, or a text encoder.
-        targets: A name of :data:`LAYER_PRESETS`; or ends of the names of layers, or patterns with ``*``
-            for whole names, such as ``layers.*.attention.*``.
+        targets: A name of :data:`LAYER_PRESETS`; or ends of the names of layers, or patterns with
+            ``*`` for whole names, such as ``layers.*.attention.*``.
     """
     layers = dict(module.named_modules())
     linear = [path for path, layer in layers.items() if is_linear(layer)]

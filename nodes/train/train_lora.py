@@ -122,7 +122,8 @@ class TrainLoRA(io.ComfyNode):
                 )),
                 _advanced(io.Float.Input(
                     "sample_cfg", default=SAMPLE_GUIDANCE, min=0.0, max=100.0, step=0.1,
-                    optional=True, tooltip="Guidance of sample images; models with distilled guidance take 1.",
+                    optional=True,
+                    tooltip="Guidance of sample images; models with distilled guidance take 1.",
                 )),
                 _advanced(io.Combo.Input(
                     "sampler_name", options=list(comfy.samplers.KSampler.SAMPLERS),

@@ -84,4 +84,16 @@ def test_a_number_stays_as_it_was_given():
     made = TrainingSettings(alpha=8, learning_rate=1e-3)
     assert repr(made.to_mapping()["alpha"]) == "8"
     assert repr(TrainingSettings().to_mapping()["alpha"]) == "16.0"
-    assert made == made.replace() and hash(made) == hash(made.replace())
+    assert made == made.replace()
+    assert hash(made) == hash(made.replace())
+
+
+def test_curate_takes_its_defaults_from_the_project_file(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    given = cli.parser().parse_args(["curate", "folder", "--output", "set"])
+    sections = project.parse('source = "x"')
+    assert given.min_quality == sections.quality.minimum == 0.74
+    assert given.clusters == sections.clusters.count
+    assert given.total == sections.selection.total
+    assert (given.faces, given.clip) == (sections.faces.pack, sections.clip.model)
+    assert option(type(sections.quality), "minimum").text in help_of(capsys, "curate")

@@ -1,0 +1,36 @@
+"""What widgets offer is what core's models say."""
+
+import pytest
+
+from character_curator import project
+from character_curator.options import option
+from character_curator.training import TrainingSettings
+from tests.support.comfyui.graphs import PREFIX
+
+FIELDS = [
+    *(("TrainLoRA", TrainingSettings, name, name) for name in (
+        "rank", "alpha", "learning_rate", "epochs", "batch_size", "resolution", "targets",
+        "train_text_encoder", "seed", "validation_share", "gradient_checkpointing",
+    )),
+    *(("FaceValidate", project.FacesSection, name, name) for name in (
+        "pack", "minimum_confidence", "minimum_share", "minimum_side",
+    )),
+    ("QualityScore", project.QualitySection, "minimum", "minimum"),
+    ("ClipCluster", project.ClustersSection, "count", "clusters"),
+    ("ClipCluster", project.ClipSection, "model", "model"),
+    ("BalancedSelect", project.SelectionSection, "total", "total"),
+    ("BalancedSelect", project.DuplicatesSection, "threshold", "duplicates"),
+    ("DatasetExport", project.DatasetSection, "captions", "captions"),
+    ("CharacterPlan", project.PlanSection, "takes", "takes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("node", "model", "field", "name"), FIELDS)
+def test_a_widget_has_the_fields_default_and_keeps_its_limits(server, node, model, field, name):
+    info = server.get(f"/object_info/{PREFIX}{node}")[PREFIX + node]["input"]
+    said = {**info["required"], **info.get("optional", {})}[name][1]
+    described = option(model, field)
+    assert said["default"] == described.default
+    if described.kind in ("whole", "number"):
+        assert said["min"] >= described.least
+        assert said["max"] <= described.most
