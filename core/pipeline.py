@@ -96,7 +96,8 @@ def train(
 ) -> LoraResult:
     """Train the LoRA of a project on its dataset.
 
-    A run that was killed goes on; one whose dataset or settings have changed since starts anew.
+    A run that was killed goes on; one whose dataset or settings have changed since starts anew;
+    one that is finished is not repeated.
 
     Args:
         project: With its section [training].
@@ -106,7 +107,8 @@ def train(
         progress: Watches.
     """
     from .features import FeatureStore
-    from .training import LoraJob, SampleSettings, train_lora
+    from .training import LoraJob, SampleSettings
+    from .training.finished import train_once
     from .training.loop.state import StateMismatchError
 
     section = project.training or project_file.TrainingSection()
@@ -134,10 +136,10 @@ def train(
     )
     with FeatureStore(output / STORE_FILE) as store:
         try:
-            return train_lora(job, settings, store=store, callbacks=callbacks, progress=progress)
+            return train_once(job, settings, store=store, callbacks=callbacks, progress=progress)
         except StateMismatchError as error:
             log.warning("Training anew: %s", error)
-            return train_lora(
+            return train_once(
                 job, settings, store=store, callbacks=callbacks, progress=progress, resume=False
             )
 

@@ -7,6 +7,7 @@ claims more pixels than allowed is refused before any memory is taken for it.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -67,16 +68,23 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
             all, or too large.
     """
     path = Path(path)
+    return _pixels_of(path, _read_bytes(path, max_pixels), max_pixels)
+
+
+def _read_bytes(path: Path, max_pixels: int) -> bytes:
     try:
         size = path.stat().st_size
         if size > max_pixels * _BYTES_PER_PIXEL:
             raise UnreadableImageError(path, f"the file is too large ({size:,} bytes)")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(path, (error.strerror or str(error)).lower(),
                                    lasting=False) from error  # fmt: skip
     except ValueError as error:  # a NUL in the name
         raise UnreadableImageError(path, str(error), lasting=False) from error
+
+
+def _pixels_of(path: Path, data: bytes, max_pixels: int) -> Pixels:
     reason, pixels = decode(data, max_pixels)
     if pixels is None:
         raise UnreadableImageError(path, reason)
@@ -177,6 +185,8 @@ class Decoded(Generic[T]):
     """Why it cannot be read; empty otherwise."""
     lasting: bool = True
     """Whether that lies in the bytes themselves."""
+    digest: str = ""
+    """SHA-256 of its file's bytes, where that was asked for."""
 
 
 def decode_ahead(
@@ -184,6 +194,7 @@ def decode_ahead(
     function: Callable[[Pixels], T],
     *,
     sizes: Sequence[int | None] | None = None,
+    hashed: bool = False,
     max_pixels: int = MAX_PIXELS,
     workers: int | None = None,
     pixels_in_flight: int = PIXELS_IN_FLIGHT,
@@ -197,6 +208,7 @@ def decode_ahead(
         paths: The files.
         function: Applied to the pixels in the thread that decoded them.
         sizes: Pixels of each image where known; unknown ones count as one megapixel.
+        hashed: Also hash the bytes, so that the file is read only once.
         max_pixels: As in :func:`read_image`.
         workers: Number of threads; the number of processors, 8 at most, unless given.
         pixels_in_flight: How many pixels may wait; one image always may.
@@ -209,8 +221,10 @@ def decode_ahead(
 
     def task(index: int) -> Decoded[T]:
         try:
-            image = read_image(paths[index], max_pixels)
-            return Decoded(index, image, function(image), "")
+            data = _read_bytes(paths[index], max_pixels)
+            image = _pixels_of(paths[index], data, max_pixels)
+            digest = hashlib.sha256(data).hexdigest() if hashed else ""
+            return Decoded(index, image, function(image), "", digest=digest)
         except UnreadableImageError as error:
             return Decoded(index, None, None, error.reason, error.lasting)
         except MemoryError:

@@ -130,7 +130,8 @@ def _or_nothing(number: Callable[[str], float]) -> Callable[[str], Any]:
 
 
 def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from ..training import LoraJob, SampleSettings, joined, train_lora
+    from ..training import LoraJob, SampleSettings, joined
+    from ..training.finished import train_once
     from ..training.loop.processes import Processes
     from .training_view import TrainingView
 
@@ -173,9 +174,10 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         if options.prior_pictures and job.prior is None:
             folder = _make_prior(job, options.prior_pictures, settings.seed, view)
             job = replace(job, prior=folder)
-        result = train_lora(
+        result = train_once(
             job,
             settings,
+            further=[options.evaluate],
             score=_score(job, options.evaluate, view),
             prefer=options.prefer,
             callbacks=joined(view.callbacks(), board),
@@ -183,6 +185,8 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             resume=not options.restart,
         )
     show_result(result, console)
+    if result.known:
+        console.print("Train it anew with --restart.")
     stopped_well = result.training.stopped != "diverged"
     return EXIT_DONE if stopped_well else EXIT_DIFFERENT, result.to_mapping()
 
@@ -230,6 +234,11 @@ def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path
 def show_result(result: LoraResult, console: Console) -> None:
     """Say what came of a training, as a person would want to be told."""
     training = result.training
+    if result.known:
+        console.print(
+            f"{escape(result.file.name)} is finished already, with the same images and settings: "
+            "nothing was trained."
+        )
     for warning in result.warnings:
         console.print(f"[yellow]Note[/]: {escape(warning)}")
     if result.skipped:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CuratorError
+from ..trigger import is_named, words_of
 from .reading import read_metadata
 
 if sys.version_info >= (3, 11):
@@ -233,11 +234,9 @@ def fingerprint(images: Sequence[CaptionedImage]) -> str:
 
 def without_trigger(images: Sequence[CaptionedImage], trigger: str) -> int:
     """Count the captions that a trigger word (or one of several, after commas) is not in."""
-    words = [word.strip() for word in trigger.split(",") if word.strip()]
-    if not words:
+    if not words_of(trigger):
         return 0
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words))
-    return sum(not pattern.search(image.caption) for image in images if not image.prior)
+    return sum(not is_named(image.caption, trigger) for image in images if not image.prior)
 
 
 def _of_folder(root: Path) -> DatasetFacts:

@@ -109,6 +109,7 @@ class LoraResult:
         samples: The sheet of sample images, if any were made.
         warnings: What is likely a mistake, in words.
         adapted: How many layers carry adapters, and which kinds do not, in words.
+        known: Whether it had been finished before, and nothing was done now.
     """
 
     file: Path
@@ -123,6 +124,7 @@ class LoraResult:
     samples: Path | None
     warnings: tuple[str, ...] = ()
     adapted: str = ""
+    known: bool = False
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the outcome as JSON knows values."""

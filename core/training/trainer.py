@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..dataset.facts import DatasetFacts, read_facts, without_trigger
+from ..dataset.facts import DatasetFacts, without_trigger
 from ..features import FeatureStore
 from ..progress import Progress, silent
-from .data.examples import Example, Skipped, read_examples
+from .data.examples import Example
+from .data.images import TrainingImages, read_images
 from .job import SUFFIX, LoraJob, LoraResult, OutputNameError, Score
 from .loop.processes import Processes
 from .outputs.card import jpeg_thumbnail
@@ -18,7 +20,8 @@ from .result import Callbacks, joined
 from .settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from .denoisers.protocol import SamplingDenoiser
+    from ..lora.adapters import Adapters
+    from .denoisers.protocol import Denoiser, SamplingDenoiser
     from .outputs.watching import Plotter, Sampler
     from .outputs.writing import LoraWriter
 
@@ -27,6 +30,7 @@ def train_lora(
     job: LoraJob,
     settings: TrainingSettings,
     *,
+    images: TrainingImages | None = None,
     denoiser: SamplingDenoiser | None = None,
     store: FeatureStore | None = None,
     score: Score | None = None,
@@ -45,6 +49,7 @@ def train_lora(
     Args:
         job: From what, and where to.
         settings: How.
+        images: The job's images, if they have been read already.
         denoiser: The base model, if it is loaded already; its weights are left as they were.
         store: Where latents and text embeddings are kept; a file in ``NAME.work`` unless given.
         score: Evaluates the file of each kept checkpoint (``checkpoint_every``) and of the best.
@@ -70,24 +75,16 @@ def train_lora(
         >>> job.folder.name  # from here a training that was killed goes on
         'char1.work'
     """
-    from ..lora.adapters import inject
     from ..lora.file import read, restore
     from .denoisers.load import load
     from .loop.loop import train
     from .outputs.watching import Plotter, Sampler
     from .outputs.writing import LoraWriter
 
-    _check_output(job.output)
-    examples, skipped = read_examples(job.dataset, caption=job.caption)
-    facts = read_facts(job.dataset, examples, trigger=job.trigger)
-    priors: list[Example] = []
-    others: list[Skipped] = []
-    if job.prior is not None:
-        priors, others = read_examples(job.prior, caption=job.prior_caption, prior=True)
-    held_out = None
-    if job.validation is not None:
-        held_out, strange = read_examples(job.validation, caption=job.caption)
-        others += strange
+    check_output(job.output)
+    if images is None:
+        images = read_images(job)
+    examples, facts = images.examples, images.facts
     start = None if job.start is None else read(job.start, allow_pickle=job.allow_pickle)
     if denoiser is None:
         denoiser = load(
@@ -97,9 +94,7 @@ def train_lora(
             variant=job.variant,
             allow_pickle=job.allow_pickle,
         )
-    modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
-    adapters = inject(modules, settings.adapters(), seed=settings.seed)
-    try:
+    with placed_adapters(denoiser, settings) as adapters:
         if start is not None:
             restore(adapters, start, denoiser.file_key)
         sampler = Sampler(job, settings, denoiser, adapters, examples)
@@ -109,24 +104,35 @@ def train_lora(
         result = train(
             denoiser,
             adapters.named_parameters(),
-            [*examples, *priors],
+            [*examples, *images.prior],
             settings,
             job.folder,
             store=store,
-            validation=held_out,
+            validation=images.validation,
+            decoded=images.decoded,
             callbacks=joined(callbacks, plotter.callbacks(), sampler.callbacks()),
             progress=progress,
             resume=resume,
         )
         writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result)
         found = _finish(job, writer, sampler, plotter, score, prefer)
-        left_out = (*skipped, *others, *result.skipped)
         return replace(
             found,
-            skipped=left_out,
+            skipped=(*images.skipped, *result.skipped),
             warnings=tuple(_warnings(examples, facts)),
             adapted=str(adapters.placements["denoiser"]),
         )
+
+
+@contextmanager
+def placed_adapters(denoiser: Denoiser, settings: TrainingSettings) -> Iterator[Adapters]:
+    """Place new adapters on a model, and take them away whatever happens."""
+    from ..lora.adapters import inject
+
+    modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
+    adapters = inject(modules, settings.adapters(), seed=settings.seed)
+    try:
+        yield adapters
     finally:
         adapters.remove()
 
@@ -175,7 +181,12 @@ def _finish(
     )
 
 
-def _check_output(path: Path) -> None:
+def check_output(path: Path) -> None:
+    """Check the name of a LoRA file.
+
+    Raises:
+        OutputNameError: It does not end as it must, or stands for a folder.
+    """
     if path.suffix != SUFFIX or path.is_dir():
         raise OutputNameError(
             f"{path} is no name for a LoRA file: let it end with {SUFFIX}, as in "

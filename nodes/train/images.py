@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from ...core.errors import CuratorError
 
 if TYPE_CHECKING:
-    from ...core.dataset.facts import DatasetFacts
-    from ...core.training.data.examples import Example
+    from ...core.training.data.images import TrainingImages
     from ...core.training.job import LoraJob
 
 
@@ -23,29 +22,22 @@ class PriorNamesCharacterError(CuratorError):
         )
 
 
-def read_images(job: LoraJob) -> tuple[list[Example], DatasetFacts]:
-    """Read what is trained with.
+def checked_images(job: LoraJob) -> TrainingImages:
+    """Read what is trained with, and check that others of the class are others.
 
     Args:
         job: Its dataset, and its prior-preservation images if it has any.
-
-    Returns:
-        The images of both, those of others marked as such, and the dataset's facts.
 
     Raises:
         PriorNamesCharacterError: Captions of the others have the trigger word.
         CuratorError: As ``core.training.read_examples``.
     """
-    from ...core.dataset.facts import read_facts, without_trigger
-    from ...core.training import as_prior, read_examples
+    from ...core.training.data.images import read_images
+    from ...core.trigger import is_named
 
-    examples, _ = read_examples(job.dataset, caption=job.caption)
-    facts = read_facts(job.dataset, examples, trigger=job.trigger)
-    if job.prior is None:
-        return examples, facts
-    others, _ = read_examples(job.prior, caption=job.prior_caption)
-    if facts.trigger.strip(", "):
-        named = len(others) - without_trigger(others, facts.trigger)
-        if named:
-            raise PriorNamesCharacterError(named, len(others), facts.trigger)
-    return [*examples, *as_prior(others)], facts
+    images = read_images(job)
+    trigger = images.facts.trigger
+    named = sum(is_named(example.caption, trigger) for example in images.prior)
+    if named:
+        raise PriorNamesCharacterError(named, len(images.prior), trigger)
+    return images

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ...core.training.job import LoraJob, LoraResult
     from ...core.training.settings import TrainingSettings
     from .view import TrainingView
@@ -54,10 +52,10 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         CuratorError: As ``core.training.train_lora``.
     """
     from ...core.features import FeatureStore
-    from ...core.training import train_lora
+    from ...core.training import finished, train_lora
     from ..comfy.denoiser import WireDenoiser
-    from .files import STORE, course_key, inputs_key, is_finished, note_finished, work_folder
-    from .images import read_images
+    from .files import STORE, work_folder
+    from .images import checked_images
     from .settings import with_room_for
 
     denoiser = WireDenoiser(
@@ -70,12 +68,13 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         on_image=view.image,
     )
     settings = with_room_for(settings, denoiser.pixel_step)
-    examples, facts = read_images(job)
-    course = course_key(denoiser.identity, examples, settings)
+    images = checked_images(job)
+    course = finished.course_key(denoiser.identity, [*images.examples, *images.prior], settings)
     home = work_folder(job.output.stem)
-    job = replace(job, work=_folder(home, course, settings))
-    inputs = inputs_key(job, settings, course, [facts.trigger, base.sampler, base.scheduler])
-    noted = is_finished(job, inputs)
+    job = replace(job, work=finished.course_folder(home, course, settings))
+    further = [images.facts.trigger, base.sampler, base.scheduler]
+    inputs = finished.inputs_key(job, settings, course, further)
+    noted = finished.finished_outcome(job, inputs)
     if noted is not None:
         log.info("%s is finished already: %s", job.output, noted["summary"])
         return str(noted["summary"])
@@ -84,32 +83,15 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         result = train_lora(
             job,
             settings,
+            images=images,
             denoiser=denoiser,
             store=store,
             callbacks=view.callbacks(),
             progress=view,
         )
     summary = _summary(result)
-    note_finished(job, inputs, {"summary": summary, **result.to_mapping()})
+    finished.note_finished(job, inputs, result, summary=summary)
     return summary
-
-
-def _folder(home: Path, course: str, settings: TrainingSettings) -> Path:
-    """Return a training's folder: a shorter one than went before does not go on with its state."""
-    from ...core.training.loop.run import STATE
-    from ...core.training.loop.state import StateMismatchError, load_tensors
-
-    folder = home / course
-    if (folder / STATE).is_file():
-        try:
-            _, facts = load_tensors(folder / STATE)
-        except StateMismatchError:
-            return folder  # the trainer says what is wrong with it
-        if settings.steps is None and facts["epoch"] > settings.epochs:
-            return home / f"{course}-{settings.epochs}-epochs"
-        if settings.steps is not None and facts["step"] > settings.steps:
-            return home / f"{course}-{settings.steps}-steps"
-    return folder
 
 
 def _summary(result: LoraResult) -> str:

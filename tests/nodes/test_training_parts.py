@@ -62,7 +62,7 @@ def course(**changes):
     examples = [
         core("training.data.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))
     ]
-    return part("train.files").course_key("model", examples, settings(**changes))
+    return core("training.finished").course_key("model", examples, settings(**changes))
 
 
 def test_a_longer_training_goes_on_in_the_same_folder():
@@ -78,7 +78,7 @@ def test_another_training_gets_another_folder(changes):
 
 def test_others_of_the_class_make_another_training():
     alone = [core("training.data.examples").Example(Path("a.png"), "hash", "a caption", (64, 64))]
-    key = part("train.files").course_key
+    key = core("training.finished").course_key
     other = core("training.data.examples").Example(Path("b.png"), "other", "a woman", (64, 64))
     [prior] = core("training.data.examples").as_prior([other])
     keys = {key("model", images, settings()) for images in (
@@ -99,7 +99,8 @@ def job(tmp_path, prior_caption):
 
 
 def test_others_of_the_class_are_read_as_such(tmp_path):
-    examples, facts = part("train.images").read_images(job(tmp_path, "portrait of a woman"))
+    images = part("train.images").checked_images(job(tmp_path, "portrait of a woman"))
+    examples, facts = [*images.examples, *images.prior], images.facts
     assert [example.prior for example in examples] == [False] * 3 + [True] * 2
     assert facts.trigger == "char1"
     assert sum(facts.captions.values()) == 3
@@ -108,7 +109,7 @@ def test_others_of_the_class_are_read_as_such(tmp_path):
 def test_others_must_not_be_called_by_the_trigger_word(tmp_path):
     images = part("train.images")
     with pytest.raises(images.PriorNamesCharacterError, match="2 of its 2 captions"):
-        images.read_images(job(tmp_path, "portrait of char1 woman"))
+        images.checked_images(job(tmp_path, "portrait of char1 woman"))
 
 
 def test_the_length_matters_where_the_rate_depends_on_it():

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ...analysis.decoding import UnreadableImageError, read_image
+from ...analysis.decoding import Pixels, UnreadableImageError, read_image
 from ...errors import CuratorError
 from ...features import FeatureStore
 from ...progress import Progress, silent
@@ -55,8 +55,18 @@ class EncodedFeatures:
         self._held: OrderedDict[tuple[str, str], Tensors] = OrderedDict()
         self._bytes = 0
 
-    def add_images(self, items: Sequence[Item], progress: Progress = silent) -> list[Skipped]:
+    def add_images(
+        self,
+        items: Sequence[Item],
+        progress: Progress = silent,
+        decoded: Mapping[str, Pixels] | None = None,
+    ) -> list[Skipped]:
         """Encode the crops that the store does not know.
+
+        Args:
+            items: Images with their crops.
+            progress: Told of every image.
+            decoded: Pixels that are there already, by the example's hash.
 
         Returns:
             What could not be read, with the reason; :meth:`latents` must not be asked for those.
@@ -68,7 +78,7 @@ class EncodedFeatures:
         progress.start("Encoding images", len(missing))
         for key, (example, crop) in missing.items():
             try:
-                pixels = read_crop(example, crop)
+                pixels = read_crop(example, crop, (decoded or {}).get(example.hash))
             except UnreadableImageError as error:
                 skipped.append(Skipped(example.path, error.reason))
             else:
@@ -142,18 +152,25 @@ class EncodedFeatures:
         self._bytes += _size(tensors)
 
 
-def read_crop(example: Example, crop: Crop) -> Tensor:
+def read_crop(example: Example, crop: Crop, image: Pixels | None = None) -> Tensor:
     """Read an image's crop: float32 RGB, ``(1, 3, height, width)``, from -1 to 1.
+
+    Args:
+        example: Its file.
+        crop: What of it.
+        image: Its pixels (as of ``read_image``), if it has been decoded already.
 
     Raises:
         UnreadableImageError: The file cannot be read.
     """
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(read_image(example.path)[..., ::-1]))
+    if image is None:
+        image = read_image(example.path)
     size = (crop.size.width, crop.size.height)
-    image = image.resize(size, Image.Resampling.LANCZOS, box=crop.box)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    whole = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    part = whole.resize(size, Image.Resampling.LANCZOS, box=crop.box)
+    pixels = torch.from_numpy(np.array(part)).permute(2, 0, 1)[None]
     return pixels.float() / 127.5 - 1
 
 

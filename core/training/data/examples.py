@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...dataset.reading import read_caption, read_metadata
 from ...errors import CuratorError
-from ...imageset import IMAGE_SUFFIXES, content_hash
+from ...imageset import IMAGE_SUFFIXES
 from ..settings import TrainingSettings
 from .buckets import Box, Crop, Size, choose_bucket, crop_to
+
+if TYPE_CHECKING:
+    from ...analysis.decoding import Pixels
+
+Decoded: TypeAlias = "MutableMapping[str, Pixels]"
+"""Pixels of examples, as of ``read_image``, by the hash of their file."""
+
+DECODED_BYTES = 1 << 29
+"""How many bytes of pixels are kept until they are encoded; the rest is decoded again."""
 
 
 class NoCaptionsError(CuratorError):
@@ -74,18 +82,24 @@ class Skipped:
 
 
 def read_examples(
-    folder: Path | str, *, caption: str | None = None, prior: bool = False
+    folder: Path | str,
+    *,
+    caption: str | None = None,
+    prior: bool = False,
+    decoded: Decoded | None = None,
 ) -> tuple[list[Example], list[Skipped]]:
     """Read the images of a folder, in the order of their names.
 
     The caption of ``PICTURE.png`` is ``PICTURE.txt``, else what ``metadata.json`` says, else
-    ``caption``. Boxes of faces come from ``metadata.json``. Every image is decoded once, so a
-    damaged one is known here; it is left out, as is one without a caption.
+    ``caption``. Boxes of faces come from ``metadata.json``. Every file is read and decoded once, so
+    a damaged one is known here; it is left out, as is one without a caption.
 
     Args:
         folder: An exported dataset, or any folder of images.
         caption: For images that have none; the class prompt of prior-preservation images.
         prior: What :attr:`Example.prior` shall be.
+        decoded: Takes the examples' pixels (as of ``read_image``) by their hash, for whoever
+            encodes them next; those beyond :data:`DECODED_BYTES` are not kept.
 
     Returns:
         The examples, and what was left out with its reason.
@@ -106,17 +120,19 @@ def read_examples(
         raise NoCaptionsError(root)
     examples: list[Example] = []
     skipped: list[Skipped] = []
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        hashes = pool.map(_hash_or_none, paths)
-        shapes = decode_ahead(paths, lambda pixels: (pixels.shape[1], pixels.shape[0]))
-        for path, words, digest, decoded in zip(paths, captions, hashes, shapes, strict=True):
-            if decoded.found is None or digest is None:
-                skipped.append(Skipped(path, decoded.reason or "the file cannot be read"))
-            elif not words:
-                skipped.append(Skipped(path, "no caption"))
-            else:
-                face = _face(known.get(path.name, {}))
-                examples.append(Example(path, digest, words, Size(*decoded.found), face, prior))
+    free = 0 if decoded is None else DECODED_BYTES - sum(p.nbytes for p in decoded.values())
+    files = decode_ahead(paths, lambda pixels: Size(pixels.shape[1], pixels.shape[0]), hashed=True)
+    for path, words, file in zip(paths, captions, files, strict=True):
+        if file.image is None or file.found is None:
+            skipped.append(Skipped(path, file.reason))
+        elif not words:
+            skipped.append(Skipped(path, "no caption"))
+        else:
+            face = _face(known.get(path.name, {}))
+            examples.append(Example(path, file.digest, words, file.found, face, prior))
+            if decoded is not None and file.image.nbytes <= free and file.digest not in decoded:
+                decoded[file.digest] = file.image
+                free -= file.image.nbytes
     if not examples:
         raise TooFewImagesError(0, 1, skipped)
     return examples, skipped
@@ -147,10 +163,3 @@ def _face(known: dict[str, Any]) -> Box | None:
         return None
     left, top, right, bottom = (float(edge) for edge in box)
     return (left, top, right, bottom) if right > left and bottom > top else None
-
-
-def _hash_or_none(path: Path) -> str | None:
-    try:
-        return content_hash(path)
-    except OSError:
-        return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...analysis.decoding import Pixels
 from ...progress import Progress, silent
 from ..denoisers.protocol import Denoiser, TextEmbeddings
 from ..settings import SettingsError, TrainingSettings
@@ -57,6 +58,7 @@ def prepare(
     features: EncodedFeatures,
     *,
     validation: Sequence[Example] | None = None,
+    decoded: Mapping[str, Pixels] | None = None,
     progress: Progress = silent,
 ) -> TrainingData:
     """Split and encode examples.
@@ -68,6 +70,7 @@ def prepare(
         features: Where encoded values are.
         validation: Images to validate with instead of a share of the examples; what has the
             bytes of one of them is not trained on.
+        decoded: Pixels of examples, by their hash, where they have been decoded already.
         progress: Told of every image.
 
     Raises:
@@ -81,7 +84,7 @@ def prepare(
         )
     given = [*examples, *(validation or ())]
     items = [(example, example.crop(settings)) for example in given]
-    skipped = features.add_images(items, progress)
+    skipped = features.add_images(items, progress, decoded)
     unreadable = {s.path for s in skipped}
     usable = [item for item in items[: len(examples)] if item[0].path not in unreadable]
     if validation is None:

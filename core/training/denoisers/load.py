@@ -45,16 +45,41 @@ def load(
     folder = models.model_path(model) or models.downloaded(str(model), **options)
     if not allow_pickle:
         _refuse_pickles(folder)
-    # Gradients of half precision underflow; those of bfloat16 do not.
-    wanted = "bfloat16" if dtype == "auto" and kind != "cpu" else dtype
-    name = pipelines.dtype_of(wanted, kind, folder)
+    name = _dtype(folder, kind, dtype)
     if "safety_checker" in models.parts(folder):
         options |= {"safety_checker": None, "requires_safety_checker": False}
     source = PipelineSource(folder, getattr(torch, name), options)
     pipeline = source.load()
     pipeline.to(kind)
-    mark = f"{models.fingerprint(folder, variant)} {name}"
-    return of_pipeline(pipeline, hashlib.sha256(mark.encode()).hexdigest(), source)
+    return of_pipeline(pipeline, _identity(folder, variant, name), source)
+
+
+def identity_of(
+    model: str | Path, *, device: str = "auto", dtype: str = "auto", variant: str | None = None
+) -> str:
+    """Return what :attr:`.protocol.Denoiser.identity` would be, without loading the weights.
+
+    Args:
+        model: As for :func:`load`, as are the others.
+        device: It decides the number type, where that is ``auto``.
+        dtype: Of the frozen weights.
+        variant: The variant of the weights.
+    """
+    kind = pipelines.device_of(device)
+    options: dict[str, Any] = {} if variant is None else {"variant": variant}
+    folder = models.model_path(model) or models.downloaded(str(model), **options)
+    return _identity(folder, variant, _dtype(folder, kind, dtype))
+
+
+def _dtype(folder: Path, device: str, dtype: str) -> str:
+    # Gradients of half precision underflow; those of bfloat16 do not.
+    wanted = "bfloat16" if dtype == "auto" and device != "cpu" else dtype
+    return pipelines.dtype_of(wanted, device, folder)
+
+
+def _identity(folder: Path, variant: str | None, dtype: str) -> str:
+    mark = f"{models.fingerprint(folder, variant)} {dtype}"
+    return hashlib.sha256(mark.encode()).hexdigest()
 
 
 def _refuse_pickles(folder: Path) -> None:

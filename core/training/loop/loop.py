@@ -14,7 +14,7 @@ from ...errors import CuratorError
 from ...features import FeatureStore
 from ...progress import Progress, silent
 from ..data.cache import EncodedFeatures
-from ..data.examples import Example
+from ..data.examples import Decoded, Example
 from ..data.prepare import prepare
 from ..denoisers.protocol import Denoiser
 from ..result import Callbacks, EpochReport, TrainingResult
@@ -44,6 +44,7 @@ def train(
     *,
     store: FeatureStore | None = None,
     validation: Sequence[Example] | None = None,
+    decoded: Decoded | None = None,
     callbacks: Callbacks | None = None,
     progress: Progress = silent,
     resume: bool = True,
@@ -66,6 +67,8 @@ def train(
             given.
         validation: Images to validate with, for runs that shall be compared; a share of the
             examples is held out unless given.
+        decoded: Pixels of examples, by their hash, that have been decoded already (see
+            :func:`.data.examples.read_examples`); let go when all is encoded.
         callbacks: Who is told what.
         progress: Told of every optimizer step. If it raises (Cancel), the state is saved first.
         resume: Go on from the folder's state where there is one; otherwise start anew.
@@ -101,8 +104,11 @@ def train(
         stack.enter_context(training_modes((denoiser.module(), *text_modules), False))
         with processes.first_alone(), freed_memory_kept(denoiser.device):
             data = prepare(
-                denoiser, examples, settings, features, validation=validation, progress=progress
-            )
+                denoiser, examples, settings, features,
+                validation=validation, decoded=decoded, progress=progress,
+            )  # fmt: skip
+        if decoded is not None:
+            decoded.clear()
         for left_out in data.skipped:
             logger.warning("Left out %s: %s", left_out.path, left_out.reason)
         stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))

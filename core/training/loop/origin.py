@@ -31,17 +31,22 @@ def origin_of(
     """Return what determines the course of a run, a fact a key."""
     images = [(e.hash, e.caption, e.prior, crop.key) for e, crop in data.items]
     held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
-    options = {k: v for k, v in settings.to_mapping().items() if k not in FREE}
-    if settings.schedule != "constant":
-        # The whole course of the rate depends on the length.
-        options |= {"epochs": settings.epochs, "steps": settings.steps}
     return {
         "pictures": _digest(sorted(images)),
         "validation images": _digest(sorted(held_out)),
         "adapters": _digest({name: list(p.shape) for name, p in parameters.items()}),
         "model": denoiser.identity,
-        "settings": options,
+        "settings": course_options(settings),
     }
+
+
+def course_options(settings: TrainingSettings) -> dict[str, Any]:
+    """Return the options that a run's course depends on; those of :data:`FREE` do not count."""
+    options = {k: v for k, v in settings.to_mapping().items() if k not in FREE}
+    if settings.schedule != "constant":
+        # The whole course of the rate depends on the length.
+        options |= {"epochs": settings.epochs, "steps": settings.steps}
+    return options
 
 
 def check_origin(path: Path, found: Mapping[str, Any], present: Mapping[str, Any]) -> None:

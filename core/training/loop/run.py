@@ -31,7 +31,7 @@ from .origin import check_origin, origin_of
 from .processes import Processes
 from .schedule import lr_factor
 from .state import load_tensors, load_weights, pack_optimizer, save_tensors, unpack_optimizer
-from .validation import Patience, convergence
+from .validation import Patience, course_of
 
 logger = logging.getLogger(__name__)
 
@@ -224,15 +224,9 @@ class TrainingRun:
         self.processes.wait()
         best = self.folder / (BEST if self._best else LAST)
         load_weights(best, self.parameters)
-        validated = [
-            (r.epoch, r.validation_loss) for r in self.history if r.validation_loss is not None
-        ]
-        tolerance = self.settings.plateau_tolerance
-        course = convergence(
-            [epoch for epoch, _ in validated], [loss for _, loss in validated], tolerance=tolerance
-        )
+        history = history_table(self.history)
         return TrainingResult(
-            history=history_table(self.history),
+            history=history,
             stopped=self.stopped or "completed",
             message=self._message,
             steps=self.step,
@@ -240,7 +234,7 @@ class TrainingRun:
             best_loss=self._best[1] if self._best else None,
             best=best,
             last=self.folder / LAST,
-            convergence=course,
+            convergence=course_of(history, self.settings),
             skipped=self.data.skipped,
             held_out=tuple(example.hash for example, _ in self.data.validation),
         )

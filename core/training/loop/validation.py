@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import polars as pl
 import torch
 from torch import Tensor
 
 from ..data.cache import Item, image_sizes
 from ..data.order import draw
 from ..denoisers.protocol import Denoiser, TextEmbeddings
+from ..settings import TrainingSettings
 from .objective import row_losses
 from .processes import Processes
 
@@ -131,6 +133,16 @@ def convergence(
     limit = plateau + tolerance * (start - plateau)
     epoch = next(e for e, loss in zip(epochs[1:], smooth, strict=True) if loss <= limit)
     return Convergence(epoch, plateau, start, epochs[-1] - epoch >= settle * epochs[-1])
+
+
+def course_of(history: pl.DataFrame, settings: TrainingSettings) -> Convergence | None:
+    """Name the epoch of convergence of a run's history; see :func:`convergence`."""
+    rows = history.drop_nulls("validation_loss")
+    return convergence(
+        rows["epoch"].to_list(),
+        rows["validation_loss"].to_list(),
+        tolerance=settings.plateau_tolerance,
+    )
 
 
 @dataclass

@@ -1,0 +1,56 @@
+"""The images of one training: of the subject, of others of its class, and to validate with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ...dataset.facts import DatasetFacts, read_facts
+from .examples import Decoded, Example, Skipped, read_examples
+
+if TYPE_CHECKING:
+    from ..job import LoraJob
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What a job's folders hold; whoever has read it hands it on.
+
+    Attributes:
+        examples: Images of the subject.
+        facts: What their dataset says of itself.
+        prior: Prior-preservation images.
+        validation: Images to validate with; ``None`` where a share of the examples is held out.
+        skipped: What was left out, with reasons.
+        decoded: Pixels that wait to be encoded; the training empties it.
+    """
+
+    examples: tuple[Example, ...]
+    facts: DatasetFacts
+    prior: tuple[Example, ...] = ()
+    validation: tuple[Example, ...] | None = None
+    skipped: tuple[Skipped, ...] = ()
+    decoded: Decoded = field(default_factory=dict, repr=False, compare=False)
+
+
+def read_images(job: LoraJob) -> TrainingImages:
+    """Read every image of a job once.
+
+    Raises:
+        CuratorError: As :func:`.examples.read_examples`, of any of the folders.
+    """
+    decoded: Decoded = {}
+    examples, skipped = read_examples(job.dataset, caption=job.caption, decoded=decoded)
+    facts = read_facts(job.dataset, examples, trigger=job.trigger)
+    prior: list[Example] = []
+    validation = None
+    if job.prior is not None:
+        prior, others = read_examples(
+            job.prior, caption=job.prior_caption, prior=True, decoded=decoded
+        )
+        skipped += others
+    if job.validation is not None:
+        held_out, others = read_examples(job.validation, caption=job.caption, decoded=decoded)
+        validation = tuple(held_out)
+        skipped += others
+    return TrainingImages(tuple(examples), facts, tuple(prior), validation, tuple(skipped), decoded)

@@ -1,0 +1,269 @@
+"""A training that is finished is found again: its note, and what it must agree in.
+
+A folder of work holds ``finished.json``: the identity of everything that decided the LoRA file,
+the hash of that file, and what came of the training. Whoever asks for the same again is answered
+from it, as long as the file is there whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from .. import atomic
+from ..dataset.facts import DatasetFacts
+from ..features import FeatureStore
+from ..hashing import json_hash
+from ..imageset import content_hash
+from ..progress import Progress, silent
+from .data.examples import Example, Skipped
+from .data.images import TrainingImages, read_images
+from .job import Checkpoint, LoraJob, LoraResult, Score
+from .result import HISTORY, Callbacks, TrainingResult
+from .settings import TrainingSettings
+from .trainer import check_output, train_lora
+
+FINISHED = "finished.json"
+
+
+def train_once(
+    job: LoraJob,
+    settings: TrainingSettings,
+    *,
+    further: Sequence[object] = (),
+    store: FeatureStore | None = None,
+    score: Score | None = None,
+    prefer: Literal["validation", "evaluation"] = "validation",
+    callbacks: Callbacks | None = None,
+    progress: Progress = silent,
+    resume: bool = True,
+) -> LoraResult:
+    """Train a LoRA as :func:`.trainer.train_lora`, unless that has been done.
+
+    Then the model isn't loaded and nothing is written; :attr:`.LoraResult.known` says so.
+
+    Args:
+        job: From what, and where to.
+        settings: How.
+        further: What else decides the result: whatever ``score`` depends on.
+        store: As for ``train_lora``.
+        score: As for ``train_lora``.
+        prefer: As for ``train_lora``.
+        callbacks: As for ``train_lora``; told of nothing where nothing is done.
+        progress: Watches.
+        resume: Otherwise train anew, finished or not.
+
+    Raises:
+        CuratorError: As ``train_lora``.
+    """
+    from .denoisers.load import identity_of
+    from .loop.processes import Processes
+
+    check_output(job.output)
+    images = read_images(job)
+
+    def inputs() -> str:
+        model = identity_of(job.base, device=job.device, dtype=job.dtype, variant=job.variant)
+        return _inputs(job, settings, images, model, [prefer, *further])
+
+    if resume and (job.folder / FINISHED).is_file():
+        known = finished_result(job, settings, images.facts, inputs())
+        if known is not None:
+            return known
+    result = train_lora(
+        job,
+        settings,
+        images=images,
+        store=store,
+        score=score,
+        prefer=prefer,
+        callbacks=callbacks,
+        progress=progress,
+        resume=resume,
+    )
+    # What has diverged is tried again.
+    if result.training.stopped != "diverged" and Processes.current().is_first:
+        note_finished(job, inputs(), result)
+    return result
+
+
+def course_key(model: str, examples: Sequence[Example], settings: TrainingSettings) -> str:
+    """Return the identity of a training's course, whatever its length.
+
+    Args:
+        model: Identity of the frozen weights.
+        examples: What is trained with, prior-preservation images included.
+        settings: Those that may differ when a training goes on do not count.
+    """
+    from .loop.origin import course_options
+
+    # What was trained before there were prior images keeps its key.
+    images = sorted(f"{e.hash} {e.caption} {e.face}{' prior' if e.prior else ''}" for e in examples)
+    return json_hash([model, images, course_options(settings)])[:16]
+
+
+def inputs_key(
+    job: LoraJob, settings: TrainingSettings, course: str, further: Sequence[object]
+) -> str:
+    """Return the identity of everything that decides a LoRA file and its images."""
+    samples = None if job.samples is None else asdict(job.samples)
+    return json_hash(
+        [course, settings.to_mapping(), samples, str(job.output), str(job.base), list(further)]
+    )
+
+
+def course_folder(home: Path, course: str, settings: TrainingSettings) -> Path:
+    """Return the folder of a course: a shorter training than went before has one of its own.
+
+    Args:
+        home: Folder of the trainings of a LoRA.
+        course: From :func:`course_key`.
+        settings: Its length.
+    """
+    from .loop.run import STATE
+    from .loop.state import StateMismatchError, load_tensors
+
+    folder = home / course
+    if (folder / STATE).is_file():
+        try:
+            _, facts = load_tensors(folder / STATE)
+        except StateMismatchError:
+            return folder  # the trainer says what is wrong with it
+        if settings.steps is None and facts["epoch"] > settings.epochs:
+            return home / f"{course}-{settings.epochs}-epochs"
+        if settings.steps is not None and facts["step"] > settings.steps:
+            return home / f"{course}-{settings.steps}-steps"
+    return folder
+
+
+def finished_outcome(job: LoraJob, inputs: str) -> dict[str, Any] | None:
+    """Return what was noted of a finished training; None unless its LoRA file is there whole."""
+    found = _note(job, inputs)
+    return None if found is None else found["outcome"]
+
+
+def finished_result(
+    job: LoraJob, settings: TrainingSettings, facts: DatasetFacts, inputs: str
+) -> LoraResult | None:
+    """Return the result of a finished training; None unless every file of it is there.
+
+    Args:
+        job: From what, and where to.
+        settings: How it was trained.
+        facts: What the dataset says of itself.
+        inputs: From :func:`inputs_key`.
+    """
+    noted = _note(job, inputs)
+    if noted is None:
+        return None
+    outcome = noted["outcome"]
+    checkpoints = {
+        c["epoch"]: Checkpoint(c["epoch"], Path(c["file"]), c["validation_loss"], c["score"])
+        for c in outcome["checkpoints"]
+    }
+    plot = Path(outcome["plot"])
+    samples = None if outcome["samples"] is None else Path(outcome["samples"])
+    files = [*(c.file for c in checkpoints.values()), plot, *([] if samples is None else [samples])]
+    if not all(file.is_file() for file in files):
+        return None
+    scored = outcome["best_epoch_by_evaluation"]
+    skipped = tuple(Skipped(Path(path), reason) for path, reason in noted.get("skipped", []))
+    return LoraResult(
+        file=job.output,
+        kept=checkpoints[outcome["kept_epoch"]],
+        by_validation=checkpoints[outcome["best_epoch"]],
+        by_evaluation=None if scored is None else checkpoints[scored],
+        checkpoints=tuple(checkpoints.values()),
+        training=_training(job, settings, outcome, skipped, tuple(noted.get("held_out", []))),
+        facts=facts,
+        skipped=skipped,
+        plot=plot,
+        samples=samples,
+        warnings=tuple(outcome["warnings"]),
+        adapted=outcome.get("adapted", ""),
+        known=True,
+    )
+
+
+def note_finished(job: LoraJob, inputs: str, result: LoraResult, **words: str) -> None:
+    """Note that a training is finished, and what came of it.
+
+    Args:
+        job: Whose folder it is noted in.
+        inputs: From :func:`inputs_key`.
+        result: What came of it.
+        words: What else :func:`finished_outcome` shall return.
+    """
+    noted = {
+        "inputs": inputs,
+        "file": content_hash(job.output),
+        "outcome": {**words, **result.to_mapping()},
+        "held_out": list(result.training.held_out),
+        "skipped": [[str(skipped.path), skipped.reason] for skipped in result.skipped],
+    }
+    atomic.write_text(job.folder / FINISHED, json.dumps(noted, indent=1))
+
+
+def _note(job: LoraJob, inputs: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads((job.folder / FINISHED).read_text(encoding="utf-8"))
+        same = found["inputs"] == inputs and found["file"] == content_hash(job.output)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if same else None
+
+
+def _training(
+    job: LoraJob,
+    settings: TrainingSettings,
+    outcome: dict[str, Any],
+    skipped: tuple[Skipped, ...],
+    held_out: tuple[str, ...],
+) -> TrainingResult:
+    from .loop.run import BEST, LAST
+    from .loop.validation import course_of
+
+    history = pl.DataFrame(outcome["history"], schema=dict(HISTORY))
+    loss = outcome["best_validation_loss"]
+    return TrainingResult(
+        history=history,
+        stopped=outcome["stopped"],
+        message=outcome["message"],
+        steps=outcome["steps"],
+        best_epoch=outcome["best_epoch"],
+        best_loss=loss,
+        best=job.folder / (LAST if loss is None else BEST),
+        last=job.folder / LAST,
+        convergence=course_of(history, settings),
+        skipped=skipped,
+        held_out=held_out,
+    )
+
+
+def _inputs(
+    job: LoraJob,
+    settings: TrainingSettings,
+    images: TrainingImages,
+    model: str,
+    further: Sequence[object],
+) -> str:
+    """Return :func:`inputs_key` of a job that says everything itself."""
+    course = course_key(model, [*images.examples, *images.prior], settings)
+    held_out = images.validation
+    return inputs_key(
+        job,
+        settings,
+        course,
+        [
+            asdict(images.facts),
+            None if held_out is None else [(e.hash, e.caption, e.face) for e in held_out],
+            None if job.start is None else content_hash(job.start),
+            job.magnitudes,
+            *further,
+        ],
+    )
