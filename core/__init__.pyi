@@ -6,7 +6,7 @@ from .analysis.quality import QualityThresholds as QualityThresholds
 from .dataset.curated import CuratedDataset as CuratedDataset
 from .dataset.export import export as export
 from .errors import CuratorError as CuratorError
-from .evaluation.checkpoints import evaluate as evaluate
+from .evaluation.lora_files import evaluate as evaluate
 from .features import FeatureStore as FeatureStore
 from .generation.diffusers_backend import DiffusersBackend as DiffusersBackend
 from .generation.reproduce import reproduce as reproduce

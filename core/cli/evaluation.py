@@ -13,7 +13,7 @@ from .output import EXIT_DONE, escape, progress_on
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..evaluation.outcome import Evaluation
+    from ..evaluation.result import Evaluation
     from ..evaluation.setup import Setup
 
 _SAMPLING = ("scheduler", "steps", "guidance", "width", "height", "dtype", "device")
@@ -82,8 +82,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _evaluate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..errors import CuratorError
-    from ..evaluation.checkpoints import evaluate
     from ..evaluation.compare import figures_table
+    from ..evaluation.lora_files import evaluate
 
     files = [*options.files, *options.checkpoints]
     if not files:

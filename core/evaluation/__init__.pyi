@@ -1,9 +1,9 @@
-from .checkpoints import evaluate as evaluate
-from .outcome import Evaluation as Evaluation
+from .lora_files import evaluate as evaluate
 from .prompts import PUBLISHED as PUBLISHED
 from .prompts import Prompt as Prompt
 from .prompts import new_prompts as new_prompts
 from .prompts import read_prompts as read_prompts
+from .result import Evaluation as Evaluation
 from .scoring import scorer as scorer
 from .setup import Setup as Setup
 from .summary import Summary as Summary

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from ..lora.header import read_header
-from .outcome import Evaluation
+from .result import Evaluation
 
 _BASE = "base model"
 

@@ -81,7 +81,7 @@ def _seeds(prompt: Prompt, number: int, first: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Instruments:
+class Analysers:
     """What images are measured with."""
 
     analyser: FaceAnalyser
@@ -112,13 +112,13 @@ class Reference:
 
 
 def measured(
-    images: ImageSet, instruments: Instruments, progress: Progress = silent
+    images: ImageSet, analysers: Analysers, progress: Progress = silent
 ) -> tuple[ImageSet, list[NDArray[np.float32] | None], NDArray[np.float32]]:
     """Look at every image as the curation would, and reject what it would reject.
 
     Args:
         images: Images; none is rejected yet.
-        instruments: Models and thresholds.
+        analysers: Models and thresholds.
         progress: Watches.
 
     Returns:
@@ -126,13 +126,13 @@ def measured(
         only face of each image (``None`` without exactly one); the embeddings, shape ``(n, e)``,
         rows of zeros for images that can't be read.
     """
-    store, analyser = instruments.store, instruments.analyser
+    store, analyser = analysers.store, analysers.analyser
     found = sweep(
-        images, store, analyser=analyser, embedder=instruments.embedder,
+        images, store, analyser=analyser, embedder=analysers.embedder,
         stage="Measuring", progress=progress,
     )  # fmt: skip
-    found = validate_faces(found, analyser, store, instruments.thresholds)
-    found = score_quality(found, store, minimum=instruments.minimum_quality)
+    found = validate_faces(found, analyser, store, analysers.thresholds)
+    found = score_quality(found, store, minimum=analysers.minimum_quality)
     hashes = [key or "" for key in found.table["hash"]]
     vectors = store.get(hashes, IDENTITY, analyser.identity_fingerprint)
     single = found.table["face_count"] == 1
@@ -140,12 +140,12 @@ def measured(
         unpack_vector(vectors[key]) if one and key in vectors else None
         for key, one in zip(hashes, single, strict=True)
     ]
-    return found, identities, _embeddings(hashes, instruments)
+    return found, identities, _embeddings(hashes, analysers)
 
 
 def read_reference(
     images: ImageSet,
-    instruments: Instruments,
+    analysers: Analysers,
     references: Sequence[Path] = (),
     progress: Progress = silent,
 ) -> Reference:
@@ -153,7 +153,7 @@ def read_reference(
 
     Args:
         images: The training images.
-        instruments: Models and thresholds.
+        analysers: Models and thresholds.
         references: Images of the person, one face each, whose mean is then the identity. Without
             them it is the robust centre of the training set's faces, as in the curation.
         progress: Watches.
@@ -161,12 +161,12 @@ def read_reference(
     Raises:
         NoReferenceError: Not one image shows exactly one face.
     """
-    found, identities, embeddings = measured(images, instruments, progress)
+    found, identities, embeddings = measured(images, analysers, progress)
     known = _stack(identities)
     source = "set"
     if references:
         rows = [_row_of(Path(path)) for path in references]
-        _, given, _ = measured(ImageSet.from_rows(rows, images.root), instruments, progress)
+        _, given, _ = measured(ImageSet.from_rows(rows, images.root), analysers, progress)
         known, source = _stack(given), "references"
     if not len(known):
         raise NoReferenceError(
@@ -180,7 +180,7 @@ def read_reference(
 
 
 def compared(
-    images: ImageSet, reference: Reference, instruments: Instruments, progress: Progress = silent
+    images: ImageSet, reference: Reference, analysers: Analysers, progress: Progress = silent
 ) -> tuple[ImageSet, NDArray[np.float32]]:
     """Measure evaluated images.
 
@@ -194,10 +194,10 @@ def compared(
     """
     from ..analysis.embeddings import text_vectors
 
-    found, identities, embeddings = measured(images, instruments, progress)
+    found, identities, embeddings = measured(images, analysers, progress)
     texts = [text or "" for text in found.table["caption"]]
     distinct = list(dict.fromkeys(texts))
-    vectors = text_vectors(distinct, instruments.embedder, instruments.store)
+    vectors = text_vectors(distinct, analysers.embedder, analysers.store)
     place = {text: row for row, text in enumerate(distinct)}
     asked = vectors[[place[text] for text in texts]]
     adherence = np.einsum("ij,ij->i", embeddings.astype(np.float64), asked.astype(np.float64))
@@ -247,10 +247,10 @@ def _stack(identities: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float
     return np.stack(known) if known else np.zeros((0, 1), np.float32)
 
 
-def _embeddings(hashes: Sequence[str], instruments: Instruments) -> NDArray[np.float32]:
+def _embeddings(hashes: Sequence[str], analysers: Analysers) -> NDArray[np.float32]:
     from ..analysis.embeddings import ANALYSER
 
-    stored = instruments.store.get(hashes, ANALYSER, instruments.embedder.fingerprint)
+    stored = analysers.store.get(hashes, ANALYSER, analysers.embedder.fingerprint)
     vectors = {key: unpack_vector(value) for key, value in stored.items()}
     width = next((len(vector) for vector in vectors.values()), 1)
     nothing = np.zeros(width, np.float32)

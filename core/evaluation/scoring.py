@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..progress import Progress, silent
-from .checkpoints import evaluate
+from .lora_files import evaluate
 from .setup import Setup
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def scorer(
     """Return a function that evaluates a checkpoint's file and gives its score.
 
     It is what ``train_lora(…, score=scorer(…))`` takes. The base model's images are made once;
-    every file gets its folder in ``output``, as with :func:`.checkpoints.evaluate`.
+    every file gets its folder in ``output``, as with :func:`.lora_files.evaluate`.
 
     Args:
         dataset: Folder of the training images.

@@ -23,7 +23,7 @@ from .threshold import ThresholdRule
 if TYPE_CHECKING:
     from ..features import FeatureStore
     from ..generation.diffusers_backend import DiffusersBackend
-    from .images import Instruments
+    from .images import Analysers
 
 _SAMPLING = ("scheduler", "steps", "guidance", "width", "height", "dtype", "device")
 
@@ -136,14 +136,14 @@ class Setup:
         loras = [] if lora is None else [(lora, self.strength)]
         return DiffusersBackend(self.model, loras=loras, **self.sampling)
 
-    def instruments(self, store: FeatureStore) -> Instruments:
+    def analysers(self, store: FeatureStore) -> Analysers:
         """Return what images are measured with; models load when they are needed."""
         from ..analysis.embeddings import Embedder
         from ..analysis.face_analyser import FaceAnalyser
         from ..analysis.faces import FaceThresholds
-        from .images import Instruments
+        from .images import Analysers
 
-        return Instruments(
+        return Analysers(
             FaceAnalyser(self.faces),
             Embedder(self.clip[0], self.clip[1] or None),
             store,

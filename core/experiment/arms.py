@@ -60,7 +60,7 @@ class Curation:
 
 
 @dataclass(frozen=True)
-class Arms:
+class ArmAssignment:
     """What is trained on and validated with, as rows of one set.
 
     Attributes:
@@ -98,7 +98,7 @@ def analysed(
     return clusters.cluster(found, curation.clusters, curation.random_state, embedder, store=store)
 
 
-def make_arms(images: ImageSet, curation: Curation, validation: int) -> Arms:
+def make_arms(images: ImageSet, curation: Curation, validation: int) -> ArmAssignment:
     """Hold out the common validation set, then choose every arm's images from the rest.
 
     The validation set is drawn by content hash from the images that pass faces and quality: it
@@ -140,7 +140,7 @@ def make_arms(images: ImageSet, curation: Curation, validation: int) -> Arms:
     for name, quotas in (("clusters", by_cluster), ("curated", list(curation.quotas))):
         chosen = select(rest, curation.total, quotas, conflicts=pairs).images.table
         rows[name] = _rows(chosen, chosen["selected"].fill_null(False))
-    return Arms(images, {name: rows[name] for name in ARMS}, tuple(sorted(held_out)))
+    return ArmAssignment(images, {name: rows[name] for name in ARMS}, tuple(sorted(held_out)))
 
 
 def _even(images: ImageSet, curation: Curation) -> Quota:
@@ -158,6 +158,6 @@ def _draw(digest: str) -> str:
     return hashlib.sha256(f"experiment validation {digest}".encode()).hexdigest()
 
 
-def paths_of(arms: Arms, rows: Sequence[int]) -> tuple[str, ...]:
+def paths_of(arms: ArmAssignment, rows: Sequence[int]) -> tuple[str, ...]:
     """Return the names of images."""
     return tuple(arms.images.table["path"].gather(list(rows)).to_list())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import atomic, pipeline
 from ..dataset.captions import caption
 from ..dataset.facts import DatasetFacts, facts_of
-from ..evaluation.bench import prepare
+from ..evaluation.baseline import prepare
 from ..evaluation.images import read_reference
 from ..evaluation.setup import Setup
 from ..evaluation.threshold import ThresholdRule
@@ -22,9 +22,9 @@ from ..project import Project
 from ..training.data.buckets import Box, Size
 from ..training.data.examples import Example, read_examples
 from ..training.data.prior import make_prior
-from .arms import Arms, Curation, analysed, make_arms, paths_of
+from .arms import ArmAssignment, Curation, analysed, make_arms, paths_of
 from .plan import ExperimentError, ExperimentPlan, commit
-from .runs import Workbench, known_result, run_arm
+from .runs import SharedInputs, known_result, run_arm
 from .sharing import alone, together
 from .tables import markdown, report_of
 
@@ -90,23 +90,23 @@ def before_after(
     store_file = Path(base).expanduser() / project.project.output / pipeline.STORE_FILE
     with FeatureStore(store_file) as store:
         setup = setup_of(plan, facts)
-        instruments = setup.instruments(store)
+        analysers = setup.analysers(store)
         with alone(root, "measuring"):
             found = analysed(
-                images, curation, instruments.analyser, instruments.embedder, store, progress
+                images, curation, analysers.analyser, analysers.embedder, store, progress
             )
-            reference = read_reference(images, instruments, curation.references, progress)
+            reference = read_reference(images, analysers, curation.references, progress)
         arms = make_arms(found, curation, plan.validation)
         _write_arms(arms, root / ARMS_FILE)
         make = together(root, shard)
-        bench = prepare(setup, instruments, reference, root, progress, make=make)
+        baseline = prepare(setup, analysers, reference, root, progress, make=make)
         examples = examples_of(found, project)
         with alone(root, "prior images"):
             prior = prior_of(project, base, examples, setup, root, progress)
         denoiser = load(setup.model, device=str(setup.sampling.get("device", "auto")))
-        shared = Workbench(
+        shared = SharedInputs(
             denoiser,
-            bench,
+            baseline,
             [examples[row] for row in arms.validation],
             store,
             plan.weights,
@@ -122,9 +122,9 @@ def before_after(
             results = results_of(plan, root)
             report = {
                 "plan": plan.as_mapping(),
-                "identity_threshold": bench.threshold.as_mapping(),
+                "identity_threshold": baseline.threshold.as_mapping(),
                 "validation_images": len(arms.validation),
-                "base": bench_figures(result),
+                "base": base_figures(result),
                 **report_of(results),
                 "runs": [r for runs in results.values() for r in runs],
             }
@@ -252,7 +252,7 @@ def prior_of(
     return read_examples(folder, caption=project.training.prior_caption, prior=True)[0]
 
 
-def bench_figures(result: Mapping[str, Any]) -> dict[str, Any]:
+def base_figures(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the base model does by itself, from any run's result."""
     series = result["series"]
     return {name: series[name] for name in ("base", "base_of_class") if name in series}
@@ -275,7 +275,7 @@ def results_of(plan: ExperimentPlan, output: Path) -> dict[str, list[Mapping[str
     return results
 
 
-def _write_arms(arms: Arms, path: Path) -> None:
+def _write_arms(arms: ArmAssignment, path: Path) -> None:
     names: dict[str, Sequence[str]] = {arm: paths_of(arms, rows) for arm, rows in arms.rows.items()}
     names["validation"] = paths_of(arms, arms.validation)
     atomic.write_text(path, json.dumps(names, indent=1) + "\n")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import atomic
-from ..evaluation.bench import Bench
-from ..evaluation.checkpoints import evaluate_file
+from ..evaluation.baseline import Baseline
 from ..evaluation.images import Reference
+from ..evaluation.lora_files import evaluate_file
 from ..lora import file as lora_file
 from ..lora.adapters import inject
 from ..lora.header import LoraCard, metadata
@@ -32,12 +32,12 @@ RESULT_FILE, LORA_FILE, HISTORY_FILE = "result.json", "lora.safetensors", "histo
 
 
 @dataclass(frozen=True)
-class Workbench:
+class SharedInputs:
     """What all runs share.
 
     Attributes:
         denoiser: The frozen model.
-        bench: Base images, thresholds and prompts of the evaluation.
+        baseline: Base images, thresholds and prompts of the evaluation.
         validation: The common validation set.
         store: Where latents are kept.
         weights: ``best`` or ``last``.
@@ -45,7 +45,7 @@ class Workbench:
     """
 
     denoiser: DiffusersDenoiser
-    bench: Bench
+    baseline: Baseline
     validation: Sequence[Example]
     store: FeatureStore
     weights: str
@@ -62,7 +62,7 @@ def known_result(folder: Path) -> dict[str, Any] | None:
 
 
 def run_arm(
-    shared: Workbench,
+    shared: SharedInputs,
     arm: str,
     examples: Sequence[Example],
     settings: TrainingSettings,
@@ -109,7 +109,7 @@ def run_arm(
             f"{arm}-{settings.seed}",
             denoiser.architecture,
             denoiser.prediction,
-            trigger_phrase=shared.bench.setup.character.trigger,
+            trigger_phrase=shared.baseline.setup.character.trigger,
             images=len(examples),
             steps=result.steps,
             validation_loss=last if shared.weights == "last" else result.best_loss,
@@ -124,8 +124,8 @@ def run_arm(
         result.history.write_parquet(temporary)
     started = time.monotonic()
     names = {example.path.name for example in examples}
-    bench = replace(shared.bench, reference=of_images(shared.bench.reference, names))
-    evaluation = evaluate_file(bench, file, folder / "evaluation", progress=progress)
+    baseline = replace(shared.baseline, reference=of_images(shared.baseline.reference, names))
+    evaluation = evaluate_file(baseline, file, folder / "evaluation", progress=progress)
     value = {
         "arm": arm,
         "seed": settings.seed,

@@ -181,6 +181,7 @@ class EvaluateLoRA(io.ComfyNode):
         from dataclasses import replace
 
         from ...core.dataset.facts import read_facts
+        from ...core.evaluation import evaluate
         from ...core.evaluation.character import Character
         from ...core.evaluation.setup import Setup
         from ...core.evaluation.threshold import ThresholdRule
@@ -194,8 +195,8 @@ class EvaluateLoRA(io.ComfyNode):
         from ..ui.images import to_tensor
         from ..ui.paths import output_path
         from ..ui.progress import NodeProgress
-        from .grid import evaluate_on_wires, grid_of
-        from .on_wires import EvaluatedWires, WireSetup
+        from .grid import grid_of
+        from .on_wires import EvaluatedWires
         from .texts import character_of, figures_of, prompts_of
 
         if (trained_model is None) != (trained_clip is None):
@@ -225,14 +226,16 @@ class EvaluateLoRA(io.ComfyNode):
             with_class=leakage,
             grid=(),
         )
-        wires = EvaluatedWires(model, clip, vae, sampling, trained, progress.image)
-        setup = WireSetup.on(wires, replace(setup, character=character))
+        wires = EvaluatedWires(
+            model, clip, vae, str(setup.model), sampling, strength, trained, progress.image
+        )
         root = output_path(folder)
         given = [] if references is None else reference_files(references)
         with feature_store() as store:
-            evaluation = evaluate_on_wires(
-                setup, file, metadata, place, root, store, given, progress
-            )
+            [evaluation] = evaluate(
+                [file], place, replace(setup, character=character), root, references=given,
+                backend=wires.backend, store=store, metadata={file: metadata}, progress=progress,
+            )  # fmt: skip
         disk_state.record(root, [root / path for path in evaluation.table["path"]])
         grid = to_tensor(grid_of(evaluation, root))
         progress.tensor(grid)  # some canvases go on showing the last preview

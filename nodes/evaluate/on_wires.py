@@ -1,13 +1,12 @@
-"""Evaluation of a LoRA on ComfyUI's wires: core's figures of images that a KSampler makes."""
+"""Evaluation of a LoRA on ComfyUI's wires: what makes the images that core asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.evaluation.setup import Setup
 from ..comfy.backend import WiresBackend
 from ..comfy.identity import weights_identity
 from ..train.apply_lora import apply_lora
@@ -24,7 +23,9 @@ class EvaluatedWires:
         model: The base MODEL.
         clip: Its CLIP.
         vae: Its VAE.
+        name: What the base model is called.
         sampling: Widgets of the KSampler, and the size.
+        strength: Of the LoRA.
         trained: MODEL and CLIP with the LoRA, in place of its file.
         on_image: Called with each finished image, a PIL image.
     """
@@ -32,36 +33,19 @@ class EvaluatedWires:
     model: Any
     clip: Any
     vae: Any
+    name: str
     sampling: Sampling
+    strength: float
     trained: tuple[Any, Any] | None
     on_image: Callable[[Any], None]
 
-
-@dataclass(frozen=True)
-class WireSetup(Setup):
-    """An evaluation whose images are made on wires.
-
-    Attributes:
-        wires: What makes them.
-    """
-
-    wires: EvaluatedWires | None = None
-
-    @staticmethod
-    def on(wires: EvaluatedWires, setup: Setup) -> WireSetup:
-        """Return the same evaluation, its images made on wires."""
-        values = {field.name: getattr(setup, field.name) for field in fields(Setup)}
-        return WireSetup(**values, wires=wires)
-
-    def backend(self, lora: Path | None = None) -> WiresBackend:  # type: ignore[override]
+    def backend(self, lora: Path | None) -> WiresBackend:
         """Return what makes images: the base model, or the one with the LoRA."""
-        wires = self.wires
-        assert wires is not None  # noqa: S101  # there is no other way to make one
-        model, clip = wires.model, wires.clip
+        model, clip = self.model, self.clip
         if lora is not None:
-            model, clip = wires.trained or apply_lora(model, clip, lora, self.strength)
-        marks = [weights_identity(part) for part in (model, clip.patcher, wires.vae.patcher)]
+            model, clip = self.trained or apply_lora(model, clip, lora, self.strength)
+        marks = [weights_identity(part) for part in (model, clip.patcher, self.vae.patcher)]
         return WiresBackend(
-            model, wires.vae, clip, None, None, wires.sampling,
-            name=str(self.model), fingerprint=" ".join(marks), on_image=wires.on_image,
+            model, self.vae, clip, None, None, self.sampling,
+            name=self.name, fingerprint=" ".join(marks), on_image=self.on_image,
         )  # fmt: skip

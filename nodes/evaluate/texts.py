@@ -11,8 +11,8 @@ from ..plan.texts import seeds_of
 
 if TYPE_CHECKING:
     from ...core.evaluation.character import Character
-    from ...core.evaluation.outcome import Evaluation
     from ...core.evaluation.prompts import Prompt
+    from ...core.evaluation.result import Evaluation
 
 _ROWS: tuple[tuple[str, str, str], ...] = (
     ("consistency", "character consistency", ".0%"),

@@ -14,7 +14,7 @@ from character_curator.evaluation.compare import (
     best_by_validation,
     figures_table,
 )
-from character_curator.evaluation.outcome import Evaluation
+from character_curator.evaluation.result import Evaluation
 from character_curator.evaluation.summary import Measured, Summary, judged, summarise
 from character_curator.evaluation.threshold import IdentityThreshold
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from .. import atomic
 from .advice import Finding
-from .bench import Bench
+from .baseline import Baseline
 from .sheet import grid_parts, sheet, write_png
 from .summary import Summary, training_distances
 from .threshold import IdentityThreshold
@@ -50,18 +50,18 @@ class Evaluation:
         return self.file.stem
 
 
-def summary_of(result: Evaluation, bench: Bench) -> dict[str, Any]:
+def summary_of(result: Evaluation, baseline: Baseline) -> dict[str, Any]:
     """Return everything that was found about a file, as JSON knows it."""
-    setup = bench.setup
+    setup = baseline.setup
     return {
         "file": str(result.file),
         "model": str(setup.model),
         "trigger": setup.character.trigger,
         "identity_threshold": result.threshold.as_mapping(),
-        "identity_reference": bench.reference.source,
-        "adherence_floor": bench.floor if np.isfinite(bench.floor) else None,
+        "identity_reference": baseline.reference.source,
+        "adherence_floor": baseline.floor if np.isfinite(baseline.floor) else None,
         **result.summary.as_mapping(),
-        "training_set_distance": training_distances(bench.reference.embeddings),
+        "training_set_distance": training_distances(baseline.reference.embeddings),
         "findings": [
             {"figure": f.figure, "value": f.value, "wanted": f.wanted, "advice": list(f.advice)}
             for f in result.findings
@@ -71,21 +71,23 @@ def summary_of(result: Evaluation, bench: Bench) -> dict[str, Any]:
     }
 
 
-def write(result: Evaluation, bench: Bench) -> None:
+def write(result: Evaluation, baseline: Baseline) -> None:
     """Write table, summary and contact sheet into the folder of the result."""
     folder = result.folder
     with atomic.replacing(folder / TABLE_FILE) as temporary:
         result.table.write_parquet(temporary)
-    text = json.dumps(summary_of(result, bench), indent=1, allow_nan=False)
+    text = json.dumps(summary_of(result, baseline), indent=1, allow_nan=False)
     atomic.write_text(folder / SUMMARY_FILE, text + "\n")
-    table, root = result.table, bench.root
+    table, root = result.table, baseline.root
     own = table.filter(pl.col("series") == "trigger")
-    parts = grid_parts(table.filter(pl.col("series") == "grid"), root) if bench.setup.grid else []
-    described = bench.setup.character.described
+    parts = (
+        grid_parts(table.filter(pl.col("series") == "grid"), root) if baseline.setup.grid else []
+    )
+    described = baseline.setup.character.described
     parts += [
-        (f"{bench.setup.character.with_trigger}, new prompts", own.head(27), root),
+        (f"{baseline.setup.character.with_trigger}, new prompts", own.head(27), root),
         (
-            f"The same without the trigger word: {bench.setup.character.of_class}",
+            f"The same without the trigger word: {baseline.setup.character.of_class}",
             table.filter(pl.col("series") == "class").head(18),
             root,
         ),

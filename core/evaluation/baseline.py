@@ -1,4 +1,4 @@
-"""What checkpoints are compared on: the base model's images, and thresholds derived from them."""
+"""What LoRA files are compared with: the base model's images, and thresholds derived from them."""
 
 from __future__ import annotations
 
@@ -9,68 +9,77 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ..generation.backend import Backend
 from ..generation.run import generate
 from ..imageset import ImageSet
 from ..progress import Progress, silent
-from .images import Instruments, Reference, compared, requests_for
+from .images import Analysers, Reference, compared, requests_for
 from .setup import Setup
 from .summary import Measured, adherence_floor, judged
 from .threshold import IdentityThreshold, find_threshold
+
+MakeBackend = Callable[[Path | None], Backend]
+"""Returns what makes images with the LoRA of a file, or without any."""
 
 BASE_FOLDER = "base"
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What checkpoints of one base model and one dataset are compared on.
+class Baseline:
+    """What LoRA files of one base model and one dataset are compared with.
 
     Attributes:
         setup: Prompts, models, thresholds.
-        instruments: Models that measure.
+        analysers: Models that measure.
         reference: The character's identity and the training images.
         base: Images of the base model with the plain description, judged.
         base_of_class: With the class word alone, judged; ``None`` where they are not wanted.
         threshold: Of identity.
         floor: Least adherence that counts as what was asked for.
         root: Folder of everything that is written.
+        backend: Makes images, without a LoRA or with that of a file.
     """
 
     setup: Setup
-    instruments: Instruments
+    analysers: Analysers
     reference: Reference
     base: Measured
     base_of_class: Measured | None
     threshold: IdentityThreshold
     floor: float
     root: Path
+    backend: MakeBackend
 
 
 def prepare(
     setup: Setup,
-    instruments: Instruments,
+    analysers: Analysers,
     reference: Reference,
     root: Path,
     progress: Progress = silent,
     *,
     make: Callable[..., ImageSet] = generate,
-) -> Bench:
+    backend: MakeBackend | None = None,
+) -> Baseline:
     """Make and measure the base model's images, and derive the thresholds from them.
 
     Args:
         setup: Prompts, models and thresholds.
-        instruments: Models that measure.
+        analysers: Models that measure.
         reference: The character's identity and the training images.
         root: Folder of everything that is written.
         progress: Watches.
         make: Makes the images that are not there yet; takes what ``generate`` takes.
+        backend: What makes images; the setup's own unless given.
     """
     character, folder = setup.character, root / BASE_FOLDER
-    backend = setup.backend()
+    with_lora = backend or setup.backend
+    base_model = with_lora(None)
 
     def series(name: str, who: str) -> Measured:
         requests = requests_for(setup.prompts, who, name, neutral=character.of_class)
-        images = make(requests, backend, folder, batch_size=setup.batch_size, progress=progress)
-        found, embeddings = compared(images, reference, instruments, progress)
+        images = make(requests, base_model, folder, batch_size=setup.batch_size, progress=progress)
+        found, embeddings = compared(images, reference, analysers, progress)
         return Measured(with_place(found, name, root), embeddings)
 
     base = series("base", character.described)
@@ -82,15 +91,16 @@ def prepare(
         reference.similarities,
     )
     floor = adherence_floor(base.table)
-    return Bench(
+    return Baseline(
         setup,
-        instruments,
+        analysers,
         reference,
         judged_by(base, threshold, floor),
         judged_by(of_class, threshold, floor) if of_class else None,
         threshold,
         floor,
         root,
+        with_lora,
     )
 
 

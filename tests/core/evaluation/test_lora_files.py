@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +15,10 @@ from PIL import Image
 
 from character_curator import miniature
 from character_curator.evaluation import Setup, evaluate
-from character_curator.evaluation.checkpoints import names_of
 from character_curator.evaluation.images import NoReferenceError
+from character_curator.evaluation.lora_files import names_of
 from character_curator.evaluation.threshold import ThresholdRule
+from character_curator.features import FeatureStore
 from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.lora import file as lora_file
 from character_curator.lora.adapters import LoraSettings, inject
@@ -202,6 +205,32 @@ def test_an_evaluation_goes_on_and_makes_nothing_twice(results, dataset, monkeyp
     monkeypatch.setattr(DiffusersBackend, "sample", refuse)
     again = evaluate(files[:1], dataset, setup_of(dataset), output)
     assert again[0].summary == evaluations[0].summary
+
+
+def test_a_back_end_a_store_and_metadata_may_be_given(dataset, tmp_path):
+    setup = replace(setup_of(dataset, with_class=False, grid=()), batch_size=2)
+    asked = []
+
+    def backend(lora):
+        asked.append(lora)
+        return setup.backend()  # the trained model is there already, and no file
+
+    trained = Path("trained.safetensors")
+    with FeatureStore(tmp_path / "kept.sqlite") as store:
+        [found] = evaluate(
+            [trained],
+            dataset,
+            setup,
+            tmp_path / "out",
+            backend=backend,
+            store=store,
+            metadata={trained: {"who": "me"}},
+        )
+        assert sum(store.computed.values()), "it measures into the store that it was given"
+    assert asked == [None, trained]
+    assert found.metadata == {"who": "me"}
+    assert not (tmp_path / "out" / "features.sqlite").exists()
+    assert found.table.filter(pl.col("series") == "trigger").height == 4
 
 
 def test_a_training_can_score_its_checkpoints(results, dataset):

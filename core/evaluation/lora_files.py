@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
@@ -13,9 +14,9 @@ from ..imageset import ImageSet
 from ..naming import slug
 from ..progress import Progress, silent
 from .advice import findings
-from .bench import BASE_FOLDER, Bench, judged_by, prepare, with_place
+from .baseline import BASE_FOLDER, Baseline, MakeBackend, judged_by, prepare, with_place
 from .images import compared, read_reference, requests_for
-from .outcome import Evaluation, write
+from .result import Evaluation, write
 from .setup import Setup
 from .summary import Measured, Summary, Targets, summarise
 
@@ -30,9 +31,12 @@ def evaluate(
     *,
     references: Sequence[Path] = (),
     targets: Targets = Targets(),  # noqa: B008
+    backend: MakeBackend | None = None,
+    store: FeatureStore | None = None,
+    metadata: Mapping[Path, Mapping[str, str]] | None = None,
     progress: Progress = silent,
 ) -> tuple[Evaluation, ...]:
-    """Evaluate LoRA files on one bench.
+    """Evaluate LoRA files beside one base model.
 
     Every file gets a folder with ``pictures.parquet``, ``sheet.png`` and ``summary.json``. Images
     that are there are not made again, measurements neither: a killed evaluation goes on.
@@ -44,6 +48,10 @@ def evaluate(
         output: Folder to write to.
         references: Images of the person, if the dataset's own centre shall not be the identity.
         targets: What the figures should reach.
+        backend: What makes images, without a LoRA or with that of a file; the setup's own unless
+            given.
+        store: Where measurements are kept; a file in the output folder unless given.
+        metadata: What files say of themselves, where that is known; others are read.
         progress: Watches.
 
     Raises:
@@ -51,24 +59,28 @@ def evaluate(
     """
     from ..lora import file as lora_file
 
-    metadata = {Path(file): dict(lora_file.read(Path(file)).metadata) for file in files}
+    known = metadata or {}
+    said = {
+        file: known[file] if file in known else dict(lora_file.read(file).metadata)
+        for file in map(Path, files)
+    }
     root = Path(output).expanduser()
     training = ImageSet.from_folder(dataset, progress=progress)
-    with FeatureStore(root / STORE_FILE) as store:
-        instruments = setup.instruments(store)
-        reference = read_reference(training, instruments, references, progress)
-        bench = prepare(setup, instruments, reference, root, progress)
-        folders = names_of(list(metadata))
+    with FeatureStore(root / STORE_FILE) if store is None else nullcontext(store) as opened:
+        analysers = setup.analysers(opened)
+        reference = read_reference(training, analysers, references, progress)
+        baseline = prepare(setup, analysers, reference, root, progress, backend=backend)
+        folders = names_of(list(said))
         return tuple(
             evaluate_file(
-                bench, file, root / name, metadata=values, targets=targets, progress=progress
+                baseline, file, root / name, metadata=values, targets=targets, progress=progress
             )
-            for (file, values), name in zip(metadata.items(), folders, strict=True)
+            for (file, values), name in zip(said.items(), folders, strict=True)
         )
 
 
 def evaluate_file(
-    bench: Bench,
+    baseline: Baseline,
     file: Path,
     folder: Path,
     *,
@@ -79,15 +91,15 @@ def evaluate_file(
     """Evaluate one LoRA file: make its images, measure, judge, write.
 
     Args:
-        bench: From :func:`prepare`.
+        baseline: From :func:`prepare`.
         file: The LoRA file.
         folder: Where its results go.
         metadata: What the file says of itself, if read already.
         targets: What the figures should reach.
         progress: Watches.
     """
-    setup, character = bench.setup, bench.setup.character
-    backend = setup.backend(file)
+    setup, character = baseline.setup, baseline.setup.character
+    backend = baseline.backend(file)
     neutral = character.of_class
     wanted = [
         ("trigger", requests_for(setup.prompts, character.with_trigger, "trigger", neutral=neutral))
@@ -105,17 +117,19 @@ def evaluate_file(
         batch_size=setup.batch_size,
         progress=progress,
     )
-    found, embeddings = compared(made, bench.reference, bench.instruments, progress)
+    found, embeddings = compared(made, baseline.reference, baseline.analysers, progress)
     whole = judged_by(
-        Measured(with_place(found, None, bench.root), embeddings), bench.threshold, bench.floor
+        Measured(with_place(found, None, baseline.root), embeddings),
+        baseline.threshold,
+        baseline.floor,
     )
     parts = {name: _of_series(whole, name) for name, _ in wanted}
     figures = {
         name: summarise(part, setup.duplicates)
         for name, part in {
             **parts,
-            "base": bench.base,
-            **({"base class": bench.base_of_class} if bench.base_of_class else {}),
+            "base": baseline.base,
+            **({"base class": baseline.base_of_class} if baseline.base_of_class else {}),
         }.items()
     }
     summary = Summary(
@@ -125,19 +139,19 @@ def evaluate_file(
         figures.get("base class"),
         figures.get("grid"),
     )
-    tables = [whole.table, bench.base.table]
-    if bench.base_of_class:
-        tables.append(bench.base_of_class.table)
+    tables = [whole.table, baseline.base.table]
+    if baseline.base_of_class:
+        tables.append(baseline.base_of_class.table)
     result = Evaluation(
         file,
         summary,
-        bench.threshold,
+        baseline.threshold,
         findings(summary, targets),
         pl.concat(tables, how="diagonal_relaxed"),
         folder,
         metadata or {},
     )
-    write(result, bench)
+    write(result, baseline)
     return result
 
 
