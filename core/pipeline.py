@@ -13,8 +13,10 @@ from .imageset import ImageSet
 from .plan import Plan
 from .progress import Progress, silent
 from .project import Project, TrainingSection
+from .requests import tidy_request
 
 if TYPE_CHECKING:
+    from .analysis.faces import FaceThresholds
     from .dataset import Exported
     from .generation.backend import Backend
     from .selection import Quota, Selection
@@ -228,20 +230,14 @@ def draw_with(
 
     section = project.training or project_file.TrainingSection()
     prompts = section.prompts or tuple(sorted(lora.facts.captions or {})[:1])
-    plan = Plan.from_mapping(
-        {
-            "seeds": [section.settings().seed],
-            "template": "{scenario}",
-            "subjects": [{"name": project.project.name, "description": ""}],
-            "scenarios": [
-                {"number": number, "name": f"prompt {number}", "prompt": prompt}
-                for number, prompt in enumerate(prompts, 1)
-            ],
-        }
-    )
+    seed, subject = section.settings().seed, project.project.name
+    requests = [
+        tidy_request(prompt, number, subject=subject, seed=seed, name=f"prompt {number}")
+        for number, prompt in enumerate(prompts, 1)
+    ]
     backend = backend_of(_of_base(project), loras=[(lora.file, 1.0)])
     made = generate_plan(
-        plan, backend, lora.file.with_name(lora.file.stem + ".pictures"), batch_size=1,
+        requests, backend, lora.file.with_name(lora.file.stem + ".pictures"), batch_size=1,
         progress=progress,
     )  # fmt: skip
     return tuple(made.paths())
@@ -335,12 +331,7 @@ def curate(
     from .features import FeatureStore
     from .selection import select
 
-    thresholds = faces.FaceThresholds(
-        confidence=project.faces.minimum_confidence,
-        share=project.faces.minimum_share,
-        side=project.faces.minimum_side,
-        identity=project.faces.minimum_identity,
-    )
+    thresholds = thresholds_of(project)
     minimum = project.quality.minimum
     references = [_resolve(base, path) for path in project.faces.references]
     analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
@@ -382,6 +373,19 @@ def curate(
         progress=progress,
     )
     return Outcome(images, chosen, exported, computed)
+
+
+def thresholds_of(project: Project) -> FaceThresholds:
+    """Return what a valid face is in a project."""
+    from .analysis.faces import FaceThresholds
+
+    faces = project.faces
+    return FaceThresholds(
+        confidence=faces.minimum_confidence,
+        share=faces.minimum_share,
+        side=faces.minimum_side,
+        identity=faces.minimum_identity,
+    )
 
 
 def quotas_of(project: Project) -> list[Quota]:

@@ -19,8 +19,9 @@ from ..analysis.sweep import sweep
 from ..defaults import MINIMUM_QUALITY
 from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, unpack_vector
-from ..plan import SCENARIO, Request
+from ..plan import Request
 from ..progress import Progress, silent
+from ..requests import prompt_request
 from .figures import nearest
 from .prompts import Prompt
 
@@ -53,21 +54,17 @@ def requests_for(
         first_seed: See above.
     """
     return tuple(
-        Request(
+        prompt_request(
+            prompt.of(who),
+            number,
             subject=series,
             seed=seed,
-            kind=SCENARIO,
-            scenario=number,
-            take=1,
-            category="",
-            scenario_name=prompt.text,
-            prompt=prompt.of(who),
-            negative_prompt="",
+            name=prompt.text,
             caption=prompt.of(neutral),
-            noise_seed=noise_seed,
+            noise=noise,
         )
         for number, prompt in enumerate(prompts, 1)
-        for seed, noise_seed in _seeds(prompt, number, first_seed)
+        for seed, noise in _seeds(prompt, number, first_seed)
     )
 
 

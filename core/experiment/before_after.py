@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import atomic, pipeline
 from ..dataset.captions import caption
@@ -27,9 +27,6 @@ from .plan import ExperimentError, ExperimentPlan, commit
 from .runs import SharedInputs, known_result, run_arm
 from .sharing import alone, together
 from .tables import markdown, report_of
-
-if TYPE_CHECKING:
-    from ..analysis.faces import FaceThresholds
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +151,7 @@ def curation_of(project: Project, base: Path | str) -> Curation:
     """Return how a project curates."""
     faces = project.faces
     return Curation(
-        thresholds_of(project),
+        pipeline.thresholds_of(project),
         project.quality.minimum,
         tuple(Path(base).expanduser() / Path(path).expanduser() for path in faces.references),
         project.clusters.count,
@@ -162,19 +159,6 @@ def curation_of(project: Project, base: Path | str) -> Curation:
         project.duplicates.threshold,
         project.selection.total,
         tuple(pipeline.quotas_of(project)),
-    )
-
-
-def thresholds_of(project: Project) -> FaceThresholds:
-    """Return what a valid face is in a project."""
-    from ..analysis.faces import FaceThresholds
-
-    faces = project.faces
-    return FaceThresholds(
-        confidence=faces.minimum_confidence,
-        share=faces.minimum_share,
-        side=faces.minimum_side,
-        identity=faces.minimum_identity,
     )
 
 

@@ -13,15 +13,15 @@ from .. import atomic
 from ..evaluation.baseline import Baseline
 from ..evaluation.images import Reference
 from ..evaluation.lora_files import evaluate_file
-from ..lora import file as lora_file
-from ..lora.adapters import inject
-from ..lora.header import LoraCard, metadata
+from ..lora.header import LoraCard
 from ..progress import Progress, silent
 from ..training.data.examples import Example
 from ..training.loop.loop import train
 from ..training.loop.state import load_weights
+from ..training.outputs.writing import write_lora
 from ..training.result import TrainingResult
 from ..training.settings import TrainingSettings
+from ..training.trainer import adapted
 from .curves import steps_at, steps_to
 
 if TYPE_CHECKING:
@@ -85,10 +85,9 @@ def run_arm(
     if known is not None:
         return known
     denoiser = shared.denoiser
-    modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
-    adapters = inject(modules, settings.adapters(), seed=settings.seed)
-    started = time.monotonic()
-    try:
+    file = folder / LORA_FILE
+    with adapted(denoiser, settings) as adapters:
+        started = time.monotonic()
         result = train(
             denoiser,
             adapters.named_parameters(),
@@ -103,7 +102,6 @@ def run_arm(
             result.last if shared.weights == "last" else result.best, adapters.named_parameters()
         )
         trained = time.monotonic() - started
-        tensors = lora_file.tensors_of(adapters, denoiser.file_key)
         last = result.history["validation_loss"].to_list()[-1]
         card = LoraCard(
             f"{arm}-{settings.seed}",
@@ -116,10 +114,7 @@ def run_arm(
             seed=settings.seed,
             settings=settings.to_mapping(),
         )
-        file = folder / LORA_FILE
-        lora_file.write(file, tensors, metadata(card, adapters.settings, tensors))
-    finally:
-        adapters.remove()
+        write_lora(file, adapters, denoiser, card)
     with atomic.replacing(folder / HISTORY_FILE) as temporary:
         result.history.write_parquet(temporary)
     started = time.monotonic()

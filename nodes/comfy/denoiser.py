@@ -358,13 +358,12 @@ def _identity(model: Any, clip: Any, vae: Any) -> str:
 
 
 def _requests(settings: SampleSettings) -> list[Any]:
-    from ...core.plan import SCENARIO, Request
+    from ...core.requests import prompt_request
 
     return [
-        Request(
-            subject="sample", seed=settings.seed + number, kind=SCENARIO, scenario=number + 1,
-            take=1, category="", scenario_name="", prompt=prompt,
-            negative_prompt=settings.negative, caption=prompt, noise_seed=settings.seed + number,
+        prompt_request(
+            prompt, number + 1, subject="sample", seed=settings.seed + number,
+            caption=prompt, negative=settings.negative, noise=settings.seed + number,
         )
         for number, prompt in enumerate(settings.prompts)
     ]  # fmt: skip

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from ...atomic import write_text
 from ...errors import CuratorError
-from ...plan import Plan
+from ...plan import Request
 from ...progress import Progress, silent
+from ...requests import tidy_request
 
 if TYPE_CHECKING:
     from ...generation.backend import Backend
@@ -99,20 +100,23 @@ def make_prior(
     from ...generation.run import generate
 
     prompts = class_captions(captions, people)[:count]
-    plan = Plan.from_mapping(
-        {
-            "seeds": [seed],
-            "takes": -(-count // len(prompts)),
-            "template": "{scenario}",
-            "subjects": [{"name": SUBJECT, "description": ""}],
-            "scenarios": [
-                {"number": number, "name": f"class {number}", "prompt": prompt}
-                for number, prompt in enumerate(prompts, 1)
-            ],
-        }
-    )
-    requests = sorted(plan.requests(), key=lambda request: request.take)[:count]
+    requests = requests_of(prompts, count, seed)
     made = generate(requests, backend, folder, batch_size=batch_size, progress=progress)
     for path, request in zip(made.paths(), requests, strict=True):
         write_text(path.with_suffix(".txt"), request.prompt + "\n")
     return folder
+
+
+def requests_of(prompts: Sequence[str], count: int, seed: int) -> list[Request]:
+    """Return so many requests; the prompts take turns."""
+    return [
+        tidy_request(
+            prompts[i % len(prompts)],
+            i % len(prompts) + 1,
+            subject=SUBJECT,
+            seed=seed,
+            take=i // len(prompts) + 1,
+            name=f"class {i % len(prompts) + 1}",
+        )
+        for i in range(count)
+    ]

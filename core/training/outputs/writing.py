@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ...dataset.facts import DatasetFacts
 from ...generation import models
 from ...lora import file as lora_file
 from ...lora.adapters import Adapters
-from ...lora.header import metadata
+from ...lora.header import LoraCard, metadata
 from ..data.examples import Example
 from ..denoisers.protocol import Denoiser
 from ..job import SUFFIX, Checkpoint, LoraJob
@@ -18,6 +19,30 @@ from ..loop.state import load_weights
 from ..result import TrainingResult
 from ..settings import TrainingSettings
 from .card import lora_card
+
+
+def write_lora(
+    file: Path,
+    adapters: Adapters,
+    denoiser: Denoiser,
+    card: LoraCard,
+    *,
+    magnitudes: Literal["dora_scale", "folded"] = "dora_scale",
+) -> None:
+    """Write the weights that adapters hold as a LoRA file.
+
+    Args:
+        file: Where to.
+        adapters: On the denoiser.
+        denoiser: Names the layers.
+        card: What the file says of itself.
+        magnitudes: See :func:`.lora.file.tensors_of`.
+
+    Raises:
+        CuratorError: It cannot be written; what was there stays.
+    """
+    tensors = lora_file.tensors_of(adapters, denoiser.file_key, magnitudes=magnitudes)
+    lora_file.write(file, tensors, metadata(card, adapters.settings, tensors))
 
 
 @dataclass(frozen=True)
@@ -75,9 +100,6 @@ class LoraWriter:
         target = file or self.job.beside(f"-epoch{epoch:04d}{SUFFIX}")
         load_weights(weights, self.adapters.named_parameters())
         if write:
-            tensors = lora_file.tensors_of(
-                self.adapters, self.denoiser.file_key, magnitudes=self.job.magnitudes
-            )
             card = lora_card(
                 self.denoiser,
                 self.settings,
@@ -89,7 +111,6 @@ class LoraWriter:
                 thumbnail=thumbnail,
                 epoch=epoch,
             )
-            head = metadata(card, self.settings.adapters(), tensors)
-            lora_file.write(target, tensors, head)
+            write_lora(target, self.adapters, self.denoiser, card, magnitudes=self.job.magnitudes)
         row = self.result.history.filter(self.result.history["epoch"] == epoch).to_dicts()[0]
         return Checkpoint(epoch, target, row["validation_loss"])
