@@ -21,7 +21,7 @@ from ..training.loop.state import load_weights
 from ..training.outputs.writing import write_lora
 from ..training.result import TrainingResult
 from ..training.settings import TrainingSettings
-from ..training.trainer import adapted
+from ..training.trainer import placed_adapters
 from .curves import steps_at, steps_to
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run_arm(
         return known
     denoiser = shared.denoiser
     file = folder / LORA_FILE
-    with adapted(denoiser, settings) as adapters:
+    with placed_adapters(denoiser, settings) as adapters:
         started = time.monotonic()
         result = train(
             denoiser,
