@@ -12,13 +12,13 @@ from .generation.diffusers_backend import DiffusersBackend as DiffusersBackend
 from .generation.reproduce import reproduce as reproduce
 from .generation.run import generate as generate
 from .imageset import ImageSet as ImageSet
-from .imageset import Rejection as Rejection
 from .naming import noise_seed as noise_seed
 from .pipeline import curate as curate
 from .plan import Plan as Plan
 from .plan import Request as Request
 from .plan import Scenario as Scenario
 from .plan import Subject as Subject
+from .rejection import Rejection as Rejection
 from .selection.balance import select as select
 from .selection.quotas import Quota as Quota
 from .training.job import LoraJob as LoraJob

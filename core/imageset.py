@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import polars as pl
 from . import atomic
 from .errors import CuratorError
 from .progress import Progress, silent
+from .rejection import Rejection
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """What :meth:`ImageSet.from_folder` takes for an image."""
@@ -54,23 +54,6 @@ SCHEMA: dict[str, pl.DataType] = {
     "rejection_detail": pl.String(),
 }
 """The columns every set has from the start; stages add theirs."""
-
-
-class Rejection(str, Enum):
-    """Why an image is not in the result."""
-
-    UNREADABLE = "unreadable"
-    NO_FACE = "no_face"
-    SEVERAL_FACES = "several_faces"
-    LOW_CONFIDENCE = "low_confidence"
-    FACE_TOO_SMALL = "face_too_small"
-    IDENTITY_MISMATCH = "identity_mismatch"
-    LOW_QUALITY = "low_quality"
-    DUPLICATE = "duplicate"
-    QUOTA = "quota"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class EmptyFolderError(CuratorError):

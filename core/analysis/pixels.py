@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..imageset import ImageSet, Rejection
+from ..imageset import ImageSet
+from ..rejection import Rejection
 from .decoding import MAX_PIXELS, Pixels
 
 if TYPE_CHECKING:

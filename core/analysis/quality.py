@@ -19,8 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..defaults import FACE_PACK, MINIMUM_QUALITY
-from ..imageset import ImageSet, Rejection
+from ..imageset import ImageSet
 from ..progress import Progress, silent
+from ..rejection import Rejection
 from .decoding import read_image
 from .pixels import PixelMeasurement, known_pixels
 from .sweep import sweep

@@ -182,6 +182,8 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     """Show what came of a run, as a person would want to be told."""
     from rich.table import Table
 
+    from ..rejection import in_words
+
     images, total = outcome.images, len(outcome.images)
     chosen = images.filter(images.table["selected"])
     funnel = Table(title="What became of every image", title_justify="left")
@@ -189,7 +191,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     funnel.add_column("pictures", justify="right")
     funnel.add_row("candidates", str(total))
     for reason, count in images.rejections().items():
-        funnel.add_row(f"  {reason.replace('_', ' ')}", f"-{count}")
+        funnel.add_row(f"  {in_words(reason)}", f"-{count}")
     funnel.add_row("[bold]chosen[/]", f"[bold]{len(chosen)}[/]")
     console.print(funnel)
     if len(chosen):

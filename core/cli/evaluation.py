@@ -128,12 +128,13 @@ def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
     from ..evaluation.threshold import ThresholdRule
     from ..lora import file as lora_file
     from ..lora.header import read_header
+    from ..trigger import without_class_word
 
     header = read_header(lora_file.read(files[0]).metadata)
     trigger = options.trigger or header.trigger_phrase or None
     character = Character.of(read_facts(options.dataset), trigger)
-    if trigger and trigger.endswith(f" {character.class_word}"):
-        trigger = trigger.removesuffix(f" {character.class_word}")
+    if trigger:
+        trigger = without_class_word(trigger, character.class_word)
     prompts = None
     if options.prompts:
         prompts = read_prompts(options.prompts, trigger or character.trigger, character.class_word)

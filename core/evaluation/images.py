@@ -21,6 +21,7 @@ from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, unpack_vector
 from ..plan import Request
 from ..progress import Progress, silent
+from ..rejection import WITHOUT_ONE_FACE
 from ..requests import prompt_request
 from .figures import nearest
 from .prompts import Prompt
@@ -200,8 +201,7 @@ def compared(
     adherence = np.einsum("ij,ij->i", embeddings.astype(np.float64), asked.astype(np.float64))
     index, distance = nearest(embeddings, reference.embeddings)
     reasons = found.table["rejection"]
-    faulty = reasons.is_in(["unreadable", "no_face", "several_faces", "low_confidence",
-                            "face_too_small"])  # fmt: skip
+    faulty = reasons.is_in([reason.value for reason in WITHOUT_ONE_FACE])
     near = [reference.names[i] if i >= 0 else None for i in index]
     found = found.with_columns(
         (~faulty.fill_null(False)).alias("one_face"),

@@ -19,6 +19,7 @@ from ..analysis.sweep import sweep
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
+from ..rejection import WITHOUT_ONE_FACE, Rejection
 from ..selection import Quota, select
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ ARMS: Mapping[str, str] = {
 }
 """Arms in the order in which curation's stages are added."""
 
-_FACE_REASONS = (
-    "unreadable", "no_face", "several_faces", "low_confidence", "face_too_small",
-    "identity_mismatch",
-)  # fmt: skip
+_FACE_REASONS = [reason.value for reason in (*WITHOUT_ONE_FACE, Rejection.IDENTITY_MISMATCH)]
 
 
 class TooFewCandidatesError(CuratorError):
@@ -127,7 +125,7 @@ def make_arms(images: ImageSet, curation: Curation, validation: int) -> ArmAssig
     table = images.table.with_row_index("_row").filter(pl.Series(free))
     rest = ImageSet(table, images.root)
     reasons = table["rejection"]
-    readable = reasons.is_null() | (reasons != "unreadable")
+    readable = reasons.is_null() | (reasons != Rejection.UNREADABLE.value)
     rows = {
         "raw": _rows(table, readable),
         "faces": _rows(table, ~reasons.is_in(_FACE_REASONS).fill_null(False)),

@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from ..imageset import ImageSet, Rejection
+from ..imageset import ImageSet
+from ..rejection import Rejection
 from .thumbnails import thumbnails
 
 _GROUND = (250, 249, 247)

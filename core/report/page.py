@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..imageset import ImageSet, Rejection
+from ..imageset import ImageSet
+from ..rejection import Rejection, in_words
 from ..toml_lines import recipe_toml
 from .charts import funnel, histogram
 from .composition import COLUMNS, ValueCount, value_counts
@@ -133,7 +134,7 @@ def _funnel(images: ImageSet, selected: pl.Series) -> list[tuple[str, int, str]]
     left = len(images)
     steps = [("Candidates", left, "")]
     for label, reasons in _STEPS:
-        lost = [(counts[r.value], r.value.replace("_", " ")) for r in reasons if r.value in counts]
+        lost = [(counts[r.value], in_words(r)) for r in reasons if r.value in counts]
         if lost:
             left -= sum(count for count, _ in lost)
             steps.append((label, left, ", ".join(f"− {count:,} {why}" for count, why in lost)))

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import polars as pl
 
-from ..imageset import ImageSet, Rejection
+from ..imageset import ImageSet
+from ..rejection import Rejection, in_words
 from .contact_sheet import group_label, tile_caption
 from .thumbnails import data_uri, thumbnails
 
@@ -63,7 +64,7 @@ def rejected_tiles(images: ImageSet) -> str:
         shown = rows[[i * rows.height // count for i in range(count)]]
         text = f"{rows.height:,}" + (f", {count} shown" if count < rows.height else "")
         parts.append(
-            f"<h3>{escape(reason.value.replace('_', ' ').capitalize())} "
+            f"<h3>{escape(in_words(reason).capitalize())} "
             f'<span class="quiet">{text}</span></h3><p class="quiet">{REASONS[reason]}</p>'
             + _tiles(ImageSet(shown, images.root), {}, details=True)
         )
@@ -81,7 +82,7 @@ def candidates_table(table: pl.DataFrame, selected: pl.Series) -> str:
         outcome = (
             '<td class="met">selected</td>'
             if chosen
-            else f"<td>{escape((row['rejection'] or 'not selected').replace('_', ' '))}</td>"
+            else f"<td>{escape(in_words(row['rejection'] or 'not selected'))}</td>"
         )
         cells = "".join(f'<td class="number">{_cell(row[c])}</td>' for c in columns)
         detail = "" if chosen else escape(row["rejection_detail"] or "")

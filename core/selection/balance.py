@@ -10,7 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import CuratorError
-from ..imageset import ImageSet, Rejection
+from ..imageset import ImageSet
+from ..rejection import Rejection
 from .advice import advise
 from .conflicts import Conflicts, IntArray
 from .explain import explain_relaxations, nearest_selected, places_taken

@@ -6,14 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ...core.rejection import Rejection
 from ..ui.wires import ImageSet, category, node_id
 
-_REASONS = (
-    "unreadable", "no_face", "several_faces", "low_confidence", "face_too_small",
-    "identity_mismatch", "low_quality", "duplicate", "quota",
-)  # fmt: skip
 _FILTERS = [
-    "selected", "accepted", "rejected", *(f"rejected: {reason}" for reason in _REASONS), "all",
+    "selected", "accepted", "rejected", *(f"rejected: {reason}" for reason in Rejection), "all",
 ]  # fmt: skip
 _GROUPS = ["auto", "cluster", "seed", "kind", "category", "pose", "framing", "rejection"]
 

@@ -67,6 +67,8 @@ def character_of(
         trigger: The user's, which goes before all others; empty if none.
         class_word: The user's.
     """
+    from ...core.trigger import without_class_word
+
     subjects: Sequence[object] = getattr(plan, "subjects", ())
     for subject in subjects[:1]:
         known = replace(
@@ -79,10 +81,7 @@ def character_of(
         known = replace(known, trigger=header)
     given = {"trigger": trigger.strip(), "class_word": class_word.strip()}
     known = replace(known, **{name: value for name, value in given.items() if value})
-    ending = f" {known.class_word}"
-    if known.trigger.endswith(ending):
-        known = replace(known, trigger=known.trigger.removesuffix(ending))
-    return known
+    return replace(known, trigger=without_class_word(known.trigger, known.class_word))
 
 
 def figures_of(evaluation: Evaluation) -> str:

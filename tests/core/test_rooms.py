@@ -13,6 +13,7 @@ ORDER = {
     "naming": "What files are called, and which noise seed an image gets.",
     "progress": "Who watches a stage while it runs.",
     "toml_lines": "TOML documents, written and looked up.",
+    "rejection": "Why an image is not in the result.",
     "imageset": "The one table that flows through every stage.",
     "features": "What has been measured of which pixels, by which analyser.",
     "trigger": "The trigger word, as people write it.",

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from PIL import Image, PngImagePlugin
 
-from character_curator.imageset import ImageSet, Rejection, vector_column
+from character_curator.imageset import ImageSet, vector_column
+from character_curator.rejection import Rejection
 
 CLUSTERS = ("frontal, warm light", "three-quarter view", "profile", "full body")
 CATEGORIES = ("casual", "professional", "lighting", "pose", "style")

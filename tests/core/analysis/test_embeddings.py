@@ -13,7 +13,8 @@ from character_curator.analysis.diversity import mean_pairwise_distance, vendi_s
 from character_curator.analysis.embed import embed
 from character_curator.analysis.embeddings import ClipModelError, Embedder, text_vectors
 from character_curator.features import FeatureStore
-from character_curator.imageset import ImageSet, Rejection
+from character_curator.imageset import ImageSet
+from character_curator.rejection import Rejection
 from tests.support.tiny_analysis import save_clip
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from character_curator.imageset import ImageSet, Rejection
+from character_curator.imageset import ImageSet
+from character_curator.rejection import Rejection
 from character_curator.selection import (
     ContradictoryQuotaError,
     NoCandidatesError,
