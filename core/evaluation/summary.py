@@ -1,4 +1,4 @@
-"""What a checkpoint's images come to: figures, and which of them are as they should be."""
+"""What a LoRA file's images come to: figures, and which of them are as they should be."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of one checkpoint beside those of its base model.
+    """The figures of one LoRA file beside those of its base model.
 
     Attributes:
         trigger: Images with the LoRA and the trigger word.
@@ -117,7 +117,7 @@ class Summary:
 
     @property
     def score(self) -> float:
-        """What checkpoints are ranked by: share of usable images x (1 - leakage)."""
+        """What LoRA files are ranked by: share of usable images x (1 - leakage)."""
         leakage = self.leakage.value if self.leakage and self.leakage.total else 0.0
         return self.trigger.usable.value * (1 - leakage)
 

@@ -9,7 +9,10 @@ import pytest
 
 from character_curator import cli, pipeline, project
 from character_curator.analysis import decoding
+from character_curator.imageset import content_hash
+from character_curator.training import LoraJob
 from character_curator.training.data import examples as examples_module
+from character_curator.training.finished import finished_outcome
 from tests.core.training.test_trainer import command, make_dataset, short
 
 
@@ -138,6 +141,18 @@ def test_more_steps_go_on_and_other_settings_are_refused_as_ever(
     (dataset / "p0.txt").write_text("another caption")
     assert cli.main(["train", *map(str, arguments), "--steps", "4"]) != 0
     assert "different are: pictures" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_note_of_the_outcome_alone_is_read(tmp_path):
+    job = LoraJob(tmp_path, tmp_path / "a.safetensors")
+    job.output.write_bytes(b"weights")
+    note = {"inputs": "x", "file": content_hash(job.output), "outcome": {"summary": "done"}}
+    job.folder.mkdir()
+    (job.folder / "finished.json").write_text(json.dumps(note))
+    assert finished_outcome(job, "x") == {"summary": "done"}
+    assert finished_outcome(job, "y") is None
+    job.output.write_bytes(b"others")
+    assert finished_outcome(job, "x") is None
 
 
 def test_a_projects_training_is_found_again(tmp_path, tiny_sd15, dataset, monkeypatch):
