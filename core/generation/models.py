@@ -7,11 +7,12 @@ import json
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from .. import atomic
 from ..errors import CuratorError
 from ..hashing import json_hash
 from ..imageset import content_hash
@@ -179,15 +180,21 @@ def file_hash(path: Path) -> str:
     path = path.resolve()
     status = path.stat()
     key = f"{path}|{status.st_size}|{status.st_mtime_ns}"
-    cache = _cache_path()
-    known = _read_cache(cache)
-    if key not in known:
-        known = {**known, key: content_hash(path)}
-        try:
-            atomic.write_text(cache, json.dumps(known))
-        except OSError as error:
-            log.debug("hashes are not remembered: %s", error)
-    return known[key]
+    try:
+        with closing(_known_hashes()) as known:
+            row = known.execute("SELECT hash FROM hashes WHERE file = ?", (key,)).fetchone()
+    except (OSError, sqlite3.Error) as error:
+        log.debug("remembered hashes cannot be read: %s", error)
+        row = None
+    if row is not None:
+        return str(row[0])
+    found = content_hash(path)
+    try:
+        with closing(_known_hashes()) as known, known:
+            known.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?)", (key, found))
+    except (OSError, sqlite3.Error) as error:
+        log.debug("hashes are not remembered: %s", error)
+    return found
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
@@ -228,14 +235,15 @@ def _config_hash(file: Path) -> str:
     return json_hash(content)
 
 
-def _cache_path() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "character-curator" / "file-hashes.json"
-
-
-def _read_cache(path: Path) -> dict[str, str]:
+def _known_hashes() -> sqlite3.Connection:
+    """Open what is remembered: a row a file, so that processes never overwrite each other's."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = base / "character-curator"
+    folder.mkdir(parents=True, exist_ok=True)
+    known = sqlite3.connect(folder / "file-hashes.sqlite", timeout=30)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        known.execute("CREATE TABLE IF NOT EXISTS hashes (file TEXT PRIMARY KEY, hash TEXT)")
+    except sqlite3.Error:
+        known.close()
+        raise
+    return known
