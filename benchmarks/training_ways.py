@@ -74,8 +74,15 @@ class Watch:
 
 def ours(options: argparse.Namespace, orders: Orders) -> None:
     """Train with ``character_curator.training``: all from the end of a step to the next counts."""
+    from character_curator.cli.memory import kept_while_training
     from character_curator.lora.adapters import inject
-    from character_curator.training import Callbacks, TrainingSettings, read_examples, train
+    from character_curator.training import (
+        Callbacks,
+        TrainingSettings,
+        joined,
+        read_examples,
+        train,
+    )
     from character_curator.training.denoisers.load import load
 
     settings = TrainingSettings(
@@ -95,15 +102,17 @@ def ours(options: argparse.Namespace, orders: Orders) -> None:
         if report.epoch == 0:
             orders.next(once=watch.stages)
 
-    train(
-        denoiser,
-        adapters.named_parameters(),
-        examples,
-        settings,
-        options.work,
-        callbacks=Callbacks(on_step=lambda _: orders.next(), on_epoch=ready),
-        progress=watch,
-    )
+    told = Callbacks(on_step=lambda _: orders.next(), on_epoch=ready)
+    with kept_while_training() as memory:
+        train(
+            denoiser,
+            adapters.named_parameters(),
+            examples,
+            settings,
+            options.work,
+            callbacks=joined(memory, told),
+            progress=watch,
+        )
 
 
 def diffusers(options: argparse.Namespace, orders: Orders) -> None:

@@ -98,14 +98,15 @@ def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
+    from ..training.result import joined
+    from .memory import kept_while_training
     from .training_view import TrainingView
 
     parsed = project.read(options.project)
     started = time.monotonic()
-    with TrainingView(console) as view:
-        outcome = pipeline.run(
-            parsed, options.project.parent, callbacks=view.callbacks(), progress=view
-        )
+    with TrainingView(console) as view, kept_while_training() as memory:
+        told = joined(view.callbacks(), memory)
+        outcome = pipeline.run(parsed, options.project.parent, callbacks=told, progress=view)
     return _report(outcome, console, time.monotonic() - started)
 
 

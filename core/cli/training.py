@@ -133,6 +133,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..training import LoraJob, SampleSettings, joined
     from ..training.finished import train_once
     from ..training.loop.processes import Processes
+    from .memory import kept_while_training
     from .training_view import TrainingView
 
     settings = settings_of(options)
@@ -170,7 +171,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         from ..training.outputs.tensorboard import tensorboard
 
         board = tensorboard(options.tensorboard)
-    with TrainingView(console) as view:
+    with TrainingView(console) as view, kept_while_training() as memory:
         if options.prior_pictures and job.prior is None:
             folder = _make_prior(job, options.prior_pictures, settings.seed, view)
             job = replace(job, prior=folder)
@@ -180,7 +181,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             further=[options.evaluate],
             score=_score(job, options.evaluate, view),
             prefer=options.prefer,
-            callbacks=joined(view.callbacks(), board),
+            callbacks=joined(view.callbacks(), board, memory),
             progress=view,
             resume=not options.restart,
         )

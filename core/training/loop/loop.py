@@ -21,9 +21,7 @@ from ..result import Callbacks, EpochReport, TrainingResult
 from ..settings import TrainingSettings
 from .modes import (
     checkpointed,
-    freed_memory_kept,
     gates_recomputed,
-    heads_contiguous,
     reproducible,
     training_modes,
 )
@@ -102,7 +100,7 @@ def train(
         stack.enter_context(reproducible(settings.deterministic))
         text_modules = tuple(denoiser.text_modules().values())
         stack.enter_context(training_modes((denoiser.module(), *text_modules), False))
-        with processes.first_alone(), freed_memory_kept(denoiser.device):
+        with processes.first_alone():
             data = prepare(
                 denoiser, examples, settings, features,
                 validation=validation, decoded=decoded, progress=progress,
@@ -113,24 +111,20 @@ def train(
             logger.warning("Left out %s: %s", left_out.path, left_out.reason)
         stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))
         stack.enter_context(gates_recomputed(denoiser.module()))
-        stack.enter_context(heads_contiguous(denoiser.device))
         run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
         denoiser.offload_encoders()
         if resume:
             run.resume()
         processes.wait()  # no one may overwrite what another still reads
-        _Loop(run, callbacks or Callbacks(), progress, stack).execute()
+        _Loop(run, callbacks or Callbacks(), progress).execute()
         return run.result()
 
 
 class _Loop:
     """Drives a run to its end, and tells of it."""
 
-    def __init__(
-        self, run: TrainingRun, callbacks: Callbacks, progress: Progress, stack: ExitStack
-    ) -> None:
+    def __init__(self, run: TrainingRun, callbacks: Callbacks, progress: Progress) -> None:
         self._run, self._callbacks, self._progress = run, callbacks, progress
-        self._stack, self._is_first_step = stack, True
         self._settings = run.settings
         modules = [run.denoiser.module()]
         if self._settings.train_text_encoder:
@@ -165,9 +159,6 @@ class _Loop:
                 if run.step == settings.steps:
                     break
                 report = run.take_step(batches)
-                if self._is_first_step:
-                    self._is_first_step = False
-                    self._stack.enter_context(freed_memory_kept(run.device))
                 if settings.save_every and run.step % settings.save_every == 0:
                     run.save()
                 if self._callbacks.on_step:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -104,33 +102,6 @@ class _MultiplyHalves(torch.autograd.Function):
 
 
 @contextmanager
-def heads_contiguous(device: torch.device) -> Iterator[None]:
-    """On a CPU, let attention read every head's numbers side by side, for a while.
-
-    Models hand over heads as views that lie scattered among each other's; torch's kernel then
-    strides through memory once for every block of keys, which costs 2 to 4 % of a step of Stable
-    Diffusion 1.5. A copy costs far less. Elsewhere nothing changes.
-    """
-    if device.type != "cpu":
-        yield
-        return
-    attend: Any = F.scaled_dot_product_attention
-
-    def attend_side_by_side(
-        query: Tensor, key: Tensor, value: Tensor, *others: Any, **options: Any
-    ) -> Tensor:
-        heads = (part.contiguous() for part in (query, key, value))
-        return attend(*heads, *others, **options)
-
-    # Not a TorchFunctionMode: it sees every call of torch, which is 7 % of a step of a small model.
-    F.scaled_dot_product_attention = attend_side_by_side
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = attend
-
-
-@contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
     """Leave the process's random state and its choice of kernels as they were.
 
@@ -148,37 +119,3 @@ def reproducible(deterministic: bool) -> Iterator[None]:
             stack.callback(torch.use_deterministic_algorithms, before)
             torch.use_deterministic_algorithms(True)
         yield
-
-
-# Of glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_MIB = 2**20
-
-
-@contextmanager
-def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """On a CPU, let what is done over and over have the memory that it has freed before.
-
-    glibc hands large blocks back to the system as soon as they are free, which then has to clear
-    every page of the next ones: some 5 % of a step of Stable Diffusion 1.5, and 17 % of encoding an
-    image. Afterwards free memory is handed back. Where another allocator is at work nothing
-    changes.
-
-    Around training, enter it after the first step: what that leaves for good (libraries' buffers,
-    the optimizer's state) would lie between the blocks that come and go and keep them apart, which
-    costs up to a sixth of the memory.
-    """
-    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_MMAP_MAX, 0)
-    libc.mallopt(_TRIM_THRESHOLD, -1)
-    try:
-        yield
-    finally:
-        # What glibc has come to by itself in a process that uses large blocks (mallopt(3)).
-        libc.mallopt(_MMAP_MAX, 65_536)
-        libc.mallopt(_MMAP_THRESHOLD, 32 * _MIB)
-        libc.mallopt(_TRIM_THRESHOLD, 64 * _MIB)
-        libc.malloc_trim(0)

@@ -1,0 +1,56 @@
+"""The command line's process keeps the memory that training frees, after its first step."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from character_curator.cli.memory import freed_memory_kept, kept_while_training
+from character_curator.training.result import StepReport
+
+MIB = 2**20
+STEP = StepReport(1, 1, 2, 0.1, 1e-4, 1.0, 1, 1.0)
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
+
+
+def held():
+    """Memory of this process that is no file's, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+def use_and_free(mib=256):
+    torch.ones(mib * MIB // 4).sum()
+
+
+@glibc
+def test_what_a_step_frees_is_there_for_the_next_one_and_given_back_in_the_end():
+    use_and_free()
+    before = held()
+    with freed_memory_kept():
+        use_and_free()
+        kept = held()
+    after = held()
+    assert kept > before + 200
+    assert after < before + 64
+    use_and_free()
+    assert held() < before + 64
+
+
+@glibc
+@pytest.mark.skipif(torch.cuda.is_available(), reason="an accelerator has memory of its own")
+def test_memory_is_kept_from_the_first_step_to_the_end_of_the_training():
+    use_and_free()
+    before = held()
+    with kept_while_training() as callbacks:
+        use_and_free()
+        assert held() < before + 64
+        callbacks.on_step(STEP)
+        use_and_free()
+        assert held() > before + 200
+        callbacks.on_step(STEP)
+    assert held() < before + 64
