@@ -81,10 +81,7 @@ def unpatched_weights(patcher: Any) -> dict[str, Any]:
         if name in found:  # buffers that are in no file are not
             found |= _named(weight, name)
     for name, part in patcher.object_patches_backup.items():
-        inside = f"{name}."
-        found = {
-            key: old for key, old in found.items() if key != name and key[: len(inside)] != inside
-        }
+        found = {key: old for key, old in found.items() if not f"{key}.".startswith(f"{name}.")}
         found |= _named(part, name)
     return found
 
