@@ -63,7 +63,7 @@ def tidy_request(
     Raises:
         PlanError: A placeholder is unknown.
     """
-    somebody = Subject(subject)
+    somebody = Subject(name=subject)
     return prompt_request(
         fill(prompt, somebody),
         number,
@@ -71,5 +71,5 @@ def tidy_request(
         seed=seed,
         take=take,
         name=name,
-        caption=fill(Plan.caption, somebody, prompt),
+        caption=fill(Plan.model_fields["caption"].default, somebody, prompt),
     )
