@@ -98,3 +98,5 @@ def test_the_archive_is_the_pack_and_nothing_else():
         "locales", "nodes", "pyproject.toml", "requirements.txt", "web", "workflows",
     }  # fmt: skip
     assert all(name.endswith(".md") for name in packed if name.startswith("docs/"))
+    whole = ("core/", "nodes/", "locales/", "web/", "workflows/")
+    assert {name for name in tracked() if name.startswith(whole)} <= packed
