@@ -164,7 +164,8 @@ def _row(text: TextEmbeddings, number: int) -> dict[str, Any]:
         shape = text.tensors.get(f"{_SHAPE}{name}")
         length = text.tensors.get(f"{_LENGTH}{name}")
         if shape is not None:
-            own = own[(slice(None), *(slice(int(size)) for size in shape[number]))]
+            place = (slice(None), *(slice(int(size)) for size in shape[number]))
+            own = own[place]
         elif length is not None:
             own = own[:, : int(length[number])]
         if name.startswith(_NUMBER):

@@ -94,7 +94,7 @@ def test_who_installs_it_sees_types(wheel, tmp_path):
 def test_the_version_is_stated_once_for_people_and_once_for_the_registry():
     """ComfyUI's registry reads pyproject.toml; inside ComfyUI nothing is installed to ask."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert re.search(r'^version = "(.+)"$', text, re.M)[1] == character_curator.__version__
+    assert re.search(r'^version = "(.+?)"', text, re.M)[1] == character_curator.__version__
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"\n## {character_curator.__version__}\n" in changes
 
