@@ -130,6 +130,7 @@ def digest(text):
         ("X", "x"),
         # Some file systems take these for one name each, and others do not.
         ("ﬁt", "fit"),
+        ("ｘ", "x"),
         ("strasse", "straße"),
         ("É", "e\u0301"),
     ],

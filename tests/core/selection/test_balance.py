@@ -158,3 +158,15 @@ def test_the_proof_is_json_and_the_sentences_are_whole():
     assert "kind: original 18, scenario 52 - met." in lines
     assert any(line.startswith("cluster: 8 to 10 each of 8 values - met (0: ") for line in lines)
     assert all(line.endswith(".") for line in lines)
+
+
+def test_of_equally_similar_images_the_first_path_is_named():
+    images = portfolio(3, quality=lambda i, row: 1 - i / 10, rejection=lambda i, row: None)
+    found = select(images, 2, conflicts=[(2, 1), (2, 0)], similarities=[0.95, 0.95])
+    assert found.images.table["rejection_detail"][2] == "near-duplicate of char_00000.png (0.95)"
+
+
+def test_an_image_as_good_as_the_last_one_taken_is_told_so():
+    images = portfolio(3, quality=lambda i, row: 0.8, rejection=lambda i, row: None)
+    reason = select(images, 2).images.table["rejection_detail"][2]
+    assert reason == "the 2 places went to images as good or better"

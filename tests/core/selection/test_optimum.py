@@ -135,6 +135,15 @@ def test_equals_brute_force_when_prices_see_few_rows_first(instance):
         pricing._CORE = whole
 
 
+def test_prices_admit_what_the_first_program_lacks(monkeypatch):
+    # The best selection needs the sixth of the cheapest rows, and gains a millionth by it.
+    monkeypatch.setattr(pricing, "_CORE", 5)
+    values = np.array([0.0, 0.999989, 0.999982, 0.999981, 0.999986, 0.999988, 0.999983])
+    group = Bounds(np.array([2, 1, 0, -1, 1, 2, -1]), np.array([0, 1, 1]), np.array([1, 1, 1]))
+    pairs = [(1, 3), (4, 0), (1, 4), (2, 6), (6, 4), (3, 4)]
+    check((values, [group], pairs, 4), price_above=0)
+
+
 @given(instances(least=6, most=12), st.integers(1, 3))
 @settings(THOROUGH, max_examples=300)
 def test_reduction_keeps_an_optimum(instance, total):

@@ -141,3 +141,22 @@ def test_amounts_are_found_by_text():
     assert amount_for({"966983": 7}, 966983) == 7
     assert amount_for(7, "anything") == 7
     assert amount_for({"a": 1}, "b") is None
+
+
+def test_shares_are_not_moved_by_rounding():
+    # In floating point 0.07 * 100 is a little above 7, and 0.29 * 100 a little below 29.
+    quota = Quota("kind", minimum={"original": 0.07}, maximum={"original": 0.29}, shares=True)
+    found = select(portfolio(600), 100, [quota])
+    (row,) = found.counts().filter(column="kind", value="original").to_dicts()
+    assert (row["minimum"], row["maximum"]) == (7, 29)
+
+
+def test_what_is_no_number_counts_for_no_value():
+    images = portfolio(
+        6,
+        rejection=lambda i, row: None,
+        zoom=lambda i, row: 1.0 if i < 3 else float("nan"),
+    )
+    found = select(images, 4, [Quota("zoom", exact=2)])
+    assert found.met
+    assert found.counts()["value"].to_list() == ["1.0"]

@@ -101,3 +101,18 @@ def test_a_folder_goes_before_making_any(tmp_path):
     assert pipeline.prior_of(parse(text), tmp_path, tmp_path) == tmp_path / "mine"
     none = parse(PROJECT.format(output=tmp_path.as_posix(), training=""))
     assert pipeline.prior_of(none, tmp_path) is None
+
+
+def test_every_caption_has_a_turn_before_one_has_two_and_the_seed_is_that_of_the_noise(
+    tmp_path, backend
+):
+    scenes = ("red dress", "blue shirt", "park")
+    captions = [f"portrait of char1 woman, {scene}" for scene in scenes]
+    made = []
+    for seed in (0, 1):
+        folder = make_prior(captions, WOMAN, backend, tmp_path / f"{seed}", 4, seed=seed)
+        made.append(read_examples(folder, prior=True)[0])
+    said = sorted(example.caption for example in made[0])
+    wanted = [f"portrait of a woman, {scene}" for scene in (*scenes, scenes[0])]
+    assert said == sorted(wanted)
+    assert len({example.hash for examples in made for example in examples}) == 8

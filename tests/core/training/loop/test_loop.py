@@ -249,3 +249,48 @@ def test_a_checkpoint_goes_back_into_its_parameters(examples, tmp_path):
     assert all(torch.equal(kept[name], p) for name, p in denoiser.parameters.items())
     with pytest.raises(StateMismatchError, match="other adapters"):
         load_weights(path, dict(denoiser.text.named_parameters()))
+
+
+def begun(examples, folder, **changes):
+    """A run that has taken no step yet; the validation losses are the test's."""
+    settings = dataclasses.replace(SETTINGS, **changes)
+    denoiser = TinyDenoiser()
+    data = prepare(denoiser, examples, settings, EncodedFeatures(denoiser, FeatureStore()))
+    return TrainingRun(denoiser, denoiser.parameters, data, settings, folder)
+
+
+def test_a_resumed_run_knows_its_best_epoch_and_how_long_it_has_waited(examples, tmp_path):
+    first = begun(examples, tmp_path, epochs=9, patience=2)
+    for loss in (1.0, 0.5, 0.9):
+        first.finish_epoch(loss)
+    resumed = begun(examples, tmp_path, epochs=9, patience=2)
+    assert resumed.resume()
+    assert resumed.stopped is None
+    resumed.finish_epoch(0.7)
+    assert resumed.stopped == "plateau"
+    result = resumed.result()
+    assert (result.best_epoch, result.best_loss) == (1, 0.5)
+
+
+def test_of_equal_losses_the_earlier_epoch_is_the_best(examples, tmp_path):
+    run = begun(examples, tmp_path)
+    for loss in (1.0, 0.5, 0.5):
+        run.finish_epoch(loss)
+    assert run.result().best_epoch == 1
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(examples, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=2, batch_size=3, accumulation=1)
+    steps = []
+    result, _ = run(examples, tmp_path, settings, callbacks=Callbacks(on_step=steps.append))
+    assert len({step.pictures for step in steps}) > 1
+    for epoch in (1, 2):
+        own = [step for step in steps if step.epoch == epoch]
+        mean = sum(s.loss * s.pictures for s in own) / sum(s.pictures for s in own)
+        assert result.history["loss"][epoch] == pytest.approx(mean)
+
+
+def test_the_last_epoch_is_validated_whenever_it_comes(examples, tmp_path):
+    result, _ = run(examples, tmp_path, dataclasses.replace(SETTINGS, epochs=4, validate_every=3))
+    losses = result.history["validation_loss"].to_list()
+    assert [loss is not None for loss in losses] == [True, False, False, True, True]

@@ -147,3 +147,13 @@ def test_a_face_mask_belongs_to_all_frames_and_channels_of_its_own_row():
     rows = [slice(n, n + 1) for n in range(3)]
     singly = [row_losses(prediction[row], target[row], mask[row]) for row in rows]
     assert torch.allclose(found, torch.cat(singly))
+
+
+def test_a_rate_is_a_share_of_its_peak_and_the_settings_reach_the_optimizer():
+    settings = TrainingSettings(learning_rate=1e-3, betas=(0.8, 0.95), weight_decay=0.3)
+    optimizer = make_optimizer(TinyDenoiser().parameters, settings)
+    for _ in range(2):
+        set_rate(optimizer, 0.5)
+        assert [group["lr"] for group in optimizer.param_groups] == [0.5e-3]
+    (group,) = optimizer.param_groups
+    assert (group["betas"], group["weight_decay"]) == ((0.8, 0.95), 0.3)

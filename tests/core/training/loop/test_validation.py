@@ -114,3 +114,16 @@ def test_patience_counts_validations_without_a_real_improvement():
     assert seen == [False, False, False, False, False, True]
     endless = Patience(limit=None, min_improvement=0.1)
     assert not any(endless.is_over(1.0) for _ in range(100))
+
+
+def test_an_improvement_is_a_share_of_the_loss():
+    patience = Patience(limit=1, min_improvement=0.1)
+    assert [patience.is_over(loss) for loss in (0.01, 0.0085, 0.008)] == [False, False, True]
+
+
+def test_a_fifth_of_the_run_behind_convergence_makes_a_plateau():
+    # Flat from epoch 8 on: of ten epochs two are left, of nine one.
+    losses = [max(0.2, 1 - 0.1 * epoch) for epoch in range(11)]
+    found = convergence(range(11), losses)
+    assert (found.epoch, found.settled) == (8, True)
+    assert not convergence(range(10), losses[:10]).settled
