@@ -118,7 +118,8 @@ def _add_option(group: Any, option: Option) -> None:
 
 def _targets(text: str) -> str | tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    return names if "," in text or (names and "." in names[0]) or text.startswith("to_") else text
+    is_own = any(sign in text for sign in ",.*?[") or text.startswith("to_")
+    return names if is_own else text
 
 
 def _or_nothing(number: Callable[[str], float]) -> Callable[[str], Any]:

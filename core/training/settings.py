@@ -63,8 +63,8 @@ class TrainingSettings(Model):
     )
     targets: _Layers = Field(
         default="attention",
-        description="Layers that carry adapters: seed-document (to_q, to_v), attention, full, or "
-        "ends of their names.",
+        description="Layers that carry adapters: seed-document (queries, values), attention, "
+        "full, or ends or patterns of their names.",
     )
     dropout: Number = Field(
         default=0.0,

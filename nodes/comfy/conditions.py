@@ -116,16 +116,24 @@ def conditions(
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Return which rows can go through the model together: those told of one length."""
+    """Return which rows can go through the model together: those told of one length.
+
+    A row that masks words goes alone: not every model takes a mask for each row.
+    """
     found: list[list[int]] = []
     for number, row in enumerate(rows):
         for group in found:
-            if _go_together(rows[group[0]], row):
+            if not _has_mask(row) and _go_together(rows[group[0]], row):
                 group.append(number)
                 break
         else:
             found.append([number])
     return found
+
+
+def _has_mask(row: Mapping[str, Any]) -> bool:
+    mask = row.get("attention_mask")
+    return mask is not None and not bool(mask.cond.all())
 
 
 def _go_together(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

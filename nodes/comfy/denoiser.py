@@ -228,6 +228,7 @@ class WireDenoiser:
         """Return the model's raw output in float32."""
         self._take()
         model = self._lent.model
+        _compute_as_in_sampling(model.diffusion_model)
         scale = int(self._vae.spacial_compression_encode())
         rows = wire_conditions.conditions(model, noisy, text, size, scale)
         sigma = self._sigma(timesteps)
@@ -313,6 +314,13 @@ class WireDenoiser:
         self._give_back(self._loan.close)
         with torch.inference_mode():
             yield
+
+
+def _compute_as_in_sampling(module: nn.Module) -> None:
+    """Leave training mode to the adapters: the model's own parts would drop captions, for one."""
+    if module.training:
+        for path, part in module.named_modules():
+            part.training = "lora_dropout" in path
 
 
 def _raw_output(_: Tensor, output: Tensor, __: Tensor) -> Tensor:

@@ -91,8 +91,9 @@ class TrainLoRA(io.ComfyNode):
                 ),
                 widget(
                     TrainingSettings, "targets", options=["attention", "full", SEED_DOCUMENT],
-                    tooltip="Layers that carry adapters. full: the projections and convolutions "
-                    "too. seed-document: to_q and to_v alone (UNets).",
+                    tooltip="Layers that carry adapters: attention; full: feed-forward parts and "
+                    "convolutions too. seed-document: queries and values alone. In options, "
+                    "patterns of names.",
                 ),
                 widget(
                     TrainingSettings, "train_text_encoder",

@@ -42,6 +42,7 @@ def test_a_family_is_trained_as_it_samples(facts):
     assert facts["told"] == [], "in training the model is told what sampling tells it"
     assert facts["target"] < 1e-4, "the target leads to the clean latents"
     assert abs(facts["gradient"]) < 2e-3, "the gradient is that of the loss"
+    assert facts["batch"] < 1e-5, "rows of a batch do not see each other"
     assert facts["unexplained"] == [], "every adapter learns"
     assert facts["left_behind"] == []
 

@@ -229,7 +229,7 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
             "guidance_embed": False, "use_cond_type_embedding": False, "vision_in_dim": None,
             "meanflow_sum": False,
         },
-        extras=_half_mask,
+        extras=_mask,
     ),
     "Wan 2.1": Family("WAN21_T2V", _WAN),
     "Wan 2.2 5B": Family("WAN22_T2V", _WAN | {"in_dim": 48, "out_dim": 48}),

@@ -43,12 +43,14 @@ def trains(wires: Any, side: int, steps: int = 3) -> dict[str, Any]:
         text = denoiser.encode_text(CAPTIONS)
         settings = adapters.LoraSettings(rank=2, alpha=2.0, dropout=0.0, targets="full")
         made = adapters.inject({"denoiser": denoiser.module()}, settings, seed=1)
+        modes = _module("core.training.loop.modes").training_modes
         optimizer = torch.optim.AdamW(made.parameters(), lr=1e-3)
         source = torch.Generator().manual_seed(0)
         losses, without = [], set()
         for _ in range(steps):
-            loss = _loss(denoiser, clean, text, source, side)
-            loss.backward()
+            with modes((denoiser.module(),)):
+                loss = _loss(denoiser, clean, text, source, side)
+                loss.backward()
             losses.append(loss.item())
             without = {
                 path
@@ -173,6 +175,26 @@ def _prediction(denoiser: Any, side: int) -> torch.Tensor:
         times = denoiser.fixed_timesteps(2)
         noisy = denoiser.add_noise(clean, noise, times)
         return denoiser.predict(noisy, times, text, [(side + 32, side)] * 2)
+
+
+def batch_error(wires: Any, side: int) -> float:
+    """Compare a batch's predictions, for captions of one length, with those of each row alone."""
+    with torch.inference_mode(False), denoiser_of(wires) as denoiser, torch.no_grad():
+        clean = denoiser.encode_pixels(pixels(side), None)
+        captions = ["a red disc", "a tan cube"]
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(13))
+        times = denoiser.fixed_timesteps(2)
+        noisy = denoiser.add_noise(clean, noise, times)
+        sizes = [(side + 32, side)] * 2
+        together = denoiser.predict(noisy, times, denoiser.encode_text(captions), sizes)
+        alone = [
+            denoiser.predict(
+                noisy[n : n + 1], times[n : n + 1], denoiser.encode_text(captions[n : n + 1]),
+                sizes[:1],
+            )
+            for n in range(2)
+        ]  # fmt: skip
+    return float((together - torch.cat(alone)).norm() / together.norm())
 
 
 def target_error(wires: Any, side: int) -> float:

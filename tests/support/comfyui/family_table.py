@@ -69,6 +69,7 @@ def _measured(name: str) -> dict[str, Any]:
             **checks.trains(wires, side),
             "gradient": checks.gradient_error(wires, side),
             **checks.file_error(wires, side, Path(folder)),
+            "batch": checks.batch_error(wires, side),
             "target": checks.target_error(wires, side),
             "told": checks.conditioning_faults(wires, side),
             "images": checks.image_faults(wires, side),
