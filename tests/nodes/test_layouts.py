@@ -86,6 +86,13 @@ def test_weights_of_16_bits_train_and_stay_16_bits(found):
     assert found["half"]["dtypes"] == ["torch.float16"]
 
 
+def test_a_model_in_dynamic_vram_is_trained_as_its_own_whole_copy(found):
+    dynamic = found["dynamic"]
+    assert dynamic["losses"] == pytest.approx(dynamic["plain"], rel=1e-5)
+    assert dynamic["losses"][-1] < dynamic["losses"][0]
+    assert dynamic["same_values"]
+
+
 def test_a_lora_can_be_trained_on_top_of_another_under_autocast(found):
     stacked = found["stacked"]
     assert stacked["losses"][-1] < stacked["losses"][0]

@@ -30,6 +30,7 @@ class Family:
         note: What a reader of a table should know.
         adjust: Sets what no setting does: the size of a part, a table that comes with the file.
         side: Of the smallest square image that it can take, in pixels.
+        quantised: ComfyUI's name of the format of the blocks' weights, if not floats.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Family:
     note: str = ""
     adjust: Callable[[Any], None] = lambda _: None
     side: int = 64
+    quantised: str = ""
 
 
 def _flux(**changes: Any) -> dict[str, Any]:
@@ -155,6 +157,7 @@ _KANDINSKY = {
     "out_visual_dim": 16, "in_visual_dim": 16,
 }  # fmt: skip
 
+_ROUNDED = "the stock loader rounds weights with a LoRA to the format again"
 _NO_REFERENCE = "from captions alone, without a reference image"
 
 FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
@@ -196,6 +199,10 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
     "Chroma": Family("Chroma", _CHROMA),
     "Chroma Radiance": Family("ChromaRadiance", _CHROMA | _NERF),
     "Qwen-Image": Family("QwenImage", _QWEN),
+    "Qwen-Image, fp8_scaled": Family(
+        "QwenImage", _QWEN, quantised="float8_e4m3fn", note=_ROUNDED,
+    ),
+    "Qwen-Image, int8": Family("QwenImage", _QWEN, quantised="int8_tensorwise", note=_ROUNDED),
     "Qwen-Image-Edit": Family("QwenImage", _QWEN, note=_NO_REFERENCE),
     "Z-Image": Family(
         "ZImage",

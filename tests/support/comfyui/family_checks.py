@@ -327,9 +327,7 @@ def image_faults(wires: Any, side: int) -> list[str]:
     requests = _module("nodes.comfy.denoiser")._requests(
         _module("core.training.outputs.samples").SampleSettings(prompts=tuple(prompts))
     )
-    chosen = _module("nodes.comfy.backend").Sampling(
-        "euler", "normal", 2, 1.0, side + 32, side
-    )
+    chosen = _module("nodes.comfy.backend").Sampling("euler", "normal", 2, 1.0, side + 32, side)
     backend = _module("nodes.comfy.backend").WiresBackend(
         wires.model, wires.vae, wires.clip, None, None, chosen,
         name="", fingerprint="", on_image=lambda _: None,

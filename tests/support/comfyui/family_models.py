@@ -8,6 +8,7 @@ the shapes and names of what they give alone. ComfyUI's modules must be importab
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -42,11 +43,46 @@ def build(name: str) -> Wires:
     if kind is None:
         raise AbsentError(f"no class {family.kind} in comfy.supported_models")
     model = _model(kind, family)
+    if family.quantised:
+        model = _quantised(kind, family, model.model.diffusion_model)
     return Wires(model, _clip(family), _vae(model.model.latent_format))
 
 
-def _model(kind: Any, family: Family) -> Any:
+def _quantised(kind: Any, family: Family, plain: Any) -> Any:
+    """Load a model's weights, those of its blocks in a format of fewer bits, as from a file."""
+    import comfy.quant_ops
+    import torch
+
+    formats = getattr(comfy.quant_ops, "QUANT_ALGOS", {})
+    if family.quantised not in formats:
+        raise AbsentError(f"no format {family.quantised}")
+    layout = formats[family.quantised]["comfy_tensor_layout"]
+    note = json.dumps({"format": family.quantised}).encode()
+    weights = dict(plain.state_dict())
+    for path, layer in plain.named_modules():
+        if isinstance(layer, torch.nn.Linear) and re.search(r"\.\d+\.", path):
+            weight = weights.pop(f"{path}.weight").to(torch.bfloat16)
+            rounded = comfy.quant_ops.QuantizedTensor.from_float(weight, layout)
+            weights |= rounded.state_dict(f"{path}.weight")
+            weights[f"{path}.comfy_quant"] = torch.tensor(list(note), dtype=torch.uint8)
+    settings = kind(dict(family.config))
+    settings.unet_config.update(family.config)
+    settings.quant_config = {"mixed_ops": True}
+    settings.set_inference_dtype(torch.bfloat16, torch.float32)
+    model = settings.get_model({}, device=torch.device("cpu"))
+    model.diffusion_model.load_state_dict(weights)
+    return _patcher(model.eval())
+
+
+def _patcher(model: Any) -> Any:
     import comfy.model_patcher
+    import torch
+
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def _model(kind: Any, family: Family) -> Any:
     import torch
 
     cpu = torch.device("cpu")
@@ -72,7 +108,7 @@ def _model(kind: Any, family: Family) -> Any:
     for name, value in model.named_parameters():
         if name.endswith((".norm.scale", "_norm.scale")):  # what newer versions call weight
             value.data.fill_(1.0)
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    return _patcher(model)
 
 
 def _clip(family: Family) -> Any:

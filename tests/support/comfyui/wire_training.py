@@ -38,6 +38,7 @@ def main(comfyui: str, folder: str) -> None:
             found[name] = examine(build(), images, Path(folder) / name)
             found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
         found["half"] = half_precision(images, Path(folder) / "half")
+        found["dynamic"] = dynamic(images, Path(folder) / "dynamic")
         found["stacked"] = stacked(images, Path(folder) / "sd15", Path(folder) / "stacked")
         found["miniature"] = compare()
     sys.stdout.write("FOUND " + json.dumps(found) + "\n")
@@ -219,6 +220,37 @@ def half_precision(images, folder):
     return {
         "losses": result.training.history["validation_loss"].to_list(),
         "dtypes": sorted({str(p.dtype) for p in wires.model.model.diffusion_model.parameters()}),
+    }
+
+
+def dynamic(images, folder):
+    """Train a model whose own patcher never brings its weights together, as with dynamic VRAM."""
+    import comfy.model_management
+    import comfy.model_patcher
+
+    from tests.support.comfyui.wire_models import Wires, flux
+
+    whole, wires = flux(), flux()
+
+    class Scattered(comfy.model_patcher.ModelPatcher):
+        def is_dynamic(self):
+            return True
+
+        def get_non_dynamic_delegate(self):
+            return whole.model.clone()
+
+    model = wires.model.model
+    values = [tensor.clone() for tensor in (*model.parameters(), *model.buffers())]
+    own = Scattered(model, wires.model.load_device, wires.model.offload_device)
+    settings = settings_of(train_text_encoder=False)
+    dropped = train(Wires(own, wires.clip, wires.vae), images, folder / "a.safetensors", settings)
+    plain = train(whole, images, folder / "b.safetensors", settings)
+    comfy.model_management.unload_all_models()  # the last sample's LoRA may be in it
+    found = [*model.parameters(), *model.buffers()]
+    return {
+        "losses": dropped.training.history["validation_loss"].to_list(),
+        "plain": plain.training.history["validation_loss"].to_list(),
+        "same_values": all(bool((a == b).all()) for a, b in zip(values, found, strict=True)),
     }
 
 
