@@ -172,8 +172,8 @@ def _row(text: TextEmbeddings, number: int) -> dict[str, Any]:
         shape = text.tensors.get(f"{_SHAPE}{name}")
         length = text.tensors.get(f"{_LENGTH}{name}")
         if shape is not None:
-            place = (slice(None), *(slice(int(size)) for size in shape[number]))
-            own = own[place]
+            within = (slice(None), *(slice(int(size)) for size in shape[number]))
+            own = own[within]
         elif length is not None:
             own = own[:, : int(length[number])]
         if name.startswith(_NUMBER):
