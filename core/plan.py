@@ -153,13 +153,13 @@ class Plan(PlanRules):
 
     Example:
         >>> plan = Plan(
-        ...     subjects=(Subject("char1", "red hair, freckles", "char1", "woman"),),
+        ...     subjects=(Subject(name="char1", description="red hair", trigger="char1"),),
         ...     seeds=(1, 2),
-        ...     scenarios=(Scenario(26, "park", "in a park"),),
+        ...     scenarios=(Scenario(number=26, name="park", prompt="in a park"),),
         ... )
         >>> first, second = plan.requests()
         >>> first.prompt, first.caption
-        ('red hair, freckles, in a park', 'char1 woman, in a park')
+        ('red hair, in a park', 'char1 person, in a park')
         >>> second.file_name
         'char_char1_seed_2_scenario_26_01.png'
     """

@@ -52,7 +52,7 @@ class TrainingSettings(Model):
         0.0001
         >>> TrainingSettings(rank=0)
         Traceback (most recent call last):
-        character_curator.training.settings.SettingsError: rank is 0: give a number, 1 or more.
+        character_curator.training.settings.SettingsError: rank is 0: give a whole number, 1 or more.
     """
 
     rank: Whole = Field(default=16, ge=1, description="Rank of the adapters.")
