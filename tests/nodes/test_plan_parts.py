@@ -39,5 +39,5 @@ def test_faults_are_named():
         plan_of_file("seeds = [1")
     with pytest.raises(core("project").ProjectFileError, match=r"mine\.toml, line 3: plan\.sedes"):
         plan_of_file("[plan]\nseeds = [1]\nsedes = [1]\n" + ENTRIES)
-    with pytest.raises(core("plan_checks").PlanError, match="sedes"):
+    with pytest.raises(core("plan").PlanError, match="sedes"):
         plan_of_file("sedes = [1]\n" + ENTRIES)
