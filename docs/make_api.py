@@ -103,9 +103,25 @@ def fields_of(node: ast.ClassDef, enumeration: bool) -> Iterator[tuple[str, str]
         told = ""
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             told = str(after.value.value)
+        if isinstance(item, ast.AnnAssign) and isinstance(item.value, ast.Call):
+            if ast.unparse(item.value.func) == "Field":
+                yield model_field(item, item.value)
+                continue
         if isinstance(item, ast.Assign if enumeration else ast.AnnAssign):
             text = re.sub(r"= field\(default=(.*)\)$", r"= \1", ast.unparse(item))
             yield re.sub(r"= field\(default_factory=(.*)\)$", r"= \1()", text), told
+
+
+def model_field(item: ast.AnnAssign, call: ast.Call) -> tuple[str, str]:
+    """Return a field of a pydantic model as a parameter, and its description."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    text = f"{ast.unparse(item.target)}: {ast.unparse(item.annotation)}"
+    if "default" in given:
+        text += f" = {ast.unparse(given['default'])}"
+    elif "default_factory" in given:
+        text += f" = {ast.unparse(given['default_factory'])}()"
+    told = given.get("description")
+    return text, str(told.value) if isinstance(told, ast.Constant) else ""
 
 
 def signature(name: str, node: ast.FunctionDef, skip: int, arrow: str = " -> ") -> str:
