@@ -16,7 +16,7 @@ import numpy as np
 
 SIDE = 768
 NO_FACE, LOW_QUALITY = 0.15, 0.60
-"""The published recipe's shares of 1,500 raw images."""
+"""The seed-document recipe's shares of 1,500 raw images."""
 
 
 def kinds(count: int) -> list[str]:

@@ -46,7 +46,7 @@ def candidates(rows: int, random: np.random.Generator) -> ImageSet:
 
 
 def quotas(case: str) -> list[Quota]:
-    """Return the published recipe's quotas, or a harder set."""
+    """Return the seed-document recipe's quotas, or a harder set."""
     stated = [
         Quota("seed", exact=7),
         Quota("kind", exact={"original": 18, "scenario": 52}),

@@ -6,9 +6,9 @@ A stage's function, the project file, the command line and the nodes all take th
 from __future__ import annotations
 
 MINIMUM_QUALITY = 0.74
-"""The published recipe keeps images above this quality."""
+"""The seed-document recipe keeps images above this quality."""
 MINIMUM_CONFIDENCE = 0.85
-"""Least score of a face detector; below it the published quality formula gives 0 as well."""
+"""Least score of a face detector; below it the seed-document quality formula gives 0 as well."""
 MINIMUM_FACE_SHARE = 0.01
 """Least area of a face, as a share of the image's."""
 MINIMUM_FACE_SIDE = 20.0
@@ -28,8 +28,8 @@ SAMPLE_GUIDANCE = 4.0
 """Guidance scale of the images that a training samples."""
 
 SEED_DOCUMENT = "seed-document"
-"""The published recipe's name, as a preset of settings and as its preset of layers."""
+"""The seed-document recipe's name, as a preset of settings and as its preset of layers."""
 RECIPE_RANK = 8
 RECIPE_ALPHA = 8.0
 RECIPE_DROPOUT = 0.05
-"""The published recipe's adapters."""
+"""The seed-document recipe's adapters."""

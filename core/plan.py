@@ -26,8 +26,8 @@ ORIGINAL = "original"
 SCENARIO = "scenario"
 """The kind of an image of the character in some scenario."""
 
-PUBLISHED_SEEDS = tuple(range(966983, 966993))
-"""The ten seeds of the published recipe."""
+SEED_DOCUMENT_SEEDS = tuple(range(966983, 966993))
+"""The ten seeds of the seed-document recipe."""
 MAXIMUM_SEED = 2**53
 """Seeds stay below this, so that a browser's number (a double) keeps every digit."""
 
@@ -128,7 +128,7 @@ class PlanRules(Model):
     """
 
     seeds: tuple[Seed, ...] = Field(
-        default=PUBLISHED_SEEDS,
+        default=SEED_DOCUMENT_SEEDS,
         description="Seeds of the plan; each makes every original and every scenario once a take.",
     )
     takes: Whole = Field(default=1, ge=1, description="Images of each scenario and seed.")

@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "api.md"
@@ -103,16 +104,15 @@ def fields_of(node: ast.ClassDef, enumeration: bool) -> Iterator[tuple[str, str]
         told = ""
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             told = str(after.value.value)
-        if isinstance(item, ast.AnnAssign) and isinstance(item.value, ast.Call):
-            if ast.unparse(item.value.func) == "Field":
-                yield model_field(item, item.value)
-                continue
-        if isinstance(item, ast.Assign if enumeration else ast.AnnAssign):
+        value = getattr(item, "value", None)
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "Field":
+            yield model_field(item, value)
+        elif isinstance(item, ast.Assign if enumeration else ast.AnnAssign):
             text = re.sub(r"= field\(default=(.*)\)$", r"= \1", ast.unparse(item))
             yield re.sub(r"= field\(default_factory=(.*)\)$", r"= \1()", text), told
 
 
-def model_field(item: ast.AnnAssign, call: ast.Call) -> tuple[str, str]:
+def model_field(item: Any, call: ast.Call) -> tuple[str, str]:
     """Return a field of a pydantic model as a parameter, and its description."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     text = f"{ast.unparse(item.target)}: {ast.unparse(item.annotation)}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .embeddings import Embedder
 
 CLUSTERS = 8
-"""The published recipe's number of clusters."""
+"""The seed-document recipe's number of clusters."""
 
 Prompts = Mapping[str, Mapping[str, str]]
 

@@ -43,7 +43,7 @@ class FaceThresholds:
     """What a valid face is."""
 
     confidence: float = MINIMUM_CONFIDENCE
-    """Least score of the detector; below it the published quality formula gives 0 as well."""
+    """Least score of the detector; below it the seed-document quality formula gives 0 as well."""
     share: float = MINIMUM_FACE_SHARE
     """Least area of the face box, as a share of the image's."""
     side: float = MINIMUM_FACE_SIDE

@@ -15,7 +15,7 @@ from ..imageset import ImageSet
 from ..progress import Progress, silent
 from .pixels import PixelMeasurement, known_pixels
 from .quality import (
-    PUBLISHED,
+    SEED_DOCUMENT,
     QualityThresholds,
     quality_ceiling,
     quality_scores,
@@ -40,7 +40,7 @@ def measure(
     store: FeatureStore,
     *,
     thresholds: FaceThresholds | None = None,
-    quality: QualityThresholds = PUBLISHED,
+    quality: QualityThresholds = SEED_DOCUMENT,
     minimum_quality: float = MINIMUM_QUALITY,
     reach: float = REACH,
     progress: Progress = silent,

@@ -1,6 +1,6 @@
 """Technical quality: sharpness, contrast and the detector's confidence, as one number.
 
-The score is the published recipe's piecewise-linear formula. Each of the three components rises
+The score is the seed-document recipe's piecewise-linear formula. Each of the three components rises
 from 0 to 1 between four breakpoints, and the quality is their weighted sum::
 
     quality = 0.5 * sharpness + 0.3 * contrast + 0.2 * confidence
@@ -62,7 +62,7 @@ class Ramp:
 
 @dataclass(frozen=True)
 class QualityThresholds:
-    """Breakpoints and weights of the quality score; the defaults are the published recipe's."""
+    """Breakpoints and weights of the quality score; the defaults are the seed-document recipe's."""
 
     sharpness: Ramp = field(default=Ramp(100, 200, 400, last_span=200, last_rise=0.2))
     """Of the variance of the Laplacian of the grey image (8-bit values)."""
@@ -85,8 +85,8 @@ class QualityScores:
     confidence: FloatArray
 
 
-PUBLISHED = QualityThresholds()
-"""The published recipe's thresholds."""
+SEED_DOCUMENT = QualityThresholds()
+"""The seed-document recipe's thresholds."""
 
 
 def quality_scores(
@@ -94,7 +94,7 @@ def quality_scores(
     raw_contrast: npt.ArrayLike,
     face_count: npt.ArrayLike,
     confidence: npt.ArrayLike,
-    thresholds: QualityThresholds = PUBLISHED,
+    thresholds: QualityThresholds = SEED_DOCUMENT,
 ) -> QualityScores:
     """Score many images at once.
 
@@ -128,7 +128,7 @@ def quality_scores(
 def quality_ceiling(
     raw_sharpness: npt.ArrayLike,
     raw_contrast: npt.ArrayLike,
-    thresholds: QualityThresholds = PUBLISHED,
+    thresholds: QualityThresholds = SEED_DOCUMENT,
 ) -> FloatArray:
     """Return the best quality that an image can reach, whatever the detector finds in it.
 
@@ -143,7 +143,7 @@ def quality_ceiling(
 def score_quality(
     images: ImageSet,
     store: FeatureStore,
-    thresholds: QualityThresholds = PUBLISHED,
+    thresholds: QualityThresholds = SEED_DOCUMENT,
     minimum: float = MINIMUM_QUALITY,
     progress: Progress = silent,
 ) -> ImageSet:
@@ -239,7 +239,7 @@ def _column(name: str, values: FloatArray, known: NDArray[np.bool_]) -> pl.Serie
 
 
 class QualityAssessment:
-    """Quality metrics of single files: the published recipe's class, method for method.
+    """Quality metrics of single files: the seed-document recipe's class, method for method.
 
     Each image is decoded once and shared by the three measurements.
 
@@ -268,7 +268,7 @@ class QualityAssessment:
         det_size: int | None = 640,
         providers: Sequence[str] | None = None,
         analyser: FaceAnalyser | None = None,
-        thresholds: QualityThresholds = PUBLISHED,
+        thresholds: QualityThresholds = SEED_DOCUMENT,
     ) -> None:
         from .face_analyser import FaceAnalyser
 
@@ -316,7 +316,7 @@ class QualityAssessment:
 
 
 __all__ = [
-    "PUBLISHED",
+    "SEED_DOCUMENT",
     "QualityAssessment",
     "QualityScores",
     "QualityThresholds",

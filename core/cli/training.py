@@ -247,8 +247,8 @@ def show_result(result: LoraResult, console: Console) -> None:
         console.print(f"{len(result.skipped)} images were left out:")
         for skipped in result.skipped[:10]:
             console.print(f"  {escape(f'{skipped.path.name}: {skipped.reason}')}")
-    colour = "bold red" if training.stopped == "diverged" else "bold"
-    console.print(f"[{colour}]{escape(training.message)}[/]")
+    color = "bold red" if training.stopped == "diverged" else "bold"
+    console.print(f"[{color}]{escape(training.message)}[/]")
     best = result.by_validation
     if best.validation_loss is None:
         console.print(f"Kept: epoch {best.epoch}, the last; nothing was held out to validate with.")

@@ -12,7 +12,7 @@ from .images import Placed
 
 Row = Mapping[str, Any]
 
-# Key in the record: column of the table. The first four are those of the published recipe.
+# Key in the record: column of the table. The first four are those of the seed-document recipe.
 _COLUMNS = {
     "quality_score": "quality",
     "cluster": "cluster",
@@ -81,7 +81,8 @@ def record(row: Row, file_name: str, caption: str, placed: Placed) -> Record:
 def metadata_json(records: list[Record]) -> str:
     """Return ``metadata.json``: an object keyed by file name, in ASCII.
 
-    The published loader opens it in the encoding of the platform, which on Windows is not UTF-8.
+    The seed document's loader opens it in the encoding of the platform, which on Windows is not
+    UTF-8.
     """
     values = {r.file_name: r.values for r in records}
     return json.dumps(values, indent=1, allow_nan=False) + "\n"

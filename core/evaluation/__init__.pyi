@@ -1,5 +1,5 @@
 from .lora_files import evaluate as evaluate
-from .prompts import PUBLISHED as PUBLISHED
+from .prompts import SEED_DOCUMENT as SEED_DOCUMENT
 from .prompts import Prompt as Prompt
 from .prompts import new_prompts as new_prompts
 from .prompts import read_prompts as read_prompts

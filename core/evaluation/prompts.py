@@ -1,4 +1,4 @@
-"""Prompts of an evaluation: the published three, new ones from a vocabulary, or given ones.
+"""Prompts of an evaluation: the seed document's three, new ones from a vocabulary, or given ones.
 
 A prompt names the person by the placeholder ``{who}``, so that the same scene can be asked for with
 the trigger word, with the character's description, and with the class word alone.
@@ -47,7 +47,7 @@ class Prompt:
         return ", ".join(part for part in parts if part)
 
 
-PUBLISHED = (
+SEED_DOCUMENT = (
     Prompt(
         "portrait of {who}, casual hoodie, warm smile, golden hour lighting, depth of field, "
         "professional photography",
@@ -64,7 +64,7 @@ PUBLISHED = (
         (300, 301, 302),
     ),
 )
-"""The published recipe's three prompts, each with its three seeds."""
+"""The seed-document recipe's three prompts, each with its three seeds."""
 
 VOCABULARY: tuple[tuple[str, ...], ...] = (
     (
@@ -84,8 +84,8 @@ VOCABULARY: tuple[tuple[str, ...], ...] = (
     ("frontal view", "frontal view", "three-quarter view"),
     ("close-up", "bust"),
 )  # fmt: skip
-"""Outfit, expression, background, light, view and framing, in the published recipe's words: what
-new prompts are made of where the dataset names no scenarios. A phrase that stands there twice is
+"""Outfit, expression, background, light, view and framing, in the seed document's words: what new
+prompts are made of where the dataset names no scenarios. A phrase that stands there twice is
 chosen twice as often."""
 
 

@@ -17,7 +17,7 @@ from ..defaults import (
     MINIMUM_QUALITY,
 )
 from .character import Character, template_of
-from .prompts import PUBLISHED, VOCABULARY, Prompt, new_prompts, vocabulary_of
+from .prompts import SEED_DOCUMENT, VOCABULARY, Prompt, new_prompts, vocabulary_of
 from .threshold import ThresholdRule
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Setup:
     model: str | Path
     character: Character
     prompts: tuple[Prompt, ...]
-    grid: tuple[Prompt, ...] = PUBLISHED
+    grid: tuple[Prompt, ...] = SEED_DOCUMENT
     sampling: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 8
     strength: float = 1.0

@@ -96,7 +96,7 @@ class Summary:
         of_class: Images with the LoRA and the class word alone.
         base: Images of the base model with the plain description.
         base_of_class: Images of the base model with the class word alone.
-        grid: Images of the published prompts with the trigger word.
+        grid: Images of the seed document's prompts with the trigger word.
     """
 
     trigger: SeriesFigures

@@ -1,4 +1,4 @@
-"""The before/after table: what the published document states, and what was measured."""
+"""The before/after table: what the seed document states, and what was measured."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Figure:
         key: Its name in JSON.
         label: What it is called.
         kind: ``count``, ``number`` or ``share``.
-        stated: What the published document states before and after.
+        stated: What the seed document states before and after.
         of: Takes it from a run's result.
     """
 

@@ -25,7 +25,7 @@ class AdapterError(CuratorError):
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Shape and place of the adapters. The defaults are those of the published recipe.
+    """Shape and place of the adapters. The defaults are those of the seed-document recipe.
 
     Raises:
         AdapterError: A value is out of its range, or the preset is unknown.

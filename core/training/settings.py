@@ -50,9 +50,9 @@ class TrainingSettings(Model):
     Example:
         >>> TrainingSettings(rank=8, schedule="cosine", steps=400).learning_rate
         0.0001
-        >>> TrainingSettings(rank=0)
+        >>> TrainingSettings(rank=0)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        character_curator.training.settings.SettingsError: rank is 0: give a whole number, 1 or more.
+        character_curator.training.settings.SettingsError: rank is 0: give a whole number, ...
     """
 
     rank: Whole = Field(default=16, ge=1, description="Rank of the adapters.")
@@ -335,5 +335,5 @@ PRESETS: dict[str, TrainingSettings] = {
         crop="centre",
     ),
 }
-"""Settings by name. ``seed-document`` is the published recipe: what it does not name (no clipping,
+"""Settings by name. ``seed-document`` is the document's recipe: what it does not name (no clipping,
 no warm-up, one image a step) is as its loop has it."""

@@ -24,7 +24,7 @@ class QualityScore(io.ComfyNode):
             display_name="QualityScore",
             category=category("2 Curate"),
             description=(
-                "Scores each image between 0 and 1 by the published formula of sharpness, "
+                "Scores each image between 0 and 1 by the seed-document formula of sharpness, "
                 "contrast and face confidence, and rejects those below the minimum."
             ),
             inputs=[

@@ -50,7 +50,7 @@ class EvaluateLoRA(io.ComfyNode):
                 io.String.Input(
                     "prompts", multiline=True, default="",
                     tooltip="One a line, with {who} or the trigger word for the person. Empty "
-                    "takes the published three prompts with three seeds each.",
+                    "takes the seed document's three prompts with three seeds each.",
                 ),
                 io.String.Input(
                     "seeds", default="1-3",

@@ -30,7 +30,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
 
 
 def prompts_of(text: str, seeds: str, character: Character) -> tuple[Prompt, ...]:
-    """Read prompts, one a line; without any, the published three with their three seeds each.
+    """Read prompts, one a line; without any, the seed document's three with their three seeds each.
 
     The person is ``{who}``. A line may also say the trigger word, which is then taken for it.
 
@@ -43,7 +43,7 @@ def prompts_of(text: str, seeds: str, character: Character) -> tuple[Prompt, ...
         PromptError: A line names nobody.
         ValueError: The seeds are no numbers.
     """
-    from ...core.evaluation.prompts import PUBLISHED, WHO, Prompt
+    from ...core.evaluation.prompts import SEED_DOCUMENT, WHO, Prompt
 
     numbers = seeds_of(seeds)
     found = []
@@ -52,7 +52,7 @@ def prompts_of(text: str, seeds: str, character: Character) -> tuple[Prompt, ...
             person = rf"{re.escape(character.trigger)}(\s+{re.escape(character.class_word)})?"
             line = re.sub(rf"(?<!\w){person}(?!\w)", WHO, line, count=1)
         found.append(Prompt(line, numbers))
-    return tuple(found) or PUBLISHED
+    return tuple(found) or SEED_DOCUMENT
 
 
 def character_of(

@@ -19,7 +19,7 @@ AS_SET_HERE = "as set here"
 _OF_THE_RECIPE = (
     "rank", "alpha", "targets", "learning_rate", "epochs", "steps", "batch_size",
 )  # fmt: skip
-"""Widgets that the published recipe takes the place of."""
+"""Widgets that the seed-document recipe takes the place of."""
 
 
 class OptionsError(ValueError):

@@ -57,7 +57,7 @@ class TrainLoRA(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "preset", options=[AS_SET_HERE, SEED_DOCUMENT], default=AS_SET_HERE,
-                    tooltip="seed-document: the published recipe (rank 8, alpha 8, to_q and to_v, "
+                    tooltip="seed-document: the document's recipe (rank 8, alpha 8, to_q and to_v, "
                     "dropout 0.05, learning rate 0.0001, 100 epochs, one image a step) in place "
                     "of the widgets below that it names.",
                 ),

@@ -40,6 +40,7 @@ ORDER = {
 }
 """Every room, from the lowest to the highest: none imports one that stands after it."""
 
+
 def test_no_circle():
     assert circle(imports_within(CORE)) == []
 

@@ -50,7 +50,7 @@ def test_latents_are_normalised_and_images_stay(drawn_shards):
         assert torch.allclose(ratio, torch.ones_like(ratio), atol=1e-2)
 
 
-def test_colour_that_the_latents_hold_is_explained():
+def test_color_that_the_latents_hold_is_explained():
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(6, 3, 8, 8, generator=generator) * 2 - 1
     images = small.repeat_interleave(8, 2).repeat_interleave(8, 3)

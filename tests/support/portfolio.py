@@ -1,4 +1,4 @@
-"""A table of portraits as the published recipe makes them, without the images."""
+"""A table of portraits as the seed-document recipe makes them, without the images."""
 
 from __future__ import annotations
 

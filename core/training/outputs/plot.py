@@ -24,14 +24,14 @@ _GROUND, _TRAINING, _VALIDATION = "#faf9f7", "#b9b3a8", "#1f6f8b"
 @dataclass(frozen=True)
 class _Line:
     points: Sequence[Point]
-    colour: str
+    color: str
     width: float = 1.0
 
 
 @dataclass(frozen=True)
 class _Dot:
     at: Point
-    colour: str
+    color: str
     radius: float
 
 
@@ -41,7 +41,7 @@ class _Text:
     text: str
     anchor: str = "middle"
     size: int = 13
-    colour: str = _FAINT
+    color: str = _FAINT
 
 
 Shape = _Line | _Dot | _Text
@@ -102,14 +102,12 @@ def _shapes(
         ("validation_loss", "validation (fixed noise)", _VALIDATION, 2.5),
     ]
     left = WIDTH - _RIGHT - 270
-    for name, words, colour, width in legend:
+    for name, words, color, width in legend:
         points = [plane.at(point) for point in curves[name]]
         if not points:
             continue
-        shapes.append(
-            _Line(points, colour, width) if len(points) > 1 else _Dot(points[0], colour, 3)
-        )
-        shapes.append(_Line([(left, 22), (left + 22, 22)], colour, width))
+        shapes.append(_Line(points, color, width) if len(points) > 1 else _Dot(points[0], color, 3))
+        shapes.append(_Line([(left, 22), (left + 22, 22)], color, width))
         shapes.append(_Text((left + 28, 26), words, "start"))
         left += 100
     marked = dict(curves["validation_loss"]).get(float(best)) if best is not None else None
@@ -178,19 +176,19 @@ def _svg(shapes: Sequence[Shape], label: str) -> str:
         if isinstance(shape, _Line):
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
             parts.append(
-                f'<polyline points="{points}" fill="none" stroke="{shape.colour}" '
+                f'<polyline points="{points}" fill="none" stroke="{shape.color}" '
                 f'stroke-width="{shape.width:g}"/>'
             )
         elif isinstance(shape, _Dot):
             x, y = shape.at
             parts.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{shape.radius:g}" fill="{shape.colour}"/>'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{shape.radius:g}" fill="{shape.color}"/>'
             )
         else:
             x, y = shape.at
             parts.append(
                 f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{shape.anchor}" '
-                f'font-size="{shape.size}" fill="{shape.colour}">{escape(shape.text)}</text>'
+                f'font-size="{shape.size}" fill="{shape.color}">{escape(shape.text)}</text>'
             )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -209,18 +207,18 @@ def _image(shapes: Sequence[Shape]) -> Any:
     for shape in shapes:
         if isinstance(shape, _Line):
             points = [(x * scale, y * scale) for x, y in shape.points]
-            draw.line(points, shape.colour, round(shape.width * scale), joint="curve")
+            draw.line(points, shape.color, round(shape.width * scale), joint="curve")
         elif isinstance(shape, _Dot):
             (x, y), radius = shape.at, shape.radius
             draw.ellipse([(v * scale) for v in (x - radius, y - radius, x + radius, y + radius)],
-                         shape.colour)  # fmt: skip
+                         shape.color)  # fmt: skip
         else:
             x, y = shape.at
             try:
                 font: Any = ImageFont.load_default(shape.size * scale)
             except TypeError:  # Pillow before 10.1 has one size only, which knows no anchors
-                draw.text((x * scale, y * scale - 12), shape.text, shape.colour)
+                draw.text((x * scale, y * scale - 12), shape.text, shape.color)
                 continue
             at = (x * scale, y * scale)
-            draw.text(at, shape.text, shape.colour, font, anchors[shape.anchor])
+            draw.text(at, shape.text, shape.color, font, anchors[shape.anchor])
     return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)

@@ -19,7 +19,7 @@ from character_curator.analysis.decoding import (
 )
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
 def encoded(image, kind, **options):
@@ -34,7 +34,7 @@ def turned():
     return exif
 
 
-IMAGE = Image.fromarray(COLOUR)
+IMAGE = Image.fromarray(COLOR)
 KINDS = {
     "rgb.png": encoded(IMAGE, "PNG"),
     "sixteen bits.png": encoded(
@@ -74,7 +74,7 @@ def test_exif_orientation_is_applied(tmp_path):
 def test_an_animation_gives_its_first_frame(tmp_path):
     data = encoded(IMAGE, "WEBP", save_all=True, append_images=[IMAGE.rotate(180)], lossless=True)
     (tmp_path / "moving.webp").write_bytes(data)
-    np.testing.assert_array_equal(read_image(tmp_path / "moving.webp"), COLOUR[..., ::-1])
+    np.testing.assert_array_equal(read_image(tmp_path / "moving.webp"), COLOR[..., ::-1])
 
 
 @pytest.mark.parametrize("name", ["rgb.png", "turned.jpg", "rgba.png", "palette.png"])

@@ -1,4 +1,4 @@
-"""Quality: the published formula, typed in a second time from its text."""
+"""Quality: the seed-document formula, typed in a second time from its text."""
 
 import itertools
 from functools import lru_cache

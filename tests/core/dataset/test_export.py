@@ -46,8 +46,8 @@ def folder(exported):
 # --- readers ------------------------------------------------------------------------------------
 
 
-def published_class():
-    """The loader of the published recipe, as it is printed there."""
+def seed_document_class():
+    """The loader of the seed-document recipe, as it is printed there."""
 
     class CuratedDataset:
         """Load and use curated synthetic data."""
@@ -105,7 +105,9 @@ def published_class():
     return CuratedDataset
 
 
-@pytest.mark.parametrize("loader", [published_class(), CuratedDataset], ids=["published", "ours"])
+@pytest.mark.parametrize(
+    "loader", [seed_document_class(), CuratedDataset], ids=["document", "ours"]
+)
 def test_the_published_loader_reads_the_export(loader, folder, images):
     chosen = images.table.filter("selected")
     dataset = loader(str(folder))
@@ -132,7 +134,7 @@ def test_the_published_loader_reads_the_export(loader, folder, images):
 
 
 def test_our_loader_gives_what_the_published_one_gives(folder):
-    ours, published = CuratedDataset(folder), published_class()(str(folder))
+    ours, published = CuratedDataset(folder), seed_document_class()(str(folder))
     assert ours.images == published.images
     assert ours.metadata == published.metadata
 

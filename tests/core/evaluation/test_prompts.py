@@ -11,7 +11,7 @@ from character_curator.evaluation import Setup
 from character_curator.evaluation.character import Character, template_of, with_article
 from character_curator.evaluation.images import FIRST_SEED, requests_for
 from character_curator.evaluation.prompts import (
-    PUBLISHED,
+    SEED_DOCUMENT,
     VOCABULARY,
     Prompt,
     PromptError,
@@ -56,12 +56,12 @@ minimum = 0.5
 
 
 def test_the_grid_is_the_published_one():
-    assert [p.seeds for p in PUBLISHED] == [(100, 101, 102), (200, 201, 202), (300, 301, 302)]
-    assert PUBLISHED[0].of("freckled person") == (
+    assert [p.seeds for p in SEED_DOCUMENT] == [(100, 101, 102), (200, 201, 202), (300, 301, 302)]
+    assert SEED_DOCUMENT[0].of("freckled person") == (
         "portrait of freckled person, casual hoodie, warm smile, golden hour lighting, "
         "depth of field, professional photography"
     )
-    requests = requests_for(PUBLISHED, "char1 woman", "grid", neutral="a woman")
+    requests = requests_for(SEED_DOCUMENT, "char1 woman", "grid", neutral="a woman")
     assert [r.noise_seed for r in requests] == [100, 101, 102, 200, 201, 202, 300, 301, 302]
     assert len({r.file_name for r in requests}) == 9
     assert requests[3].prompt.startswith("professional headshot of char1 woman, business casual")

@@ -46,7 +46,7 @@ class Column:
     nodes: tuple[Node, ...]
     width: int = 380
     note_height: int = 170
-    colour: str = "#3f789e"
+    color: str = "#3f789e"
 
 
 def api_graph(columns):
@@ -109,7 +109,7 @@ def canvas(columns, describe):
                 "id": len(made["groups"]) + 1,
                 "title": column.title,
                 "bounding": [left - 20, -TITLE - 60, column.width + 40, top + 60 + 10],
-                "color": column.colour,
+                "color": column.color,
                 "font_size": 24,
                 "flags": {},
             }

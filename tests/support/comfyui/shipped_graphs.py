@@ -53,7 +53,7 @@ def sheets(images):
             Node("taken", curator("ContactSheet"), {**columns, "show": "selected"}, room=420),
             Node("left", curator("ContactSheet"), {**columns, "show": "rejected"}, room=420),
         ),
-        width=460, note_height=110, colour=GREY,
+        width=460, note_height=110, color=GREY,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def image(model, clip, vae, prompt, *, prefix, side, cfg, steps=20, note="", neg
             ),
             Node("empty", "EmptyLatentImage", {"width": side, "height": side, "batch_size": 4}),
         ),
-        width=360, note_height=170, colour=PURPLE,
+        width=360, note_height=170, color=PURPLE,
     )  # fmt: skip
     sampled = Column(
         "Pictures",
@@ -90,7 +90,7 @@ def image(model, clip, vae, prompt, *, prefix, side, cfg, steps=20, note="", neg
                 {"images": ("decoded", 0), "filename_prefix": prefix}, room=340,
             ),
         ),
-        width=400, colour=PURPLE,
+        width=400, color=PURPLE,
     )  # fmt: skip
     return prompts, sampled
 
@@ -124,13 +124,13 @@ QUICK_START = (
         "2 Curate",
         "One certain face (0.85), of the same person (0.6: the base model knows looks, not a "
         "person), good enough (0.74), grouped by what is shown.\n\nThe first and the last are the "
-        "published thresholds. Moving one measures nothing again.",
+        "seed-document thresholds. Moving one measures nothing again.",
         (
             faces(("generate", 0), minimum_confidence=0.85, minimum_identity=0.6),
             Node("quality", curator("QualityScore"), {"images": ("faces", 0), "minimum": 0.74}),
             Node("cluster", curator("ClipCluster"), {"images": ("quality", 0), "clusters": 4}),
         ),
-        note_height=210, colour=GREEN,
+        note_height=210, color=GREEN,
     ),
     Column(
         "3 Select and export",
@@ -144,7 +144,7 @@ QUICK_START = (
             ),
             export(plan=("plan", 0), captions="{caption}"),
         ),
-        note_height=210, colour=GREEN,
+        note_height=210, color=GREEN,
     ),
     sheets(("select", 0)),
     Column(
@@ -163,7 +163,7 @@ QUICK_START = (
             ),
             Node("plot", "PreviewImage", {"images": ("train", 3)}, room=300, title="Losses"),
         ),
-        width=460, note_height=210, colour=GOLD,
+        width=460, note_height=210, color=GOLD,
     ),
     *image(
         ("train", 0), ("train", 1), ("models", 2),
@@ -225,7 +225,7 @@ CHECKPOINT = (
     Column(
         "2 Curate",
         "Exactly one certain face; sharp, contrasty and lit well enough; grouped by what CLIP "
-        "sees.\n\nThe thresholds are the published recipe's. Look at the sheet of the rejected "
+        "sees.\n\nThe thresholds are the seed-document recipe's. Look at the sheet of the rejected "
         "before trusting them for another style.",
         (
             faces(("generate", 0), pack="buffalo_l", minimum_confidence=0.85),
@@ -238,7 +238,7 @@ CHECKPOINT = (
                 },
             ),
         ),
-        note_height=210, colour=GREEN,
+        note_height=210, color=GREEN,
     ),
     Column(
         "3 Select and export",
@@ -255,7 +255,7 @@ CHECKPOINT = (
             ),
             export(plan=("plan", 0), captions="{caption}"),
         ),
-        note_height=210, colour=GREEN,
+        note_height=210, color=GREEN,
     ),
     sheets(("select", 0)),
 )  # fmt: skip
@@ -287,7 +287,7 @@ FOLDER = (
                 },
             ),
         ),
-        width=400, note_height=220, colour=GREEN,
+        width=400, note_height=220, color=GREEN,
     ),
     Column(
         "2 Select and export",
@@ -302,7 +302,7 @@ FOLDER = (
             ),
             export(trigger="char1", captions="trigger + what varies"),
         ),
-        width=400, note_height=220, colour=GREEN,
+        width=400, note_height=220, color=GREEN,
     ),
     sheets(("select", 0)),
 )  # fmt: skip
@@ -334,19 +334,20 @@ TRAIN = (
                 room=260,
             ),
         ),
-        width=460, note_height=230, colour=GOLD,
+        width=460, note_height=230, color=GOLD,
     ),
     Column(
         "2 Look at the losses",
         "Where the validation loss has its minimum, the LoRA is kept.",
         (Node("plot", "PreviewImage", {"images": ("train", 3)}, room=420, title="Losses"),),
-        width=480, note_height=90, colour=GOLD,
+        width=480, note_height=90, color=GOLD,
     ),
     Column(
         "3 Evaluate",
         "Each prompt with each seed, with and without the LoRA: how often it is the character, how "
         "many images have faults, whether the prompt is still followed, and whether the bare "
-        "class word makes the character too (it must not).\n\nNo prompts: the published three.",
+        "class word makes the character too (it must not).\n\nWithout prompts: the seed document's "
+        "three.",
         (
             Node(
                 "evaluate", curator("EvaluateLoRA"),
@@ -363,7 +364,7 @@ TRAIN = (
             ),
             Node("figures", "PreviewAny", {"source": ("evaluate", 1)}, room=240, title="Figures"),
         ),
-        width=480, note_height=210, colour=PURPLE,
+        width=480, note_height=210, color=PURPLE,
     ),
 )  # fmt: skip
 

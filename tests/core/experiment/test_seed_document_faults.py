@@ -1,4 +1,4 @@
-"""The raw set with the published set's faults."""
+"""The raw set with the seed document's set's faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import published_faults
+from benchmarks import seed_document_faults
 from character_curator import project
 from character_curator.generation import png
 from character_curator.imageset import ImageSet
@@ -42,8 +42,8 @@ def sharpness(image):
 
 
 def test_the_shares_are_the_published_ones():
-    drawn = [published_faults.fault_of(np.random.default_rng(n)) for n in range(4000)]
-    for fault, share in published_faults.FAULTS.items():
+    drawn = [seed_document_faults.fault_of(np.random.default_rng(n)) for n in range(4000)]
+    for fault, share in seed_document_faults.FAULTS.items():
         assert drawn.count(fault) / 4000 == pytest.approx(share, abs=0.03)
     assert drawn.count(None) / 4000 == pytest.approx(0.4, abs=0.03)
 
@@ -52,9 +52,9 @@ def test_the_shares_are_the_published_ones():
 def test_each_fault_is_one(image, seed):
     made = {
         fault: change(image.copy(), np.random.default_rng(seed))
-        for fault, change in published_faults.CHANGES.items()
+        for fault, change in seed_document_faults.CHANGES.items()
     }
-    assert made.keys() == published_faults.FAULTS.keys()
+    assert made.keys() == seed_document_faults.FAULTS.keys()
     assert all(m.shape == image.shape and m.dtype == np.uint8 for m in made.values())
     assert sharpness(made["blurred"]) < sharpness(image) / 4
     assert abs(made["badly lit"].mean() - image.mean()) > 20
@@ -65,8 +65,8 @@ def test_each_fault_is_one(image, seed):
 
 
 def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["published_faults.py", *map(str, arguments)])
-    published_faults.main()
+    monkeypatch.setattr(sys, "argv", ["seed_document_faults.py", *map(str, arguments)])
+    seed_document_faults.main()
 
 
 def test_a_run_becomes_a_project_of_found_images(tmp_path, image, monkeypatch):

@@ -1,4 +1,4 @@
-"""The published recipe's analysis as it was written: one image at a time, everything of each."""
+"""The seed document's analysis as it was written: one image at a time, everything of each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from insightface.app import FaceAnalysis
 from PIL import Image
 
 
-class PublishedQualityAssessment:
-    """The published class; only the pack's folder and the provider are parameters."""
+class SeedDocumentQualityAssessment:
+    """The seed document's class; only the pack's folder and the provider are parameters."""
 
     def __init__(self, pack: Path, provider: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -77,7 +77,9 @@ class PublishedQualityAssessment:
         return {"quality": quality, "face_detected": len(faces) == 1}
 
 
-def analyse(paths: list[Path], assessment: PublishedQualityAssessment, clip: Any) -> dict[str, Any]:
+def analyse(
+    paths: list[Path], assessment: SeedDocumentQualityAssessment, clip: Any
+) -> dict[str, Any]:
     """Score every image, then embed every image, one after the other.
 
     Args:

@@ -1,8 +1,8 @@
-"""A raw set as unclean as the published one, of a run's own images.
+"""A raw set as unclean as the seed document's, of a run's own images.
 
-Run: python benchmarks/published_faults.py RUN OUTPUT [--seed 0]
+Run: python benchmarks/seed_document_faults.py RUN OUTPUT [--seed 0]
 
-The published recipe says of its 1,500 raw images that 30 % were blurred (focus), 15 % badly lit
+The seed-document recipe says of its 1,500 raw images that 30 % were blurred (focus), 15 % badly lit
 (overexposed, shadows), and that no face was found in 15 % (wrong angle). The embedded model draws
 hardly any such images. This takes the raw images of RUN, the folder of a run such as the
 demo's, gives those shares of them these faults, each image one at most, and writes them to
