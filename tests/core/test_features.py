@@ -79,3 +79,10 @@ def test_arrays_round_trip():
     packed = decode_arrays(encode_arrays(boxes=array, scores=np.zeros(0)))
     assert np.array_equal(packed["boxes"], array)
     assert packed["scores"].shape == (0,)
+
+
+def test_what_is_stored_last_is_kept():
+    with FeatureStore() as store:
+        for value in (b"damaged", b"whole"):
+            store.put({"h": value}, "a", "f")
+        assert store.get(["h"], "a", "f") == {"h": b"whole"}

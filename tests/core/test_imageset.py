@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 
@@ -8,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from character_curator import atomic
 from character_curator.imageset import (
     EmptyFolderError,
     ImageSet,
     MissingColumnError,
     Rejection,
+    content_hash,
     vector_column,
 )
 
@@ -124,3 +127,41 @@ def test_a_missing_column_names_the_stage():
     with pytest.raises(MissingColumnError):
         partly.embeddings()
     assert partly.filter(pl.col("path") == "0.png").embeddings().shape == (1, 3)
+
+
+def test_an_image_does_not_say_why_it_was_rejected_nor_a_truth_for_a_number(tmp_path):
+    described = {"seed": True, "take": 2, "rejection": "no_face", "rejection_detail": "said so"}
+    image(tmp_path / "x.png", character_curator=json.dumps(described))
+    row = ImageSet.from_folder(tmp_path).table.row(0, named=True)
+    assert (row["seed"], row["take"]) == (None, 2)
+    assert (row["rejection"], row["rejection_detail"]) == (None, None)
+
+
+def test_every_byte_counts_for_a_hash(tmp_path):
+    data = bytes(3 * 2**20 + 1)
+    (tmp_path / "x").write_bytes(data)
+    assert content_hash(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_the_order_of_the_rows_belongs_to_the_identity_of_a_set():
+    turned = ImageSet(rows(3).table.reverse(), rows(3).root)
+    assert turned.fingerprint() == hashlib.sha256(b"2\n1\n0").hexdigest()
+
+
+def test_what_is_being_written_is_hidden_and_a_failure_changes_nothing(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_text("old")
+
+    def fail():
+        with atomic.replacing(path) as temporary:
+            temporary.write_text("new")
+            assert temporary.parent == tmp_path
+            assert temporary.name.startswith(".")
+            assert temporary.suffix == ".tmp"
+            assert path.read_text() == "old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from character_curator.analysis.clusters import (
     PROMPTS,
+    _standing_out,
     cluster,
     cluster_names,
     kmeans_labels,
@@ -123,3 +124,21 @@ def test_the_published_attributes_have_prompts():
     assert {"pose", "framing", "lighting"} <= set(PROMPTS)
     labels = [label for choices in PROMPTS.values() for label in choices]
     assert len(set(labels)) == len(labels)
+
+
+def test_a_cluster_stands_out_by_what_is_rare_elsewhere_and_half_of_it_is_enough():
+    labels = np.array([0, 0, 1, 1])
+    (first, second) = _standing_out(labels, ["frontal", "profile", "frontal", "frontal"])
+    assert first == ((True, 0.25), "profile")
+    assert second == ((True, 0.25), "frontal")
+    # Most of the first cluster is frontal, and yet less of it than of the whole set.
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    first, _ = _standing_out(labels, ["frontal", "frontal", "profile", *["frontal"] * 3])
+    assert first[1] == "profile"
+    assert not first[0][0]
+
+
+def test_lengths_of_vectors_part_no_cluster():
+    vectors, _ = blobs()
+    lengths = np.random.default_rng(1).uniform(0.1, 100, (len(vectors), 1)).astype(np.float32)
+    assert np.array_equal(kmeans_labels(vectors * lengths, 3), kmeans_labels(vectors, 3))

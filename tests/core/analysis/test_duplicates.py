@@ -155,3 +155,17 @@ def test_embeddings_come_first():
     images = ImageSet.from_rows([{"path": "a.png"}], "/nowhere")
     with pytest.raises(MissingColumnError, match="embed"):
         find_duplicates(images)
+
+
+def test_a_rejected_copy_is_no_duplicate():
+    images = image_set(
+        angles(0, 90, 0), hashes=["a", "b", "a"], rejection=[None, None, "low_quality"]
+    )
+    assert duplicate_pairs(images, 0.98).tolist() == []
+
+
+def test_as_many_pairs_as_are_allowed_are_found(monkeypatch):
+    monkeypatch.setattr(duplicates, "MAX_PAIRS", 50 * 49 // 2)
+    assert len(similar_pairs(np.ones((50, 4), np.float32), 0.9)) == 50 * 49 // 2
+    with pytest.raises(TooManyDuplicatesError):
+        similar_pairs(np.ones((51, 4), np.float32), 0.9)

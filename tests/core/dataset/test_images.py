@@ -15,9 +15,10 @@ from PIL import Image
 
 from character_curator.dataset import CuratedDataset, export, verify
 from character_curator.dataset.captions import CaptionError, caption
-from character_curator.dataset.images import SourcesChangedError
+from character_curator.dataset.images import Placed, SourcesChangedError
 from character_curator.dataset.names import export_names
-from character_curator.imageset import ImageSet
+from character_curator.dataset.records import column_types, record
+from character_curator.imageset import ImageSet, Rejection
 from tests.support.images import drawing, make_images, png_bytes
 
 
@@ -210,3 +211,53 @@ def test_unknown_caption_strategies_say_what_exists(strategy, tmp_path):
     with pytest.raises(CaptionError):
         export(make_images(tmp_path / "raw", 4), tmp_path / "out", name="x", captions=strategy)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_phrase_within_a_word_is_not_said_yet():
+    row = {"caption": "robust armour", "framing": "bust"}
+    assert caption(row, "ohwx") == "ohwx, robust armour, bust"
+
+
+# --- records ------------------------------------------------------------------------------------
+
+
+def test_what_is_no_number_is_left_out_of_a_record():
+    row = {"path": "a.png", "quality": float("nan"), "yaw": float("inf"), "seed": 3}
+    values = record(row, "a.png", "x", Placed("h", "linked", 4, 4)).values
+    assert "quality_score" not in values
+    assert "yaw" not in values
+    assert values["seed"] == 3
+
+
+@pytest.mark.parametrize("numbers", [(1, 2.5), (2.5, 1)])
+def test_a_column_of_whole_and_broken_numbers_is_of_broken_ones(numbers):
+    assert column_types([{"a": number} for number in numbers]) == {"a": "float64"}
+
+
+def test_a_turned_png_becomes_upright_and_a_profile_is_kept(tmp_path):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    wide = drawing(1).crop((0, 0, 48, 24))
+    wide.save(raw / "turned.png", exif=exif)
+    wide.save(raw / "profiled.webp", lossless=True, icc_profile=profile)
+    done = export(ImageSet.from_folder(raw), tmp_path / "out", name="x")
+    with Image.open(done.folder / "turned.png") as image:
+        assert np.array_equal(np.asarray(image), np.rot90(np.asarray(wide), -1))
+    with Image.open(done.folder / "profiled.png") as image:
+        assert image.info["icc_profile"] == profile
+
+
+def test_a_trigger_for_each_subject_and_no_rejected_image(tmp_path):
+    images = make_images(tmp_path / "raw", 4, selected=4)
+    bad = np.array([True, False, False, False])
+    images = images.reject(bad, Rejection.LOW_QUALITY, "blurred")
+    assert images.table["selected"][0]
+    done = export(images, tmp_path / "out", name="x", trigger={"char1": "ohwx"}, captions="trigger")
+    assert done.images == 3
+    texts = [path.read_text() for path in done.folder.glob("*.txt")]
+    assert texts == ["ohwx\n"] * 3

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from character_curator.dataset import export, verify
-from character_curator.dataset.publish import OutputError, versions
+from character_curator.dataset.checksums import write_checksums
+from character_curator.dataset.publish import OutputError, recover, versions
 from character_curator.imageset import ImageSet
 from tests.support.images import make_images
 
@@ -184,3 +185,36 @@ except DiskFullError as error:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "The disk is full" in result.stdout, result.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["images.parquet", "raw"]
+
+
+def test_a_version_number_is_never_given_twice(tmp_path):
+    images = make_images(tmp_path / "raw", 12, selected=6)
+    output = tmp_path / "set"
+    for name in "abc":
+        export(images, output, name=name)
+    shutil.rmtree(versions(output)[0])
+    assert export(images, output, name="d").previous.name == "v0003"
+    for number in (9999, 10000):
+        (tmp_path / "set.versions" / f"v{number}").mkdir()
+    assert [p.name for p in versions(output)] == ["v0002", "v0003", "v9999", "v10000"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_only_a_whole_folder_that_a_kill_has_left_is_taken(tmp_path, whole):
+    left = tmp_path / ".set.tmp-0badcafe"
+    left.mkdir()
+    (left / "metadata.json").write_text("{}")
+    if whole:
+        write_checksums(left)
+    recover(tmp_path / "set")
+    assert [p.name for p in tmp_path.iterdir()] == (["set"] if whole else [])
+
+
+@pytest.mark.parametrize("fault", ["missing", "changed"])
+def test_one_fault_alone_is_not_ok(tmp_path, fault):
+    done = export(make_images(tmp_path / "raw", 4), tmp_path / "set", name="x")
+    card = done.folder / "README.md"
+    card.unlink() if fault == "missing" else card.write_text("mine")
+    found = verify(done.folder)
+    assert getattr(found, fault) == ("README.md",)
+    assert not found.ok
