@@ -50,9 +50,12 @@ def build(name: str) -> Wires:
 
 def _quantised(kind: Any, family: Family, plain: Any) -> Any:
     """Load a model's weights, those of its blocks in a format of fewer bits, as from a file."""
-    import comfy.quant_ops
     import torch
 
+    try:
+        import comfy.quant_ops
+    except ImportError as error:
+        raise AbsentError("no quantised layers") from error
     formats = getattr(comfy.quant_ops, "QUANT_ALGOS", {})
     if family.quantised not in formats:
         raise AbsentError(f"no format {family.quantised}")
