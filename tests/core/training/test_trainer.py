@@ -119,7 +119,7 @@ def test_every_file_tells_the_validation_loss_of_its_own_weights(trained):
 def test_without_validation_no_file_tells_a_validation_loss(trained, tmp_path):
     job, _ = trained
     other = replace(job, output=tmp_path / "char1.safetensors", samples=None)
-    result = train_lora(other, replace(SETTINGS, validation_share=0.0))
+    result = train_lora(other, SETTINGS.replace(validation_share=0.0))
     assert [read_header(header(c.file)).validation_loss for c in result.checkpoints] == [None, None]
     assert "character_curator.validation_loss" not in header(other.output)
 

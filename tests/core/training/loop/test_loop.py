@@ -139,12 +139,12 @@ def test_the_loss_of_a_step_is_the_one_defined(tmp_path, moment, seed):
 
 def test_dropout_within_adapters_depends_on_seed_moment_and_batch(examples):
     several = [example for example in examples if example.size == Size(64, 64)]
-    settings = dataclasses.replace(SETTINGS, validation_share=0)
+    settings = SETTINGS.replace(validation_share=0)
 
     def seeds(moment, batches, **changes):
         """The state of the generator that each batch's dropout begins with."""
         denoiser, found = TinyDenoiser(), []
-        changed = dataclasses.replace(settings, **changes)
+        changed = settings.replace(**changes)
         data = prepare(denoiser, several, changed, EncodedFeatures(denoiser, FeatureStore()))
         denoiser.network.dropout.register_forward_pre_hook(
             lambda *_: found.append(torch.initial_seed())
