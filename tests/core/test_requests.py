@@ -10,8 +10,16 @@ PROMPTS = ("char1 smiling", " a ,, b  c,", "portrait of a woman, in a park, at n
 
 
 def plan(subject, seed, name, takes=1):
-    scenarios = tuple(Scenario(n, f"{name} {n}", prompt) for n, prompt in enumerate(PROMPTS, 1))
-    return Plan((Subject(subject),), (seed,), scenarios, takes=takes, template="{scenario}")
+    return Plan(
+        subjects=(Subject(name=subject),),
+        seeds=(seed,),
+        scenarios=tuple(
+            Scenario(number=n, name=f"{name} {n}", prompt=prompt)
+            for n, prompt in enumerate(PROMPTS, 1)
+        ),
+        takes=takes,
+        template="{scenario}",
+    )
 
 
 def test_a_tidy_request_is_a_plans():
