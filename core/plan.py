@@ -121,11 +121,7 @@ class Request:
 
 
 class PlanRules(Model):
-    """How many images, and how prompts and captions are put together.
-
-    Templates hold ``{description}``, ``{trigger}``, ``{class_word}``, ``{subject}`` and
-    ``{scenario}`` (the scenario's prompt). What is empty leaves no stray comma behind.
-    """
+    """How many images, and how prompts and captions are put together."""
 
     seeds: tuple[Seed, ...] = Field(
         default=SEED_DOCUMENT_SEEDS,
@@ -147,15 +143,21 @@ class PlanRules(Model):
 class Plan(PlanRules):
     """Subjects x seeds x (originals and scenarios) x takes.
 
+    Templates hold ``{description}``, ``{trigger}``, ``{class_word}``, ``{subject}`` and
+    ``{scenario}`` (the scenario's prompt). What is empty leaves no stray comma behind.
+
     Raises:
         PlanError: The plan is empty, a name or number is used twice, a number is out of range, two
             subjects would share file names, or a template has an unknown placeholder.
 
     Example:
         >>> plan = Plan(
-        ...     subjects=(Subject(name="char1", description="red hair", trigger="char1"),),
-        ...     seeds=(1, 2),
-        ...     scenarios=(Scenario(number=26, name="park", prompt="in a park"),),
+        ...     subjects=[
+        ...         Subject(name="char1", description="red hair, freckles", trigger="char1",
+        ...                 class_word="woman")
+        ...     ],
+        ...     seeds=[1, 2],
+        ...     scenarios=[Scenario(number=26, name="park", prompt="in a park")],
         ... )
         >>> first, second = plan.requests()
         >>> first.prompt, first.caption

@@ -29,6 +29,16 @@ import character_curator  # loads nothing heavy: each name below loads when it i
 WIDTH = 88
 SECTIONS = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):\n", re.M)
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+PLAIN = {
+    "Whole": "int",
+    "Number": "float",
+    "Fraction": "float",
+    "Flag": "bool",
+    "Seed": "int",
+    "_Decay": "float",
+    "_Layers": "str | tuple[str, ...]",
+}
+"""What the types of models' fields come to."""
 
 
 def page() -> str:
@@ -41,7 +51,16 @@ def page() -> str:
         described = of_class(node) if isinstance(node, ast.ClassDef) else of_function(node, "")
         place = module.relative_to(ROOT).as_posix()
         parts += [f"## {name}\n", f"From [{place}](../{place}).\n", *described]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
+    shared = dict(defaults())
+    return re.sub(r"(?<= = )[A-Z_]+\b", lambda match: shared.get(match[0], match[0]), text)
+
+
+def defaults() -> Iterator[tuple[str, str]]:
+    """Yield each default that stages share, and its value as it is written."""
+    for node in ast.parse((ROOT / "core/defaults.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            yield ast.unparse(node.targets[0]), ast.unparse(node.value)
 
 
 def public_names() -> Iterator[tuple[str, Path]]:
@@ -56,8 +75,17 @@ def definition(module: Path, name: str) -> ast.ClassDef | ast.FunctionDef:
     """Find a class or function in the body of a module."""
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.ClassDef, *Function)) and node.name == name:
-            return node
+            return with_inherited_fields(node, module)
     raise SystemExit(f"{module} does not define {name}: let core/__init__.pyi name what does.")
+
+
+def with_inherited_fields(node: ast.stmt, module: Path) -> ast.stmt:
+    """Return a definition with the fields that a model has from another one of its module."""
+    for base in map(ast.unparse, getattr(node, "bases", ())):
+        for other in ast.parse(module.read_text(encoding="utf-8")).body:
+            if isinstance(other, ast.ClassDef) and other.name == base:
+                node.body += [item for item in other.body if isinstance(item, ast.AnnAssign)]
+    return node
 
 
 def of_function(node: ast.FunctionDef, owner: str) -> list[str]:
@@ -104,24 +132,22 @@ def fields_of(node: ast.ClassDef, enumeration: bool) -> Iterator[tuple[str, str]
         told = ""
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             told = str(after.value.value)
-        value = getattr(item, "value", None)
-        if isinstance(value, ast.Call) and ast.unparse(value.func) == "Field":
-            yield model_field(item, value)
-        elif isinstance(item, ast.Assign if enumeration else ast.AnnAssign):
+        if isinstance(item, ast.Assign if enumeration else ast.AnnAssign):
+            if isinstance(item.value, ast.Call) and ast.unparse(item.value.func) == "Field":
+                yield of_model(item)
+                continue
             text = re.sub(r"= field\(default=(.*)\)$", r"= \1", ast.unparse(item))
             yield re.sub(r"= field\(default_factory=(.*)\)$", r"= \1()", text), told
 
 
-def model_field(item: Any, call: ast.Call) -> tuple[str, str]:
-    """Return a field of a pydantic model as a parameter, and its description."""
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    text = f"{ast.unparse(item.target)}: {ast.unparse(item.annotation)}"
-    if "default" in given:
-        text += f" = {ast.unparse(given['default'])}"
-    elif "default_factory" in given:
-        text += f" = {ast.unparse(given['default_factory'])}()"
-    told = given.get("description")
-    return text, str(told.value) if isinstance(told, ast.Constant) else ""
+def of_model(item: ast.AnnAssign) -> tuple[str, str]:
+    """Return a pydantic model's field as an argument, and its sentence."""
+    said = {word.arg: word.value for word in item.value.keywords}
+    names = "|".join(sorted(PLAIN, key=len, reverse=True))
+    annotation = ast.unparse(item.annotation)
+    kind = re.sub(rf"(?<!\w)({names})\b", lambda match: PLAIN[match[0]], annotation)
+    default = f" = {ast.unparse(said['default'])}" if "default" in said else ""
+    return f"{ast.unparse(item.target)}: {kind}{default}", ast.literal_eval(said["description"])
 
 
 def signature(name: str, node: ast.FunctionDef, skip: int, arrow: str = " -> ") -> str:

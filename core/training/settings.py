@@ -50,9 +50,9 @@ class TrainingSettings(Model):
     Example:
         >>> TrainingSettings(rank=8, schedule="cosine", steps=400).learning_rate
         0.0001
-        >>> TrainingSettings(rank=0)  # doctest: +ELLIPSIS
+        >>> TrainingSettings(dora=1)
         Traceback (most recent call last):
-        character_curator.training.settings.SettingsError: rank is 0: give a whole number, ...
+        character_curator.training.settings.SettingsError: dora is 1: say true or false.
     """
 
     rank: Whole = Field(default=16, ge=1, description="Rank of the adapters.")

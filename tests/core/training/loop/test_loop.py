@@ -119,8 +119,7 @@ def defined_loss(denoiser, examples, settings, moment):
 @pytest.mark.parametrize("moment", [(1, 0), (2, 3)])
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_loss_of_a_step_is_the_one_defined(tmp_path, moment, seed):
-    settings = dataclasses.replace(
-        SETTINGS, seed=seed, prior_weight=0.25, caption_dropout=0.5, noise_offset=0.3,
+    settings = SETTINGS.replace(seed=seed, prior_weight=0.25, caption_dropout=0.5, noise_offset=0.3,
         face_weight=3.0, min_snr_gamma=2.0, validation_share=0,
     )  # fmt: skip
     examples = [
@@ -253,7 +252,7 @@ def test_a_checkpoint_goes_back_into_its_parameters(examples, tmp_path):
 
 def begun(examples, folder, **changes):
     """A run that has taken no step yet; the validation losses are the test's."""
-    settings = dataclasses.replace(SETTINGS, **changes)
+    settings = SETTINGS.replace(**changes)
     denoiser = TinyDenoiser()
     data = prepare(denoiser, examples, settings, EncodedFeatures(denoiser, FeatureStore()))
     return TrainingRun(denoiser, denoiser.parameters, data, settings, folder)
@@ -280,7 +279,7 @@ def test_of_equal_losses_the_earlier_epoch_is_the_best(examples, tmp_path):
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images(examples, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=2, batch_size=3, accumulation=1)
+    settings = SETTINGS.replace(epochs=2, batch_size=3, accumulation=1)
     steps = []
     result, _ = run(examples, tmp_path, settings, callbacks=Callbacks(on_step=steps.append))
     assert len({step.pictures for step in steps}) > 1
@@ -291,6 +290,6 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images(examples, tmp_path):
 
 
 def test_the_last_epoch_is_validated_whenever_it_comes(examples, tmp_path):
-    result, _ = run(examples, tmp_path, dataclasses.replace(SETTINGS, epochs=4, validate_every=3))
+    result, _ = run(examples, tmp_path, SETTINGS.replace(epochs=4, validate_every=3))
     losses = result.history["validation_loss"].to_list()
     assert [loss is not None for loss in losses] == [True, False, False, True, True]
