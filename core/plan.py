@@ -161,7 +161,7 @@ class Plan(PlanRules):
         ... )
         >>> first, second = plan.requests()
         >>> first.prompt, first.caption
-        ('red hair, in a park', 'char1 person, in a park')
+        ('red hair, freckles, in a park', 'char1 woman, in a park')
         >>> second.file_name
         'char_char1_seed_2_scenario_26_01.png'
     """
