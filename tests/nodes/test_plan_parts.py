@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.nodes.test_training_parts import core
-from tests.support.comfyui.pack import part
+from tests.support.comfyui.pack import core, part
 
 SUBJECT = '[[subjects]]\nname = "mia"\ndescription = "a woman"\n'
 SCENARIO = '[[scenarios]]\nnumber = 1\nname = "park"\nprompt = "park"\n'
