@@ -6,8 +6,8 @@ importing the package costs next to nothing and never pulls in torch.
 
 from __future__ import annotations
 
-import lazy_loader
+from .lazy import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
 
 __version__ = "0.1.0"

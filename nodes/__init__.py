@@ -20,7 +20,6 @@ from .generate.load_miniature import LoadMiniature
 from .generate.seed_batch_generate import SeedBatchGenerate
 from .plan.character_plan import CharacterPlan
 from .train.train_lora import TrainLoRA
-from .ui.libraries import missing_libraries
 
 __all__ = ["CharacterCuratorExtension"]
 
@@ -29,14 +28,7 @@ class CharacterCuratorExtension(ComfyExtension):
     """Everything that the pack adds."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return the nodes, in the order of the flow.
-
-        Raises:
-            ImportError: What core's models are made of is not installed.
-        """
-        missing = missing_libraries(("pydantic",))
-        if missing is not None:
-            raise ImportError(missing.replace("This node", "Character Curator", 1))
+        """Return the nodes, in the order of the flow."""
         return [
             LoadMiniature,
             CharacterPlan,

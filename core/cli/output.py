@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
-    from ..console import ConsoleProgress
+    from .console import ConsoleProgress
 
 Command = Callable[..., argparse.ArgumentParser]
 """``command(name, run, text)`` adds a command and returns its parser, for its arguments."""
@@ -32,7 +32,7 @@ def said(model: type[BaseModel], field: str) -> dict[str, Any]:
 
 def progress_on(console: Console) -> ConsoleProgress:
     """Return a watcher that shows the stages on a console; use it as a context manager."""
-    from ..console import ConsoleProgress
+    from .console import ConsoleProgress
 
     return ConsoleProgress(console)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from ..console import ConsoleProgress
+from .console import ConsoleProgress
 
 if TYPE_CHECKING:
     from ..training.result import Callbacks, EpochReport, StepReport

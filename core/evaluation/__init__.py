@@ -6,6 +6,6 @@ one contact sheet and one summary for each file. Names load when they are first 
 
 from __future__ import annotations
 
-import lazy_loader
+from ..lazy import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

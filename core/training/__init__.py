@@ -7,6 +7,6 @@ used, not before.
 
 from __future__ import annotations
 
-import lazy_loader
+from ..lazy import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

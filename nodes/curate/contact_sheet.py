@@ -52,8 +52,8 @@ class ContactSheet(io.ComfyNode):
         """Draw the sheet."""
         import polars as pl
 
+        from ..ui.images import sheet_of
         from .filters import chosen
-        from .sheets import sheet_of
 
         rows = chosen(images, show)
         column = group_by

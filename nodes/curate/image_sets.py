@@ -50,9 +50,9 @@ class LoadImageSet(io.ComfyNode):
     def execute(cls, folder: str) -> io.NodeOutput:
         """List the folder."""
         from ...core.imageset import ImageSet as Set
+        from ..ui.images import sheet_of
         from ..ui.paths import readable_path
         from ..ui.progress import NodeProgress
-        from .sheets import sheet_of
 
         images = Set.from_folder(readable_path(folder), progress=NodeProgress())
         sheet = sheet_of(images, by="kind", limit=_SHEET)

@@ -104,8 +104,8 @@ class SeedBatchGenerate(io.ComfyNode):
         from ..comfy.backend import WiresBackend
         from ..comfy.identity import model_name
         from ..comfy.stock_graph import Sampling, image_graph, installed, text_chunks
-        from ..curate.sheets import sheet_of
         from ..ui.disk_state import disk_state
+        from ..ui.images import sheet_of
         from ..ui.paths import output_path
         from ..ui.progress import NodeProgress
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from ...core.imageset import ImageSet
 
 
 def to_tensor(image: Any) -> torch.Tensor:
@@ -33,3 +36,12 @@ def to_batch(images: Sequence[Any]) -> torch.Tensor:
 def to_bytes(images: torch.Tensor) -> np.ndarray:
     """Quantise an IMAGE as SaveImage does: uint8, shape ``(n, height, width, 3)``."""
     return np.clip(255.0 * images.cpu().numpy(), 0, 255).astype(np.uint8)
+
+
+def sheet_of(
+    images: ImageSet, *, by: str, limit: int = 100, columns: int = 10, side: int = 128
+) -> torch.Tensor:
+    """Draw a set; see ``core.report.contact_sheet.contact_sheets`` for the arguments."""
+    from ...core.report.contact_sheet import contact_sheets
+
+    return to_tensor(contact_sheets(images, by=by, limit=limit, columns=columns, side=side))

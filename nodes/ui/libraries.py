@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-_ALWAYS = ("lazy_loader",)
-"""What core needs for any of its names."""
 _PACKAGES = {
     "cv2": "opencv-python",
-    "lazy_loader": "lazy-loader",
     "open_clip": "open-clip-torch",
     "sklearn": "scikit-learn",
 }
@@ -20,7 +17,7 @@ def missing_libraries(names: Sequence[str]) -> str | None:
 
     Nothing is imported.
     """
-    absent = [name for name in (*_ALWAYS, *names) if find_spec(name) is None]
+    absent = [name for name in names if find_spec(name) is None]
     if not absent:
         return None
     packages = " ".join(_PACKAGES.get(name, name) for name in absent)

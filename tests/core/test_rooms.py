@@ -11,6 +11,7 @@ ORDER = {
     "atomic": "Files are written beside their name and renamed.",
     "defaults": "Defaults that several stages share, each once.",
     "options": "What options are: models of settings, and their errors in words.",
+    "lazy": "Public names, declared in stubs and loaded at first use.",
     "hashing": "One way to hash a value.",
     "naming": "What files are called, and which noise seed an image gets.",
     "progress": "Who watches a stage while it runs.",
@@ -34,7 +35,6 @@ ORDER = {
     "pipeline": "A project through every stage.",
     "experiment": "A project's pipeline, and its training with and without curation.",
     "": "The package's own names: what stands in __init__.pyi, of all rooms below.",
-    "console": "What a terminal shows.",
     "cli": "The command line, over everything.",
     "__main__": "python -m character_curator.",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.comfyui.families import FAMILIES
+from tests.support.wires.families import FAMILIES
 
 UNCHANGED = ("SD 1.5", "SD 1.5, v", "SDXL", "SDXL, v", "Flux.1")
 
@@ -16,7 +16,7 @@ UNCHANGED = ("SD 1.5", "SD 1.5, v", "SDXL", "SDXL, v", "Flux.1")
 @pytest.fixture(scope="module")
 def measured(comfyui):
     """What a process with ComfyUI's modules found, a family a key."""
-    module = "tests.support.comfyui.family_table"
+    module = "tests.support.wires.family_table"
     done = subprocess.run(
         [sys.executable, "-m", module, "--json", "--comfyui", str(comfyui)],
         cwd=Path(__file__).parents[2],

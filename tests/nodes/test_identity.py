@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="module")
 def found(comfyui):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.comfyui.identities", str(comfyui)],
+        [sys.executable, "-m", "tests.support.wires.identities", str(comfyui)],
         capture_output=True,
         text=True,
         check=False,

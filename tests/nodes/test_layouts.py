@@ -23,7 +23,7 @@ def found(comfyui, tmp_path_factory):
         size = (64, 64) if number % 2 else (128, 64)
         drawing(number, 128).resize(size).save(images / f"{number}.png")
         (images / f"{number}.txt").write_text(CAPTIONS[number % 2])
-    module = "tests.support.comfyui.wire_training"
+    module = "tests.support.wires.wire_training"
     done = subprocess.run(
         [sys.executable, "-m", module, str(comfyui), str(folder)],
         cwd=Path(__file__).parents[2],

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def differences(comfyui):
-    module = "tests.support.comfyui.miniature_in_comfyui"
+    module = "tests.support.wires.miniature_in_comfyui"
     done = subprocess.run(
         [sys.executable, "-m", module, str(comfyui)],
         capture_output=True,

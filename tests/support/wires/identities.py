@@ -19,7 +19,7 @@ def main(comfyui: str) -> None:
 
     torch.set_num_threads(1)
     import_pack()
-    from tests.support.comfyui.wire_models import sd15
+    from tests.support.wires.wire_models import sd15
 
     with torch.inference_mode():
         found = {way.__name__: examine(sd15().model, way) for way in WAYS}

@@ -12,8 +12,8 @@ import json
 import re
 from typing import Any
 
-from tests.support.comfyui.families import FAMILIES, Family
-from tests.support.comfyui.wire_models import Wires, autoencoder, fill
+from tests.support.wires.families import FAMILIES, Family
+from tests.support.wires.wire_models import Wires, autoencoder, fill
 
 
 class AbsentError(Exception):

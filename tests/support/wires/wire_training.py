@@ -27,8 +27,8 @@ def main(comfyui: str, folder: str) -> None:
     import_pack()
     said = Ear()
     logging.getLogger().addHandler(said)
-    from tests.support.comfyui.wire_agreement import compare
-    from tests.support.comfyui.wire_models import LAYOUTS
+    from tests.support.wires.wire_agreement import compare
+    from tests.support.wires.wire_models import LAYOUTS
 
     images = Path(folder) / "pictures"
     found = {}
@@ -212,7 +212,7 @@ def half_precision(images, folder):
     """Train a model of 16-bit weights, whose gradients would underflow."""
     import torch
 
-    from tests.support.comfyui.wire_models import sd15
+    from tests.support.wires.wire_models import sd15
 
     wires = sd15(dtype=torch.float16)
     settings = settings_of(train_text_encoder=False)
@@ -228,7 +228,7 @@ def dynamic(images, folder):
     import comfy.model_management
     import comfy.model_patcher
 
-    from tests.support.comfyui.wire_models import Wires, flux
+    from tests.support.wires.wire_models import Wires, flux
 
     whole, wires = flux(), flux()
 
@@ -258,7 +258,7 @@ def stacked(images, earlier, folder):
     """Train on a MODEL that has a LoRA already, under autocast."""
     import torch
 
-    from tests.support.comfyui.wire_models import Wires, sd15
+    from tests.support.wires.wire_models import Wires, sd15
 
     base = sd15()
     values = [tensor.clone() for tensor in tensors_of(base)]

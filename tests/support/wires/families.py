@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.comfyui.wire_models import LAYOUTS, Wires, sdxl
+from tests.support.wires.wire_models import LAYOUTS, Wires, sdxl
 
 HIDDEN = 32
 TEXT = 32

@@ -1,6 +1,6 @@
 """Measures every family's tiny model, and prints a table of what holds.
 
-``python -m tests.support.comfyui.family_table [FILE]`` prints the table, or writes it into a file
+``python -m tests.support.wires.family_table [FILE]`` prints the table, or writes it into a file
 of Markdown. ``--json`` prints what was found for the tests. ``--comfyui FOLDER`` takes another
 ComfyUI than the one in COMFYUI_PATH.
 """
@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from quickstart import find_comfyui
-from tests.support.comfyui.families import FAMILIES
-from tests.support.comfyui.family_models import AbsentError, build
 from tests.support.comfyui.pack import import_pack, start_comfyui
+from tests.support.wires.families import FAMILIES
+from tests.support.wires.family_models import AbsentError, build
 
 _HEAD = """\
 # Families of models that TrainLoRA trains
 
 Measured with ComfyUI {version} on tiny random models of its own classes; of SD 1.5, SDXL and
 Flux.1 the text encoders are real ones scaled down, of the others random ones that give what theirs
-give. Made by `python -m tests.support.comfyui.family_table docs/families.md`; a test holds every
+give. Made by `python -m tests.support.wires.family_table docs/families.md`; a test holds every
 row to it.
 
 - **trains**: three steps with two captions of unequal lengths have finite losses.
@@ -61,7 +61,7 @@ def measure(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
 
 
 def _measured(name: str) -> dict[str, Any]:
-    from tests.support.comfyui import family_checks as checks
+    from tests.support.wires import family_checks as checks
 
     wires, side = build(name), getattr(FAMILIES[name], "side", 64)
     with tempfile.TemporaryDirectory() as folder:
