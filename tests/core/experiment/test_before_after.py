@@ -142,7 +142,7 @@ def test_every_arm_has_the_same_steps_seeds_and_settings():
     raw, curated = plan.training(1, 400), plan.training(1, 70)
     assert (raw.steps, raw.seed) == (curated.steps, curated.seed) == (600, 1)
     assert (raw.validate_every, curated.validate_every) == (1, 6)  # 50 and 54 steps
-    assert replace(raw, validate_every=1) == replace(curated, validate_every=1)
+    assert raw.replace(validate_every=1) == curated.replace(validate_every=1)
     with pytest.raises(ExperimentError, match="repeats"):
         ExperimentPlan(repeats=0)
 
