@@ -68,12 +68,11 @@ def place(source: Path, target: Path, expected_hash: str | None) -> Placed:
         else:
             converted = to_eight_bits(image)
             width, height = converted.size
-            extra: dict[str, Any] = {}
-            if profile := image.info.get("icc_profile"):
-                # A CMYK profile would be wrong on the RGB image that the conversion made.
-                extra = {} if image.mode == "CMYK" else {"icc_profile": profile}
+            # A CMYK profile would be wrong on the RGB image that the conversion made; Pillow writes
+            # the profile that an image has come with unless it is told another.
+            profile = None if image.mode == "CMYK" else image.info.get("icc_profile")
             with target.open("xb") as file:
-                converted.save(file, format="PNG", **extra)
+                converted.save(file, format="PNG", icc_profile=profile)
             return Placed(content_hash(target), "converted", width, height)
     return Placed(digest, _link_or_copy(source, target), width, height)
 

@@ -245,7 +245,10 @@ def test_a_turned_png_becomes_upright_and_a_profile_is_kept(tmp_path):
     wide = drawing(1).crop((0, 0, 48, 24))
     wide.save(raw / "turned.png", exif=exif)
     wide.save(raw / "profiled.webp", lossless=True, icc_profile=profile)
+    wide.convert("CMYK").save(raw / "press.jpg", icc_profile=profile)
     done = export(ImageSet.from_folder(raw), tmp_path / "out", name="x")
+    with Image.open(done.folder / "press.png") as image:
+        assert "icc_profile" not in image.info, "it is of another mode"
     with Image.open(done.folder / "turned.png") as image:
         assert np.array_equal(np.asarray(image), np.rot90(np.asarray(wide), -1))
     with Image.open(done.folder / "profiled.png") as image:
