@@ -164,3 +164,20 @@ def test_training_goes_on_from_a_file(kind, tiny_sd15, tmp_path):
     fewer = inject({"denoiser": unet}, LoraSettings())
     with pytest.raises(lora_file.CheckpointError, match="differ in"):
         lora_file.restore(fewer, file, kohya)
+
+
+@pytest.mark.parametrize("alpha", [2.0, 24.0])
+def test_a_file_of_another_alpha_does_in_the_adapters_what_it_did(alpha, tiny_sd15):
+    unet = pipeline_in(tiny_sd15).unet
+    adapters = trained({"denoiser": unet}, LoraSettings(alpha=8.0))
+    with torch.no_grad():
+        expected = run_unet(unet, unet_inputs())
+    file = lora_file.LoraFile(lora_file.tensors_of(adapters, kohya), {})
+    adapters.remove()
+    other = inject({"denoiser": unet}, LoraSettings(alpha=alpha))
+    unet.eval()
+    lora_file.restore(other, file, kohya)
+    with torch.no_grad():
+        assert distance(run_unet(unet, unet_inputs()), expected) < 1e-5
+        with other.disabled():
+            assert distance(run_unet(unet, unet_inputs()), expected) > 0.01
