@@ -32,7 +32,7 @@ from character_curator.analysis import clusters, duplicates
 from character_curator.analysis.decoding import decode_ahead, read_image
 from character_curator.analysis.embed import embed
 from character_curator.analysis.embeddings import Embedder
-from character_curator.analysis.faces import FaceAnalyser, validate_faces
+from character_curator.analysis.face_validation import FaceAnalyser, validate_faces
 from character_curator.analysis.measure import measure
 from character_curator.analysis.pixels import PixelMeasurement
 from character_curator.analysis.quality import score_quality

@@ -77,7 +77,7 @@ def analyse(folder: Path, cache: Path) -> dict[str, Any]:
 
     from character_curator.analysis.embed import embed
     from character_curator.analysis.embeddings import Embedder
-    from character_curator.analysis.faces import FaceAnalyser, validate_faces
+    from character_curator.analysis.face_validation import FaceAnalyser, validate_faces
     from character_curator.analysis.measure import measure
     from character_curator.analysis.quality import score_quality
     from character_curator.features import FeatureStore

@@ -76,13 +76,7 @@ def ours(options: argparse.Namespace, orders: Orders) -> None:
     """Train with ``character_curator.training``: all from the end of a step to the next counts."""
     from character_curator.cli.memory import kept_while_training
     from character_curator.lora.adapters import inject
-    from character_curator.training import (
-        Callbacks,
-        TrainingSettings,
-        joined,
-        read_examples,
-        train,
-    )
+    from character_curator.training import Callbacks, TrainingSettings, joined, read_examples, train
     from character_curator.training.denoisers.load import load
 
     settings = TrainingSettings(

@@ -1,6 +1,6 @@
 from .analysis.embeddings import Embedder as Embedder
 from .analysis.face_analyser import FaceAnalyser as FaceAnalyser
-from .analysis.faces import FaceThresholds as FaceThresholds
+from .analysis.face_validation import FaceThresholds as FaceThresholds
 from .analysis.quality import QualityAssessment as QualityAssessment
 from .analysis.quality import QualityThresholds as QualityThresholds
 from .dataset.curated import CuratedDataset as CuratedDataset

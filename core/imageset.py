@@ -22,7 +22,7 @@ import polars as pl
 from . import atomic
 from .errors import CuratorError
 from .progress import Progress, silent
-from .rejection import Rejection
+from .rejection_reasons import Rejection
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """What :meth:`ImageSet.from_folder` takes for an image."""

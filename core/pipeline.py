@@ -16,7 +16,7 @@ from .project import Project, TrainingSection
 from .requests import tidy_request
 
 if TYPE_CHECKING:
-    from .analysis.faces import FaceThresholds
+    from .analysis.face_validation import FaceThresholds
     from .dataset import Exported
     from .generation.backend import Backend
     from .selection import Quota, Selection
@@ -157,7 +157,7 @@ def prior_of(
         base: The folder that relative paths start from.
         progress: Watches.
     """
-    from .dataset.reading import read_captions
+    from .dataset.sidecars import read_captions
     from .evaluation.character import Character
     from .training.data.prior import make_prior
 
@@ -323,7 +323,7 @@ def curate(
         dataset: Folder of the dataset; ``output/dataset`` unless given.
         progress: Watches.
     """
-    from .analysis import clusters, duplicates, faces, measure, quality
+    from .analysis import clusters, duplicates, face_validation, measure, quality
     from .analysis.embed import embed
     from .analysis.embeddings import Embedder
     from .analysis.face_analyser import FaceAnalyser
@@ -346,7 +346,9 @@ def curate(
             minimum_quality=minimum,
             progress=progress,
         )
-        images = faces.validate_faces(images, analyser, store, thresholds, references, progress)
+        images = face_validation.validate_faces(
+            images, analyser, store, thresholds, references, progress
+        )
         images = quality.score_quality(images, store, minimum=minimum, progress=progress)
         images = embed(images, embedder, store, progress)
         computed = dict(store.computed)
@@ -377,7 +379,7 @@ def curate(
 
 def thresholds_of(project: Project) -> FaceThresholds:
     """Return what a valid face is in a project."""
-    from .analysis.faces import FaceThresholds
+    from .analysis.face_validation import FaceThresholds
 
     faces = project.faces
     return FaceThresholds(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..features import FeatureStore
     from .embeddings import Embedder
     from .face_analyser import FaceAnalyser, Faces
-    from .faces import FaceThresholds
+    from .face_validation import FaceThresholds
 
 REACH = 0.05
 """How far thresholds may move down later without anything being measured anew."""
@@ -68,7 +68,7 @@ def measure(
         FacePackError: The face pack is missing or broken.
         ClipModelError: The open_clip model is missing or broken.
     """
-    from .faces import FaceThresholds
+    from .face_validation import FaceThresholds
 
     limits = thresholds or FaceThresholds()
     least_quality, least_confidence = minimum_quality - reach, limits.confidence - reach

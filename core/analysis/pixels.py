@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..imageset import ImageSet
-from ..rejection import Rejection
+from ..rejection_reasons import Rejection
 from .decoding import MAX_PIXELS, Pixels
 
 if TYPE_CHECKING:

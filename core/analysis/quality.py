@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..defaults import FACE_PACK, MINIMUM_QUALITY
 from ..imageset import ImageSet
 from ..progress import Progress, silent
-from ..rejection import Rejection
+from ..rejection_reasons import Rejection
 from .decoding import read_image
 from .pixels import PixelMeasurement, known_pixels
 from .sweep import sweep

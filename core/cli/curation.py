@@ -183,7 +183,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     """Show what came of a run, as a person would want to be told."""
     from rich.table import Table
 
-    from ..rejection import in_words
+    from ..rejection_reasons import in_words
 
     images, total = outcome.images, len(outcome.images)
     chosen = images.filter(images.table["selected"])

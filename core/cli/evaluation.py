@@ -128,7 +128,7 @@ def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
     from ..evaluation.threshold import ThresholdRule
     from ..lora import file as lora_file
     from ..lora.header import read_header
-    from ..trigger import without_class_word
+    from ..trigger_words import without_class_word
 
     header = read_header(lora_file.read(files[0]).metadata)
     trigger = options.trigger or header.trigger_phrase or None

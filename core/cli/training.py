@@ -217,7 +217,7 @@ def _score(job: LoraJob, count: int, progress: Progress) -> Score | None:
 
 def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path:
     """Make prior-preservation images as the dataset's own were made; return their folder."""
-    from ..dataset.reading import read_captions
+    from ..dataset.sidecars import read_captions
     from ..training.data.prior import make_prior
 
     setup = _setup(job, 1)

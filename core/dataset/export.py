@@ -30,8 +30,8 @@ from .formats import trainer_toml, write_provenance
 from .images import Placed, SourcesChangedError, place
 from .names import export_names
 from .publish import DISK_FULL, publish, staging, versions
-from .reading import METADATA_FILE
 from .records import Record, metadata_json, metadata_lines, record
+from .sidecars import METADATA_FILE
 
 if TYPE_CHECKING:
     from ..selection import Selection

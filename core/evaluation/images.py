@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..analysis.face_analyser import IDENTITY
-from ..analysis.faces import FaceThresholds, validate_faces
+from ..analysis.face_validation import FaceThresholds, validate_faces
 from ..analysis.identities import mean_identity, normalised, robust_centroid
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
@@ -21,7 +21,7 @@ from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, unpack_vector
 from ..plan import Request
 from ..progress import Progress, silent
-from ..rejection import WITHOUT_ONE_FACE
+from ..rejection_reasons import WITHOUT_ONE_FACE
 from ..requests import prompt_request
 from .figures import nearest
 from .prompts import Prompt

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataset.facts import DatasetFacts, read_facts
-from ..dataset.reading import read_captions
+from ..dataset.sidecars import read_captions
 from ..defaults import (
     CLIP_MODEL,
     DUPLICATE_SIMILARITY,
@@ -140,7 +140,7 @@ class Setup:
         """Return what images are measured with; models load when they are needed."""
         from ..analysis.embeddings import Embedder
         from ..analysis.face_analyser import FaceAnalyser
-        from ..analysis.faces import FaceThresholds
+        from ..analysis.face_validation import FaceThresholds
         from .images import Analysers
 
         return Analysers(

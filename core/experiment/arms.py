@@ -13,13 +13,13 @@ import polars as pl
 
 from ..analysis import clusters, duplicates
 from ..analysis.embed import embed
-from ..analysis.faces import FaceThresholds, validate_faces
+from ..analysis.face_validation import FaceThresholds, validate_faces
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
-from ..rejection import WITHOUT_ONE_FACE, Rejection
+from ..rejection_reasons import WITHOUT_ONE_FACE, Rejection
 from ..selection import Quota, select
 
 if TYPE_CHECKING:

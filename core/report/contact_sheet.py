@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ..imageset import ImageSet
-from ..rejection import Rejection
+from ..rejection_reasons import Rejection
 from .thumbnails import thumbnails
 
 _GROUND = (250, 249, 247)

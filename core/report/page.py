@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..imageset import ImageSet
-from ..rejection import Rejection, in_words
+from ..rejection_reasons import Rejection, in_words
 from ..toml_lines import recipe_toml
 from .charts import funnel, histogram
 from .composition import COLUMNS, ValueCount, value_counts

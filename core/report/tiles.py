@@ -10,7 +10,7 @@ from urllib.parse import quote
 import polars as pl
 
 from ..imageset import ImageSet
-from ..rejection import Rejection, in_words
+from ..rejection_reasons import Rejection, in_words
 from .contact_sheet import group_label, tile_caption
 from .thumbnails import data_uri, thumbnails
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from ..rejection import Rejection
+from ..rejection_reasons import Rejection
 from .resolve import ResolvedQuota
 from .result import Cause, Relaxation
 

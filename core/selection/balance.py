@@ -11,7 +11,7 @@ import polars as pl
 
 from ..errors import CuratorError
 from ..imageset import ImageSet
-from ..rejection import Rejection
+from ..rejection_reasons import Rejection
 from .advice import advise
 from .conflicts import Conflicts, IntArray
 from .explain import explain_relaxations, nearest_selected, places_taken

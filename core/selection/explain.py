@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .conflicts import Conflicts, IntArray
-from .model import SolverError
+from .integer_program import SolverError
 from .reduction import FloatArray
 from .relaxation import largest_selection
 from .resolve import ResolvedQuota

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .conflicts import Conflicts, IntArray
-from .model import Outcome, SolverError, program
+from .integer_program import Outcome, SolverError, program
 from .pricing import solve_priced
 from .reduction import Bounds, FloatArray, classes, needed_rows
 from .relaxation import Relaxed, relax

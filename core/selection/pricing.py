@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from .conflicts import IntArray
-from .model import Outcome, Program
+from .integer_program import Outcome, Program
 from .reduction import FloatArray
 
 _CORE = 1500

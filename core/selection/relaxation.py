@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .conflicts import Conflicts, IntArray
-from .model import SolverError, program
+from .integer_program import SolverError, program
 from .reduction import Bounds, classes, needed_rows
 
 

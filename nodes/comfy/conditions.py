@@ -10,7 +10,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from .kinds import is_unet
+from .model_kinds import is_unet
 
 if TYPE_CHECKING:
     from ...core.training.denoisers.protocol import TextEmbeddings

@@ -24,7 +24,8 @@ from . import conditions as wire_conditions
 from .activation_checkpoints import add_checkpointing, remove_checkpointing
 from .backend import WiresBackend
 from .identity import weights_identity
-from .kinds import (
+from .loan import Loan
+from .model_kinds import (
     architecture_of,
     has_signal_scale,
     is_unet,
@@ -32,7 +33,6 @@ from .kinds import (
     prediction_of,
     size_step,
 )
-from .loan import Loan
 from .stock_graph import Sampling
 
 if TYPE_CHECKING:

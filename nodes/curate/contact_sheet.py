@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ...core.rejection import Rejection
+from ...core.rejection_reasons import Rejection
 from ..ui.wires import ImageSet, category, node_id
 
 _FILTERS = [

@@ -87,7 +87,7 @@ class FaceValidate(io.ComfyNode):
     ) -> io.NodeOutput:
         """Validate the faces."""
         from ...core.analysis.face_analyser import FaceAnalyser
-        from ...core.analysis.faces import FaceThresholds, validate_faces
+        from ...core.analysis.face_validation import FaceThresholds, validate_faces
         from ..ui.progress import NodeProgress
         from .filters import outcome
 

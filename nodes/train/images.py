@@ -33,7 +33,7 @@ def checked_images(job: LoraJob) -> TrainingImages:
         CuratorError: As ``core.training.read_examples``.
     """
     from ...core.training.data.images import read_images
-    from ...core.trigger import is_named
+    from ...core.trigger_words import is_named
 
     images = read_images(job)
     trigger = images.facts.trigger

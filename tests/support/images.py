@@ -12,7 +12,7 @@ import polars as pl
 from PIL import Image, PngImagePlugin
 
 from character_curator.imageset import ImageSet, vector_column
-from character_curator.rejection import Rejection
+from character_curator.rejection_reasons import Rejection
 
 CLUSTERS = ("frontal, warm light", "three-quarter view", "profile", "full body")
 CATEGORIES = ("casual", "professional", "lighting", "pose", "style")

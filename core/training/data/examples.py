@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...dataset.reading import read_caption, read_metadata
+from ...dataset.sidecars import read_caption, read_metadata
 from ...errors import CuratorError
 from ...imageset import IMAGE_SUFFIXES
 from ..settings import TrainingSettings

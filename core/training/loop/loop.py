@@ -19,12 +19,7 @@ from ..data.prepare import prepare
 from ..denoisers.protocol import Denoiser
 from ..result import Callbacks, EpochReport, TrainingResult
 from ..settings import TrainingSettings
-from .modes import (
-    checkpointed,
-    gates_recomputed,
-    reproducible,
-    training_modes,
-)
+from .modes import checkpointed, gates_recomputed, reproducible, training_modes
 from .processes import Processes
 from .run import Diverged, TrainingRun
 from .state import StateWriteError

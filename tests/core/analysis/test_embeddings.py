@@ -14,7 +14,7 @@ from character_curator.analysis.embed import embed
 from character_curator.analysis.embeddings import ClipModelError, Embedder, text_vectors
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
-from character_curator.rejection import Rejection
+from character_curator.rejection_reasons import Rejection
 from tests.support.tiny_analysis import save_clip
 
 

@@ -7,7 +7,7 @@ import pytest
 from character_curator.analysis.decoding import read_image
 from character_curator.analysis.embed import embed
 from character_curator.analysis.embeddings import Embedder
-from character_curator.analysis.faces import FaceAnalyser, FaceThresholds, validate_faces
+from character_curator.analysis.face_validation import FaceAnalyser, FaceThresholds, validate_faces
 from character_curator.analysis.measure import measure
 from character_curator.analysis.quality import QualityAssessment, score_quality
 from character_curator.features import FeatureStore

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from character_curator.analysis.decoding import UnreadableImageError
-from character_curator.analysis.faces import FaceAnalyser, validate_faces
+from character_curator.analysis.face_validation import FaceAnalyser, validate_faces
 from character_curator.analysis.quality import (
     QualityAssessment,
     QualityThresholds,

@@ -20,7 +20,7 @@ from character_curator.dataset.facts import (
     facts_of,
     read_facts,
 )
-from character_curator.dataset.reading import read_captions
+from character_curator.dataset.sidecars import read_captions
 from character_curator.evaluation import Setup
 from character_curator.imageset import ImageSet
 from character_curator.training import read_examples

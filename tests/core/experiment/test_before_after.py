@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from character_curator import cli, miniature, project
-from character_curator.analysis.faces import FaceThresholds
+from character_curator.analysis.face_validation import FaceThresholds
 from character_curator.cli import experiment as experiment_cli
 from character_curator.experiment.arms import (
     ARMS,

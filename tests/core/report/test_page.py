@@ -14,7 +14,7 @@ from PIL import Image
 
 from character_curator.dataset import export
 from character_curator.imageset import ImageSet
-from character_curator.rejection import Rejection
+from character_curator.rejection_reasons import Rejection
 from character_curator.report import contact_sheet, contact_sheets, render
 from character_curator.selection import Quota, select
 from tests.support.images import make_images

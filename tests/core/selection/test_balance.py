@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from character_curator.imageset import ImageSet
-from character_curator.rejection import Rejection
+from character_curator.rejection_reasons import Rejection
 from character_curator.selection import (
     ContradictoryQuotaError,
     NoCandidatesError,

@@ -7,7 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from character_curator.rejection import Rejection
+from character_curator.rejection_reasons import Rejection
 from character_curator.selection import Quota, select
 from tests.support.portfolio import RECIPE, portfolio
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from character_curator.analysis.face_analyser import aligned
 from character_curator.analysis.face_packs import find_pack
-from character_curator.analysis.faces import (
+from character_curator.analysis.face_validation import (
     FaceAnalyser,
     FacePackError,
     Faces,

@@ -15,7 +15,7 @@ from ..defaults import MINIMUM_CONFIDENCE, MINIMUM_FACE_SHARE, MINIMUM_FACE_SIDE
 from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, pack_vector, unpack_vector, vector_column
 from ..progress import Progress, silent
-from ..rejection import Rejection
+from ..rejection_reasons import Rejection
 from .decoding import read_image
 from .face_analyser import DETECTION, IDENTITY, FaceAnalyser, Faces
 from .face_packs import FacePackError
