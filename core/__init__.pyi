@@ -18,7 +18,7 @@ from .plan import Plan as Plan
 from .plan import Request as Request
 from .plan import Scenario as Scenario
 from .plan import Subject as Subject
-from .rejection import Rejection as Rejection
+from .rejection_reasons import Rejection as Rejection
 from .selection.balance import select as select
 from .selection.quotas import Quota as Quota
 from .training.job import LoraJob as LoraJob

@@ -323,7 +323,7 @@ def curate(
         dataset: Folder of the dataset; ``output/dataset`` unless given.
         progress: Watches.
     """
-    from .analysis import clusters, duplicates, face_validation, measure, quality
+    from .analysis import clusters, duplicates, measure, quality
     from .analysis.embed import embed
     from .analysis.embeddings import Embedder
     from .analysis.face_analyser import FaceAnalyser
