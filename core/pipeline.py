@@ -327,6 +327,7 @@ def curate(
     from .analysis.embed import embed
     from .analysis.embeddings import Embedder
     from .analysis.face_analyser import FaceAnalyser
+    from .analysis.face_validation import validate_faces
     from .dataset import export
     from .features import FeatureStore
     from .selection import select
@@ -346,9 +347,7 @@ def curate(
             minimum_quality=minimum,
             progress=progress,
         )
-        images = face_validation.validate_faces(
-            images, analyser, store, thresholds, references, progress
-        )
+        images = validate_faces(images, analyser, store, thresholds, references, progress)
         images = quality.score_quality(images, store, minimum=minimum, progress=progress)
         images = embed(images, embedder, store, progress)
         computed = dict(store.computed)
