@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.comfyui.pack import part
+from tests.support.comfyui.pack import core, part
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -219,3 +219,25 @@ def test_scenarios_are_one_a_line():
         (2, "", "party", "dress"),
         (3, "a", "b", "c | d"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("which", "paths"),
+    [
+        ("all", "abcde"),
+        ("accepted", "ab"),
+        ("rejected", "cde"),
+        ("rejected: no_face", "d"),
+        ("selected", "a"),
+    ],
+)
+def test_images_are_taken_by_what_became_of_them(which, paths):
+    rows = [
+        {"path": path, "rejection": rejection, "selected": selected}
+        for path, rejection, selected in (
+            ("a", None, True), ("b", None, None), ("c", "quota", True), ("d", "no_face", False),
+            ("e", "low_quality", False),
+        )
+    ]  # fmt: skip
+    images = core("imageset").ImageSet.from_rows(rows, Path())
+    assert "".join(part("curate.filters").chosen(images, which).table["path"]) == paths

@@ -1,5 +1,6 @@
 """Parts of the training nodes that need no ComfyUI."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,15 @@ def test_the_character_is_the_plans_the_files_or_the_users():
     assert (other.trigger, other.class_word, other.description) == ("ana", "girl", "red hair")
     own = texts.character_of(character(), plan, "zoe", "eve", "robot")
     assert (own.trigger, own.class_word) == ("eve", "robot")
+
+
+def test_every_fact_of_an_image_belongs_to_the_course_and_the_order_does_not():
+    example = core("training.data.examples").Example
+    one, two = (example(Path(f"{n}.png"), n, "a caption", (64, 64)) for n in "ab")
+    key = core("training.finished").course_key
+    plain = key("model", [one, two], settings())
+    assert key("model", [two, one], settings()) == plain
+    for changed in ({"hash": "c"}, {"caption": "another"}, {"face": (1.0, 2.0, 30.0, 40.0)}):
+        assert key("model", [dataclasses.replace(one, **changed), two], settings()) != plain
+    assert key("other", [one, two], settings()) != plain
+    assert key("model", [dataclasses.replace(one, path=Path("z.png")), two], settings()) == plain

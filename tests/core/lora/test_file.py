@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from character_curator.lora import file as lora_file
 from character_curator.lora.adapters import LoraSettings, inject
+from character_curator.lora.dora import low_rank
 from character_curator.lora.header import LoraCard, metadata
 from tests.support.full_disk import disk_that_fills
 from tests.support.lora_weights import KINDS, kohya, kohya_xl, pipeline_in, shake, trained
@@ -181,3 +182,33 @@ def test_a_file_of_another_alpha_does_in_the_adapters_what_it_did(alpha, tiny_sd
         assert distance(run_unet(unet, unet_inputs()), expected) < 1e-5
         with other.disabled():
             assert distance(run_unet(unet, unet_inputs()), expected) > 0.01
+
+
+def test_infinity_is_no_weight(tmp_path):
+    with pytest.raises(lora_file.NonFiniteWeightsError, match="'a'"):
+        lora_file.write(tmp_path / "a.safetensors", {"a": torch.tensor([float("inf")])}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_alpha_keeps_its_digits_in_half_precision(tiny_sd15):
+    settings = LoraSettings(alpha=8.0, rank=3, rslora=True)
+    adapters = trained({"denoiser": pipeline_in(tiny_sd15).unet}, settings)
+    tensors = lora_file.tensors_of(adapters, kohya, dtype=torch.float16)
+    for key, tensor in tensors.items():
+        assert tensor.dtype == (torch.float32 if key.endswith(".alpha") else torch.float16)
+        if key.endswith(".alpha"):
+            assert float(tensor) == pytest.approx(8 * 3**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize(("error", "rank"), [(1e-5, 3), (0.02, 2), (0.6, 1)])
+def test_the_least_rank_within_an_error(error, rank):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (
+        torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0]
+        for _ in range(2)
+    )
+    # Cutting after one value loses about 0.45 of the norm, after two 0.009, after three 1e-6.
+    matrix = left @ torch.diag(torch.tensor([1, 0.5, 0.01, 1e-6, 0, 0]).double()) @ right
+    up, down = low_rank(matrix, error)
+    assert (up.shape, down.shape) == ((6, rank), (rank, 6))
+    assert (up.double() @ down.double() - matrix).norm() <= (error + 1e-6) * matrix.norm()
