@@ -122,13 +122,13 @@ def _evaluate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
     from ..dataset.facts import read_facts
+    from ..dataset.trigger_words import without_class_word
     from ..evaluation.character import Character
     from ..evaluation.prompts import read_prompts
     from ..evaluation.setup import Setup
     from ..evaluation.threshold import ThresholdRule
     from ..lora import file as lora_file
     from ..lora.header import read_header
-    from ..trigger_words import without_class_word
 
     header = read_header(lora_file.read(files[0]).metadata)
     trigger = options.trigger or header.trigger_phrase or None

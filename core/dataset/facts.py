@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CuratorError
-from ..trigger_words import is_named, words_of
 from .sidecars import read_metadata
+from .trigger_words import is_named, words_of
 
 if sys.version_info >= (3, 11):
     import tomllib

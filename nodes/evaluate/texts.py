@@ -67,7 +67,7 @@ def character_of(
         trigger: The user's, which goes before all others; empty if none.
         class_word: The user's.
     """
-    from ...core.trigger_words import without_class_word
+    from ...core.dataset.trigger_words import without_class_word
 
     subjects: Sequence[object] = getattr(plan, "subjects", ())
     for subject in subjects[:1]:

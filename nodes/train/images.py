@@ -32,8 +32,8 @@ def checked_images(job: LoraJob) -> TrainingImages:
         PriorNamesCharacterError: Captions of the others have the trigger word.
         CuratorError: As ``core.training.read_examples``.
     """
+    from ...core.dataset.trigger_words import is_named
     from ...core.training.data.images import read_images
-    from ...core.trigger_words import is_named
 
     images = read_images(job)
     trigger = images.facts.trigger

@@ -19,7 +19,6 @@ ORDER = {
     "rejection_reasons": "Why an image is not in the result.",
     "imageset": "The one table that flows through every stage.",
     "features": "What has been measured of which pixels, by which analyser.",
-    "trigger_words": "The trigger word, as people write it.",
     "plan": "Subjects, seeds, scenarios and takes make requests for images.",
     "requests": "A prompt as a request, where no plan stands behind it.",
     "miniature": "Where the embedded models' weights lie.",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from character_curator.trigger_words import is_named, without_class_word, words_of
+from character_curator.dataset.trigger_words import is_named, without_class_word, words_of
 
 
 @pytest.mark.parametrize(
