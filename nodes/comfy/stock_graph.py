@@ -180,7 +180,7 @@ def text_chunks(graph: Prompt, definition: Definition) -> dict[str, str]:
 def installed(class_type: str) -> tuple[Mapping[str, Any], list[str], list[str]]:
     """Look a node class up in the running ComfyUI."""
     # ComfyUI's own module, which has the name of this package.
-    from .. import NODE_CLASS_MAPPINGS  # type: ignore[attr-defined]
+    from nodes import NODE_CLASS_MAPPINGS  # type: ignore[attr-defined]
 
     kind = NODE_CLASS_MAPPINGS[class_type]
     outputs = [str(output) for output in kind.RETURN_TYPES]

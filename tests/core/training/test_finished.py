@@ -13,7 +13,8 @@ from character_curator.imageset import content_hash
 from character_curator.training import LoraJob
 from character_curator.training.data import examples as examples_module
 from character_curator.training.finished import finished_outcome
-from tests.core.training.test_trainer import command, make_dataset, short
+from tests.support.tiny_denoiser import make_dataset
+from tests.support.train_command import command, short
 
 
 @pytest.fixture

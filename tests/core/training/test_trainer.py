@@ -34,6 +34,7 @@ from character_curator.training.outputs.plot import write_plot
 from character_curator.training.result import EpochReport, history_table
 from tests.support.full_disk import disk_that_fills
 from tests.support.tiny_denoiser import make_dataset
+from tests.support.train_command import command, short
 
 SETTINGS = TrainingSettings(
     rank=2, alpha=2.0, steps=4, batch_size=2, learning_rate=1e-2, resolution=64, bucket_step=16,
@@ -153,18 +154,6 @@ def test_the_file_loads_and_changes_the_image(trained, tiny_sd15):
     plain = DiffusersBackend(tiny_sd15, **options).sample([request])
     drawn = DiffusersBackend(tiny_sd15, loras=[(job.output, 1.0)], **options).sample([request])
     assert not np.array_equal(plain, drawn)
-
-
-def command(capsys, *arguments):
-    code = cli.main(["train", *map(str, arguments), "--json", "--quiet"])
-    return code, json.loads(capsys.readouterr().out)
-
-
-def short(tiny, output):
-    return [
-        "--base", tiny, "--output", output, "--rank", 2, "--steps", 2, "--batch", 2, "--lr", 0.01,
-        "--resolution", 64, "--bucket-step", 16, "--validation-timesteps", 1, "--no-samples",
-    ]  # fmt: skip
 
 
 def test_the_command_trains(capsys, tmp_path, tiny_sd15):
