@@ -56,6 +56,7 @@ def test_buckets_suit_the_model():
     fit = part("train.settings").with_room_for
     assert fit(settings(), 32).bucket_step == 64
     assert fit(settings(), 128).bucket_step == 128
+    assert fit(settings(resolution=128), 128).bucket_step == 128
     assert fit(settings(options="bucket_step = 16"), 64).bucket_step == 64
 
 

@@ -1,4 +1,4 @@
-"""What lies exactly at a limit is kept, by every stage alike."""
+"""What lies exactly at a limit is kept, by every stage alike; and small rules of the stages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import polars as pl
 import pytest
 
 from character_curator.analysis import pixels as pixels_module
+from character_curator.analysis.clusters import kmeans_labels
+from character_curator.analysis.decoding import decode
+from character_curator.analysis.embeddings import _not_too_slim
 from character_curator.analysis.face_analyser import Faces
 from character_curator.analysis.faces import FaceThresholds, _verdict, _with_identity, face_share
+from character_curator.analysis.fingerprints import folder_fingerprint
 from character_curator.analysis.identities import robust_centroid
 from character_curator.analysis.pixels import PixelMeasurement
 from character_curator.analysis.quality import (
@@ -20,6 +24,7 @@ from character_curator.analysis.quality import (
 )
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
+from tests.support.images import drawing, png_bytes
 
 PIXELS = PixelMeasurement(300.0, 75.0, 100, 80)
 
@@ -90,3 +95,37 @@ def test_half_of_three_vectors_are_two():
     np.testing.assert_allclose(
         robust_centroid(vectors), [np.cos(middle), np.sin(middle)], atol=1e-6
     )
+
+
+def test_width_goes_before_height():
+    measured = PixelMeasurement.of(np.zeros((30, 50, 3), np.uint8))
+    assert (measured.width, measured.height) == (50, 30)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_an_image_too_slim_the_middle_is_seen(turned):
+    image = np.arange(4 * 100 * 3, dtype=np.uint8).reshape(4, 100, 3)
+    middle = image[:, 34:66]  # eight times the height
+    if turned:
+        image, middle = image.swapaxes(0, 1), middle.swapaxes(0, 1)
+    assert np.array_equal(_not_too_slim(image), middle)
+
+
+@pytest.mark.parametrize("lost", [1, 4, 11])
+def test_a_png_without_the_whole_of_its_last_chunk_is_truncated(lost):
+    data = png_bytes(drawing(1))
+    assert decode(data)[0] == ""
+    assert decode(data[:-lost]) == ("the file is truncated", None)
+
+
+def test_names_of_a_models_files_are_part_of_what_it_is(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"one")
+    before = folder_fingerprint(tmp_path)
+    (tmp_path / "a.onnx").rename(tmp_path / "b.onnx")
+    assert folder_fingerprint(tmp_path) != before
+
+
+def test_the_seed_of_the_clusters_is_the_one_given():
+    vectors = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+    seeds = [kmeans_labels(vectors, 8, seed).tolist() for seed in (0, 0, 1)]
+    assert seeds[0] == seeds[1] != seeds[2]

@@ -9,7 +9,11 @@ from character_curator.analysis.embed import embed
 from character_curator.analysis.embeddings import Embedder
 from character_curator.analysis.face_validation import FaceAnalyser, FaceThresholds, validate_faces
 from character_curator.analysis.measure import measure
-from character_curator.analysis.quality import QualityAssessment, score_quality
+from character_curator.analysis.quality import (
+    QualityAssessment,
+    quality_ceiling,
+    score_quality,
+)
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
 from tests.support.tiny_analysis import (
@@ -201,3 +205,28 @@ def test_a_file_that_vanishes_is_unreadable_and_asked_again(tmp_path, clip):
         assert analyse(images, clip, store).table["rejection"].to_list() == ["unreadable", None]
         (tmp_path / "a.png").write_bytes(data)
         assert analyse(images, clip, store).table["rejection"].to_list() == [None, None]
+
+
+def test_what_fails_by_a_little_is_measured_for_thresholds_that_may_come_down(tmp_path, clip):
+    """By no more than the reach of 0.05, in quality and in the face's confidence alike."""
+    write_images(tmp_path, {"a.png": portrait(0)})
+    images = ImageSet.from_folder(tmp_path)
+    with FeatureStore() as store:
+        row = analyse(images, clip, store, minimum=0.0, confidence=0.0).table.row(0, named=True)
+    analyser, embedder = models(clip)
+
+    def measured(minimum=0.0, confidence=0.0):
+        with FeatureStore() as store:
+            thresholds = FaceThresholds(confidence=confidence)
+            measure(images, analyser, embedder, store, thresholds=thresholds,
+                    minimum_quality=minimum)  # fmt: skip
+            return set(store.computed)
+
+    everything = {"pixels", "faces", "identity", "embedding"}
+    quality, score = row["quality"], row["face_confidence"]
+    assert measured(minimum=quality + 0.04) == everything
+    assert measured(confidence=score + 0.04) == everything
+    assert measured(confidence=score + 0.06) == {"pixels", "faces"}
+    ceiling = float(quality_ceiling(row["raw_sharpness"], row["raw_contrast"]))
+    assert "faces" in measured(minimum=ceiling + 0.04)
+    assert measured(minimum=ceiling + 0.06) == {"pixels"}

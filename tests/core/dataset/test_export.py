@@ -198,6 +198,8 @@ def test_a_kohya_style_reader_finds_captions_and_settings(folder, images):
 def test_sha256sum_accepts_the_list(folder):
     result = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True)
     assert result.returncode == 0, result.stderr
+    names = [line[66:] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    assert names == sorted(names)
     listed = len(result.stdout.splitlines())
     assert listed == len(list(folder.iterdir())) - 1
 
