@@ -11,7 +11,12 @@ from character_curator.analysis.clusters import kmeans_labels
 from character_curator.analysis.decoding import decode
 from character_curator.analysis.embeddings import _not_too_slim
 from character_curator.analysis.face_analyser import Faces
-from character_curator.analysis.faces import FaceThresholds, _verdict, _with_identity, face_share
+from character_curator.analysis.face_validation import (
+    FaceThresholds,
+    _verdict,
+    _with_identity,
+    face_share,
+)
 from character_curator.analysis.fingerprints import folder_fingerprint
 from character_curator.analysis.identities import robust_centroid
 from character_curator.analysis.pixels import PixelMeasurement
