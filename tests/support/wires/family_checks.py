@@ -299,7 +299,7 @@ def _timestep_of(denoiser: Any, sigma: torch.Tensor) -> torch.Tensor:
     """Return the timestep of a training whose sigma this is."""
     if denoiser.prediction != "flow":
         return (denoiser._sampling.sigmas - sigma).abs().argmin().reshape(1)
-    cosmos = _module("nodes.comfy.kinds").has_signal_scale(denoiser._sampling)
+    cosmos = _module("nodes.comfy.model_kinds").has_signal_scale(denoiser._sampling)
     return (1000 * (sigma / (1 + sigma) if cosmos else sigma)).reshape(1)
 
 
