@@ -23,6 +23,7 @@ def start(folder: Path | None = None, *, cpu: bool = True) -> None:
     if not (place / "comfy").is_dir():
         raise SystemExit(f"There is no ComfyUI in {place}: set COMFYUI_PATH.")
     sys.path.insert(0, str(place))
+    sys.path.append(str(ROOT))  # the recipe of the miniature, beside core
     sys.argv = ["main.py", *(["--cpu"] if cpu else [])]
     import comfy.options
 

@@ -134,7 +134,7 @@ def module(name: str) -> Any:
 
 def load() -> tuple[Any, Any, Any]:
     """Return the miniature as MODEL, CLIP and VAE."""
-    models, folder = module("nodes.miniature_models"), module("core.miniature").DIFFUSION_PATH
+    models, folder = module("nodes.comfy.miniature"), module("core.miniature").DIFFUSION_PATH
     return models.load_model(folder), models.load_clip(folder), models.load_vae(folder)
 
 
@@ -144,13 +144,13 @@ def draw(folder: Path, count: int, seed: int) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True)
-    person = module("core.miniature.identity").leading_character()
+    person = importlib.import_module("miniature.identity").leading_character()
     rng = np.random.default_rng(seed)
     for number in range(count):
-        scene = module("core.miniature.scene").sample_scene(rng)
-        portrait = module("core.miniature.portrait").render(person, scene)
+        scene = importlib.import_module("miniature.scene").sample_scene(rng)
+        portrait = importlib.import_module("miniature.portrait").render(person, scene)
         Image.fromarray(portrait.image).save(folder / f"{number:03d}.png")
-        text = "char1, " + module("core.miniature.captions").caption(person, scene)
+        text = "char1, " + importlib.import_module("miniature.captions").caption(person, scene)
         (folder / f"{number:03d}.txt").write_text(text, encoding="utf-8")
 
 
@@ -178,11 +178,11 @@ def train_on_the_wire(
     job = training.LoraJob(
         folder / "train", folder / f"wire{seed}.safetensors", samples=None, work=folder / str(seed)
     )
-    with torch.inference_mode(False), module("nodes.wire_denoiser").WireDenoiser(*wires) as wire:
+    with torch.inference_mode(False), module("nodes.comfy.denoiser").WireDenoiser(*wires) as wire:
         result = training.train_lora(job, settings, denoiser=wire)
-    file = module("core.training.checkpoint").read(result.file)
+    file = module("core.lora.file").read(result.file)
     size = sum(v.numel() for k, v in file.tensors.items() if not k.endswith(".alpha"))
-    return *module("nodes.trained").apply_lora(wires[0], wires[1], result.file), size
+    return *module("nodes.train.apply_lora").apply_lora(wires[0], wires[1], result.file), size
 
 
 def train_built_in(
@@ -218,17 +218,17 @@ def validation(wires: tuple[Any, Any, Any], folder: Path) -> float:
     """Return the loss on held-out portraits with fixed noise at fixed timesteps."""
     import torch
 
-    training, cache = module("core.training"), module("core.training.cache")
+    training, cache = module("core.training"), module("core.training.data.cache")
     settings = training.TrainingSettings(resolution=128)
     examples, _ = training.read_examples(folder / "validation")
     items = [(example, example.crop(settings)) for example in examples]
-    with torch.inference_mode(False), module("nodes.wire_denoiser").WireDenoiser(*wires) as wire:
+    with torch.inference_mode(False), module("nodes.comfy.denoiser").WireDenoiser(*wires) as wire:
         store = module("core.features").FeatureStore(folder / "validation.sqlite")
         with store as opened:
             features = cache.EncodedFeatures(wire, opened)
             features.add_images(items)
             features.add_captions(sorted({example.caption for example in examples}))
-            return module("core.training.validation").validation_loss(
+            return module("core.training.loop.validation").validation_loss(
                 wire, items, features.latents, features.text,
                 timesteps=8, batch_size=8, device=wire.device,
             )  # fmt: skip

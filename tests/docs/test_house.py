@@ -100,3 +100,23 @@ def test_the_archive_is_the_pack_and_nothing_else():
     assert all(name.endswith(".md") for name in packed if name.startswith("docs/"))
     whole = ("core/", "nodes/", "locales/", "web/", "workflows/")
     assert {name for name in tracked() if name.startswith(whole)} <= packed
+
+
+NAMED = re.compile(r"""(?:_?module|part|core|import_module)\(f?"(?:\{NAME\}\.)?([a-z_.]+)"\)""")
+
+
+def test_modules_that_are_named_in_texts_exist():
+    """Processes with ComfyUI's modules import the pack by names that no type checker reads."""
+    found = {
+        (path.name, name)
+        for folder in ("benchmarks", "tests/support", "tests/nodes")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in NAMED.findall(path.read_text(encoding="utf-8"))
+    }
+    assert len(found) > 40
+    absent = []
+    for file, name in sorted(found):
+        places = [ROOT / start / Path(*name.split(".")) for start in ("", "core", "nodes")]
+        if not any(place.is_dir() or place.with_suffix(".py").is_file() for place in places):
+            absent.append(f"{file}: {name}")
+    assert absent == []
