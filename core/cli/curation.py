@@ -39,7 +39,7 @@ def add_commands(command: Command) -> None:
         "--reference",
         action="append",
         default=[],
-        metavar="PICTURE",
+        metavar="IMAGE",
         help="an image of the person (repeat for more)",
     )
     sub.add_argument(

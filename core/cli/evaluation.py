@@ -63,7 +63,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--faces", metavar="PACK", help="insightface pack (default: the dataset's)")
     sub.add_argument("--clip", metavar="MODEL[:WEIGHTS]", help="open_clip model")
     sub.add_argument(
-        "--reference", type=Path, action="append", default=[], metavar="PICTURE",
+        "--reference", type=Path, action="append", default=[], metavar="IMAGE",
         help="an image of the person (repeat; default: the centre of the dataset's faces)",
     )  # fmt: skip
     sub.add_argument(

@@ -15,7 +15,7 @@ from .records import Record
 _TRAINER_HEAD = """\
 # Settings of the dataset for kohya sd-scripts (--dataset_config=dataset.toml).
 # image_dir "." is this folder: start the trainer from here, or write the folder's full path there.
-# The caption of PICTURE.png is IMAGE.txt, as OneTrainer and ai-toolkit expect it too.
+# The caption of IMAGE.png is IMAGE.txt, as OneTrainer and ai-toolkit expect it too.
 """
 
 

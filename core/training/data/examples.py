@@ -29,7 +29,7 @@ class NoCaptionsError(CuratorError):
     def __init__(self, folder: Path) -> None:
         super().__init__(
             f"No image in {folder} has a caption. Write one into a text file beside each image "
-            "(IMAGE.txt for PICTURE.png), export the dataset again, or give one caption for all."
+            "(IMAGE.txt for IMAGE.png), export the dataset again, or give one caption for all."
         )
 
 
@@ -90,7 +90,7 @@ def read_examples(
 ) -> tuple[list[Example], list[Skipped]]:
     """Read the images of a folder, in the order of their names.
 
-    The caption of ``PICTURE.png`` is ``PICTURE.txt``, else what ``metadata.json`` says, else
+    The caption of ``IMAGE.png`` is ``IMAGE.txt``, else what ``metadata.json`` says, else
     ``caption``. Boxes of faces come from ``metadata.json``. Every file is read and decoded once, so
     a damaged one is known here; it is left out, as is one without a caption.
 
