@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..outputs.samples import SampleSettings
 
 Prediction = Literal["epsilon", "v_prediction", "flow"]
-Part = Literal["denoiser", "te1", "te2"]
-"""Parts of a model that can carry adapters."""
 
 
 @dataclass(frozen=True)

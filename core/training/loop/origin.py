@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ...hashing import json_hash
 from ..data.prepare import TrainingData
 from ..denoisers.protocol import Denoiser
 from ..settings import TrainingSettings
@@ -32,9 +31,9 @@ def origin_of(
     images = [(e.hash, e.caption, e.prior, crop.key) for e, crop in data.items]
     held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
     return {
-        "pictures": _digest(sorted(images)),
-        "validation images": _digest(sorted(held_out)),
-        "adapters": _digest({name: list(p.shape) for name, p in parameters.items()}),
+        "pictures": json_hash(sorted(images)),
+        "validation images": json_hash(sorted(held_out)),
+        "adapters": json_hash({name: list(p.shape) for name, p in parameters.items()}),
         "model": denoiser.identity,
         "settings": course_options(settings),
     }
@@ -63,7 +62,3 @@ def check_origin(path: Path, found: Mapping[str, Any], present: Mapping[str, Any
             f"{path} is the state of another run; different are: {', '.join(other)}. "
             "Choose another folder, delete that file, or train without resuming (--restart)."
         )
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
