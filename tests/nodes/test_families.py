@@ -63,6 +63,11 @@ def test_a_batch_of_unequal_prompts_is_sampled_in_the_wanted_size(facts):
     assert facts["images"] == []
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_image_is_the_stock_nodes(facts):
+    assert facts["stock"] == 0, "pixel for pixel"
+
+
 @pytest.mark.parametrize("family", UNCHANGED)
 def test_unets_and_flux_keep_their_layers(facts):
     assert facts["named_as_ever"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from quickstart import find_comfyui
+from tests.support.comfyui.versions import write_row
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,12 +64,28 @@ def checkpoint(server, comfyui):
     target.unlink()  # 2 GB, and temporary folders outlive a run
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Say how many tests were skipped for want of what reason."""
+def pytest_addoption(parser):
+    parser.addoption(
+        "--versions", metavar="FILE", help="write which ComfyUI was tried, and what came of it"
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say how many tests were skipped for want of what reason; keep the version, where asked."""
+    stats = terminalreporter.stats
     reasons = Counter()
-    for report in terminalreporter.stats.get("skipped", ()):
+    for report in stats.get("skipped", ()):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-        if reason.startswith("Skipped: no "):
-            reasons[reason.removeprefix("Skipped: ")] += 1
+        reasons[reason.removeprefix("Skipped: ")] += 1
     for reason, count in reasons.items():
-        terminalreporter.write_line(f"{count} tests skipped: {reason}", yellow=True)
+        if reason.startswith("no "):
+            terminalreporter.write_line(f"{count} tests skipped: {reason}", yellow=True)
+    record, tried = config.getoption("--versions"), find_comfyui()
+    if record and tried:
+        counts = {
+            "passed": len(stats.get("passed", ())),
+            "failed": len(stats.get("failed", ())) + len(stats.get("error", ())),
+            "skipped": sum(reasons.values()),
+            "skipped_because": dict(sorted(reasons.items())),
+        }
+        write_row(record, tried, counts)

@@ -15,6 +15,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def own_packages():
+    """Return the variable that lets ComfyUI import from COMFYUI_PACKAGES before anything else.
+
+    Those are folders of ``pip install --target``, for a ComfyUI that needs another page or other
+    templates than those installed.
+    """
+    folders = list(filter(None, os.environ.get("COMFYUI_PACKAGES", "").split(os.pathsep)))
+    absent = [folder for folder in folders if not Path(folder).is_dir()]
+    if absent:
+        raise FileNotFoundError(f"COMFYUI_PACKAGES: there is no {', '.join(absent)}.")
+    paths = [*folders, os.environ.get("PYTHONPATH")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))} if folders else {}
+
+
 class Server:
     """Starts ComfyUI; the pack is a link in its custom_nodes."""
 
@@ -35,7 +49,7 @@ class Server:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+                env={**os.environ, "HF_HUB_OFFLINE": "1", **own_packages(), **environment},
             )  # fmt: skip
         self._wait_until_it_answers()
 

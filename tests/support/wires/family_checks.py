@@ -345,6 +345,36 @@ def image_faults(wires: Any, side: int) -> list[str]:
     return faults
 
 
+def stock_error(wires: Any, side: int) -> float | None:
+    """Compare an image with that of the stock nodes; None where theirs has another size.
+
+    Returns:
+        The largest difference of a pixel, in grey values.
+    """
+    import nodes as stock  # ComfyUI's own
+
+    words, seed = CAPTIONS[1], 2**40 + 7
+    samples = _module("core.training.outputs.samples")
+    request = _module("nodes.comfy.denoiser")._requests(
+        samples.SampleSettings(prompts=(words,), seed=seed)
+    )[0]
+    chosen = _module("nodes.comfy.backend").Sampling("euler", "normal", 3, 2.0, side + 32, side)
+    ours = _module("nodes.comfy.backend").WiresBackend(
+        wires.model, wires.vae, wires.clip, None, None, chosen,
+        name="", fingerprint="", on_image=lambda _: None,
+    ).sample([request])[0]  # fmt: skip
+    texts = [stock.CLIPTextEncode().encode(wires.clip, text)[0] for text in (words, "")]
+    empty = stock.EmptyLatentImage().generate(side + 32, side)[0]
+    latent = stock.KSampler().sample(
+        wires.model, request.noise_seed, 3, 2.0, "euler", "normal", *texts, empty
+    )[0]
+    image = stock.VAEDecode().decode(wires.vae, latent)[0][0]
+    theirs = (image.numpy() * 255.0).clip(0, 255).astype("uint8")  # as SaveImage writes it
+    if theirs.shape != ours.shape:
+        return None
+    return float(abs(theirs.astype(int) - ours).max())
+
+
 def named_as_ever(wires: Any) -> bool:
     """Whether presets choose what the names in them stand for, as for UNets and Flux they must."""
     targets = _module("core.lora.targets")

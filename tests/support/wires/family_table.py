@@ -39,11 +39,15 @@ row to it.
 - **target**: how far the model's own formula takes the target from the clean latents.
 - **images**: SeedBatchGenerate's batch of prompts of unequal lengths has the wanted size, and its
   images are what they are alone.
+- **stock**: the largest difference of a pixel, in grey values of 255, between its image and that
+  of EmptyLatentImage, CLIPTextEncode, KSampler and VAEDecode.
 - **told**: whether the model is told, and predicts, in training what it is in a KSampler's run,
   name by name and value by value.
 
 """
-_COLUMNS = ("family", "trains", "layers", "gradient", "file", "target", "images", "told", "note")
+_COLUMNS = (
+    "family", "trains", "layers", "gradient", "file", "target", "images", "stock", "told", "note",
+)  # fmt: skip
 
 
 def measure(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -73,6 +77,7 @@ def _measured(name: str) -> dict[str, Any]:
             "target": checks.target_error(wires, side),
             "told": checks.conditioning_faults(wires, side),
             "images": checks.image_faults(wires, side),
+            "stock": checks.stock_error(wires, side),
             "named_as_ever": checks.named_as_ever(wires),
             "left_behind": checks.left_behind(wires),
         }
@@ -100,6 +105,7 @@ def _row(name: str, facts: Mapping[str, Any]) -> list[str]:
         file,
         f"{facts['target']:.0e}",
         "; ".join(facts["images"]) or "right",
+        "another size" if facts["stock"] is None else f"{facts['stock']:.0f}",
         "; ".join(facts["told"]) or "the same",
         getattr(FAMILIES[name], "note", ""),
     ]
