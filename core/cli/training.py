@@ -107,6 +107,8 @@ def _add_option(group: Any, option: Option) -> None:
         given |= {"type": _targets, "metavar": "PRESET|LAYER,LAYER"}
     elif option.kind == "numbers":
         given |= {"type": float, "nargs": 2, "metavar": ("B1", "B2")}
+    elif option.kind == "text":
+        given |= {"type": str, "metavar": "TEXT"}
     else:
         number = int if option.kind == "whole" else float
         given |= {"type": _or_nothing(number) if option.optional else number}
@@ -273,6 +275,8 @@ def show_result(result: LoraResult, console: Console) -> None:
     console.print(f"LoRA:    [bold]{escape(str(result.file))}[/]")
     if result.facts.trigger:
         console.print(f"Trigger: [bold]{escape(result.facts.trigger)}[/]")
+    if result.base:
+        console.print(escape(result.base))
     console.print(f"Losses:  {escape(str(result.plot.with_suffix('.png')))}")
     if result.samples is not None:
         console.print(f"Samples: {escape(str(result.samples))}")

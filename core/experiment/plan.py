@@ -99,7 +99,7 @@ class ExperimentPlan:
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as JSON knows it."""
         values = asdict(replace(self, context={}))
-        values["settings"] = self.settings.to_mapping()
+        values["settings"] = self.settings.recorded()
         return {**values, "runs": [list(run) for run in self.runs()], "context": dict(self.context)}
 
 

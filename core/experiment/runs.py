@@ -112,7 +112,8 @@ def run_arm(
             steps=result.steps,
             validation_loss=last if shared.weights == "last" else result.best_loss,
             seed=settings.seed,
-            settings=settings.to_mapping(),
+            settings=settings.recorded(),
+            targets=adapters.placements["denoiser"].kinds,
         )
         write_lora(file, adapters, denoiser, card)
     with atomic.replacing(folder / HISTORY_FILE) as temporary:

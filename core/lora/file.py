@@ -1,14 +1,15 @@
 """The LoRA file: safetensors that ComfyUI, diffusers and kohya's tools load.
 
 A layer has three tensors: ``<name>.lora_down.weight``, ``<name>.lora_up.weight`` and the scalar
-``<name>.alpha`` (dotted names: ``lora_A``, ``lora_B``, as diffusers wants it). Readers multiply by
-alpha / rank, so alpha also says rsLoRA's scale. DoRA adds ``<name>.dora_scale``.
+``<name>.alpha``. Readers multiply by alpha / rank, so alpha also says rsLoRA's scale. Dotted names
+have ``lora_A`` and ``lora_B`` and no alpha: most of their readers know none, so that ``lora_B``
+holds the scale. DoRA adds ``<name>.dora_scale``. :mod:`.spelling` has the spellings of names.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +22,7 @@ from ..errors import CuratorError
 from . import dora
 from . import names as layer_names
 from .adapters import ADAPTER, Adapters
-
-FileKey = Callable[[str, str], str]
-"""``(part, path)`` to the name of a layer in the file, as :meth:`.Denoiser.file_key`."""
+from .spelling import ALPHA, DORA, DOWN, ENDS, UP, FileKey, Piece, joined, pieces, written
 
 _PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
 _FOLD_ERROR = 1e-5
@@ -55,12 +54,12 @@ class LoraFile:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the layers, sorted."""
-        ends = tuple(end for pair in _ENDS.values() for end in pair)
+        ends = tuple(end for pair in ENDS.values() for end in pair)
         return tuple(sorted({_stem(key) for key in self.tensors if key.endswith(ends)}))
 
     def layer(self, name: str) -> tuple[Tensor, Tensor, float, Tensor | None]:
         """Return a layer's down and up weights, its scale, and its ``dora_scale``."""
-        down_end, up_end = _ENDS[layer_names.is_kohya(name)]
+        down_end, up_end = ENDS[layer_names.is_kohya(name)]
         down, up = self.tensors[name + down_end], self.tensors[name + up_end]
         alpha = self.tensors.get(f"{name}.alpha")
         scale = 1.0 if alpha is None else float(alpha) / down.shape[0]
@@ -70,13 +69,6 @@ class LoraFile:
     def is_dora(self) -> bool:
         """Whether any layer is a DoRA layer."""
         return any(key.endswith(".dora_scale") for key in self.tensors)
-
-
-_ENDS: Mapping[bool, tuple[str, str]] = {
-    True: (".lora_down.weight", ".lora_up.weight"),
-    False: (".lora_A.weight", ".lora_B.weight"),
-}
-"""Ends of the keys of the down and the up weights, by whether the layer's name is kohya's."""
 
 
 def tensors_of(
@@ -100,10 +92,10 @@ def tensors_of(
     tensors: dict[str, Tensor] = {}
     with torch.no_grad():
         for part, path, layer in adapters.layers():
-            name = file_key(part, path)
             down = layer.lora_A[ADAPTER].weight.float()
             up = layer.lora_B[ADAPTER].weight.float()
             alpha = layer.scaling[ADAPTER] * down.shape[0]
+            parts: dict[str, Tensor] = {}
             if ADAPTER in layer.lora_magnitude_vector:
                 weight = layer.get_base_layer().weight
                 update = layer.scaling[ADAPTER] * _product(up, down).reshape(weight.shape)
@@ -115,10 +107,10 @@ def tensors_of(
                     alpha = float(adapters.settings.rank)
                     up = up * (down.shape[0] / alpha)
                 else:
-                    tensors[f"{name}.dora_scale"] = scale
-            down_end, up_end = _ENDS[layer_names.is_kohya(name)]
-            tensors |= {name + down_end: down, name + up_end: up}
-            tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
+                    parts[DORA] = scale
+            parts |= {DOWN: down, UP: up, ALPHA: torch.tensor(float(alpha))}
+            for piece in pieces(file_key, part, path):
+                tensors |= written(piece, parts)
     # Alpha is one number: in half precision rsLoRA's would lose digits for nothing.
     return {
         key: value.detach()
@@ -224,24 +216,24 @@ def _read_pickle(path: Path) -> LoraFile:
     return LoraFile(dict(sorted(tensors.items())), {})
 
 
-def restore(adapters: Adapters, file: LoraFile, file_key: FileKey) -> None:
+def restore(adapters: Adapters, file: LoraFile, *file_keys: FileKey) -> None:
     """Put the weights of a file into adapters, to go on training from them.
 
     Scales that differ are evened out in the up weights.
 
+    Args:
+        adapters: Where to.
+        file: Whose.
+        file_keys: How files may call the layers; it is the first that fits.
+
     Raises:
         CheckpointError: The file's layers, ranks or kind are not those of the adapters.
     """
-    names = {file_key(part, path): layer for part, path, layer in adapters.layers()}
-    strange = sorted(set(names) ^ set(file.names))
-    if strange:
-        raise CheckpointError(
-            f"The file and the adapters differ in {len(strange)} layers (first: {strange[0]}). Use "
-            "the base model and the layers that the file was trained with."
-        )
+    names = _spelled(adapters, file, file_keys)
     with torch.no_grad():
-        for name, layer in names.items():
-            down, up, scale, magnitude = file.layer(name)
+        for layer, places in names:
+            name = places[0].name
+            down, up, scale, magnitude = _whole(file, places)
             own_down, own_up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
             has_own = ADAPTER in layer.lora_magnitude_vector
             fits = down.shape == own_down.shape and up.shape == own_up.shape
@@ -258,6 +250,41 @@ def restore(adapters: Adapters, file: LoraFile, file_key: FileKey) -> None:
                 update = scale * _product(up.float(), down.float()).reshape(weight.shape)
                 own = layer.lora_magnitude_vector[ADAPTER].weight
                 own.copy_(dora.magnitude_of(magnitude.to(weight.device), weight, update.to(weight)))
+
+
+def _spelled(
+    adapters: Adapters, file: LoraFile, file_keys: Sequence[FileKey]
+) -> list[tuple[Any, tuple[Piece, ...]]]:
+    """Return each adapted layer and its pieces in a file, in the spelling that the file has."""
+    there = set(file.names)
+    strange: list[str] = []
+    for file_key in file_keys:
+        layers = [(layer, pieces(file_key, part, path)) for part, path, layer in adapters.layers()]
+        wanted = {piece.name for _, places in layers for piece in places}
+        if wanted == there:
+            return layers
+        strange = sorted(wanted ^ there) if not strange or wanted & there else strange
+    raise CheckpointError(
+        f"The file and the adapters differ in {len(strange)} layers (first: {strange[0]}). Use "
+        "the base model and the layers that the file was trained with."
+    )
+
+
+def _whole(file: LoraFile, places: Sequence[Piece]) -> tuple[Tensor, Tensor, float, Tensor | None]:
+    """Return a layer's weights as :meth:`LoraFile.layer`, whatever pieces the file has it in."""
+    if len(places) == 1:
+        return file.layer(places[0].name)
+    layers = {piece: file.layer(piece.name) for piece in places}
+    both = joined([(piece, down, scale * up) for piece, (down, up, scale, _) in layers.items()])
+    if both is None:
+        raise CheckpointError(
+            f"'{places[0].name}' and {len(places) - 1} more are one layer of this model, but were "
+            "trained as several, whose rank it would exceed. Train on a model of diffusers' layout."
+        )
+    ordered = [layers[piece] for piece in sorted(places, key=lambda piece: piece.start)]
+    magnitudes = [magnitude for *_, magnitude in ordered if magnitude is not None]
+    whole = torch.cat(magnitudes) if len(magnitudes) == len(ordered) else None
+    return both[0], both[1], 1.0, whole
 
 
 def for_diffusers(pipeline: Any, file: LoraFile) -> dict[str, Tensor]:
@@ -301,4 +328,4 @@ def _folded(scale: Tensor, weight: Tensor, update: Tensor) -> tuple[Tensor, Tens
 
 
 def _stem(key: str) -> str:
-    return next(key.removesuffix(e) for pair in _ENDS.values() for e in pair if key.endswith(e))
+    return next(key.removesuffix(e) for pair in ENDS.values() for e in pair if key.endswith(e))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .adapters import LoraSettings
+from .families import recognised
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +24,6 @@ SPECIFICATION = "1.0.1"
 _TRIGGER_PHRASE = "modelspec.trigger_phrase"
 _OWN = "character_curator."
 _VALIDATION_LOSS = f"{_OWN}validation_loss"
-_KOHYA_NAMES = {
-    "stable-diffusion-v1": "sd_v1",
-    "stable-diffusion-v2-512": "sd_v2",
-    "stable-diffusion-v2-768-v": "sd_v2_v",
-    "stable-diffusion-xl-v1-base": "sdxl_base_v1-0",
-    "flux-1-dev": "flux1",
-}
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,11 @@ class LoraCard:
 
     title: str
     architecture: str
-    """As :attr:`.Denoiser.architecture`."""
+    """As :attr:`.Denoiser.architecture`, or of the family that the base model is known to be of."""
+    version: str = ""
+    """The base model's version, in kohya's words; that of the architecture unless given."""
+    targets: tuple[str, ...] = ()
+    """Ends of the names of the layers that carry adapters, as the model has them."""
     prediction: str = "epsilon"
     """As :attr:`.Denoiser.prediction`."""
     resolution: tuple[int, int] = (512, 512)
@@ -103,6 +101,21 @@ def read_header(metadata: Mapping[str, str]) -> LoraHeader:
     return LoraHeader(metadata.get(_TRIGGER_PHRASE, ""), loss if math.isfinite(loss) else None)
 
 
+_NAMES_OF_MODELS = (
+    "modelspec.title", "ss_base_model_version", "ss_sd_model_name", "ss_output_name",
+    "modelspec.merged_from",
+)  # fmt: skip
+
+
+def names_in(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what a model's file says it is called, by the key that says so.
+
+    Args:
+        metadata: Of a ``.safetensors`` file of a model, as it stands there.
+    """
+    return {key: metadata[key] for key in _NAMES_OF_MODELS if metadata.get(key)}
+
+
 def metadata(
     card: LoraCard, lora: LoraSettings, tensors: Mapping[str, Tensor] | None = None
 ) -> dict[str, str]:
@@ -115,15 +128,15 @@ def metadata(
     """
     arguments = {
         "rslora": lora.rslora, "dora": lora.dora, "dropout": lora.dropout,
-        "target_modules": list(lora.layers), "text_encoder": lora.text_encoder,
+        "target_modules": list(card.targets or lora.layers), "text_encoder": lora.text_encoder,
     }  # fmt: skip
     values: dict[str, Any] = {
         "ss_v2": card.architecture.startswith("stable-diffusion-v2"),
-        "ss_base_model_version": _KOHYA_NAMES.get(card.architecture, card.architecture),
+        "ss_base_model_version": card.version or _version(card.architecture),
         "ss_network_module": "networks.lora",
         "ss_network_dim": lora.rank,
         # Readers of this key divide by the rank: it says rsLoRA's scale too.
-        "ss_network_alpha": lora.scale * lora.rank,
+        "ss_network_alpha": lora.scale * lora.rank if _has_alphas(tensors) else float(lora.rank),
         "ss_network_args": arguments,
         "ss_output_name": card.title,
         "ss_sd_model_name": card.base_model,
@@ -164,6 +177,16 @@ def metadata(
     }
     filled = {key: _text(value) for key, value in values.items() if value not in ("", None)}
     return filled if tensors is None else filled | _hashes(filled, tensors)
+
+
+def _version(architecture: str) -> str:
+    family = recognised(architecture).family
+    return architecture if family is None else family.version
+
+
+def _has_alphas(tensors: Mapping[str, Tensor] | None) -> bool:
+    """Whether a file's readers find the scale beside its weights, not in them."""
+    return tensors is None or any(key.endswith(".alpha") for key in tensors)
 
 
 def _text(value: Any) -> str:

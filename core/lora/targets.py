@@ -46,6 +46,9 @@ LAYER_PRESETS: Mapping[str, tuple[str, ...]] = {
 
 Role = Literal["attention", "feed-forward"]
 
+_BLOCKS = re.compile(r"^.*\w*(block|layer|attention|resnet|refiner)s?\w*(\.\d+)+\.")
+"""What stands before a layer's name in its block."""
+
 _OUTSIDE = re.compile(r"(^|_)(mod|modulation|adaln|norm\d*|emb|embed|embedder)([cx]*)(_|$)")
 """Parts of a block that modulate, normalise or embed, whatever they are about."""
 _INSIDE: tuple[tuple[Role, re.Pattern[str]], ...] = (
@@ -81,6 +84,11 @@ class Placement:
     adapted: int
     without: tuple[str, ...]
     fused: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Ends of the names of the layers that carry adapters, each once, in their order."""
+        return tuple(dict.fromkeys(_BLOCKS.sub("", path) for path in self.paths))
 
     def __str__(self) -> str:
         text = f"Adapters on {self.adapted} of {self.linear} linear layers"

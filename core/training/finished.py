@@ -113,7 +113,7 @@ def inputs_key(
     """Return the identity of everything that decides a LoRA file and its images."""
     samples = None if job.samples is None else asdict(job.samples)
     return json_hash(
-        [course, settings.to_mapping(), samples, str(job.output), str(job.base), list(further)]
+        [course, settings.recorded(), samples, str(job.output), str(job.base), list(further)]
     )
 
 
@@ -186,6 +186,7 @@ def finished_result(
         samples=samples,
         warnings=tuple(outcome["warnings"]),
         adapted=outcome.get("adapted", ""),
+        base=outcome.get("base", ""),
         known=True,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,7 @@ class LoraJob:
         variant: The variant of the weights to load, such as ``fp16``.
         magnitudes: How a DoRA file is written, see :func:`.lora.file.tensors_of`.
         allow_pickle: Also load base models and LoRA files in Python's pickle format.
+        base_says: What the base model's own file says it is, by where it says so; for the header.
     """
 
     dataset: Path
@@ -60,6 +61,13 @@ class LoraJob:
     variant: str | None = None
     magnitudes: Literal["dora_scale", "folded"] = "dora_scale"
     allow_pickle: bool = False
+    base_says: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def base_names(self) -> dict[str, str]:
+        """What the base model is called, by where, as :func:`.families.recognised` takes it."""
+        name = Path(self.base).name if Path(self.base).expanduser().exists() else str(self.base)
+        return {"the base model's name": name, **self.base_says}
 
     @property
     def folder(self) -> Path:
@@ -109,6 +117,7 @@ class LoraResult:
         samples: The sheet of sample images, if any were made.
         warnings: What is likely a mistake, in words.
         adapted: How many layers carry adapters, and which kinds do not, in words.
+        base: What the file says its base model is, and how that is known, in words.
         known: Whether it had been finished before, and nothing was done now.
     """
 
@@ -124,6 +133,7 @@ class LoraResult:
     samples: Path | None
     warnings: tuple[str, ...] = ()
     adapted: str = ""
+    base: str = ""
     known: bool = False
 
     def to_mapping(self) -> dict[str, Any]:
@@ -155,6 +165,7 @@ class LoraResult:
             "skipped": [{"file": s.path.name, "reason": s.reason} for s in self.skipped],
             "warnings": list(self.warnings),
             "adapted": self.adapted,
+            "base": self.base,
             "plot": str(self.plot),
             "samples": None if self.samples is None else str(self.samples),
             "history": training.history.to_dicts(),

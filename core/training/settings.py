@@ -18,6 +18,7 @@ OptimizerName = Literal["adamw", "adamw8bit", "prodigy"]
 ScheduleName = Literal["constant", "cosine", "linear"]
 Precision = Literal["fp32", "bf16"]
 CropMode = Literal["centre", "face"]
+FileSpelling = Literal["auto", "kohya", "ai-toolkit", "diffusers"]
 
 _Text = Annotated[str, Field(min_length=1)]
 _Layers = _Text | Annotated[tuple[_Text, ...], Field(min_length=1)]
@@ -250,6 +251,17 @@ class TrainingSettings(Model):
         description="On CUDA: only kernels with reproducible results, which costs speed.",
     )
 
+    file_spelling: FileSpelling = Field(
+        default="auto",
+        description="How the file names layers: auto as ComfyUI and diffusers both read it, or as "
+        "kohya, ai-toolkit or diffusers does.",
+    )
+    base_model_version: _Text | None = Field(
+        default=None,
+        description="What the file's header calls its base model, such as sdxl_pony; None reads "
+        "the model and its name.",
+    )
+
     @model_validator(mode="wrap")
     @classmethod
     def _named(cls, values: Any, check: Callable[[Any], TrainingSettings]) -> TrainingSettings:
@@ -306,6 +318,18 @@ class TrainingSettings(Model):
         """Return every option by name, as JSON and TOML know values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self}
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the options that are written down: those of :data:`LATER` where they are set.
+
+        What was trained before an option existed keeps its key, its state and its bytes.
+        """
+        fields = TrainingSettings.model_fields
+        return {
+            name: value
+            for name, value in self.to_mapping().items()
+            if name not in LATER or value != fields[name].default
+        }
+
 
 def _faults(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]:
     """Return what is wrong with each of some values, and what the option may be."""
@@ -320,6 +344,9 @@ def _faults(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]
             found[name] = f"{name} is {values.get(name)!r}: {allowed}."
     return found
 
+
+LATER = frozenset({"file_spelling", "base_model_version"})
+"""Options that files and folders of earlier versions know nothing of."""
 
 PRESETS: dict[str, TrainingSettings] = {
     "default": TrainingSettings(),

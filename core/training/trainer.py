@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..dataset.facts import DatasetFacts, without_trigger
 from ..features import FeatureStore
+from ..lora.families import recognised
 from ..progress import Progress, silent
 from .data.examples import Example
 from .data.images import TrainingImages, read_images
@@ -60,6 +61,7 @@ def train_lora(
 
     Raises:
         OutputNameError: The output's name does not end with ``.safetensors``.
+        SpellingError: The model's layers have no names in the file's spelling.
         NoCaptionsError: No image has a caption.
         TooFewImagesError: Too few images are usable.
         ModelNotFoundError: There is no such base model.
@@ -94,9 +96,10 @@ def train_lora(
             variant=job.variant,
             allow_pickle=job.allow_pickle,
         )
+    denoiser.file_names(settings.file_spelling)  # a spelling that it lacks is told before hours
     with placed_adapters(denoiser, settings) as adapters:
         if start is not None:
-            restore(adapters, start, denoiser.file_key)
+            restore(adapters, start, *denoiser.file_names.spellings.values())
         sampler = Sampler(job, settings, denoiser, adapters, examples)
         plotter = Plotter(job)
         if not resume and Processes.current().is_first:
@@ -121,6 +124,7 @@ def train_lora(
             skipped=(*images.skipped, *result.skipped),
             warnings=tuple(_warnings(examples, facts)),
             adapted=str(adapters.placements["denoiser"]),
+            base=_base(job, settings, denoiser.architecture),
         )
 
 
@@ -192,6 +196,19 @@ def check_output(path: Path) -> None:
             f"{path} is no name for a LoRA file: let it end with {SUFFIX}, as in "
             f"{path.with_suffix(SUFFIX) if path.name else 'char1' + SUFFIX}."
         )
+
+
+def _base(job: LoraJob, settings: TrainingSettings, architecture: str) -> str:
+    """Say what the file calls its base model, and how that is known."""
+    if settings.base_model_version:
+        return f"The file says that it is for {settings.base_model_version}, as was set."
+    guess = recognised(architecture, job.base_names)
+    if guess.family is None:
+        return f"The file says that it is for {architecture}: {guess.source}."
+    return (
+        f"The file says that it is for {guess.family.title} ({guess.family.version}), "
+        f"{guess.source}."
+    )
 
 
 def _warnings(examples: Sequence[Example], facts: DatasetFacts) -> list[str]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from . import conditions as wire_conditions
 from .activation_checkpoints import add_checkpointing, remove_checkpointing
 from .backend import WiresBackend
+from .file_names import file_names
 from .identity import weights_identity
 from .loan import Loan
 from .model_kinds import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...core.lora.adapters import Adapters
+    from ...core.lora.spelling import FileNames
     from ...core.training.data.buckets import Size
     from ...core.training.denoisers.protocol import Prediction, TextEmbeddings
     from ...core.training.outputs.samples import SampleSettings
@@ -139,13 +141,19 @@ class WireDenoiser:
         return self._texts
 
     def file_key(self, part: str, path: str) -> str:
-        """Return how a LoRA file calls a layer: kohya's names for UNets and text encoders."""
+        """Return the one name of a layer: kohya's for UNets and text encoders, ComfyUI's own."""
         from ...core.lora import names
 
         if part == "denoiser" and not self._names:
             return names.generic(part, path)
         count = wire_conditions.encoder_count(self._clip)
         return names.kohya(part, self._names.get(path, path), text_encoders=count)
+
+    @property
+    def file_names(self) -> FileNames:
+        """How LoRA files may call the layers, by spelling."""
+        count = wire_conditions.encoder_count(self._clip)
+        return file_names(self._model.model, self.architecture, count)
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
         """Encode images, ``(n, 3, height, width)`` in [-1, 1], as VAEEncode does.

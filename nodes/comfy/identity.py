@@ -18,6 +18,8 @@ import torch
 Prompt = Mapping[str, Mapping[str, Any]]
 
 _SAMPLES = 257
+_FOLDERS = ("checkpoints", "diffusion_models")
+"""ComfyUI's kinds of folders that models are loaded from."""
 _known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -52,6 +54,28 @@ def model_name(graph: Prompt, link: Any) -> str:
             return str(node["class_type"])
         link = following
     return "unknown"
+
+
+def model_says(name: str) -> dict[str, str]:
+    """Return what a model's file says of itself, by the key; nothing if it is no safetensors file.
+
+    Args:
+        name: Of the file, as a loader's list calls it.
+    """
+    import folder_paths
+    from safetensors import SafetensorError, safe_open
+
+    from ...core.lora.header import names_in
+
+    found = (folder_paths.get_full_path(kind, name) for kind in _FOLDERS)
+    path = next((path for path in found if path is not None), None)
+    if path is None:
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return names_in(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
 
 
 def weights_identity(patcher: Any) -> str:

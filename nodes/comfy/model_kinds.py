@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
@@ -47,6 +48,22 @@ def is_unet(model: Any) -> bool:
     return "channel_mult" in model.model_config.unet_config
 
 
+_ARCHITECTURES: Mapping[str, str] = {
+    "SD3": "stable-diffusion-3-medium", "Flux": "flux-1-dev", "FluxSchnell": "flux-1-schnell",
+    "Flux2": "flux-2-dev", "Chroma": "chroma", "ChromaRadiance": "chroma-radiance",
+    "QwenImage": "qwen-image", "ZImage": "z-image", "Lumina2": "lumina-2", "HiDream": "hidream-i1",
+    "HunyuanImage21": "hunyuan-image-2.1", "WAN21_T2V": "wan2.1", "WAN22_T2V": "wan2.2-5b",
+    "Krea2": "krea-2", "Anima": "anima", "CosmosT2IPredict2": "cosmos-predict2",
+    "Ideogram4": "ideogram-4", "ErnieImage": "ernie-image", "AuraFlow": "auraflow",
+    "PixArtAlpha": "pixart-alpha", "PixArtSigma": "pixart-sigma", "Kandinsky5": "kandinsky-5",
+    "Kandinsky5Image": "kandinsky-5", "Omnigen2": "omnigen2", "LongCatImage": "longcat-image",
+    "JoyImage": "joyimage", "MageFlow": "mage-flow", "Lens": "lens", "Boogu": "boogu-image",
+}  # fmt: skip
+"""What files call ComfyUI's classes of models; some hold several, which their sizes tell apart."""
+_KLEIN_4B = 3072
+"""Width of the layers of the smaller Flux.2 Klein; the larger one has 4096."""
+
+
 def architecture_of(model: Any, prediction: Prediction) -> str:
     """Return a model's kind in the words of ModelSpec; of others, ComfyUI's name in lower case."""
     config = model.model_config.unet_config
@@ -56,9 +73,16 @@ def architecture_of(model: Any, prediction: Prediction) -> str:
         if config.get("context_dim") != 1024:  # the width of OpenCLIP's ViT-H
             return "stable-diffusion-v1"
         return f"stable-diffusion-v2-{'512' if prediction == 'epsilon' else '768-v'}"
-    if type(model) is comfy.model_base.Flux:
-        return "flux-1-dev"
-    return type(model.model_config).__name__.lower()
+    kind = type(model.model_config).__name__
+    if kind == "SD3" and config.get("x_block_self_attn_layers"):
+        return "stable-diffusion-3-5-medium"
+    if kind == "SD3" and config.get("qk_norm"):
+        return "stable-diffusion-3-5-large"
+    if kind in ("Flux", "FluxSchnell") and config.get("yak_mlp"):
+        return "ovis-image"
+    if kind == "Flux2" and not config.get("guidance_embed"):
+        return f"flux-2-klein-{'4b' if config['hidden_size'] <= _KLEIN_4B else '9b'}"
+    return _ARCHITECTURES.get(kind, kind.lower())
 
 
 def size_step(model: Any, vae: Any) -> int:

@@ -106,7 +106,7 @@ def _summary(result: LoraResult) -> str:
         )
     if training.convergence_epoch is not None:
         lines.append(f"Converged at epoch {training.convergence_epoch}.")
-    lines.append(result.adapted)
+    lines += [result.adapted, result.base]
     lines += result.warnings
     if result.skipped:
         left = ", ".join(f"{s.path.name} ({s.reason})" for s in result.skipped)

@@ -217,7 +217,7 @@ class TrainLoRA(io.ComfyNode):
         import torch
 
         from ...core.training.job import LoraJob
-        from ..comfy.identity import model_name
+        from ..comfy.identity import model_name, model_says
         from ..ui.disk_state import disk_state
         from ..ui.paths import readable_path
         from .apply_lora import apply_lora, outputs_of
@@ -235,10 +235,12 @@ class TrainLoRA(io.ComfyNode):
         output = lora_path(name)
         graph = cls.hidden.prompt or {}
         inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})
+        base_name = model_name(graph, inputs.get("model"))
         job = LoraJob(
             dataset=Path(dataset) if dataset is not None else readable_path(folder),
             output=output,
-            base=model_name(graph, inputs.get("model")),
+            base=base_name,
+            base_says=model_says(base_name),
             trigger=trigger.strip() or None,
             prior=None if prior is None else Path(prior),
             samples=sample_settings(sample_prompts, settings.seed, sample_steps, sample_cfg),

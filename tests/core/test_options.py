@@ -26,6 +26,8 @@ def another(described):
         return "full"
     if described.kind == "numbers":
         return (0.25, 0.5)
+    if described.kind == "text":
+        return "words"
     return 3 if described.kind == "whole" else 0.375
 
 

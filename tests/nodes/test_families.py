@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.wires.families import FAMILIES
+from tests.support.wires.family_readers import ABSENT, READERS
 
+OWN_NAMES = ("Lumina 2", "Cosmos-Predict2")
+"""Families of which diffusers takes its own names alone, which ComfyUI does not know."""
 UNCHANGED = ("SD 1.5", "SD 1.5, v", "SDXL", "SDXL, v", "Flux.1")
 
 
@@ -56,6 +59,40 @@ def test_a_family_predicts_from_the_file_what_it_did_in_training(facts, family):
     assert facts["file"] < (3e-2 if getattr(FAMILIES[family], "quantised", "") else 1e-5)
     assert facts["effect"] > 0.05, "the adapters do something"
     assert facts["adapted"] >= facts["linear"] / 2
+
+
+@pytest.mark.parametrize("family", READERS)
+def test_diffusers_reads_the_file(facts, family):
+    own = 'with `file_spelling = "diffusers"`'
+    assert facts["diffusers"] == (own if family in OWN_NAMES else "yes")
+    assert facts["unknown_to_comfyui"] == (["diffusers"] if family in (*OWN_NAMES, "Anima") else [])
+
+
+@pytest.mark.parametrize("family", ABSENT)
+def test_it_is_said_why_diffusers_does_not_read_the_file(facts, family):
+    assert facts["diffusers"] == f"no: {ABSENT[family]}"
+    assert facts["unknown_to_comfyui"] == []
+
+
+def test_there_is_a_word_on_every_family_and_diffusers():
+    assert sorted([*READERS, *ABSENT]) == sorted(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_header_names_the_model_and_its_layers(facts):
+    assert facts["header"]["family"]
+    assert facts["header"]["strange"] == []
+    assert "to_add_out" not in facts["header"]["targets"], "a name of a model, not of a preset"
+
+
+def test_families_have_names_of_their_own(measured):
+    same = [{"SD 1.5", "SD 1.5, v"}, {"SDXL", "SDXL, v"}, {"Flux.1", "Flux.1 Kontext"},
+            {name for name in FAMILIES if name.startswith("Qwen-Image")}]  # fmt: skip
+    there = {name: facts for name, facts in measured.items() if "absent" not in facts}
+    for one, facts in there.items():
+        for other in there:
+            if one != other and not any({one, other} <= group for group in same):
+                assert facts["header"]["version"] != there[other]["header"]["version"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

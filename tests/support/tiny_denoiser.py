@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from character_curator.lora.spelling import FileNames
 from character_curator.training.data.buckets import Size
 from character_curator.training.data.examples import Example
 from character_curator.training.denoisers.protocol import TextEmbeddings
@@ -64,6 +65,10 @@ class TinyDenoiser:
 
     def file_key(self, part: str, path: str) -> str:
         return f"{part}.{path}"
+
+    @property
+    def file_names(self) -> FileNames:
+        return FileNames("diffusers", {"diffusers": self.file_key})
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
         assert not torch.is_grad_enabled()

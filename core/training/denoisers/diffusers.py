@@ -14,6 +14,7 @@ from torch import Tensor
 from ...errors import CuratorError
 from ...lora import names as layer_names
 from ...lora.adapters import Adapters
+from ...lora.spelling import FileNames
 from ..data.buckets import Size
 from ..outputs import samples
 from ..outputs.samples import SampleSettings
@@ -114,6 +115,13 @@ class DiffusersDenoiser(ABC):
     def file_key(self, part: str, path: str) -> str:
         """Return how a LoRA file calls a layer."""
         return layer_names.kohya(part, path, text_encoders=len(self._clips))
+
+    @property
+    def file_names(self) -> FileNames:
+        """How LoRA files may call the layers: UNets as kohya does, transformers as diffusers."""
+        if self._part == "unet":
+            return FileNames("kohya", {"kohya": self.file_key})
+        return FileNames("diffusers", {"diffusers": self.file_key})
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
         """Encode images, ``(n, 3, height, width)`` in [-1, 1], into scaled latents (float32)."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...lora.adapters import Adapters
+    from ...lora.spelling import FileNames
     from ..data.buckets import Size
     from ..outputs.samples import SampleSettings
 
@@ -108,12 +109,16 @@ class Denoiser(Protocol):
         """Return the text encoders that can carry adapters, as ``te1``, ``te2``."""
 
     def file_key(self, part: str, path: str) -> str:
-        """Return how a LoRA file calls a layer.
+        """Return the one name of a layer, as a LoRA file may call it.
 
         Args:
             part: ``denoiser``, ``te1`` or ``te2``.
             path: The layer's path in its module, such as ``mid_block.attentions.0.proj_in``.
         """
+
+    @property
+    def file_names(self) -> FileNames:
+        """How LoRA files may call the layers, by spelling."""
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
         """Encode images into scaled latents.

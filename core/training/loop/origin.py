@@ -16,7 +16,7 @@ from .state import StateMismatchError
 
 FREE = frozenset({
     "epochs", "steps", "patience", "min_improvement", "plateau_tolerance", "save_every",
-    "checkpoint_every", "sample_every",
+    "checkpoint_every", "sample_every", "file_spelling", "base_model_version",
 })  # fmt: skip
 """Options that change nothing in what a step does; they may differ when a run goes on."""
 
@@ -41,7 +41,7 @@ def origin_of(
 
 def course_options(settings: TrainingSettings) -> dict[str, Any]:
     """Return the options that a run's course depends on; those of :data:`FREE` do not count."""
-    options = {k: v for k, v in settings.to_mapping().items() if k not in FREE}
+    options = {k: v for k, v in settings.recorded().items() if k not in FREE}
     if settings.schedule != "constant":
         # The whole course of the rate depends on the length.
         options |= {"epochs": settings.epochs, "steps": settings.steps}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...dataset.facts import DatasetFacts
+from ...lora.families import recognised
 from ...lora.header import LoraCard
 from ..data.examples import Example
 from ..denoisers.protocol import Denoiser
@@ -28,6 +29,8 @@ def lora_card(
     base_model: str = "",
     thumbnail: bytes = b"",
     epoch: int | None = None,
+    targets: tuple[str, ...] = (),
+    says: Mapping[str, str] | None = None,
 ) -> LoraCard:
     """Put together what a LoRA file says of itself.
 
@@ -41,7 +44,10 @@ def lora_card(
         base_model: Name of the frozen model.
         thumbnail: A small image, its file's bytes.
         epoch: Of the weights; the best one's unless given.
+        targets: Ends of the names of the layers that carry adapters.
+        says: What the base model is called, by where, as for :func:`.families.recognised`.
     """
+    family = recognised(denoiser.architecture, says).family
     held_out = set(result.held_out)
     trained = [example for example in examples if example.hash not in held_out]
     buckets = Counter(example.crop(settings).size for example in trained)
@@ -50,7 +56,9 @@ def lora_card(
     row = result.history.filter(result.history["epoch"] == kept).to_dicts()[0]
     return LoraCard(
         title=title,
-        architecture=denoiser.architecture,
+        architecture=family.architecture if family is not None else denoiser.architecture,
+        version=settings.base_model_version or (family.version if family is not None else ""),
+        targets=targets,
         prediction=denoiser.prediction,
         resolution=(largest.width, largest.height),
         trigger_phrase=facts.trigger,
@@ -72,7 +80,7 @@ def lora_card(
         steps=row["step"],
         epochs=kept,
         seed=settings.seed,
-        settings=settings.to_mapping(),
+        settings=settings.recorded(),
         validation_loss=row["validation_loss"],
         comment=_comment(result, row),
     )

@@ -28,6 +28,7 @@ def write_lora(
     card: LoraCard,
     *,
     magnitudes: Literal["dora_scale", "folded"] = "dora_scale",
+    spelling: str = "auto",
 ) -> None:
     """Write the weights that adapters hold as a LoRA file.
 
@@ -37,11 +38,13 @@ def write_lora(
         denoiser: Names the layers.
         card: What the file says of itself.
         magnitudes: See :func:`.lora.file.tensors_of`.
+        spelling: Of the layers' names, see :class:`.lora.spelling.FileNames`.
 
     Raises:
         CuratorError: It cannot be written; what was there stays.
     """
-    tensors = lora_file.tensors_of(adapters, denoiser.file_key, magnitudes=magnitudes)
+    names = denoiser.file_names(spelling)
+    tensors = lora_file.tensors_of(adapters, names, magnitudes=magnitudes)
     lora_file.write(file, tensors, metadata(card, adapters.settings, tensors))
 
 
@@ -110,7 +113,16 @@ class LoraWriter:
                 base_model=models.reference(self.job.base),
                 thumbnail=thumbnail,
                 epoch=epoch,
+                targets=self.adapters.placements["denoiser"].kinds,
+                says=self.job.base_names,
             )
-            write_lora(target, self.adapters, self.denoiser, card, magnitudes=self.job.magnitudes)
+            write_lora(
+                target,
+                self.adapters,
+                self.denoiser,
+                card,
+                magnitudes=self.job.magnitudes,
+                spelling=self.settings.file_spelling,
+            )
         row = self.result.history.filter(self.result.history["epoch"] == epoch).to_dicts()[0]
         return Checkpoint(epoch, target, row["validation_loss"])

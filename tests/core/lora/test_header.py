@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from character_curator.lora.adapters import LoraSettings
 from character_curator.lora.header import LoraCard, LoraHeader, metadata, read_header
@@ -40,6 +42,25 @@ def test_what_is_written_is_read():
 @pytest.mark.parametrize("text", ["", "nan", "low", "inf"])
 def test_a_validation_loss_that_is_no_number_is_none(text):
     assert read_header({"character_curator.validation_loss": text}).validation_loss is None
+
+
+def test_the_layers_are_those_of_the_model():
+    card = LoraCard("char1", "flux-1-dev", targets=("img_attn.qkv", "linear1"))
+    says = json.loads(metadata(card, LoraSettings(targets="attention"))["ss_network_args"])
+    assert says["target_modules"] == ["img_attn.qkv", "linear1"]
+
+
+def test_a_version_that_is_set_goes_before_the_architectures():
+    says = metadata(LoraCard("char1", "stable-diffusion-xl-v1-base"), LoraSettings())
+    assert says["ss_base_model_version"] == "sdxl_base_v1-0"
+    card = LoraCard("char1", "stable-diffusion-xl-v1-base", version="sdxl_pony")
+    assert metadata(card, LoraSettings())["ss_base_model_version"] == "sdxl_pony"
+
+
+@pytest.mark.parametrize(("key", "alpha"), [("a.lora_A.weight", "4.0"), ("a.alpha", "6.0")])
+def test_the_headers_alpha_is_what_is_not_in_the_weights(key, alpha):
+    says = metadata(FULL, LoraSettings(rank=4, alpha=6), {key: torch.ones(1)})
+    assert says["ss_network_alpha"] == alpha
 
 
 def keys_in(source):

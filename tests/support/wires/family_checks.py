@@ -152,7 +152,7 @@ def file_error(wires: Any, side: int, folder: Any) -> dict[str, Any]:
             with made.disabled():
                 plain = _prediction(denoiser, side)
             path = folder / "random.safetensors"
-            file.write(path, file.tensors_of(made, denoiser.file_key), {})
+            file.write(path, file.tensors_of(made, denoiser.file_names()), {})
             made.remove()
         with _Log() as said:
             model, clip = apply_lora(wires.model, wires.clip, path)
@@ -387,6 +387,22 @@ def named_as_ever(wires: Any) -> bool:
         for preset, names in targets.LAYER_PRESETS.items()
         if preset != "seed-document"
     )
+
+
+def header(wires: Any) -> dict[str, Any]:
+    """Return what a file's header says of the model, and of the layers that carry adapters."""
+    families, targets = _module("core.lora.families"), _module("core.lora.targets")
+    kinds = _module("nodes.comfy.model_kinds")
+    model = wires.model.model
+    architecture = kinds.architecture_of(model, kinds.prediction_of(model.model_sampling))
+    placement = targets.place(model.diffusion_model, "full")
+    family = families.recognised(architecture).family
+    return {
+        "family": "" if family is None else family.name,
+        "version": architecture if family is None else family.version,
+        "targets": list(placement.kinds),
+        "strange": [path for path in placement.paths if not path.endswith(placement.kinds)],
+    }
 
 
 def unexplained(path: str, paths: Any) -> bool:

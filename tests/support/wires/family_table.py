@@ -41,12 +41,16 @@ row to it.
   images are what they are alone.
 - **stock**: the largest difference of a pixel, in grey values of 255, between its image and that
   of EmptyLatentImage, CLIPTextEncode, KSampler and VAEDecode.
+- **diffusers**: whether diffusers {diffusers} reads the file: every layer arrives in its own model
+  of the same layout, as strong as it was trained.
+- **base model**: what the file's header calls it.
 - **told**: whether the model is told, and predicts, in training what it is in a KSampler's run,
   name by name and value by value.
 
 """
 _COLUMNS = (
-    "family", "trains", "layers", "gradient", "file", "target", "images", "stock", "told", "note",
+    "family", "trains", "layers", "gradient", "file", "target", "images", "stock", "told",
+    "diffusers", "base model", "note",
 )  # fmt: skip
 
 
@@ -66,6 +70,7 @@ def measure(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
 
 def _measured(name: str) -> dict[str, Any]:
     from tests.support.wires import family_checks as checks
+    from tests.support.wires.family_readers import readers
 
     wires, side = build(name), getattr(FAMILIES[name], "side", 64)
     with tempfile.TemporaryDirectory() as folder:
@@ -80,6 +85,8 @@ def _measured(name: str) -> dict[str, Any]:
             "stock": checks.stock_error(wires, side),
             "named_as_ever": checks.named_as_ever(wires),
             "left_behind": checks.left_behind(wires),
+            **readers(name, wires),
+            "header": checks.header(wires),
         }
 
 
@@ -107,6 +114,8 @@ def _row(name: str, facts: Mapping[str, Any]) -> list[str]:
         "; ".join(facts["images"]) or "right",
         "another size" if facts["stock"] is None else f"{facts['stock']:.0f}",
         "; ".join(facts["told"]) or "the same",
+        facts["diffusers"],
+        f"`{facts['header']['version']}`",
         getattr(FAMILIES[name], "note", ""),
     ]
 
@@ -129,8 +138,9 @@ def main() -> None:
         sys.stdout.write("FOUND " + json.dumps(found) + "\n")
         return
     from comfyui_version import __version__
+    from diffusers import __version__ as diffusers
 
-    text = _HEAD.format(version=__version__) + table(found)
+    text = _HEAD.format(version=__version__, diffusers=diffusers) + table(found)
     if chosen.file:
         chosen.file.write_text(text, encoding="utf-8")
     else:
