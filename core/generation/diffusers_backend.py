@@ -1,4 +1,4 @@
-"""Text-to-image pipelines of diffusers (SD 1.5, SDXL, Flux, …) as a back end."""
+"""Text-to-image pipelines of diffusers (SD 1.5, SDXL, SD 3.5, Flux, …) as a back end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from . import conditions, models, pipelines, schedulers
 from .backend import StepCallback
-from .prompts import PromptArguments
+from .prompts import PromptArguments, guidance_arguments, has_rows_of_any_length
 
 if TYPE_CHECKING:
     from ..plan import Request
@@ -33,7 +33,7 @@ class DiffusersBackend:
         model: ``miniature``, the folder of a pipeline, or an id of the Hugging Face hub.
         scheduler: See :func:`.schedulers.make`.
         steps: Denoising steps.
-        guidance: Classifier-free guidance scale (for Flux: the distilled guidance).
+        guidance: Classifier-free guidance scale (for Flux.1 and Flux.2: the distilled guidance).
         width: In pixels; the model's own size if ``None``.
         height: In pixels; the model's own size if ``None``.
         dtype: ``float32``, ``float16``, ``bfloat16``; or ``auto``: float32 on a CPU, else float16
@@ -93,9 +93,10 @@ class DiffusersBackend:
             "loras": [pipelines.describe_lora(path, weight) for path, weight in self._loras],
             "safety_checker": keeps_checker,
         }
-        takes = pipelines.passes_generators(models.pipeline_class(folder))
+        kind = models.pipeline_class(folder)
+        takes = pipelines.passes_generators(kind)
         apart = schedulers.has_rows_of_their_own(self._scheduler, steps, takes)
-        self._maximum_batch = None if apart else 1
+        self._maximum_batch = None if apart and not has_rows_of_any_length(kind) else 1
 
     @cached_property
     def _pipeline(self) -> Any:
@@ -113,8 +114,8 @@ class DiffusersBackend:
         pipeline.to(self._device)
         pipeline.set_progress_bar_config(disable=True)
         for part in (getattr(pipeline, "unet", None), getattr(pipeline, "vae", None)):
-            if part is not None:  # convolutions are a fifth faster so, on CPUs as on GPUs
-                part.to(memory_format=torch.channels_last)
+            if part is not None:
+                pipelines.lay_out(part)
         # An image at a time through the decoder: memory does not grow with the batch.
         if hasattr(pipeline, "vae") and hasattr(pipeline.vae, "enable_slicing"):
             pipeline.vae.enable_slicing()
@@ -168,7 +169,7 @@ class DiffusersBackend:
 
     @property
     def maximum_batch(self) -> int | None:
-        """1 if the scheduler draws noise that is not a row's own, else ``None``."""
+        """1 if the scheduler's noise or the length of prompts is not a row's own, else ``None``."""
         return self._maximum_batch
 
     def sample(
@@ -208,7 +209,7 @@ class DiffusersBackend:
                     **arguments,
                     generator=[torch.Generator().manual_seed(r.noise_seed) for r in requests],
                     num_inference_steps=steps,
-                    guidance_scale=settings["guidance"],
+                    **guidance_arguments(self._pipeline, settings["guidance"]),
                     width=settings["width"],
                     height=settings["height"],
                     output_type="pt",

@@ -10,7 +10,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# Which argument each value of encode_prompt is, by family: the prefix of the pipeline's class.
+_UNUSED = ""
+# Which argument each value of encode_prompt is, by family: how the pipeline's class begins.
 _RETURNED = {
     "StableDiffusionXL": (
         "prompt_embeds",
@@ -25,10 +26,40 @@ _RETURNED = {
         "negative_pooled_prompt_embeds",
     ),
     "StableDiffusion": ("prompt_embeds", "negative_prompt_embeds"),
-    # The third value, ids of text positions, is the same for every prompt.
+    # The further values, ids of text positions, are the same for every prompt.
+    "Flux2": ("prompt_embeds",),
     "Flux": ("prompt_embeds", "pooled_prompt_embeds"),
+    "Chroma": (
+        "prompt_embeds",
+        _UNUSED,
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        _UNUSED,
+        "negative_prompt_attention_mask",
+    ),
 }
+_OF_ANY_LENGTH = ("QwenImage", "ZImage")
+"""Families that see as many tokens as a prompt has: a batch's rows are padded to its longest."""
 _CACHE_BYTES = 1 << 30
+
+
+def guidance_arguments(pipeline: Any, guidance: float) -> dict[str, float]:
+    """Return the keyword arguments by which a pipeline is told the guidance scale.
+
+    Args:
+        pipeline: Of diffusers.
+        guidance: Of the negative prompt, or the distilled one of models that take it.
+    """
+    # Where a pipeline has both, guidance_scale is that of distilled models alone.
+    if _is_qwen(pipeline):
+        distilled = pipeline.transformer.config.guidance_embeds
+        return {"true_cfg_scale": guidance} | ({"guidance_scale": guidance} if distilled else {})
+    return {"guidance_scale": guidance}
+
+
+def has_rows_of_any_length(pipeline_class: str) -> bool:
+    """Whether prompts of one batch of such pipelines lengthen each other, to the last bits."""
+    return pipeline_class.startswith(_OF_ANY_LENGTH)
 
 
 class PromptArguments:
@@ -58,7 +89,7 @@ class PromptArguments:
             self._warn_of_negatives()
         if self._names is None:
             texts: dict[str, Any] = {"prompt": [prompt for prompt, _ in prompts]}
-            if self._takes_negative:
+            if self._takes_negative and (self._guided or not _is_qwen(self._pipeline)):
                 texts["negative_prompt"] = [negative for _, negative in prompts]
             return texts
         rows = [self._encoded(prompt, negative) for prompt, negative in prompts]
@@ -98,12 +129,16 @@ class PromptArguments:
                 **{name: value for name, value in wanted.items() if name in accepted}
             )
         named = zip(self._names or (), values, strict=False)
-        return {name: value.cpu() for name, value in named if value is not None}
+        return {name: value.cpu() for name, value in named if name and value is not None}
 
     def _warn_of_negatives(self) -> None:
         if not self._warned:
             log.warning("%s takes no negative prompt", type(self._pipeline).__name__)
             self._warned = True
+
+
+def _is_qwen(pipeline: Any) -> bool:
+    return type(pipeline).__name__.startswith("QwenImage")
 
 
 def _size(row: dict[str, Any]) -> int:

@@ -50,6 +50,24 @@ def tiny_flux(tmp_path_factory):
     return made_once(tmp_path_factory, "tiny-flux", tiny_models.save_flux)
 
 
+def _flow_fixture(name):
+    @pytest.fixture(scope="session", name=name)
+    def folder(tmp_path_factory):
+        from tests.support.tiny_flows import FLOWS
+
+        return made_once(tmp_path_factory, name.replace("_", "-"), FLOWS[name])
+
+    return folder
+
+
+tiny_sd3 = _flow_fixture("tiny_sd3")
+tiny_chroma = _flow_fixture("tiny_chroma")
+tiny_qwen_image = _flow_fixture("tiny_qwen_image")
+tiny_z_image = _flow_fixture("tiny_z_image")
+tiny_flux2 = _flow_fixture("tiny_flux2")
+tiny_flux2_klein = _flow_fixture("tiny_flux2_klein")
+
+
 @pytest.fixture
 def examples(tmp_path):
     """Ten images of two sizes, as the training loop takes them."""

@@ -28,13 +28,15 @@ def tokenizer_folder(folder: Path) -> Path:
     return folder
 
 
-def _clip_tokenizer(folder: Path):
+def clip_tokenizer(folder: Path):
+    """Return a CLIP tokenizer that spells every word out, its files in ``folder``."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(tokenizer_folder(folder))
 
 
-def _text_config(tokenizer, width: int = 32):
+def text_config(tokenizer, width: int = 32):
+    """Return the configuration of a CLIP text model of two layers."""
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
@@ -51,7 +53,8 @@ def _text_config(tokenizer, width: int = 32):
     )
 
 
-def _vae(latent_channels: int = 4, shift: float | None = None):
+def tiny_vae(latent_channels: int = 4, shift: float | None = None):
+    """Return an autoencoder of factor 8; those of flow models have a ``shift``."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -125,11 +128,11 @@ def save_sd15(folder: Path, seed: int = 0, channels: tuple[int, ...] = (16, 32))
     from transformers import CLIPTextModel
 
     torch.manual_seed(seed)
-    tokenizer = _clip_tokenizer(folder / "tokenizer")
+    tokenizer = clip_tokenizer(folder / "tokenizer")
     unet = sd15_unet(channels)
     StableDiffusionPipeline(
-        vae=_vae(),
-        text_encoder=CLIPTextModel(_text_config(tokenizer)),
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel(text_config(tokenizer)),
         tokenizer=tokenizer,
         unet=unet,
         scheduler=_scheduler(),
@@ -147,14 +150,14 @@ def save_sdxl(folder: Path, seed: int = 0) -> Path:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(seed)
-    tokenizer = _clip_tokenizer(folder / "tokenizer")
+    tokenizer = clip_tokenizer(folder / "tokenizer")
     unet = sdxl_unet()
     StableDiffusionXLPipeline(
-        vae=_vae(),
-        text_encoder=CLIPTextModel(_text_config(tokenizer)),
-        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)),
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel(text_config(tokenizer)),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer)),
         tokenizer=tokenizer,
-        tokenizer_2=_clip_tokenizer(folder / "tokenizer_2"),
+        tokenizer_2=clip_tokenizer(folder / "tokenizer_2"),
         unet=unet,
         scheduler=_scheduler(),
         add_watermarker=False,
@@ -162,23 +165,41 @@ def save_sdxl(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def save_flux(folder: Path, seed: int = 0) -> Path:
-    """Save a FluxPipeline (transformer, CLIP and T5 encoders, flow matching) into ``folder``."""
-    import torch
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+def t5_tokenizer():
+    """Return a tokenizer of T5's kind that spells every word out, byte by byte."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+    from transformers import PreTrainedTokenizerFast
 
-    torch.manual_seed(seed)
-    clip = _clip_tokenizer(folder / "tokenizer")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: i for i, piece in enumerate(["<pad>", "</s>", "<unk>", *alphabet])}
     words = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
-    t5 = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+def t5_encoder(tokenizer, width: int = 32):
+    """Return a T5 encoder of one layer for a tokenizer."""
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=64, num_layers=1, num_heads=4
+        )
+    )
+
+
+def save_flux(folder: Path, seed: int = 0) -> Path:
+    """Save a FluxPipeline (transformer, CLIP and T5 encoders, flow matching) into ``folder``."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(seed)
+    clip = clip_tokenizer(folder / "tokenizer")
+    t5 = t5_tokenizer()
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
@@ -191,15 +212,12 @@ def save_flux(folder: Path, seed: int = 0) -> Path:
         guidance_embeds=True,
         axes_dims_rope=(4, 4, 8),
     )
-    t5_config = T5Config(
-        vocab_size=len(vocabulary), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4
-    )
     FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=_vae(latent_channels=4, shift=0.1),
-        text_encoder=CLIPTextModel(_text_config(clip)),
+        vae=tiny_vae(latent_channels=4, shift=0.1),
+        text_encoder=CLIPTextModel(text_config(clip)),
         tokenizer=clip,
-        text_encoder_2=T5EncoderModel(t5_config),
+        text_encoder_2=t5_encoder(t5),
         tokenizer_2=t5,
         transformer=transformer,
     ).save_pretrained(folder)

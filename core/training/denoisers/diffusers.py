@@ -1,4 +1,4 @@
-"""Pipelines of diffusers as denoisers: Stable Diffusion 1 and 2, SDXL, Flux."""
+"""Pipelines of diffusers as denoisers: what all their families have in common."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class DiffusersDenoiser(ABC):
 
     @property
     def _clips(self) -> list[str]:
-        """Names of the text encoders of CLIP's kind; T5 takes no adapters."""
+        """Names of the text encoders of CLIP's kind; T5 and language models take no adapters."""
         kinds = {name: type(getattr(self._pipeline, name)).__name__ for name in self._encoders}
         return [name for name, kind in kinds.items() if kind.startswith("CLIPText")]
 
@@ -108,7 +108,7 @@ class DiffusersDenoiser(ABC):
         return self._module
 
     def text_modules(self) -> Mapping[str, torch.nn.Module]:
-        """Return the CLIP text encoders; T5 takes no adapters."""
+        """Return the CLIP text encoders; T5 and language models take no adapters."""
         pipeline = self._with(*self._encoders)
         return {f"te{n}": getattr(pipeline, name) for n, name in enumerate(self._clips, start=1)}
 
@@ -132,10 +132,18 @@ class DiffusersDenoiser(ABC):
             vae.to(torch.float32)
             first = next(vae.parameters())
         with torch.no_grad():
-            latents = vae.encode(pixels.to(first.device, first.dtype)).latent_dist
+            latents = vae.encode(self._as_input(pixels.to(first.device, first.dtype))).latent_dist
         drawn = latents.mode() if generator is None else latents.sample(generator)
+        return self._scaled(drawn.float(), vae)
+
+    def _as_input(self, pixels: Tensor) -> Tensor:
+        """Return images in the shape that the autoencoder takes."""
+        return pixels
+
+    def _scaled(self, latents: Tensor, vae: Any) -> Tensor:
+        """Return the autoencoder's latents as the model is trained on them."""
         shift = vae.config.get("shift_factor") or 0.0
-        return (drawn.float() - shift) * vae.config.scaling_factor
+        return (latents - shift) * vae.config.scaling_factor
 
     @abstractmethod
     def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:

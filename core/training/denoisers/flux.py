@@ -1,45 +1,25 @@
-"""Flux as a denoiser: a transformer that is trained by flow matching."""
+"""Flux.1 and Chroma as denoisers: transformers that see two by two latents as a token."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...lora import names as layer_names
-from .diffusers import DiffusersDenoiser
-from .protocol import Prediction, TextEmbeddings
+from .flow import FlowDenoiser
+from .protocol import TextEmbeddings
 
 
-class FluxDenoiser(DiffusersDenoiser):
-    """Flux: a transformer that predicts the velocity of a straight path from image to noise.
-
-    Timesteps are 1000 sigma. Sigma is drawn from the logit-normal distribution with location 0 and
-    scale 1 (arXiv 2403.03206).
-    """
+class FluxDenoiser(FlowDenoiser):
+    """Flux.1, told by T5 and CLIP what to show."""
 
     architecture = "flux-1-dev"
-    _part = "transformer"
     guidance = 1.0
     """Distilled guidance that the transformer is told: at 1 its prediction is the plain one."""
     max_tokens = 512
     """Length that T5's tokens are padded to."""
-
-    @property
-    def prediction(self) -> Prediction:
-        """``flow``."""
-        return "flow"
-
-    @property
-    def pixel_step(self) -> int:
-        """What widths and heights must be multiples of: the latents are packed two by two."""
-        return 2 * self._vae_factor
-
-    def file_key(self, part: str, path: str) -> str:
-        """Return how a LoRA file calls a layer: ComfyUI and diffusers share these names."""
-        return layer_names.diffusers(part, path)
 
     def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
         """Encode captions into T5's ``prompt_embeds`` and CLIP's ``pooled``."""
@@ -51,29 +31,6 @@ class FluxDenoiser(DiffusersDenoiser):
             max_sequence_length=self.max_tokens,
         )
         return TextEmbeddings({"prompt_embeds": embeds, "pooled": pooled})
-
-    def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Draw timesteps between 0 and 1000; float32."""
-        return (1000 * torch.randn(n, generator=generator).sigmoid()).to(self.device)
-
-    def fixed_timesteps(self, k: int) -> Tensor:
-        """Return the ``k`` mid-quantiles of the logit-normal distribution."""
-        shares = (torch.arange(k, dtype=torch.float64) + 0.5) / k
-        normal = math.sqrt(2) * torch.erfinv(2 * shares - 1)
-        return (1000 * normal.sigmoid()).float().to(self.device)
-
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Go the share sigma of the way from latents to noise."""
-        sigma = (timesteps.to(latents.device) / 1000).view(-1, 1, 1, 1)
-        return (1 - sigma) * latents + sigma * noise
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return the path's velocity, noise - latents."""
-        return noise - latents
-
-    def snr(self, timesteps: Tensor) -> None:
-        """Flow matching has no weights by signal-to-noise ratio."""
-        return
 
     def predict(
         self,
@@ -90,19 +47,52 @@ class FluxDenoiser(DiffusersDenoiser):
             rows, height // 2, width // 2, noisy.device, self._dtype
         )
         tokens = text["prompt_embeds"]
-        guidance = None
-        if self._module.config.guidance_embeds:
-            guidance = torch.full((rows,), self.guidance, device=noisy.device)
         velocity = self._module(
             hidden_states=packed,
-            timestep=(timesteps.to(noisy.device) / 1000).to(self._dtype),
-            guidance=guidance,
-            pooled_projections=text["pooled"],
             encoder_hidden_states=tokens,
             txt_ids=torch.zeros(tokens.shape[1], 3, device=noisy.device, dtype=self._dtype),
             img_ids=ids,
+            **self._further(text, timesteps.to(noisy.device), packed),
         ).sample
         factor = self._vae_factor
         return self._pipeline._unpack_latents(
             velocity, height * factor, width * factor, factor
         ).float()
+
+    def _further(self, text: TextEmbeddings, timesteps: Tensor, packed: Tensor) -> dict[str, Any]:
+        """Return what else this family's transformer is told."""
+        guidance = None
+        if self._module.config.guidance_embeds:
+            guidance = torch.full((len(packed),), self.guidance, device=packed.device)
+        return {
+            "timestep": (timesteps / 1000).to(self._dtype),
+            "guidance": guidance,
+            "pooled_projections": text["pooled"],
+        }
+
+
+class ChromaDenoiser(FluxDenoiser):
+    """Chroma: Flux.1's layout without CLIP and guidance, with a mask over T5's padding."""
+
+    architecture = "chroma"
+
+    def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
+        """Encode captions into ``prompt_embeds`` and the ``mask`` that the pipeline gives them."""
+        embeds, _, mask, *_ = self._with(*self._encoders).encode_prompt(
+            prompt=list(captions),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_tokens,
+        )
+        return TextEmbeddings({"prompt_embeds": embeds, "mask": mask})
+
+    def _further(self, text: TextEmbeddings, timesteps: Tensor, packed: Tensor) -> dict[str, Any]:
+        rows, tokens, _ = packed.shape
+        mask = self._pipeline._prepare_attention_mask(
+            batch_size=rows,
+            sequence_length=tokens,
+            dtype=self._dtype,
+            attention_mask=text["mask"],
+        )
+        return {"timestep": self._time(timesteps, packed) / 1000, "attention_mask": mask}

@@ -49,7 +49,7 @@ def freeze(module: nn.Module) -> None:
     Convolutions get the layout that they compute in, which they would rearrange their weights into
     in every step.
     """
-    module.to(memory_format=torch.channels_last)
+    pipelines.lay_out(module)
     module.requires_grad_(False).eval()
 
 

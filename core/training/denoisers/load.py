@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,27 @@ import torch
 from ...generation import models, pipelines
 from ...lora.file import PickleRefusedError
 from .diffusers import DiffusersDenoiser, UnknownModelError
-from .flux import FluxDenoiser
+from .flux import ChromaDenoiser, FluxDenoiser
+from .flux2 import Flux2Denoiser
 from .frozen_parts import PipelineSource
+from .qwen_image import QwenImageDenoiser
 from .stable_diffusion import SDXLDenoiser, StableDiffusionDenoiser
+from .stable_diffusion_3 import StableDiffusion3Denoiser
+from .z_image import ZImageDenoiser
+
+_FAMILIES: Mapping[str, tuple[str, type[DiffusersDenoiser]]] = {
+    "StableDiffusionXL": ("unet", SDXLDenoiser),
+    "StableDiffusion3Pipeline": ("transformer", StableDiffusion3Denoiser),
+    "StableDiffusion": ("unet", StableDiffusionDenoiser),
+    "Flux2Pipeline": ("transformer", Flux2Denoiser),
+    "Flux2KleinPipeline": ("transformer", Flux2Denoiser),
+    "FluxPipeline": ("transformer", FluxDenoiser),
+    "FluxKontextPipeline": ("transformer", FluxDenoiser),
+    "ChromaPipeline": ("transformer", ChromaDenoiser),
+    "QwenImagePipeline": ("transformer", QwenImageDenoiser),
+    "ZImagePipeline": ("transformer", ZImageDenoiser),
+}
+"""By how the class of a pipeline begins, the first that fits: what is trained of it, and how."""
 
 
 def load(
@@ -109,12 +128,10 @@ def of_pipeline(
         UnknownModelError: It can't be trained here.
     """
     name = type(pipeline).__name__
-    if hasattr(pipeline, "transformer") and name.startswith("Flux"):
-        return FluxDenoiser(pipeline, identity, source)
-    if hasattr(pipeline, "unet") and name.startswith("StableDiffusionXL"):
-        return SDXLDenoiser(pipeline, identity, source)
-    if hasattr(pipeline, "unet") and name.startswith("StableDiffusion"):
-        return StableDiffusionDenoiser(pipeline, identity, source)
+    for start, (part, kind) in _FAMILIES.items():
+        if name.startswith(start) and hasattr(pipeline, part):
+            return kind(pipeline, identity, source)
     raise UnknownModelError(
-        f"{name} can't be trained. Use a Stable Diffusion 1 or 2, SDXL or Flux pipeline."
+        f"{name} can't be trained. Use a pipeline of one of: Stable Diffusion 1, 2, 3 and 3.5, "
+        "SDXL, Flux.1, Flux.2, Chroma, Qwen-Image, Z-Image."
     )

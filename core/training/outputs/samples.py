@@ -60,7 +60,7 @@ def sample(pipeline: Any, settings: SampleSettings, size: Size) -> np.ndarray:
 
     from ...generation.conditions import exact
     from ...generation.diffusers_backend import quantise
-    from ...generation.prompts import PromptArguments
+    from ...generation.prompts import PromptArguments, guidance_arguments
 
     pipeline.set_progress_bar_config(disable=True)
     arguments = PromptArguments(pipeline, guided=settings.guidance > 1)
@@ -72,7 +72,7 @@ def sample(pipeline: Any, settings: SampleSettings, size: Size) -> np.ndarray:
                 **arguments([(prompt, settings.negative)]),
                 generator=torch.Generator().manual_seed(settings.seed + number),
                 num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance,
+                **guidance_arguments(pipeline, settings.guidance),
                 width=size.width,
                 height=size.height,
                 output_type="pt",
