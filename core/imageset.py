@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,12 @@ import polars as pl
 
 from . import atomic
 from .errors import CuratorError
+from .hashing import content_hash as content_hash
 from .progress import Progress, silent
+from .reading.folders import EmptyFolderError as EmptyFolderError
+from .reading.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .reading.recorded import PARAMETERS_KEY as PARAMETERS_KEY
 from .rejection_reasons import Rejection
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""What :meth:`ImageSet.from_folder` takes for an image."""
-
-PARAMETERS_KEY = "character_curator"
-"""The PNG text chunk in which a generated image describes itself (JSON)."""
 
 SCHEMA: dict[str, pl.DataType] = {
     # what the image is
@@ -56,16 +53,6 @@ SCHEMA: dict[str, pl.DataType] = {
 """The columns every set has from the start; stages add theirs."""
 
 
-class EmptyFolderError(CuratorError):
-    """A folder holds no image at all."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"No image in {folder} or its subfolders. Name a folder that holds PNG, JPEG, WebP, "
-            "BMP or TIFF files."
-        )
-
-
 class MissingColumnError(CuratorError):
     """A stage was called before the one whose columns it reads."""
 
@@ -81,6 +68,7 @@ class ImageSet:
         table: A row an image, in a stable order. Columns are those of :data:`SCHEMA` and what
             the stages have added.
         root: The folder that relative paths are resolved against.
+        notes: What is to be said of how the images were read, a sentence each.
 
     Example:
         >>> images = ImageSet.from_folder("photos")
@@ -93,6 +81,7 @@ class ImageSet:
 
     table: pl.DataFrame
     root: Path
+    notes: tuple[str, ...] = ()
 
     @staticmethod
     def from_rows(rows: Iterable[Mapping[str, Any]], root: Path) -> ImageSet:
@@ -110,7 +99,12 @@ class ImageSet:
         return ImageSet(table, Path(root))
 
     @staticmethod
-    def from_folder(folder: Path | str, *, progress: Progress = silent) -> ImageSet:
+    def from_folder(
+        folder: Path | str | Sequence[Path | str],
+        *,
+        unpacked: Path | None = None,
+        progress: Progress = silent,
+    ) -> ImageSet:
         """List every image below ``folder``, read its header, and hash its bytes.
 
         Files are found recursively, in the order of their names, hidden files and folders left
@@ -118,21 +112,45 @@ class ImageSet:
         image and whose header does not is a row with the rejection ``unreadable``. A generated
         image fills the columns of its generation parameters; any other is of the kind ``real``.
 
+        Of an image that another program has made, prompt and seed are read. The caption beside an
+        image (``IMAGE.txt``, ``IMAGE.caption``) is kept, and its file named in a column
+        ``caption_file``. A folder such as ``10_char1 woman`` gives its images the subject
+        ``char1``, and columns ``repeats`` and ``class_word``. :attr:`notes` say how much of each
+        was read, and what was no image.
+
+        Args:
+            folder: A folder, a zip file, a single image, or several of these.
+            unpacked: Where images of a zip file are unpacked to; a folder for temporary files
+                unless given.
+            progress: Watches.
+
         Raises:
             EmptyFolderError: There is no image, or no such folder.
+            SourceError: A zip file or a single file cannot be used.
         """
-        root = Path(folder).expanduser()
-        names = _find_images(root)
-        if not names:
-            raise EmptyFolderError(root)
-        progress.start("Reading the folder", len(names))
+        from .reading.folders import list_sources
+        from .reading.kinds import others_in_words
+        from .reading.rows import describe, notes_on
+
+        given = [folder] if isinstance(folder, str | Path) else list(folder)
+        listing = list_sources([Path(one).expanduser() for one in given], unpacked)
+        if not listing.names:
+            places = ", ".join(map(str, given)) or "an empty list"
+            raise EmptyFolderError(places, others_in_words(listing.others))
+        root = listing.root
+        progress.start("Reading the folder", len(listing.names))
         rows = []
         with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) * 2)) as pool:
-            for row in pool.map(lambda name: _describe(root, name), names, chunksize=1):
+            for row in pool.map(
+                lambda name: describe(root, name, _columns_of), listing.names, chunksize=1
+            ):
                 rows.append(row)
                 progress.advance()
         progress.finish()
-        return ImageSet.from_rows(rows, root)
+        if listing.labels is not None:
+            for row, label in zip(rows, listing.labels, strict=True):
+                row["source"] = label
+        return replace(ImageSet.from_rows(rows, root), notes=notes_on(rows, listing))
 
     @staticmethod
     def read(path: Path | str) -> ImageSet:
@@ -180,11 +198,11 @@ class ImageSet:
 
     def filter(self, condition: pl.Expr | pl.Series) -> ImageSet:
         """Return the rows for which ``condition`` is true, in the same order."""
-        return ImageSet(self.table.filter(condition), self.root)
+        return replace(self, table=self.table.filter(condition))
 
     def with_columns(self, *columns: pl.Expr | pl.Series) -> ImageSet:
         """Return a set with these columns added or replaced."""
-        return ImageSet(self.table.with_columns(*columns), self.root)
+        return replace(self, table=self.table.with_columns(*columns))
 
     def require(self, column: str, stage: str) -> None:
         """Raise :class:`MissingColumnError` when ``stage`` has not added ``column`` yet."""
@@ -206,8 +224,9 @@ class ImageSet:
         table = self.table.with_columns(
             new.alias("_new"), pl.Series("_detail", texts, dtype=pl.String)
         )
-        return ImageSet(
-            table.with_columns(
+        return replace(
+            self,
+            table=table.with_columns(
                 pl.when("_new")
                 .then(pl.lit(reason.value))
                 .otherwise("rejection")
@@ -217,7 +236,6 @@ class ImageSet:
                 .otherwise("rejection_detail")
                 .alias("rejection_detail"),
             ).drop("_new", "_detail"),
-            self.root,
         )
 
     def rejections(self) -> dict[str, int]:
@@ -266,69 +284,6 @@ def vector_column(name: str, vectors: Sequence[np.ndarray | None]) -> pl.Series:
         [None if v is None else pack_vector(v) for v in vectors],
         dtype=pl.Binary,
     )
-
-
-def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _find_images(root: Path) -> list[str]:
-    found: list[str] = []
-    entered: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
-        identity = (status.st_dev, status.st_ino)
-        if identity in entered:
-            folders.clear()
-            continue
-        entered.add(identity)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            (Path(folder) / name).relative_to(root).as_posix()
-            for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
-    return sorted(found)
-
-
-def _describe(root: Path, name: str) -> dict[str, Any]:
-    """Read the header of one file: never raises, always a row."""
-    from PIL import Image
-
-    path = root / name
-    row: dict[str, Any] = {"path": name, "kind": "real"}
-    try:
-        if not path.is_file():
-            raise OSError("a link that leads nowhere, or to itself, or not a plain file")
-        if path.stat().st_size == 0:
-            raise OSError("the file is empty (0 bytes)")
-        row["hash"] = content_hash(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                row["width"], row["height"] = image.size
-                text = image.info.get(PARAMETERS_KEY)
-        if isinstance(text, str):
-            row |= _columns_of(text)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        row |= {
-            "rejection": Rejection.UNREADABLE.value,
-            "rejection_detail": _reason(error, path),
-        }
-    return row
-
-
-def _reason(error: Exception, path: Path) -> str:
-    if type(error).__name__ == "UnidentifiedImageError":
-        return f"not an image, whatever its name says ({path.suffix})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
 
 
 def _columns_of(text: str) -> dict[str, Any]:

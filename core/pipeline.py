@@ -29,6 +29,7 @@ RAW_FOLDER = "raw"
 DATASET_FOLDER = "dataset"
 STORE_FILE = "features.sqlite"
 TABLE_FILE = "images.parquet"
+UNPACKED_FOLDER = "unpacked"
 LORA_FOLDER = "lora"
 PRIOR_FOLDER = "prior"
 
@@ -77,7 +78,7 @@ def run(
     """
     output = _resolve(base, project.project.output)
     if project.source is not None:
-        images = ImageSet.from_folder(_resolve(base, project.source), progress=progress)
+        images = source_images(project, base, progress=progress)
     else:
         images = generate(project, base, progress=progress)
     outcome = curate(images, project, output, base=base, progress=progress)
@@ -366,14 +367,37 @@ def curate(
         images,
         dataset or output / DATASET_FOLDER,
         name=project.project.name,
-        trigger={subject.name: subject.trigger or subject.name for subject in project.subjects}
+        trigger=project.dataset.trigger
+        or {subject.name: subject.trigger or subject.name for subject in project.subjects}
         or None,
         selection=chosen,
         recipe=project.model_dump(mode="json", exclude_none=True),
-        **project.dataset.model_dump(),
+        **project.dataset.model_dump(exclude={"trigger"}),
         progress=progress,
     )
     return Outcome(images, chosen, exported, computed)
+
+
+def source_images(
+    project: Project, base: Path | str = ".", *, progress: Progress = silent
+) -> ImageSet:
+    """List the images that a project curates; those of zip files go into its output folder.
+
+    Args:
+        project: With its ``source``.
+        base: The folder that relative paths start from.
+        progress: Watches.
+
+    Raises:
+        EmptyFolderError: There is no image.
+        SourceError: A zip file or a single file cannot be used.
+    """
+    given = project.source or ()
+    sources = [given] if isinstance(given, str) else given
+    unpacked = _resolve(base, project.project.output) / UNPACKED_FOLDER
+    return ImageSet.from_folder(
+        [_resolve(base, source) for source in sources], unpacked=unpacked, progress=progress
+    )
 
 
 def thresholds_of(project: Project) -> FaceThresholds:

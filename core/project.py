@@ -17,7 +17,7 @@ from .defaults import (
     MINIMUM_QUALITY,
 )
 from .errors import CuratorError
-from .options import Fraction, Model, option
+from .options import Flag, Fraction, Model, option
 from .plan import PlanRules, Scenario, Seed, Subject
 from .toml_lines import line_of
 from .training.settings import TrainingSettings
@@ -215,6 +215,34 @@ class DatasetSection(Model):
         description="What dataset.toml tells trainers; the images' own unless given.",
     )
     repeats: int = Field(default=1, ge=1, description="Repeats an epoch, for dataset.toml.")
+    layout: Literal["flat", "kohya"] | None = Field(
+        default=None,
+        description="flat (unless given) puts all images beside each other; kohya into folders of "
+        "repeats, trigger and class word, such as '10_char1 woman'.",
+    )
+    background: str | None = Field(
+        default=None,
+        description="What transparent pixels show: a color's name or #rrggbb; white unless given.",
+    )
+    alpha: Literal["background", "mask"] | None = Field(
+        default=None,
+        description="background (unless given) stores no transparency; mask keeps it as the mask "
+        "of the loss, with alpha_mask in dataset.toml.",
+    )
+    max_side: int | None = Field(
+        default=None,
+        ge=64,
+        description="Images with a longer side, in pixels, are scaled down to it.",
+    )
+    keep_formats: Flag | None = Field(
+        default=None,
+        description="Keep JPEG and WebP files as they are, where that shows the same pixels.",
+    )
+    trigger: str | None = Field(
+        default=None,
+        description="The trigger word, put in front of captions that do not have it; the "
+        "subjects' own, or that of folders such as '10_char1 woman', unless given.",
+    )
 
 
 class TrainingSection(Model):
@@ -267,12 +295,13 @@ class TrainingSection(Model):
 class Project(Model):
     """Everything a run does. Sections that are left out have working defaults.
 
-    Either ``source`` names a folder of existing images, or ``plan``, ``subjects``,
+    Either ``source`` names existing images (a folder, a zip file, or a list of these), or
+    ``plan``, ``subjects``,
     ``originals`` and ``scenarios`` say what to generate.
     """
 
     project: ProjectSection = ProjectSection()
-    source: str | None = None
+    source: str | tuple[str, ...] | None = None
     model: ModelSection = ModelSection()
     plan: PlanSection | None = None
     subjects: tuple[SubjectSection, ...] = ()
@@ -290,7 +319,9 @@ class Project(Model):
     @model_validator(mode="after")
     def _has_images(self) -> Project:
         if (self.source is None) == (self.plan is None):
-            raise ValueError("give either 'source' (a folder of images) or a [plan] to generate")
+            raise ValueError(
+                "give either 'source' (a folder of images, or several) or a [plan] to generate"
+            )
         if self.plan is not None and not self.subjects:
             raise ValueError("a [plan] needs at least one [[subjects]]")
         return self

@@ -1,17 +1,18 @@
 """One decode per image: the pixels that every analyser shares.
 
-Pixels are what ``cv2.imread`` gives (BGR, 8 bits, alpha dropped, EXIF orientation applied), so that
-measurements agree with code that reads files itself. The header is read first: an image that
-claims more pixels than allowed is refused before any memory is taken for it.
+Pixels are what ``cv2.imread`` gives (BGR, 8 bits, EXIF orientation applied), so that measurements
+agree with code that reads files itself; except where that would not show what people see: a color
+profile is applied, so that all pixels are sRGB, and what is transparent shows white instead of the
+colors hidden in it. The header is read first: an image that claims more pixels than allowed is
+decoded at a fraction of its size where its format can do that, and else refused before any memory
+is taken for it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import struct
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CuratorError
+from ..reading.color import is_srgb
+from ..reading.kinds import missing_plugin
+from ..reading.opening import MAX_PIXELS as MAX_PIXELS
+from ..reading.opening import REDUCIBLE, TooLargeError, as_seen, opened
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
-
-MAX_PIXELS = 100_000_000
-"""Images with more pixels than this are refused; 10,000 x 10,000 passes."""
 
 PIXELS_IN_FLIGHT = 48_000_000
 """How many decoded pixels may wait at once. At about 20 bytes a pixel while the Laplacian is taken
@@ -37,6 +39,11 @@ that is 1 GB at most; a single image may be larger than that, and is then decode
 _BYTES_PER_PIXEL = 8
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+_OF_OPENCV = frozenset({"PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "PPM"})
+"""Formats, in Pillow's names, that every build of OpenCV reads as Pillow does, or not at all."""
+_NO_IMAGE = "not an image, whatever its name says"
+_ALPHA_TYPES = (4, 6)
+"""PNG color types with an alpha channel."""
 
 
 class UnreadableImageError(CuratorError):
@@ -56,12 +63,13 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an image file.
 
     Args:
-        path: PNG, JPEG, WebP, BMP, TIFF or GIF; of an animation, the first frame is taken.
+        path: PNG, JPEG, WebP, AVIF, HEIC, JPEG XL, JPEG 2000, BMP, TIFF, GIF and what else Pillow
+            and its plug-ins read; of an animation, the first frame is taken.
         max_pixels: Most pixels (width times height) that are decoded.
 
     Returns:
         BGR, uint8, shape ``(height, width, 3)``; equal to ``cv2.imread(path)`` wherever OpenCV can
-        read the file, and Pillow's pixels where it cannot.
+        read the file, it is in sRGB and opaque; else Pillow's pixels, in sRGB and on white.
 
     Raises:
         UnreadableImageError: The file is absent, locked, empty, truncated, damaged, no image at
@@ -87,7 +95,8 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
 def _pixels_of(path: Path, data: bytes, max_pixels: int) -> Pixels:
     reason, pixels = decode(data, max_pixels)
     if pixels is None:
-        raise UnreadableImageError(path, reason)
+        unknown = missing_plugin(path) if reason == _NO_IMAGE else ""
+        raise UnreadableImageError(path, unknown or reason)
     return pixels
 
 
@@ -101,40 +110,71 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[str, Pixels | Non
 
     if not data:
         return "the file is empty (0 bytes)", None
-    reason, size = _header(data)
-    if size is None:
+    reason, header = _header(data)
+    if header is None:
         return reason, None
-    width, height = size
-    if width * height > max_pixels:
-        return f"{width} x {height} pixels are more than the limit of {max_pixels:,}", None
+    width, height = header.size
+    too_large = width * height > max_pixels
+    if too_large and not header.reducible:
+        return str(TooLargeError(header.size, max_pixels)), None
     if _is_cut_off(data):
         return "the file is truncated", None
+    if too_large or not header.plain:
+        return _decode_with_pillow(data, max_pixels)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         pixels = None
     if pixels is not None:
         return "", np.asarray(pixels, dtype=np.uint8)
-    return _decode_with_pillow(data)
+    return _decode_with_pillow(data, max_pixels)
 
 
-def _header(data: bytes) -> tuple[str, tuple[int, int] | None]:
-    """Read width and height without decoding: a reason or the size."""
+@dataclass(frozen=True)
+class _Header:
+    """What decides how an image is decoded: its size, and whether OpenCV shows what people see."""
+
+    size: tuple[int, int]
+    plain: bool
+    reducible: bool = False
+
+
+def _header(data: bytes) -> tuple[str, _Header | None]:
+    """Read width, height and what else matters without decoding: a reason or the header."""
     from PIL import Image, UnidentifiedImageError
 
-    if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 24:
-        return "", struct.unpack(">II", data[16:24])
+    if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 26:
+        size: tuple[int, int] = struct.unpack(">II", data[16:24])
+        if data[25] not in _ALPHA_TYPES and not _has_profile_or_transparency(data):
+            return "", _Header(size, True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                return "", image.size
+        with opened(data) as image:
+            plain = (
+                image.format in _OF_OPENCV
+                and image.mode not in ("RGBA", "LA", "PA", "La", "RGBa")
+                and "transparency" not in image.info
+                and is_srgb(image.info.get("icc_profile"), image.mode)
+            )
+            return "", _Header(image.size, plain, image.format in REDUCIBLE)
     except UnidentifiedImageError:
-        return "not an image, whatever its name says", None
+        return _NO_IMAGE, None
     except Image.DecompressionBombError as error:
         return f"too many pixels: {error}", None
     except (OSError, ValueError, SyntaxError) as error:
         return f"the header is damaged ({error})", None
+
+
+def _has_profile_or_transparency(data: bytes) -> bool:
+    """Whether a PNG has a color profile or transparent colors, which stand before its pixels."""
+    position = len(_PNG)
+    while position + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        if kind in (b"iCCP", b"tRNS"):
+            return True
+        if kind in (b"IDAT", b"IEND"):
+            return False
+        position += 12 + length
+    return False
 
 
 def _is_cut_off(data: bytes) -> bool:
@@ -156,16 +196,15 @@ def _is_cut_off(data: bytes) -> bool:
     return False
 
 
-def _decode_with_pillow(data: bytes) -> tuple[str, Pixels | None]:
-    """Decode what this build of OpenCV cannot (animated WebP before 4.11, GIF before 4.10)."""
-    from PIL import Image, ImageOps
+def _decode_with_pillow(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[str, Pixels | None]:
+    """Decode what OpenCV cannot, what it would show otherwise, and what has too many pixels."""
+    from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                upright = ImageOps.exif_transpose(image)
-                rgb = np.asarray(upright.convert("RGB"))
+        with opened(data) as image:
+            rgb = np.asarray(as_seen(image, most=max_pixels).convert("RGB"))
+    except TooLargeError as error:
+        return str(error), None
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         return f"the file is damaged ({error})", None
     return "", np.ascontiguousarray(rgb[..., ::-1])

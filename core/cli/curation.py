@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import project
+from ..options import option
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on, said
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ def add_commands(command: Command) -> None:
     )
 
     sub = command("curate", _curate, "Curate a folder of existing images into a dataset.")
-    sub.add_argument("folder", type=Path)
+    sub.add_argument(
+        "folder", nargs="+", help="folder of images, zip file, or image; several are one set"
+    )
     sub.add_argument("--output", type=Path, required=True, metavar="DATASET")
     sub.add_argument(
         "--reference",
@@ -70,6 +74,9 @@ def add_commands(command: Command) -> None:
         help="seed=7 (each), cluster=8..10, pose=frontal:30,profile:10, framing=bust:50%%.. "
         "(of any column); repeat, the most important first",
     )
+    for name in ("trigger", "captions", "layout", "background", "alpha", "max_side",
+                 "keep_formats", "repeats"):  # fmt: skip
+        _add_dataset_option(sub, name)
     sub.add_argument(
         "--work", type=Path, default=None, help="folder of measurements (default: DATASET.work)"
     )
@@ -77,6 +84,27 @@ def add_commands(command: Command) -> None:
     sub = command("reproduce", _reproduce, "Make a generated image again and compare pixels.")
     sub.add_argument("image", type=Path, metavar="IMAGE.png")
     sub.add_argument("--output", type=Path, default=None, help="also save the new image here")
+
+
+def _add_dataset_option(sub: argparse.ArgumentParser, name: str) -> None:
+    """Add an option of the exported dataset, as its field in the project file says it."""
+    field = option(project.DatasetSection, name)
+    given: dict[str, Any] = {"default": None, "help": field.text.replace("%", "%%")}
+    if field.kind == "flag":
+        given["action"] = "store_true"
+    elif field.kind == "choice":
+        given["choices"] = field.choices
+    elif field.kind == "whole":
+        given |= {"type": int, "metavar": "N"}
+    else:
+        given["metavar"] = "TEXT"
+    sub.add_argument(f"--{name.replace('_', '-')}", **given)
+
+
+def say(console: Console, notes: Sequence[str]) -> None:
+    """Show what is to be said of how images were read."""
+    for note in notes:
+        console.print(f"[yellow]Note[/]: {escape(note)}")
 
 
 def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
@@ -107,6 +135,7 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     with TrainingView(console) as view, kept_while_training() as memory:
         told = joined(view.callbacks(), memory)
         outcome = pipeline.run(parsed, options.project.parent, callbacks=told, progress=view)
+    say(console, outcome.images.notes)
     return _report(outcome, console, time.monotonic() - started)
 
 
@@ -124,7 +153,6 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
 def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
-    from ..imageset import ImageSet
 
     clip, _, pretrained = options.clip.partition(":")
     if Path(options.clip).is_dir():
@@ -133,7 +161,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     work = (options.work or output.with_name(output.name + ".work")).expanduser().resolve()
     parsed = project.from_mapping(
         {
-            "source": str(options.folder),
+            "source": options.folder[0] if len(options.folder) == 1 else tuple(options.folder),
             "project": {"name": output.name, "output": str(work)},
             "faces": {
                 "pack": options.faces,
@@ -147,12 +175,18 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
                 "total": options.total,
                 "quotas": options.quota,
             },
+            "dataset": {
+                name: value
+                for name in project.DatasetSection.model_fields
+                if (value := getattr(options, name, None)) is not None
+            },
         },
         "the command line",
     )
     started = time.monotonic()
     with progress_on(console) as progress:
-        images = ImageSet.from_folder(options.folder, progress=progress)
+        images = pipeline.source_images(parsed, progress=progress)
+        say(console, images.notes)
         outcome = pipeline.curate(images, parsed, work, dataset=output, progress=progress)
     return _report(outcome, console, time.monotonic() - started)
 
@@ -218,6 +252,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         "dataset": str(folder),
         "candidates": total,
         "chosen": len(chosen),
+        "notes": list(images.notes),
         "rejections": images.rejections(),
         "selection": outcome.selection.proof(),
         "computed": outcome.computed,

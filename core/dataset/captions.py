@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import CuratorError
+from .trigger_words import is_named
 
 Row = Mapping[str, Any]
 
@@ -40,8 +41,11 @@ def what_varies(row: Row) -> str:
     """Describe an image without its subject.
 
     That is its caption (or, without one, its prompt, or the name of its scenario), then framing
-    and pose unless the text says them already.
+    and pose unless the text says them already. A caption that somebody has written beside the
+    image is taken as it is.
     """
+    if row.get("caption_file"):
+        return _one_line(row.get("caption") or "")
     text = row.get("caption") or row.get("prompt") or _spoken(row.get("scenario_name")) or ""
     framing = _spoken(row.get("framing"))
     view = _VIEWS.get(row.get("pose") or "", "")
@@ -59,6 +63,9 @@ _STRATEGIES: dict[str, Callable[[Row, str], str]] = {
     DEFAULT: lambda row, trigger: _joined(trigger, what_varies(row)),
 }
 
+_KEEPING = (DEFAULT, "trigger + caption")
+"""The strategies that leave a caption which somebody has written as it is."""
+
 STRATEGIES = tuple(_STRATEGIES)
 """The names of the strategies; a template such as ``"photo of {trigger}, {pose}"`` is another."""
 
@@ -68,7 +75,8 @@ def caption(row: Row, trigger: str | None = None, strategy: str = DEFAULT) -> st
 
     Args:
         row: The image's row of the table.
-        trigger: The trigger word; ``None`` takes the subject of the row.
+        trigger: The trigger word; ``None`` takes the subject of the row. In front of a caption that
+            somebody has written beside the image it is put only if it is given, and not there yet.
         strategy: One of :data:`STRATEGIES`, or a template with the fields ``{trigger}``,
             ``{caption}``, ``{prompt}``, ``{varies}``, ``{subject}``, ``{scenario_name}``,
             ``{category}``, ``{framing}``, ``{pose}``, ``{cluster_name}``, ``{kind}``, ``{seed}``.
@@ -78,6 +86,9 @@ def caption(row: Row, trigger: str | None = None, strategy: str = DEFAULT) -> st
         CaptionError: The strategy is unknown, or the template is.
     """
     word = trigger if trigger is not None else row.get("subject") or ""
+    if row.get("caption_file") and strategy in _KEEPING:
+        written = _one_line(row.get("caption") or "")
+        return written if trigger is None or is_named(written, word) else _joined(word, written)
     if strategy in _STRATEGIES:
         return _one_line(_STRATEGIES[strategy](row, word))
     fields = _template_fields(strategy)

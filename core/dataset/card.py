@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -75,7 +77,7 @@ def _head(
             {
                 "config_name": "default",
                 # Named, because captions beside the images could pass for a text dataset.
-                "data_files": [{"split": "train", "path": ["*.png", "metadata.jsonl"]}],
+                "data_files": [{"split": "train", "path": _patterns(records)}],
             }
         ],
         "dataset_info": {
@@ -86,6 +88,24 @@ def _head(
         },
     }
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _patterns(records: Sequence[Record]) -> list[str]:
+    """Return what names the images and their metadata for Hugging Face's datasets."""
+    found = {
+        ("*/" if "/" in r.file_name else "") + "*" + PurePosixPath(r.file_name).suffix
+        for r in records
+    }
+    return [*sorted(found), "metadata.jsonl"]
+
+
+def _formats(records: Sequence[Record]) -> str:
+    """Say what files the images are."""
+    ends = Counter(PurePosixPath(r.file_name).suffix for r in records)
+    if set(ends) == {".png"}:
+        return "PNG (lossless)"
+    names = {".png": "PNG", ".jpg": "JPEG", ".webp": "WebP"}
+    return ", ".join(f"{names.get(end, end)} {count}" for end, count in ends.most_common())
 
 
 def _portfolio(
@@ -105,7 +125,7 @@ def _portfolio(
         ("Training data", f"{count:,} curated images"),
         ("Candidates", f"{table.height:,} (curation ratio {count / max(table.height, 1):.1%})"),
         ("Image resolution", f"{common} pixels"),
-        ("Format", "PNG (lossless)"),
+        ("Format", _formats(records)),
         ("Total size", readable_size(size_bytes)),
     ]
     if scores:

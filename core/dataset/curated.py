@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from .checksums import NotADatasetError
+from .images import SUFFIXES
 
 try:
     from torch.utils.data import Dataset
@@ -55,9 +56,11 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
         self.transform = transform
         self.metadata: dict[str, dict[str, Any]] = self._load_metadata()
         self.images: list[dict[str, Any]] = [
-            {"filename": path.name, "path": str(path), "metadata": self.metadata.get(path.name, {})}
-            for path in sorted(self.root.iterdir(), key=lambda path: path.name)
-            if path.name.endswith(".png")
+            {"filename": name, "path": str(path), "metadata": self.metadata.get(name, {})}
+            for name, path in sorted(
+                (path.relative_to(self.root).as_posix(), path) for path in self.root.rglob("*")
+            )
+            if name.endswith(SUFFIXES) and ("/" not in name or name in self.metadata)
         ]
 
     def _load_metadata(self) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,18 @@ from .facts import (
     trigger_of,
 )
 from .formats import trainer_toml, write_provenance
-from .images import Placed, SourcesChangedError, place
-from .names import export_names
+from .images import MASK, Earlier, Look, Placed, SourcesChangedError, look_of, place
+from .names import export_names, safe_stem
 from .publish import DISK_FULL, publish, staging, versions
 from .records import Record, metadata_json, metadata_lines, record
 from .sidecars import METADATA_FILE
 
 if TYPE_CHECKING:
     from ..selection import Selection
+
+
+FLAT, KOHYA = "flat", "kohya"
+"""How the images of a dataset lie: beside each other, or in kohya's folders."""
 
 
 class NothingSelectedError(CuratorError):
@@ -62,6 +66,8 @@ class Exported:
         linked: Images that share their bytes on disk with the source.
         converted: Images that were converted to PNG.
         unchanged: The place held the same dataset already, and was left as it was.
+        reused: Images that an earlier export to the same place had converted.
+        cleaned: Images that were copied without what hid beside their pixels.
     """
 
     folder: Path
@@ -73,6 +79,8 @@ class Exported:
     linked: int
     converted: int
     unchanged: bool
+    reused: int = 0
+    cleaned: int = 0
 
 
 def export(
@@ -87,6 +95,11 @@ def export(
     license: str = "other",
     resolution: int | None = None,
     repeats: int = 1,
+    layout: str | None = None,
+    background: str | None = None,
+    alpha: str | None = None,
+    max_side: int | None = None,
+    keep_formats: bool | None = None,
     report: bool = True,
     progress: Progress = silent,
 ) -> Exported:
@@ -98,7 +111,9 @@ def export(
 
     Images are hard links to their sources where the file system allows: they take no space, and
     a program that edits a source in place edits the dataset with it, which :func:`verify` shows.
-    What is no PNG is converted (see :func:`.images.place`).
+    What is no PNG is converted, and nothing but pixels (and how this program has made them) is
+    published of any image: see :func:`.images.place`. What an earlier export to the same place has
+    converted is not converted again.
 
     Args:
         images: Every candidate. Selected are the rows that are not rejected and, when there is a
@@ -112,7 +127,16 @@ def export(
             are taken from it into ``facts.json``.
         license: Identifier of the dataset's licence, for card and ``facts.json``.
         resolution: Training resolution for ``dataset.toml``; ``None`` derives it.
-        repeats: Repeats an epoch for ``dataset.toml``.
+        repeats: Repeats an epoch for ``dataset.toml``; 1 takes those of the images' own folders
+            (``10_char1 woman``), where they have any.
+        layout: ``flat`` (unless given) puts all images beside each other; ``kohya`` into folders
+            of repeats, trigger and class word, such as ``10_char1 woman``.
+        background: The color that transparent pixels show, a name or ``#rrggbb``; white unless
+            given.
+        alpha: ``background`` (unless given) stores no transparency; ``mask`` keeps it for trainers
+            that take it for the mask of their loss, with ``alpha_mask`` in ``dataset.toml``.
+        max_side: Images with a longer side are scaled down to it, in pixels.
+        keep_formats: Keep JPEG and WebP files as they are, where that shows the same pixels.
         report: Whether to write ``report.html``.
         progress: Who watches.
 
@@ -122,18 +146,22 @@ def export(
     Raises:
         NothingSelectedError: No row is selected.
         CaptionError: The caption strategy is unknown.
+        LookError: The background is no color.
         SourcesChangedError: Sources are gone or changed since they were measured.
         OutputError: The place cannot be used.
         DiskFullError: The disk is full; nothing is left behind.
     """
     place_of_output = Path(output).expanduser().resolve()
     caption_texts.check_strategy(captions)
+    look = look_of(background, alpha, max_side, keep_formats)
     selected = selected_mask(images)
     chosen = ImageSet(images.table.filter(selected), images.root)
     if not len(chosen):
         raise NothingSelectedError(images)
     with staging(place_of_output) as folder:
-        records, placed = _write_images(chosen, folder, trigger, captions, progress)
+        shelf = _Shelf(folder, trigger, captions, look, Earlier.of(place_of_output))
+        groups = _groups(chosen, trigger, repeats) if layout == KOHYA else None
+        records, placed = _write_images(chosen, shelf, groups, progress)
         size = sum((folder / r.file_name).stat().st_size for r in records)
         facts = _facts(chosen, name, trigger, plain(recipe or {}), license)
         word = facts.trigger
@@ -144,7 +172,7 @@ def export(
         write(FACTS_FILE, facts_json(facts))
         write(METADATA_FILE, metadata_json(records))
         write("metadata.jsonl", metadata_lines(records))
-        write("dataset.toml", trainer_toml(records, word, resolution, repeats))
+        write("dataset.toml", trainer_toml(records, word, resolution, repeats, look.alpha == MASK))
         write(RECIPE_FILE, recipe_toml(recipe or {}))
         names = dict(zip(chosen.table["path"], (r.file_name for r in records), strict=True))
         write_provenance(images, names, folder / "provenance.parquet")
@@ -184,6 +212,8 @@ def export(
         linked=sum(p.how == "linked" for p in placed),
         converted=sum(p.how == "converted" for p in placed),
         unchanged=unchanged,
+        reused=sum(p.how == "reused" for p in placed),
+        cleaned=sum(p.how == "cleaned" for p in placed),
     )
 
 
@@ -195,29 +225,51 @@ def selected_mask(images: ImageSet) -> pl.Series:
     return mask.alias("selected")
 
 
+@dataclass(frozen=True)
+class _Shelf:
+    """Where images go and how they and their captions are written."""
+
+    folder: Path
+    trigger: str | Mapping[str, str] | None
+    strategy: str
+    look: Look
+    earlier: Earlier
+
+
+def _groups(chosen: ImageSet, trigger: str | Mapping[str, str] | None, repeats: int) -> list[str]:
+    """Return the name of each image's folder: repeats, trigger and class word, as kohya has it."""
+    names = []
+    for row in chosen.table.iter_rows(named=True):
+        phrase = f"{_trigger_of(row, trigger) or 'images'} {row.get('class_word') or ''}"
+        times = repeats if repeats != 1 else row.get("repeats") or 1
+        names.append(f"{times}_{safe_stem(phrase.strip() + '.x')}")
+    return names
+
+
 def _write_images(
-    chosen: ImageSet,
-    folder: Path,
-    trigger: str | Mapping[str, str] | None,
-    strategy: str,
-    progress: Progress,
+    chosen: ImageSet, shelf: _Shelf, groups: Sequence[str] | None, progress: Progress
 ) -> tuple[list[Record], list[Placed]]:
     names = export_names(chosen.table["path"].to_list())
+    if groups is not None:
+        names = [f"{group}/{name}" for group, name in zip(groups, names, strict=True)]
+        for group in set(groups):
+            (shelf.folder / group).mkdir()
     records, placed, problems = [], [], []
     progress.start("Exporting", len(names))
     rows = chosen.table.iter_rows(named=True)
     for row, source, name in zip(rows, chosen.paths(), names, strict=True):
         try:
-            one = place(source, folder / name, row["hash"])
+            one = place(source, shelf.folder / name, row["hash"], shelf.look, shelf.earlier)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             problems.append(f"{source}: {getattr(error, 'strerror', None) or error}")
             continue
-        text = caption_texts.caption(row, _trigger_of(row, trigger), strategy)
-        target = (folder / name).with_suffix(".txt")
+        word = None if shelf.trigger is None else _trigger_of(row, shelf.trigger)
+        text = caption_texts.caption(row, word, shelf.strategy)
+        target = (shelf.folder / name).with_suffix(".txt")
         target.write_text(text + "\n", encoding="utf-8", newline="\n")
-        records.append(record(row, name, text, one))
+        records.append(record(row, name.removesuffix(".png") + one.suffix, text, one))
         placed.append(one)
         progress.advance(1, name)
     progress.finish()
@@ -237,9 +289,12 @@ def _facts(
     facts = facts_of(recipe, name)
     told = {subject.name: subject for subject in facts.subjects}
     shown = Counter(subject or "" for subject in chosen.table["subject"])
+    classes = _class_words(chosen)
     subjects = []
     for one in [*told, *sorted(set(shown) - set(told))]:
         known, row = told.get(one, SubjectFacts(one)), {"subject": one or None}
+        if one in classes and one not in told:
+            known = replace(known, class_word=classes[one])
         if shown[one]:
             # Its captions call it by the word that the export was given, whatever the recipe says.
             word = _trigger_of(row, trigger)
@@ -247,6 +302,14 @@ def _facts(
             word = (None if trigger is None else _trigger_of(row, trigger)) or known.trigger
         subjects.append(replace(known, trigger=word or "", images=shown[one]))
     return replace(facts, license=license, subjects=tuple(subjects), trigger=trigger_of(subjects))
+
+
+def _class_words(chosen: ImageSet) -> dict[str, str]:
+    """Return what the folders that images lay in say that their subjects are."""
+    if "class_word" not in chosen.table.columns:
+        return {}
+    pairs = chosen.table.select("subject", "class_word").drop_nulls().unique(maintain_order=True)
+    return dict(reversed(pairs.rows()))
 
 
 def _trigger_of(row: Mapping[str, Any], trigger: str | Mapping[str, str] | None) -> str | None:

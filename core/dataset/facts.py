@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CuratorError
+from ..reading.concepts import concept_above
 from .sidecars import read_metadata
 from .trigger_words import is_named, words_of
 
@@ -153,10 +154,26 @@ def read_facts(
         facts = replace(
             facts,
             fingerprint=fingerprint(images),
-            generation=_generation(images, read_metadata(root)),
+            generation=_generation(images, read_metadata(root), root),
             captions=dict(Counter(image.caption for image in images)),
         )
     return facts if trigger is None else replace(facts, trigger=trigger)
+
+
+def with_concepts(facts: DatasetFacts, paths: Sequence[Path]) -> DatasetFacts:
+    """Add whom folders such as ``10_char1 woman`` are of, where nothing else says it.
+
+    Args:
+        facts: Of a folder that does not know its trigger word.
+        paths: The images', below the folder.
+    """
+    found = [concept_above(path, facts.folder) for path in paths]
+    counted = Counter((c.trigger, c.class_word) for c in found if c is not None)
+    subjects = tuple(
+        SubjectFacts(trigger, trigger, class_word or "person", images=count)
+        for (trigger, class_word), count in sorted(counted.items())
+    )
+    return replace(facts, subjects=subjects or facts.subjects, trigger=trigger_of(subjects))
 
 
 def facts_of(recipe: Mapping[str, Any], name: str) -> DatasetFacts:
@@ -285,11 +302,13 @@ def _recipe(root: Path) -> dict[str, Any]:
 
 
 def _generation(
-    images: Sequence[CaptionedImage], known: Mapping[str, Mapping[str, Any]]
+    images: Sequence[CaptionedImage], known: Mapping[str, Mapping[str, Any]], root: Path
 ) -> tuple[Mapping[str, Any], ...]:
     rows = []
     for image in images:
-        values = known.get(image.path.name, {})
+        inside = image.path.is_relative_to(root)
+        name = image.path.relative_to(root).as_posix() if inside else image.path.name
+        values = known.get(name) or known.get(image.path.name, {})
         row: dict[str, Any] = {"file": image.path.name, "hash": image.hash}
         row |= {key: values[name] for key, name in _CHAIN.items() if values.get(name) is not None}
         settings = (values.get("generation") or {}).get("settings") or {}

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import polars as pl
 
 from ..imageset import ImageSet
+from ..reading.concepts import concept_of
 from .records import Record
 
 _TRAINER_HEAD = """\
@@ -20,7 +22,11 @@ _TRAINER_HEAD = """\
 
 
 def trainer_toml(
-    records: Sequence[Record], trigger: str, resolution: int | None = None, repeats: int = 1
+    records: Sequence[Record],
+    trigger: str,
+    resolution: int | None = None,
+    repeats: int = 1,
+    alpha_mask: bool = False,
 ) -> str:
     """Return ``dataset.toml`` in the schema of kohya sd-scripts.
 
@@ -30,7 +36,9 @@ def trainer_toml(
         resolution: Side of a square of the training area in pixels; ``None`` takes the median of
             the images' own (the square root of their area), down to a multiple of 64, 1024 at
             most.
-        repeats: How often an image is seen in an epoch.
+        repeats: How often an image is seen in an epoch; 1 takes what the folders say that the
+            images have come from.
+        alpha_mask: Whether transparency masks the loss.
     """
     import tomlkit
 
@@ -51,11 +59,34 @@ def trainer_toml(
             {
                 "resolution": side,
                 "batch_size": 1,
-                "subsets": [{"image_dir": ".", "class_tokens": trigger, "num_repeats": repeats}],
+                "subsets": _subsets(records, trigger, repeats, alpha_mask),
             }
         ],
     }
     return _TRAINER_HEAD + tomlkit.dumps(document)
+
+
+def _subsets(
+    records: Sequence[Record], trigger: str, repeats: int, alpha_mask: bool
+) -> list[dict[str, Any]]:
+    """Return a subset a folder of images."""
+    folders: dict[str, list[Record]] = {}
+    for one in records:
+        folders.setdefault(one.file_name.rpartition("/")[0] or ".", []).append(one)
+    subsets = []
+    for name, members in sorted(folders.items()):
+        concept = concept_of(name)
+        own = concept.repeats if concept else repeats
+        if repeats == 1 and concept is None:
+            said = {one.values.get("repeats", 1) for one in members}
+            own = said.pop() if len(said) == 1 else 1
+        subset: dict[str, Any] = {
+            "image_dir": name,
+            "class_tokens": concept.phrase if concept else trigger,
+            "num_repeats": own,
+        }
+        subsets.append(subset | ({"alpha_mask": True} if alpha_mask else {}))
+    return subsets
 
 
 def training_resolution(records: Sequence[Record]) -> int:
@@ -73,8 +104,11 @@ def write_provenance(images: ImageSet, names: Mapping[str, str], path: Path) -> 
     are relative to is left out too.
     """
     table = images.table
+    if "source" in table.columns:  # of several folders: without what lies above them
+        table = table.with_columns(pl.coalesce("source", "path").alias("path")).drop("source")
     binary = [name for name, kind in table.schema.items() if kind == pl.Binary]
-    file_names = pl.Series("file_name", [names.get(p) for p in table["path"]], dtype=pl.String)
+    known = [names.get(path) for path in images.table["path"]]
+    file_names = pl.Series("file_name", known, dtype=pl.String)
     outcome = (
         pl.when(file_names.is_not_null())
         .then(pl.lit("selected"))

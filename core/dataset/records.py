@@ -42,6 +42,8 @@ _COLUMNS = {
     "noise_seed": "noise_seed",
     "request": "request",
     "generation": "generation",
+    "repeats": "repeats",
+    "class_word": "class_word",
 }
 
 
@@ -71,10 +73,16 @@ def record(row: Row, file_name: str, caption: str, placed: Placed) -> Record:
         values["generation"] = _parsed(values["generation"])
     values["caption"] = caption
     values |= {"width": placed.width, "height": placed.height, "hash": placed.hash}
-    values["source"] = row["path"]
+    values["source"] = row.get("source") or row["path"]
     # A converted image has other bytes than the one that was measured: keep both identities.
-    if placed.how == "converted" and row.get("hash"):
+    if placed.how not in ("linked", "copied") and row.get("hash"):
         values["source_hash"] = row["hash"]
+    if placed.way:
+        values["conversion"] = placed.way
+    if placed.scale != 1.0:
+        values["scale"] = placed.scale
+        if "face_box" in values:
+            values["face_box"] = [edge * placed.scale for edge in values["face_box"]]
     return Record(file_name, caption, values)
 
 
@@ -101,7 +109,7 @@ def metadata_lines(records: list[Record]) -> str:
 def flat_rows(records: list[Record]) -> list[dict[str, Any]]:
     """Return a row of plain values an image, all with the same keys, ``file_name`` first."""
     present = {key for r in records for key in r.values}
-    keys = [*_COLUMNS, "width", "height", "hash", "source", "source_hash"]
+    keys = [*_COLUMNS, "width", "height", "hash", "source", "source_hash", "conversion", "scale"]
     rows = []
     for r in records:
         row: dict[str, Any] = {"file_name": r.file_name, "text": r.caption}

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..reading.kinds import CAPTION_SUFFIXES
+from ..reading.texts import UnknownEncodingError, beside, read_text
+
 METADATA_FILE = "metadata.json"
 
 
@@ -22,25 +25,32 @@ def read_metadata(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_caption(image: Path, known: Mapping[str, Any]) -> str:
-    """Return the caption of an image in one line: that of ``IMAGE.txt``, else what is known of it.
+    """Return the caption of an image in one line: the one beside it, else what is known of it.
 
     Args:
-        image: Its file.
+        image: Its file; ``IMAGE.txt`` or ``IMAGE.caption`` lies beside it.
         known: Its entry of :func:`read_metadata`.
+
+    Raises:
+        UnknownEncodingError: The caption is in no encoding that is recognised.
     """
-    text = _text_of(image.with_suffix(".txt"))
-    return text if text is not None else " ".join(str(known.get("caption") or "").split())
+    try:
+        caption = beside(image)
+    except OSError:
+        caption = None
+    return caption.text if caption else " ".join(str(known.get("caption") or "").split())
 
 
 def read_captions(folder: Path) -> tuple[str, ...]:
     """Return the captions beside a folder's images, in the order of the files' names."""
     # A caption that can't be read can't be repeated either.
-    return tuple(filter(None, map(_text_of, sorted(folder.glob("*.txt")))))
+    files = [path for suffix in CAPTION_SUFFIXES for path in folder.rglob(f"*{suffix}")]
+    return tuple(filter(None, map(_text_of, sorted(files))))
 
 
 def _text_of(path: Path) -> str | None:
     """Return a text file in one line; ``None`` if it can't be read."""
     try:
-        return " ".join(path.read_text(encoding="utf-8", errors="replace").split())
-    except OSError:
+        return read_text(path).text
+    except (OSError, UnknownEncodingError):
         return None

@@ -134,7 +134,7 @@ def before_after(
 def raw_images(project: Project, base: Path | str, progress: Progress = silent) -> ImageSet:
     """Return all images of a project before any curation; makes those that are missing."""
     if project.source is not None:
-        return ImageSet.from_folder(Path(base).expanduser() / project.source, progress=progress)
+        return pipeline.source_images(project, base, progress=progress)
     return pipeline.generate(project, base, progress=progress)
 
 

@@ -103,8 +103,13 @@ def course_key(model: str, examples: Sequence[Example], settings: TrainingSettin
     from .loop.origin import course_options
 
     # What was trained before there were prior images keeps its key.
-    images = sorted(f"{e.hash} {e.caption} {e.face}{' prior' if e.prior else ''}" for e in examples)
+    images = sorted(f"{e.hash} {e.caption} {e.face}{_marks(e)}" for e in examples)
     return json_hash([model, images, course_options(settings)])[:16]
+
+
+def _marks(example: Example) -> str:
+    times = f" x{example.repeats}" if example.repeats != 1 else ""
+    return f"{' prior' if example.prior else ''}{times}"
 
 
 def inputs_key(

@@ -122,7 +122,7 @@ def train_lora(
         return replace(
             found,
             skipped=(*images.skipped, *result.skipped),
-            warnings=tuple(_warnings(examples, facts)),
+            warnings=(*images.notes, *_warnings(examples, facts)),
             adapted=str(adapters.placements["denoiser"]),
             base=_base(job, settings, denoiser.architecture),
         )

@@ -17,6 +17,7 @@ ORDER = {
     "progress": "Who watches a stage while it runs.",
     "toml_lines": "TOML documents, written and looked up.",
     "rejection_reasons": "Why an image is not in the result.",
+    "reading": "What lies in a folder: images of every format, captions, and what files say.",
     "imageset": "The one table that flows through every stage.",
     "features": "What has been measured of which pixels, by which analyser.",
     "plan": "Subjects, seeds, scenarios and takes make requests for images.",

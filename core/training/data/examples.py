@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...dataset.sidecars import read_caption, read_metadata
+from ...dataset.sidecars import read_metadata
 from ...errors import CuratorError
-from ...imageset import IMAGE_SUFFIXES
+from ...reading.concepts import Concept, concept_above
+from ...reading.folders import Listing, list_sources
+from ...reading.rows import caption_notes, concept_notes
+from ...reading.texts import UTF_8, Caption, UnknownEncodingError, beside, caption_file
 from ..settings import TrainingSettings
 from .buckets import Box, Crop, Size, choose_bucket, crop_to
 
@@ -56,6 +59,8 @@ class Example:
         size: In pixels.
         face: Box of the face, if known.
         prior: Whether it preserves what the model knows of the class, and is not the subject.
+        repeats: How often an epoch shows it, times what the settings say: its folder's
+            (``10_char1 woman``).
     """
 
     path: Path
@@ -64,6 +69,7 @@ class Example:
     size: Size
     face: Box | None = None
     prior: bool = False
+    repeats: int = 1
 
     def crop(self, settings: TrainingSettings) -> Crop:
         """Return the part of the image that a run with these settings sees."""
@@ -87,19 +93,22 @@ def read_examples(
     caption: str | None = None,
     prior: bool = False,
     decoded: Decoded | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[list[Example], list[Skipped]]:
     """Read the images of a folder, in the order of their names.
 
-    The caption of ``IMAGE.png`` is ``IMAGE.txt``, else what ``metadata.json`` says, else
-    ``caption``. Boxes of faces come from ``metadata.json``. Every file is read and decoded once, so
-    a damaged one is known here; it is left out, as is one without a caption.
+    The caption of ``IMAGE.png`` is ``IMAGE.txt`` or ``IMAGE.caption``, else what ``metadata.json``
+    says, else ``caption``, else what its folder is called (``10_char1 woman``: ten repeats of
+    "char1 woman"). Boxes of faces come from ``metadata.json``. Every file is read and decoded once,
+    so a damaged one is known here; it is left out, as is one without a caption.
 
     Args:
-        folder: An exported dataset, or any folder of images.
+        folder: An exported dataset, or any folder of images; subfolders are read too.
         caption: For images that have none; the class prompt of prior-preservation images.
         prior: What :attr:`Example.prior` shall be.
         decoded: Takes the examples' pixels (as of ``read_image``) by their hash, for whoever
             encodes them next; those beyond :data:`DECODED_BYTES` are not kept.
+        notes: Takes what is to be said of how the folder was read, a sentence each.
 
     Returns:
         The examples, and what was left out with its reason.
@@ -112,24 +121,32 @@ def read_examples(
 
     root = Path(folder).expanduser()
     known = read_metadata(root)
-    paths = _images(root)
-    captions = [
-        read_caption(path, known.get(path.name, {})) or (caption or "").strip() for path in paths
-    ]
+    listing = _listed(root)
+    paths = [root / name for name in listing.names]
+    told = [known.get(name) or known.get(Path(name).name, {}) for name in listing.names]
+    concepts = [concept_above(name, root.resolve().name) for name in listing.names]
+    written = [_written(path) for path in paths]
+    captions = [_caption_of(*each, caption) for each in zip(written, told, concepts, strict=True)]
     if paths and not any(captions):
         raise NoCaptionsError(root)
+    if notes is not None:
+        notes += _notes(listing, written, concepts)
     examples: list[Example] = []
     skipped: list[Skipped] = []
     free = 0 if decoded is None else DECODED_BYTES - sum(p.nbytes for p in decoded.values())
     files = decode_ahead(paths, lambda pixels: Size(pixels.shape[1], pixels.shape[0]), hashed=True)
-    for path, words, file in zip(paths, captions, files, strict=True):
+    for path, words, file, entry, concept in zip(
+        paths, captions, files, told, concepts, strict=True
+    ):
         if file.image is None or file.found is None:
             skipped.append(Skipped(path, file.reason))
         elif not words:
-            skipped.append(Skipped(path, "no caption"))
+            skipped.append(Skipped(path, _no_caption(path)))
         else:
-            face = _face(known.get(path.name, {}))
-            examples.append(Example(path, file.digest, words, file.found, face, prior))
+            repeats = _repeats(entry, concept)
+            examples.append(
+                Example(path, file.digest, words, file.found, _face(entry), prior, repeats)
+            )
             if decoded is not None and file.image.nbytes <= free and file.digest not in decoded:
                 decoded[file.digest] = file.image
                 free -= file.image.nbytes
@@ -143,18 +160,71 @@ def as_prior(examples: Sequence[Example]) -> list[Example]:
     return [replace(example, prior=True) for example in examples]
 
 
-def _images(root: Path) -> list[Path]:
+def _listed(root: Path) -> Listing:
     try:
-        found = [
-            path
-            for path in root.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        ]
+        if not root.is_dir():
+            raise NotADirectoryError("there is no such folder")
+        return list_sources([root])
     except OSError as error:
         raise CuratorError(
             f"The dataset {root} cannot be read: {error.strerror or error}. Name its folder."
         ) from error
-    return sorted(found, key=lambda path: path.name)
+
+
+def _written(path: Path) -> Caption | CuratorError | None:
+    """Return the caption beside an image, or why it cannot be read."""
+    try:
+        return beside(path)
+    except UnknownEncodingError as error:
+        return error
+    except OSError:
+        return None
+
+
+def _caption_of(
+    written: Caption | CuratorError | None,
+    told: dict[str, Any],
+    concept: Concept | None,
+    given: str | None,
+) -> str:
+    """Return an image's caption; none where somebody's own is there and cannot be read."""
+    if isinstance(written, CuratorError):
+        return ""
+    if written is not None:
+        return written.text or (given or "").strip()
+    known = " ".join(str(told.get("caption") or "").split())
+    return known or (given or "").strip() or (concept.phrase if concept else "")
+
+
+def _no_caption(path: Path) -> str:
+    file = caption_file(path)
+    return f"its caption {file.name} is empty or in an unknown encoding" if file else "no caption"
+
+
+def _notes(
+    listing: Listing,
+    written: Sequence[Caption | CuratorError | None],
+    concepts: Sequence[Concept | None],
+) -> list[str]:
+    """Say what of a folder is read in a way that may surprise, and what is not."""
+    captions = [one for one in written if isinstance(one, Caption)]
+    faults = [str(one) for one in written if isinstance(one, CuratorError)]
+    odd = faults or any(one.encoding != UTF_8 or one.file.suffix != ".txt" for one in captions)
+    notes = caption_notes([one.encoding for one in captions], faults) if odd else []
+    notes += concept_notes(concepts)
+    below = sum("/" in name for name in listing.names)
+    if below and not any(concepts):
+        notes.append(
+            f"{below} of {len(listing.names)} images lie in subfolders; they are trained on too."
+        )
+    return notes
+
+
+def _repeats(told: dict[str, Any], concept: Concept | None) -> int:
+    said = told.get("repeats")
+    if isinstance(said, int) and not isinstance(said, bool) and said > 0:
+        return said
+    return concept.repeats if concept else 1
 
 
 def _face(known: dict[str, Any]) -> Box | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ...dataset.facts import DatasetFacts, read_facts
+from ...dataset.facts import DatasetFacts, read_facts, with_concepts
 from .examples import Decoded, Example, Skipped, read_examples
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class TrainingImages:
         validation: Images to validate with; ``None`` where a share of the examples is held out.
         skipped: What was left out, with reasons.
         decoded: Pixels that wait to be encoded; the training empties it.
+        notes: What is to be said of how the folders were read.
     """
 
     examples: tuple[Example, ...]
@@ -31,6 +32,7 @@ class TrainingImages:
     validation: tuple[Example, ...] | None = None
     skipped: tuple[Skipped, ...] = ()
     decoded: Decoded = field(default_factory=dict, repr=False, compare=False)
+    notes: tuple[str, ...] = ()
 
 
 def read_images(job: LoraJob) -> TrainingImages:
@@ -40,8 +42,13 @@ def read_images(job: LoraJob) -> TrainingImages:
         CuratorError: As :func:`.examples.read_examples`, of any of the folders.
     """
     decoded: Decoded = {}
-    examples, skipped = read_examples(job.dataset, caption=job.caption, decoded=decoded)
+    notes: list[str] = []
+    examples, skipped = read_examples(
+        job.dataset, caption=job.caption, decoded=decoded, notes=notes
+    )
     facts = read_facts(job.dataset, examples, trigger=job.trigger)
+    if not facts.trigger and job.trigger is None:
+        facts = with_concepts(facts, [e.path.relative_to(job.dataset) for e in examples])
     prior: list[Example] = []
     validation = None
     if job.prior is not None:
@@ -53,4 +60,6 @@ def read_images(job: LoraJob) -> TrainingImages:
         held_out, others = read_examples(job.validation, caption=job.caption, decoded=decoded)
         validation = tuple(held_out)
         skipped += others
-    return TrainingImages(tuple(examples), facts, tuple(prior), validation, tuple(skipped), decoded)
+    return TrainingImages(
+        tuple(examples), facts, tuple(prior), validation, tuple(skipped), decoded, tuple(notes)
+    )

@@ -28,7 +28,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     batch_size: int,
-    repeats: int = 1,
+    repeats: int | Sequence[int] = 1,
 ) -> list[Batch]:
     """Arrange the batches of an epoch.
 
@@ -42,10 +42,11 @@ def epoch_batches(
         seed: Of the run.
         epoch: From 1.
         batch_size: Most images in a batch; the last batch of a bucket may have fewer.
-        repeats: How often an image of the subject is shown.
+        repeats: How often an image of the subject is shown, for all of them or one a position.
     """
     subject = [i for i, is_prior in enumerate(prior) if not is_prior]
-    shown = [(i, take) for i in subject for take in range(repeats)]
+    times = [repeats] * len(hashes) if isinstance(repeats, int) else repeats
+    shown = [(i, take) for i in subject for take in range(times[i])]
     shown += _turns([i for i, is_prior in enumerate(prior) if is_prior], hashes, len(shown), epoch)
     # Files with the same bytes are told apart by position, and are interchangeable.
     shown.sort(key=lambda item: (draw("order", seed, epoch, hashes[item[0]], item[1]), item[0]))

@@ -46,7 +46,7 @@ class TrainingData:
             seed=settings.seed,
             epoch=epoch,
             batch_size=settings.batch_size,
-            repeats=settings.repeats,
+            repeats=[settings.repeats * example.repeats for example, _ in self.items],
         )
         return steps_in(batches, settings.accumulation)
 

@@ -28,7 +28,10 @@ def origin_of(
     settings: TrainingSettings,
 ) -> dict[str, Any]:
     """Return what determines the course of a run, a fact a key."""
-    images = [(e.hash, e.caption, e.prior, crop.key) for e, crop in data.items]
+    images = [
+        (e.hash, e.caption, e.prior, crop.key, *([e.repeats] if e.repeats != 1 else []))
+        for e, crop in data.items
+    ]
     held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
     return {
         "pictures": json_hash(sorted(images)),

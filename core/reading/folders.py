@@ -1,0 +1,219 @@
+"""Where images lie: a folder, a zip file, a single file, or several of these."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..errors import CuratorError
+from ..hashing import content_hash
+from .kinds import CAPTION_SUFFIXES, is_image_name
+
+ZIP_SUFFIX = ".zip"
+MAX_UNPACKED_FILE = 1 << 30
+"""The most bytes of one file in a zip; a larger one is no image that could be decoded."""
+_BOMB = 1000
+_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"\\|?*]')
+
+
+class SourceError(CuratorError):
+    """What is named as the images cannot be used."""
+
+
+class EmptyFolderError(CuratorError):
+    """A folder holds no image at all."""
+
+    def __init__(self, folder: Path | str, others: str = "") -> None:
+        super().__init__(
+            f"No image in {folder} or its subfolders{f' ({others})' if others else ''}. Name a "
+            "folder that holds PNG, JPEG, WebP, AVIF, HEIC, BMP or TIFF files."
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one or several sources.
+
+    Attributes:
+        root: The folder that the names start from.
+        names: The images, with ``/``, in order.
+        labels: What people are told of where each lies: below its own source, without the folders
+            above it; only where there are several sources.
+        others: Files that are neither images nor captions of images, in order.
+        captions: Captions of images.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    others: tuple[str, ...]
+    captions: tuple[str, ...] = ()
+
+
+def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listing:
+    """List every file of some sources.
+
+    Args:
+        sources: Folders (with all below them), zip files, or single files.
+        unpacked: Where images of zip files are unpacked to; a folder for temporary files unless
+            given. What is there already is not unpacked again.
+
+    Raises:
+        SourceError: A zip file is damaged, locked by a password or a bomb; a single file is no
+            image; the sources have no folder in common.
+    """
+    places = [_place(source, unpacked) for source in sources]
+    listed = [_one(place) for place in places]
+    if len(listed) == 1:
+        return listed[0]
+    try:
+        root = Path(os.path.commonpath([one.root.resolve() for one in listed]))
+    except ValueError as error:  # drives of their own
+        raise SourceError(
+            f"These folders have none in common ({error}). Name folders on the same drive."
+        ) from error
+    images: dict[str, str] = {}
+    others, captions = [], []
+    taken: Counter[str] = Counter()
+    for source, one in zip(sources, listed, strict=True):
+        title = source.resolve().name or "images"
+        taken[title] += 1
+        title += f"~{taken[title]}" if taken[title] > 1 else ""
+        start = one.root.resolve().relative_to(root).as_posix()
+        prefix = "" if start == "." else f"{start}/"
+        single = source.is_file() and source.suffix.lower() != ZIP_SUFFIX
+        for name in one.names:
+            images.setdefault(prefix + name, name if single else f"{title}/{name}")
+        others += [prefix + name for name in one.others]
+        captions += [prefix + name for name in one.captions]
+    names = tuple(sorted(images))
+    labels = tuple(images[name] for name in names)
+    return Listing(root, names, labels, tuple(sorted({*others})), tuple(sorted({*captions})))
+
+
+def _place(source: Path, unpacked: Path | None) -> Path:
+    if source.suffix.lower() == ZIP_SUFFIX and source.is_file():
+        return unpack(source, unpacked)
+    return source
+
+
+def _one(place: Path) -> Listing:
+    if place.is_file():
+        if not is_image_name(place):
+            raise SourceError(
+                f"{place} is no image that can be read ({place.suffix or 'no ending'}). Name an "
+                "image, a folder of images or a zip file."
+            )
+        return Listing(place.parent, (place.name,), None, ())
+    files = _files(place)
+    names = tuple(name for name in files if is_image_name(name))
+    stems = {name.rpartition(".")[0] for name in names}
+    rest = [name for name in files if not is_image_name(name)]
+    captions = tuple(name for name in rest if _is_caption(name, stems))
+    return Listing(
+        place, names, None, tuple(name for name in rest if name not in set(captions)), captions
+    )
+
+
+def _is_caption(name: str, stems: set[str]) -> bool:
+    stem, _, end = name.rpartition(".")
+    return f".{end.lower()}" in CAPTION_SUFFIXES and stem in stems
+
+
+def _files(root: Path) -> list[str]:
+    """List files recursively, hidden ones left out; a folder reached twice is entered once."""
+    found: list[str] = []
+    entered: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        status = Path(folder).stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in entered:
+            folders.clear()
+            continue
+        entered.add(identity)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            (Path(folder) / name).relative_to(root).as_posix()
+            for name in files
+            if not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def unpack(archive: Path, folder: Path | None = None) -> Path:
+    """Unpack images and captions of a zip file, once.
+
+    Args:
+        archive: The zip file.
+        folder: Where the folder of its images goes.
+
+    Returns:
+        The folder, named by the archive and its contents.
+
+    Raises:
+        SourceError: It is damaged, locked by a password, or claims more than a zip can hold.
+    """
+    home = folder or Path(tempfile.gettempdir()) / "character-curator"
+    try:
+        target = home / f"{archive.stem}-{content_hash(archive)[:12]}"
+        if target.is_dir():
+            return target
+        home.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=home))
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                _extract(opened, making, archive)
+            making.rename(target)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            if not target.is_dir():  # another process may have been first
+                raise
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+        raise SourceError(f"{archive} cannot be unpacked: {error}. Pack it again.") from error
+    except RuntimeError as error:  # how zipfile says that there is a password
+        raise SourceError(f"{archive} cannot be unpacked: {error}. Unpack it yourself.") from error
+    except OSError as error:
+        raise SourceError(f"{archive} cannot be unpacked to {home}: {error}.") from error
+    return target
+
+
+def _extract(opened: zipfile.ZipFile, target: Path, archive: Path) -> None:
+    entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+    wanted = [(entry, parts) for entry in entries if (parts := _parts(entry.filename))]
+    kept = [pair for pair in wanted if _is_kept(pair[1][-1])]
+    size = sum(entry.file_size for entry, _ in kept)
+    if size > shutil.disk_usage(target).free:
+        raise SourceError(f"{archive} holds {size:,} bytes of images: more than the disk has free.")
+    for entry, parts in wanted:
+        path = target.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _is_kept(parts[-1]):
+            path.touch()  # so that it is counted, like anything beside images in a folder
+            continue
+        is_bomb = entry.file_size > _BOMB * max(entry.compress_size, 1 << 12)
+        if entry.file_size > MAX_UNPACKED_FILE or is_bomb:
+            raise SourceError(
+                f"{archive} is refused: {entry.filename} claims {entry.file_size:,} bytes, packed "
+                f"into {entry.compress_size:,}. Take that file out of it."
+            )
+        with opened.open(entry) as source, path.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+
+
+def _is_kept(name: str) -> bool:
+    return is_image_name(name) or PurePosixPath(name).suffix.lower() in CAPTION_SUFFIXES
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return an entry's path as safe names; empty for hidden ones and for paths that lead out."""
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
+    if not parts or any(part in ("..", "__MACOSX") or part.startswith(".") for part in parts):
+        return ()
+    return tuple(_FORBIDDEN.sub("_", part) for part in parts)

@@ -1,0 +1,182 @@
+"""Open an image of any format with Pillow, however large, and see it as a browser shows it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .color import WHITE, on_background, to_srgb
+from .kinds import add_plugins
+
+MAX_PIXELS = 100_000_000
+"""The most pixels that are decoded of one image; 10,000 x 10,000 passes."""
+
+MAX_SOURCE_PIXELS = 400_000_000
+"""The most pixels that an image may claim which can be decoded at a fraction of its size."""
+
+REDUCIBLE = frozenset({"JPEG", "MPO", "JPEG2000", "TIFF"})
+"""Formats, in Pillow's names, of which a fraction of the size can be decoded."""
+
+DEEP_MODES = ("I", "F")
+"""How the names of Pillow's modes with more than 8 bits a channel begin."""
+
+_REDUCED_PAGE, _SUBFILE_TYPE = 1, 254
+_MOST_PAGES = 32
+_MOST_LEVELS = 5
+
+
+class TooLargeError(ValueError):
+    """An image has more pixels than are decoded, and cannot be decoded at a fraction."""
+
+    def __init__(self, size: tuple[int, int], limit: int) -> None:
+        super().__init__(f"{size[0]} x {size[1]} pixels are more than the limit of {limit:,}")
+
+
+@contextmanager
+def opened(source: Path | bytes) -> Iterator[Any]:
+    """Open an image, of which only the header is read.
+
+    Args:
+        source: A file, or its bytes.
+
+    Raises:
+        OSError, ValueError, SyntaxError: It is no image, or a damaged one.
+        PIL.Image.DecompressionBombError: It claims more pixels than a bomb needs, and is of a
+            format that cannot be decoded at a fraction of its size.
+    """
+    from PIL import Image
+
+    add_plugins()
+    data = io.BytesIO(source) if isinstance(source, bytes) else source
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image: Any = Image.open(data)
+        except Image.DecompressionBombError:
+            image = _reducible(source)
+            if image is None:
+                raise
+    with image:
+        yield image
+
+
+def _reducible(source: Path | bytes) -> Any | None:
+    """Open an image of a format that can be decoded at a fraction of its size."""
+    from PIL import Jpeg2KImagePlugin, JpegImagePlugin, TiffImagePlugin
+
+    for kind in (
+        JpegImagePlugin.JpegImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        TiffImagePlugin.TiffImageFile,
+    ):
+        data = io.BytesIO(source) if isinstance(source, bytes) else io.BytesIO(source.read_bytes())
+        try:
+            return kind(data)
+        except (SyntaxError, OSError, ValueError):
+            continue
+    return None
+
+
+def reduce_to(image: Any, most: int = MAX_PIXELS) -> int:
+    """Let an opened image be decoded at a fraction of its size, if it has too many pixels.
+
+    A JPEG is decoded at a half, a quarter or an eighth (draft mode), a JPEG 2000 at a lower level,
+    a TIFF pyramid at the first page that is small enough.
+
+    Args:
+        image: From :func:`opened`, not loaded yet.
+        most: Pixels that may be decoded.
+
+    Returns:
+        By how much its sides are divided, rounded: 1 where nothing was to be done.
+
+    Raises:
+        TooLargeError: It has too many pixels, and cannot be reduced.
+    """
+    width, height = image.size
+    if width * height <= most:
+        return 1
+    if width * height > MAX_SOURCE_PIXELS:
+        raise TooLargeError(image.size, most)
+    factor = next((2**n for n in range(1, _MOST_LEVELS + 1) if width * height / 4**n <= most), 0)
+    if image.format in ("JPEG", "MPO") and factor in (2, 4, 8):
+        image.draft("RGB", (width // factor, height // factor))
+    elif image.format == "JPEG2000" and factor:
+        image.reduce = factor.bit_length() - 1
+        return factor
+    elif image.format == "TIFF":
+        _seek_page(image, most)
+    if image.size[0] * image.size[1] > most:
+        raise TooLargeError((width, height), most)
+    return max(1, round(width / image.size[0]))
+
+
+def _seek_page(image: Any, most: int) -> None:
+    """Go to the first page of a TIFF that is a smaller copy of the first."""
+    width, height = image.size
+    for page in range(1, min(getattr(image, "n_frames", 1), _MOST_PAGES)):
+        image.seek(page)
+        small, low = image.size
+        is_copy = image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_PAGE
+        if is_copy and small * low <= most and abs(small * height / (low * width) - 1) < 0.02:
+            return
+    image.seek(0)
+
+
+def upright(image: Any, most: int = MAX_PIXELS) -> Any:
+    """Load an opened image: upright, 8 bits a channel, in sRGB, mode L, LA, RGB or RGBA.
+
+    Args:
+        image: From :func:`opened`; of an animation the first frame is taken.
+        most: Pixels that may be decoded, see :func:`reduce_to`.
+
+    Raises:
+        TooLargeError: It has too many pixels.
+        OSError, ValueError, SyntaxError, MemoryError: It is damaged.
+    """
+    image.seek(0)
+    reduce_to(image, most)
+    return to_srgb(to_eight_bits(image))
+
+
+def to_eight_bits(image: Any) -> Any:
+    """Return a PIL image upright, of 8 bits a channel: as it is, or in mode L, RGB or RGBA."""
+    from PIL import ImageOps
+
+    image.load()
+    turned = ImageOps.exif_transpose(image)
+    mode = turned.mode
+    if mode.startswith(DEEP_MODES):
+        import numpy as np
+        from PIL import Image
+
+        values = np.asarray(turned, dtype=np.float64)
+        # Pillow would clip 16-bit greys to white; scale them (65535 to 255) instead.
+        scale = 257.0 if mode.startswith("I") else 1.0
+        grey = Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
+        if "icc_profile" in turned.info:
+            grey.info["icc_profile"] = turned.info["icc_profile"]
+        return grey
+    if mode in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
+        if mode in ("L", "RGB") and "transparency" in turned.info:
+            return turned.convert(mode + "A") if mode == "L" else turned.convert("RGBA")
+        return turned
+    if mode == "1":
+        return turned.convert("L")
+    if mode == "PA" or "transparency" in turned.info:
+        return turned.convert("RGBA")
+    return turned.convert("RGB")
+
+
+def as_seen(image: Any, background: tuple[int, int, int] = WHITE, most: int = MAX_PIXELS) -> Any:
+    """Return an opened image as it is seen on a color: upright, in sRGB, mode L or RGB.
+
+    Raises:
+        TooLargeError: It has too many pixels.
+        OSError, ValueError, SyntaxError, MemoryError: It is damaged.
+    """
+    return on_background(upright(image, most), background)

@@ -1,0 +1,161 @@
+"""A row an image: what its header says, what lies beside it, and what its folder is called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..hashing import content_hash
+from ..rejection_reasons import Rejection
+from .concepts import Concept, concept_above
+from .folders import Listing
+from .kinds import missing_plugin, others_in_words
+from .opening import opened
+from .recorded import PARAMETERS_KEY, Recorded, recorded
+from .texts import UTF_8, UnknownEncodingError, beside
+
+Row = dict[str, Any]
+
+_LISTED = 5
+_UNREAD = "_caption_fault"
+_ENCODING = "_caption_encoding"
+_PROGRAM = "_program"
+
+
+def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
+    """Read the header of one file and what lies beside it: never raises, always a row.
+
+    Args:
+        root: The folder that the name starts from.
+        name: The file's, with ``/``.
+        columns_of: Reads how an image that this program has made describes itself.
+
+    Returns:
+        The columns of the row; keys with ``_`` in front are for :func:`notes_on`, which takes
+        them away.
+    """
+    from PIL import Image
+
+    path = root / name
+    row: Row = {"path": name, "kind": "real"}
+    own = None
+    try:
+        if not path.is_file():
+            raise OSError("a link that leads nowhere, or to itself, or not a plain file")
+        if path.stat().st_size == 0:
+            raise OSError("the file is empty (0 bytes)")
+        row["hash"] = content_hash(path)
+        with opened(path) as image:
+            row["width"], row["height"] = image.size
+            own = image.info.get(PARAMETERS_KEY)
+            foreign = None if isinstance(own, str) else recorded(image.info, image.getexif())
+        if isinstance(own, str):
+            row |= columns_of(own)
+        elif foreign is not None:
+            row |= _of_foreign(foreign)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        row |= {
+            "rejection": Rejection.UNREADABLE.value,
+            "rejection_detail": _reason(error, path),
+        }
+    concept = concept_above(name, root.resolve().name)
+    if concept is not None:
+        row |= {"repeats": concept.repeats, "class_word": concept.class_word or None}
+        row["subject"] = row.get("subject") or concept.trigger
+    return row | _beside(path)
+
+
+def _of_foreign(found: Recorded) -> Row:
+    return {
+        "prompt": found.prompt or None,
+        "negative_prompt": found.negative_prompt or None,
+        "seed": found.seed,
+        "caption": found.caption or None,
+        _PROGRAM: found.program,
+    }
+
+
+def _beside(path: Path) -> Row:
+    try:
+        caption = beside(path)
+    except UnknownEncodingError as error:
+        return {_UNREAD: str(error)}
+    except OSError as error:
+        return {_UNREAD: f"The caption beside {path} cannot be read: {error}."}
+    if caption is None:
+        return {}
+    if not caption.text:
+        return {_UNREAD: f"The caption {caption.file} is empty."}
+    return {
+        "caption": caption.text,
+        "caption_file": caption.file.name,
+        _ENCODING: caption.encoding,
+    }
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        missing = missing_plugin(path)
+        return missing or f"not an image, whatever its name says ({path.suffix})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
+
+
+def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
+    """Say what was read of a folder, a sentence each; takes the rows' private keys away."""
+    notes = []
+    if others := others_in_words(listing.others):
+        notes.append(f"{others}.")
+    needing = [row["rejection_detail"] for row in rows if row.get("rejection_detail")]
+    for text, count in sorted(Counter(t for t in needing if "pip install" in t).items()):
+        notes.append(f"{count} {_images(count)} not read: {text}.")
+    notes += caption_notes(
+        [row[_ENCODING] for row in rows if _ENCODING in row],
+        [row[_UNREAD] for row in rows if _UNREAD in row],
+    )
+    notes += concept_notes([concept_above(row["path"], listing.root.resolve().name)
+                            for row in rows])  # fmt: skip
+    programs = Counter(row[_PROGRAM] for row in rows if row.get(_PROGRAM))
+    for program, count in sorted(programs.items()):
+        seeds = sum(r.get(_PROGRAM) == program and r.get("seed") is not None for r in rows)
+        notes.append(
+            f"{count} {_images(count)} of {program}: prompt read, and of {seeds} the seed."
+        )
+    for row in rows:
+        for key in (_ENCODING, _UNREAD, _PROGRAM):
+            row.pop(key, None)
+    return tuple(notes)
+
+
+def caption_notes(encodings: Sequence[str], faults: Sequence[str]) -> list[str]:
+    """Say how many captions were read beside images, in which encodings, and which were not."""
+    notes = []
+    if encodings:
+        counted = Counter(encodings)
+        listed = ", ".join(
+            f"{name} {count}"
+            for name, count in sorted(counted.items(), key=lambda e: (e[0] != UTF_8, -e[1], e[0]))
+        )
+        count = len(encodings)
+        notes.append(f"{count} caption{'s' * (count != 1)} read beside the images ({listed}).")
+    notes += faults[:_LISTED]
+    if len(faults) > _LISTED:
+        notes.append(f"{len(faults) - _LISTED} more captions are empty or cannot be read.")
+    return notes
+
+
+def concept_notes(concepts: Sequence[Concept | None]) -> list[str]:
+    """Say what the names of folders give their images."""
+    counted: Mapping[Concept, int] = Counter(c for c in concepts if c is not None)
+    return [
+        f"Folder '{c.folder}': {count} {_images(count)}, {c.repeats} repeats, trigger "
+        f"'{c.trigger}'{f', class {c.class_word!r}' if c.class_word else ''}."
+        for c, count in sorted(counted.items(), key=lambda e: e[0].folder)
+    ]
+
+
+def _images(count: int) -> str:
+    return "image" if count == 1 else "images"

@@ -1,0 +1,120 @@
+"""Captions beside images, in whatever encoding an editor has written them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CuratorError
+from .kinds import CAPTION_SUFFIXES
+
+UTF_8 = "UTF-8"
+
+_MARKS = (
+    # UTF-32 first: its little-endian mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8 with BOM"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+
+
+class UnknownEncodingError(CuratorError):
+    """A text file is in an encoding that is not recognised."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The caption {path} is in an unknown encoding (not UTF-8, UTF-16, UTF-32 or Windows' "
+            "Western one). Save it as UTF-8."
+        )
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption that somebody has written beside an image.
+
+    Attributes:
+        text: In one line; may be empty.
+        file: Its file.
+        encoding: In which it was, such as ``UTF-8`` or ``UTF-16``.
+    """
+
+    text: str
+    file: Path
+    encoding: str
+
+
+def decoded(data: bytes) -> tuple[str, str] | None:
+    """Decode the bytes of a text file.
+
+    Byte order marks decide first. Without one it is UTF-8 if that is possible, UTF-16 if every
+    other byte of a text with Latin letters is zero, and Windows' Western encoding (cp1252) if the
+    letters beyond ASCII stand alone, as in Western languages: in an East Asian encoding they stand
+    in runs, and cp1252 would make garbage of it.
+
+    Returns:
+        The text and the name of the encoding; ``None`` if it is none of these.
+    """
+    for mark, codec, name in _MARKS:
+        if data.startswith(mark):
+            return _tried(data, codec, name)
+    if b"\0" in data:
+        even, odd = data[0::2].count(0), data[1::2].count(0)
+        codec = "utf-16-le" if odd > even else "utf-16-be"
+        return _tried(data, codec, "UTF-16")
+    return _tried(data, "utf-8", UTF_8) or (
+        _tried(data, "cp1252", "Windows-1252") if _is_western(data) else None
+    )
+
+
+def _tried(data: bytes, codec: str, name: str) -> tuple[str, str] | None:
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError:
+        return None
+    return None if _CONTROL.search(text) else (text, name)
+
+
+def _is_western(data: bytes) -> bool:
+    runs = [len(run.group()) for run in _HIGH_RUN.finditer(data)]
+    together = sum(n for n in runs if n > 1)
+    return together * 2 <= sum(runs)
+
+
+def caption_file(image: Path) -> Path | None:
+    """Return the caption's file beside an image, ``IMAGE.txt`` before ``IMAGE.caption``."""
+    for suffix in CAPTION_SUFFIXES:
+        path = image.with_suffix(suffix)
+        if path.is_file():
+            return path
+    return None
+
+
+def read_text(path: Path) -> Caption:
+    """Read a caption's file.
+
+    Raises:
+        UnknownEncodingError: It is in no encoding that is recognised.
+        OSError: It cannot be read.
+    """
+    found = decoded(path.read_bytes())
+    if found is None:
+        raise UnknownEncodingError(path)
+    text, encoding = found
+    return Caption(" ".join(text.split()), path, encoding)
+
+
+def beside(image: Path) -> Caption | None:
+    """Return the caption that lies beside an image, if one does.
+
+    Raises:
+        UnknownEncodingError: It is in no encoding that is recognised.
+        OSError: It cannot be read.
+    """
+    path = caption_file(image)
+    return None if path is None else read_text(path)
