@@ -82,7 +82,7 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
 def _read_bytes(path: Path, max_pixels: int) -> bytes:
     try:
         size = path.stat().st_size
-        if size > max_pixels * _BYTES_PER_PIXEL:
+        if size > max(max_pixels, MAX_PIXELS) * _BYTES_PER_PIXEL:
             raise UnreadableImageError(path, f"the file is too large ({size:,} bytes)")
         return path.read_bytes()
     except OSError as error:

@@ -1,0 +1,108 @@
+"""Folders, zip files, single files and lists of them: all found, and the rest counted."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from character_curator.dataset import CuratedDataset, export
+from character_curator.imageset import EmptyFolderError, ImageSet
+from character_curator.reading.folders import SourceError
+from tests.support.images import drawing, png_bytes
+
+
+def fill(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        drawing(number).save(folder / name)
+    return folder
+
+
+def test_what_is_no_image_is_counted_and_named(tmp_path):
+    fill(tmp_path, "a.png", "b.jpg")
+    for number in range(8):
+        (tmp_path / f"{number}.mp4").write_bytes(b"x")
+    for number in range(4):
+        (tmp_path / f"{number}.ZIP").write_bytes(b"x")
+    (tmp_path / "README").write_text("x")
+    (tmp_path / "a.txt").write_text("a caption")
+    (tmp_path / "alone.txt").write_text("of no image")
+    (tmp_path / ".hidden").write_text("x")
+    assert ImageSet.from_folder(tmp_path).notes[0] == (
+        "14 files are no images: .mp4 8, .zip 4, .txt 1, without an ending 1."
+    )
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    with pytest.raises(EmptyFolderError, match=r"1 file is no image: \.mp4 1"):
+        ImageSet.from_folder(tmp_path)
+
+
+def archive(path, **files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, data in files.items():
+            made.writestr(name, data)
+    return path
+
+
+def test_a_zip_is_unpacked_once_and_read_as_its_folder_would_be(tmp_path):
+    path = archive(
+        tmp_path / "photos.zip",
+        **{
+            "10_zoe woman/a.png": png_bytes(drawing(1)),
+            "10_zoe woman/a.txt": "zoë".encode("cp1252"),
+            "__MACOSX/10_zoe woman/._a.png": b"x",
+            "../out.png": png_bytes(drawing(2)),
+            "clip.mp4": b"x",
+        },
+    )
+    images = ImageSet.from_folder(path, unpacked=tmp_path / "work")
+    row = images.table.row(0, named=True)
+    assert len(images) == 1
+    assert (row["path"], row["caption"], row["subject"]) == ("10_zoe woman/a.png", "zoë", "zoe")
+    assert images.notes[0] == "1 file is no image: .mp4 1."
+    assert images.root.parent == tmp_path / "work"
+    assert not list(tmp_path.glob("out.png"))
+    file = images.paths()[0]
+    before = file.stat().st_mtime_ns
+    again = ImageSet.from_folder(path, unpacked=tmp_path / "work")
+    assert again.table.equals(images.table)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_a_damaged_zip_and_a_bomb_are_refused(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 no more")
+    with pytest.raises(SourceError, match="cannot be unpacked"):
+        ImageSet.from_folder(tmp_path / "a.zip", unpacked=tmp_path / "work")
+    bomb = archive(tmp_path / "b.zip", **{"a.png": bytes(60_000_000)})
+    with pytest.raises(SourceError, match=r"a\.png claims 60,000,000 bytes"):
+        ImageSet.from_folder(bomb, unpacked=tmp_path / "work")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_single_file_is_a_set_of_one(tmp_path):
+    fill(tmp_path, "a.png", "b.png")
+    assert ImageSet.from_folder(tmp_path / "a.png").table["path"].to_list() == ["a.png"]
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    with pytest.raises(SourceError, match=r"no image that can be read \(\.mp4\)"):
+        ImageSet.from_folder(tmp_path / "a.mp4")
+
+
+def test_several_sources_are_one_set_and_say_nothing_of_what_lies_above(tmp_path):
+    first = fill(tmp_path / "private" / "one", "a.png", "deep.png")
+    second = fill(tmp_path / "private" / "two", "a.png")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(second / "black.png")
+    path = archive(tmp_path / "more.zip", **{"z.png": png_bytes(drawing(9))})
+    images = ImageSet.from_folder(
+        [first, second, path, first / "a.png"], unpacked=tmp_path / "private" / "work"
+    )
+    assert all(file.is_file() for file in images.paths())
+    assert images.table["source"].to_list() == [
+        "one/a.png", "one/deep.png", "two/a.png", "two/black.png", "more.zip/z.png",
+    ]  # fmt: skip
+    done = export(images, tmp_path / "out", name="x")
+    assert {m["source"] for _, m in CuratedDataset(done.folder)} == set(images.table["source"])
+    assert b"private" not in (done.folder / "provenance.parquet").read_bytes()
+    assert len(list(done.folder.glob("*.png"))) == 5
