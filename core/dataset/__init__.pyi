@@ -2,5 +2,5 @@ from .checksums import Verification as Verification
 from .checksums import verify as verify
 from .curated import CuratedDataset as CuratedDataset
 from .curated import collate as collate
-from .export import Exported as Exported
-from .export import export as export
+from .exporting import Exported as Exported
+from .exporting import export as export

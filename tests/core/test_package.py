@@ -119,6 +119,16 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = character_curator.nothing
 
 
+@pytest.mark.parametrize("package", [path.parent for path in (ROOT / "core").rglob("__init__.pyi")])
+def test_no_module_hides_a_public_name(package):
+    """Importing a module puts it into its package, in place of a name that is loaded later."""
+    stub = ast.parse((package / "__init__.pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in imports for alias in node.names}
+    assert names, "the stub was read"
+    assert names.isdisjoint(path.stem for path in package.iterdir())
+
+
 def test_importing_loads_nothing_heavy():
     code = (
         "import sys, character_curator, character_curator.cli, character_curator.project\n"

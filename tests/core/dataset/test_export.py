@@ -16,7 +16,7 @@ from PIL import Image
 
 from character_curator.dataset import CuratedDataset, collate, export, verify
 from character_curator.dataset.checksums import NotADatasetError
-from character_curator.dataset.export import NothingSelectedError
+from character_curator.dataset.exporting import NothingSelectedError
 from character_curator.imageset import ImageSet
 from character_curator.rejection_reasons import Rejection
 from tests.support.images import drawing, make_images

@@ -97,7 +97,7 @@ KILLED = """
 import os, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from character_curator.dataset.export import export
+from character_curator.dataset.exporting import export
 from character_curator.imageset import ImageSet
 place, at = Path({place!r}), {at}
 images = ImageSet.read(place / "images.parquet")
@@ -171,7 +171,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(tmp_path):
     # The kernel refuses to let a file grow beyond 2 kB, as it refuses on a full disk.
     code = f"""
 import resource, sys
-from character_curator.dataset.export import export
+from character_curator.dataset.exporting import export
 from character_curator.dataset.publish import DiskFullError
 from character_curator.imageset import ImageSet
 images = ImageSet.read({str(tmp_path / "images.parquet")!r})
