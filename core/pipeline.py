@@ -136,6 +136,9 @@ def train(
         samples=samples,
         device=project.model.device,
         dtype=project.model.dtype,
+        control_images=None
+        if section.control_images is None
+        else _resolve(base, section.control_images),
     )
     with FeatureStore(output / STORE_FILE) as store:
         try:

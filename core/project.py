@@ -270,6 +270,9 @@ class TrainingSection(Model):
     prior_caption: str | None = Field(
         default=None, description="The class prompt, for those of them that have no caption."
     )
+    control_images: str | None = Field(
+        default=None, description="Folder of control images, for an edit model."
+    )
     prior_pictures: int = Field(
         default=0,
         ge=0,

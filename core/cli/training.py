@@ -49,6 +49,10 @@ def add_commands(command: Command) -> None:
         "--prior-pictures", type=int, default=0, metavar="N",
         help="make so many with the base model, of anybody in the dataset's scenes",
     )  # fmt: skip
+    sub.add_argument(
+        "--control-images", type=Path, metavar="FOLDER",
+        help="control images of an edit model, under the images' names or as NAME_control.png",
+    )  # fmt: skip
     sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA whose weights to start from")
     sub.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT",
@@ -166,6 +170,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         variant=options.variant,
         magnitudes=options.dora_file,
         allow_pickle=options.allow_pickle,
+        control_images=options.control_images,
     )
     if not Processes.current().is_first:
         console.quiet, options.json = True, False

@@ -109,7 +109,8 @@ def course_key(model: str, examples: Sequence[Example], settings: TrainingSettin
 
 def _marks(example: Example) -> str:
     times = f" x{example.repeats}" if example.repeats != 1 else ""
-    return f"{' prior' if example.prior else ''}{times}"
+    shown = "".join(f" {control.hash}" for control in example.controls)
+    return f"{' prior' if example.prior else ''}{times}{shown}"
 
 
 def inputs_key(
@@ -267,7 +268,9 @@ def _inputs(
         course,
         [
             asdict(images.facts),
-            None if held_out is None else [(e.hash, e.caption, e.face) for e in held_out],
+            None
+            if held_out is None
+            else [(e.hash, e.caption, e.face, *(c.hash for c in e.controls)) for e in held_out],
             None if job.start is None else content_hash(job.start),
             job.magnitudes,
             *further,

@@ -43,6 +43,8 @@ class LoraJob:
         magnitudes: How a DoRA file is written, see :func:`.lora.file.tensors_of`.
         allow_pickle: Also load base models and LoRA files in Python's pickle format.
         base_says: What the base model's own file says it is, by where it says so; for the header.
+        control_images: Folder of control images, which an edit model is shown with the captions;
+            see :func:`.data.controls.control_paths`.
     """
 
     dataset: Path
@@ -62,6 +64,7 @@ class LoraJob:
     magnitudes: Literal["dora_scale", "folded"] = "dora_scale"
     allow_pickle: bool = False
     base_says: Mapping[str, str] = field(default_factory=dict)
+    control_images: Path | None = None
 
     @property
     def base_names(self) -> dict[str, str]:

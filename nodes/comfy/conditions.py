@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import comfy.sampler_helpers
@@ -21,13 +22,15 @@ _WHOLE = "whole "
 """Before the name of a tensor whose first dimension is not the captions'."""
 _NUMBER = "number "
 """Before the name of a plain number."""
+_OF_A_LIST = re.compile(r"(\d+) of (.+)")
+"""The name of a tensor that is one of a list's, such as one of several reference latents."""
 _ENCODERS = ("clip_l", "clip_h", "clip_g")
 """ComfyUI's names of the text encoders that LoRA files can adapt, in the order of the files."""
 
 
 def encode(clip: Any, caption: str) -> TextEmbeddings:
     """Encode a caption as CLIPTextEncode does."""
-    return _embeddings(clip.encode_from_tokens(clip.tokenize(caption), return_dict=True))
+    return embeddings(clip.encode_from_tokens(clip.tokenize(caption), return_dict=True))
 
 
 def encode_with_gradients(clip: Any, caption: str) -> TextEmbeddings:
@@ -39,7 +42,7 @@ def encode_with_gradients(clip: Any, caption: str) -> TextEmbeddings:
     tokens = clip.tokenize(caption)
     found = model.encode_token_weights(tokens)
     further = found[2] if len(found) > 2 else {}
-    return _embeddings({"cond": found[0], "pooled_output": found[1], **further})
+    return embeddings({"cond": found[0], "pooled_output": found[1], **further})
 
 
 def encoders(clip: Any) -> dict[str, Any]:
@@ -143,11 +146,21 @@ def _go_together(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     )
 
 
-def _embeddings(found: Mapping[str, Any]) -> TextEmbeddings:
+def _flat(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what is said by name, each of a list's entries under a name of its own."""
+    for name, value in found.items():
+        if isinstance(value, list):
+            yield from ((f"{number} of {name}", entry) for number, entry in enumerate(value))
+        else:
+            yield name, value
+
+
+def embeddings(found: Mapping[str, Any]) -> TextEmbeddings:
+    """Return what is said with one caption as plain tensors."""
     from ...core.training.denoisers.protocol import TextEmbeddings
 
     tensors: dict[str, Tensor] = {}
-    for name, value in found.items():
+    for name, value in _flat(found):
         if isinstance(value, Tensor) and value.dim() and len(value) == 1:
             tensors[name] = value
             if value.dim() > 1:
@@ -176,10 +189,24 @@ def _row(text: TextEmbeddings, number: int) -> dict[str, Any]:
             own = own[within]
         elif length is not None:
             own = own[:, : int(length[number])]
+        if not own.numel():  # what another caption of the batch alone has
+            continue
         if name.startswith(_NUMBER):
             row[name.removeprefix(_NUMBER)] = own.item()
         elif name.startswith(_WHOLE):
             row[name.removeprefix(_WHOLE)] = own[0]
         else:
             row[name] = own
+    return _with_lists(row)
+
+
+def _with_lists(row: dict[str, Any]) -> dict[str, Any]:
+    """Put entries of lists back into lists."""
+    lists: dict[str, list[tuple[int, Any]]] = {}
+    for name in list(row):
+        entry = _OF_A_LIST.fullmatch(name)
+        if entry is not None:
+            lists.setdefault(entry[2], []).append((int(entry[1]), row.pop(name)))
+    for name, entries in lists.items():
+        row[name] = [value for _, value in sorted(entries, key=lambda entry: entry[0])]
     return row

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from . import conditions as wire_conditions
+from . import references
 from .activation_checkpoints import add_checkpointing, remove_checkpointing
 from .backend import WiresBackend
 from .file_names import file_names
@@ -69,6 +70,7 @@ class WireDenoiser:
         sampler: KSampler's name of the sampler of sample images.
         scheduler: KSampler's name of their scheduler.
         on_image: Called with each finished sample image, a PIL image.
+        references: How control images are told, one of :data:`.references.ENCODINGS`.
 
     Raises:
         UntrainableError: The model predicts neither noise, nor velocity, nor a flow; or its text
@@ -85,6 +87,7 @@ class WireDenoiser:
         sampler: str = "euler",
         scheduler: str = "normal",
         on_image: Callable[[Any], None] = lambda _: None,
+        references: str = references.AUTO,
     ) -> None:
         found = prediction_of(model.get_model_object("model_sampling"))
         if found is None:
@@ -108,7 +111,8 @@ class WireDenoiser:
         self._trains_text = train_text_encoder
         self._sampler, self._scheduler, self._on_image = sampler, scheduler, on_image
         # Computed now: afterwards the weights may have been lent.
-        self.identity = _identity(model, clip, vae)
+        self.identity = _identity(model, clip, vae, references)
+        self._references = references
         self.architecture = architecture_of(model.model, found)
         self.pixel_step = size_step(model.model, vae)
         self.device: torch.device = model.load_device
@@ -190,7 +194,22 @@ class WireDenoiser:
             )
         with self._as_before():
             found = TextEmbeddings.cat([wire_conditions.encode(self._clip, c) for c in captions])
-        return TextEmbeddings({name: value.clone() for name, value in found.tensors.items()})
+        return found.cloned()
+
+    def encode_edit(self, caption: str, controls: Sequence[Tensor]) -> TextEmbeddings:
+        """Encode a caption with control images as the stock node of the family does.
+
+        Raises:
+            ReferencesError: The model takes none.
+        """
+        references.check(self._model.model)
+        images = [(control.movedim(1, -1) + 1) / 2 for control in controls]
+        with self._as_before():
+            told = references.encode(
+                self._model.model, self._clip, self._vae, caption, images, self._references
+            )
+            found = wire_conditions.embeddings(told)
+        return found.cloned()
 
     def offload_encoders(self) -> None:
         """Nothing to do: whatever else ComfyUI has loaded makes room when the model is taken."""
@@ -378,7 +397,7 @@ def _in_training_precision(model: Any) -> Any:
     return lent
 
 
-def _identity(model: Any, clip: Any, vae: Any) -> str:
+def _identity(model: Any, clip: Any, vae: Any, told: str) -> str:
     """Hash the weights on the wires, and what else decides latents, embeddings and predictions."""
     sampling = model.get_model_object("model_sampling")
     marks = [
@@ -388,6 +407,8 @@ def _identity(model: Any, clip: Any, vae: Any) -> str:
     ]
     if not is_unet(model.model) and type(model.model) is not comfy.model_base.Flux:
         marks.append("conditions in full")  # what was encoded without is encoded anew
+    if told != references.AUTO:
+        marks.append(told)
     marks.append(hashlib.sha256(sampling.sigmas.cpu().numpy().tobytes()).hexdigest())
     return hashlib.sha256(" ".join(marks).encode()).hexdigest()
 

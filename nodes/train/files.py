@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 STORE = "features.sqlite"
+REFERENCES = "references"
+"""Folder of the control images that were wired."""
 
 
 def lora_path(name: str) -> Path:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from typing import TYPE_CHECKING
 
 from ...core.errors import CuratorError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ...core.training.data.controls import Control
     from ...core.training.data.images import TrainingImages
     from ...core.training.job import LoraJob
 
@@ -20,6 +27,60 @@ class PriorNamesCharacterError(CuratorError):
             f"'{trigger}'. Wire another dataset than the character's own; empty 'trigger' in the "
             "Character Plan that makes it, and let its captions name the class word alone."
         )
+
+
+class ReferenceCountError(CuratorError):
+    """There are neither as many reference images as training images, nor a single one."""
+
+    def __init__(self, count: int, total: int) -> None:
+        super().__init__(
+            f"'reference_images' has {count} images, and the dataset {total} that can be used: "
+            "wire one for all, or one for each in the order of the file names; or name a folder in "
+            "'control_images', where they are found by their names."
+        )
+
+
+def with_references(images: TrainingImages, references: Tensor, folder: Path) -> TrainingImages:
+    """Give training images their reference images, which are written down as PNG files.
+
+    Args:
+        images: What is trained with; others of the class have none.
+        references: IMAGE, ``(n, height, width, channels)``: one for all, or one for each in the
+            order of the file names.
+        folder: Where the files go, each under the hash of its bytes.
+
+    Raises:
+        ReferenceCountError: Their number is neither.
+    """
+    count = len(references)
+    if count not in (1, len(images.examples)):
+        raise ReferenceCountError(count, len(images.examples))
+    controls = [_written(image, folder) for image in references]
+    own = controls * len(images.examples) if count == 1 else controls
+    examples = tuple(
+        dataclasses.replace(example, controls=(control,))
+        for example, control in zip(images.examples, own, strict=True)
+    )
+    return dataclasses.replace(images, examples=examples)
+
+
+def _written(image: Tensor, folder: Path) -> Control:
+    """Write an image unless it is there; named by its pixels."""
+    import numpy as np
+    from PIL import Image
+
+    from ...core import atomic
+    from ...core.training.data.buckets import Size
+    from ...core.training.data.controls import Control
+
+    values = (255 * image[..., :3].cpu()).round().clamp(0, 255).numpy().astype(np.uint8)
+    digest = hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest()
+    path = folder / f"{digest[:32]}.png"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as temporary:
+            Image.fromarray(values).save(temporary, format="PNG")
+    return Control(path, digest, Size(values.shape[1], values.shape[0]))
 
 
 def checked_images(job: LoraJob) -> TrainingImages:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ...core.training.data.images import TrainingImages
     from ...core.training.job import LoraJob, LoraResult
     from ...core.training.settings import TrainingSettings
     from .view import TrainingView
@@ -24,6 +25,8 @@ class Base:
         vae: A VAE.
         sampler: KSampler's name of the sampler of sample images.
         scheduler: KSampler's name of their scheduler.
+        references: IMAGE of control images: one for all training images, or one for each.
+        encoding: How control images are told, one of ``nodes.comfy.references.ENCODINGS``.
     """
 
     model: Any
@@ -31,6 +34,8 @@ class Base:
     vae: Any
     sampler: str = "euler"
     scheduler: str = "normal"
+    references: Any = None
+    encoding: str = "auto"
 
 
 def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: TrainingView) -> str:
@@ -54,8 +59,8 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
     from ...core.features import FeatureStore
     from ...core.training import finished, train_lora
     from ..comfy.denoiser import WireDenoiser
-    from .files import STORE, work_folder
-    from .images import checked_images
+    from .files import REFERENCES, STORE, work_folder
+    from .images import checked_images, with_references
     from .settings import with_room_for
 
     denoiser = WireDenoiser(
@@ -66,11 +71,15 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
         sampler=base.sampler,
         scheduler=base.scheduler,
         on_image=view.image,
+        references=base.encoding,
     )
     settings = with_room_for(settings, denoiser.pixel_step)
-    images = checked_images(job)
-    course = finished.course_key(denoiser.identity, [*images.examples, *images.prior], settings)
     home = work_folder(job.output.stem)
+    images = checked_images(job)
+    if base.references is not None:
+        images = with_references(images, base.references, home / REFERENCES)
+    told = _told(base, images)
+    course = finished.course_key(denoiser.identity, [*images.examples, *images.prior], settings)
     job = replace(job, work=finished.course_folder(home, course, settings))
     further = [images.facts.trigger, base.sampler, base.scheduler]
     inputs = finished.inputs_key(job, settings, course, further)
@@ -89,9 +98,29 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
             callbacks=view.callbacks(),
             progress=view,
         )
-    summary = _summary(result)
+    summary = "\n".join(filter(None, [_summary(result), told]))
     finished.note_finished(job, inputs, result, summary=summary)
     return summary
+
+
+def _told(base: Base, images: TrainingImages) -> str:
+    """Say how the model is told of control images; nothing without any.
+
+    Raises:
+        ReferencesError: It takes none.
+    """
+    from ..comfy import references
+
+    counts = {len(example.controls) for example in images.examples} - {0}
+    if not counts:
+        return ""
+    references.check(base.model.model)
+    names = {references.encoding_of(base.model.model, n, base.encoding) for n in counts}
+    with_one = sum(bool(example.controls) for example in images.examples)
+    return (
+        f"{with_one} of {len(images.examples)} images have control images, told as the node "
+        f"{' and '.join(sorted(names))} tells them. Sample images are made without."
+    )
 
 
 def _summary(result: LoraResult) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io, ui
 
+from ..comfy.references import AUTO, ENCODINGS
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, node_id
@@ -158,6 +159,23 @@ class TrainLoRA(io.ComfyNode):
                     "images is shown with each of the character, so that the class word does "
                     "not become the character.",
                 ),
+                io.Image.Input(
+                    "reference_images", optional=True,
+                    tooltip="Control images for edit models (Flux.1 Kontext, Flux.2, "
+                    "Qwen-Image-Edit, OmniGen2): one for all, or one for each training image in "
+                    "the order of the file names.",
+                ),
+                _advanced(io.String.Input(
+                    "control_images", default="", optional=True,
+                    tooltip="A folder of control images under the training images' names, in "
+                    "ComfyUI's input or output folder; or the training images' own, where those "
+                    "of NAME.png are NAME_control.png.",
+                )),
+                _advanced(io.Combo.Input(
+                    "reference_encoding", options=list(ENCODINGS), default=AUTO, optional=True,
+                    tooltip="The stock node that you sample with: the model is told of control "
+                    "images as that node tells it. auto: the node of the model's family.",
+                )),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="The model with the LoRA."),
@@ -184,13 +202,15 @@ class TrainLoRA(io.ComfyNode):
         return faults(options or "") or True
 
     @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, folder: str = "", **_: Any) -> Any:
+    def fingerprint_inputs(
+        cls, name: str | None = None, folder: str = "", control_images: str = "", **_: Any
+    ) -> Any:
         """Run again when the LoRA file is gone or changed, or a folder's files are."""
         from ..ui.disk_state import disk_state, listing
         from ..ui.paths import readable_path
         from .files import lora_path
 
-        files = str(listing(readable_path(folder))) if folder else ""
+        files = "".join(str(listing(readable_path(f))) for f in (folder, control_images) if f)
         return [disk_state.fingerprint(lora_path(name)) if name else 0, files]
 
     @classmethod
@@ -211,6 +231,9 @@ class TrainLoRA(io.ComfyNode):
         trigger: str = "",
         options: str = "",
         prior: Any = None,
+        reference_images: Any = None,
+        control_images: str = "",
+        reference_encoding: str = "auto",
         **widgets: Any,
     ) -> io.NodeOutput:
         """Train, or find the finished training, and apply its file."""
@@ -231,6 +254,8 @@ class TrainLoRA(io.ComfyNode):
                 "There is nothing to train on: wire 'dataset' (DatasetExport, Load Dataset), or "
                 "name a folder of captioned images in 'folder'."
             )
+        if reference_images is not None and control_images.strip():
+            raise ValueError("Wire 'reference_images' or name 'control_images', not both.")
         settings = training_settings(preset, widgets, options)
         output = lora_path(name)
         graph = cls.hidden.prompt or {}
@@ -244,9 +269,10 @@ class TrainLoRA(io.ComfyNode):
             trigger=trigger.strip() or None,
             prior=None if prior is None else Path(prior),
             samples=sample_settings(sample_prompts, settings.seed, sample_steps, sample_cfg),
+            control_images=readable_path(control_images) if control_images.strip() else None,
         )
         view = TrainingView(cls.hidden.unique_id, job.beside(".loss.png"))
-        base = Base(model, clip, vae, sampler_name, scheduler)
+        base = Base(model, clip, vae, sampler_name, scheduler, reference_images, reference_encoding)
         # A prompt runs without gradients.
         with torch.inference_mode(False), torch.enable_grad():
             summary = train_on_wires(job, settings, base, view)

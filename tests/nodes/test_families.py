@@ -43,6 +43,7 @@ def test_a_family_is_trained_as_it_samples(facts, family):
     assert all(map(math.isfinite, facts["losses"]))
     assert len(facts["losses"]) == 3
     assert facts["told"] == [], "in training the model is told what sampling tells it"
+    assert facts["edits"] == [], "of control images too, and they matter"
     assert facts["target"] < 1e-4, "the target leads to the clean latents"
     # Where activations are rounded too, the loss has steps, and rows share what they round by.
     rounded = bool(getattr(FAMILIES[family], "quantised", ""))

@@ -93,6 +93,13 @@ def test_a_model_in_dynamic_vram_is_trained_as_its_own_whole_copy(found):
     assert dynamic["same_values"]
 
 
+def test_an_edit_model_is_trained_with_control_images(found):
+    edits = found["edits"]
+    assert edits["losses"][0] != pytest.approx(edits["without"][0], rel=1e-3)
+    assert edits["losses"][-1] < edits["losses"][0]
+    assert "control images, told as the node ReferenceLatent tells them" in edits["said"]
+
+
 def test_a_lora_can_be_trained_on_top_of_another_under_autocast(found):
     stacked = found["stacked"]
     assert stacked["losses"][-1] < stacked["losses"][0]

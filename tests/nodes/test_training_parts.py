@@ -159,3 +159,52 @@ def test_every_fact_of_an_image_belongs_to_the_course_and_the_order_does_not():
         assert key("model", [dataclasses.replace(one, **changed), two], settings()) != plain
     assert key("other", [one, two], settings()) != plain
     assert key("model", [dataclasses.replace(one, path=Path("z.png")), two], settings()) == plain
+
+
+def shown(*values):
+    """An IMAGE of one color each."""
+    import torch
+
+    return torch.stack([torch.full((8, 6, 3), value / 255) for value in values])
+
+
+def read(tmp_path):
+    job = core("training.job").LoraJob(
+        draw_folder(tmp_path / "faces", 3), tmp_path / "a.safetensors"
+    )
+    return part("train.images").checked_images(job)
+
+
+def test_one_reference_image_is_for_all_and_several_are_in_the_order_of_the_files(tmp_path):
+    from PIL import Image
+
+    images = read(tmp_path)
+    give = part("train.images").with_references
+    one = give(images, shown(7), tmp_path / "references")
+    assert len({e.controls for e in one.examples}) == 1
+    each = give(images, shown(10, 20, 255), tmp_path / "references")
+    files = [Image.open(e.controls[0].path) for e in each.examples]
+    assert [file.getpixel((0, 0)) for file in files] == [(10,) * 3, (20,) * 3, (255,) * 3]
+    assert [file.size for file in files] == [(6, 8)] * 3
+    assert give(images, shown(7), tmp_path / "elsewhere").examples[0].controls[0].hash == (
+        one.examples[0].controls[0].hash
+    )
+
+
+def test_another_number_of_reference_images_is_refused(tmp_path):
+    with pytest.raises(part("train.images").ReferenceCountError, match=r"2 images.* 3 that"):
+        part("train.images").with_references(read(tmp_path), shown(1, 2), tmp_path)
+
+
+def test_reference_images_make_another_training(tmp_path):
+    images = read(tmp_path)
+    key = core("training.finished").course_key
+    found = {
+        key(
+            "model",
+            part("train.images").with_references(images, batch, tmp_path).examples,
+            settings(),
+        )
+        for batch in (shown(1), shown(2))
+    } | {key("model", images.examples, settings())}
+    assert len(found) == 3

@@ -84,6 +84,11 @@ class TinyDenoiser:
         values = torch.tensor([list(digest) for digest in raw]) / 128.0 - 1
         return TextEmbeddings({"hidden": self.text(values), "raw": values})
 
+    def encode_edit(self, caption: str, controls: Sequence[Tensor]) -> TextEmbeddings:
+        found = self.encode_text([caption])["hidden"]
+        seen = sum(self.encode_pixels(control, None).mean() for control in controls)
+        return TextEmbeddings({"hidden": found + seen, "raw": found})
+
     def offload_encoders(self) -> None:
         """It has nothing that could go."""
 

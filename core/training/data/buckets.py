@@ -40,14 +40,16 @@ class Crop:
     Attributes:
         box: The part, in the image's pixels; its aspect ratio is that of ``size``.
         size: What it is scaled to.
+        controls: The same of the control images that are shown with it.
     """
 
     box: Box
     size: Size
+    controls: tuple[Crop, ...] = ()
 
     @property
     def key(self) -> str:
-        """A text that names this crop and no other."""
+        """A text that names this crop of the image itself and no other."""
         return f"{self.size} of " + ",".join(f"{edge:.4f}" for edge in self.box)
 
     def place(self, box: Box) -> Box | None:

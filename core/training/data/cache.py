@@ -2,7 +2,8 @@
 
 A latent is keyed by the image's bytes, its crop and the frozen weights that made it; an embedding
 by its caption and those weights. So another trigger word encodes captions again and no image,
-another resolution images and no caption, and a second run nothing at all.
+another resolution images and no caption, and a second run nothing at all. Where control images are
+shown with a caption, both are encoded as one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ...features import FeatureStore
 from ...progress import Progress, silent
 from ..denoisers.protocol import Denoiser, TextEmbeddings
 from .buckets import Crop
+from .controls import Control
 from .examples import Example, Skipped
 
 LATENTS = "training latents"
@@ -102,6 +104,33 @@ class EncodedFeatures:
             progress.advance()
         progress.finish()
 
+    def add_edits(self, edits: Iterable[tuple[str, Item]], progress: Progress = silent) -> None:
+        """Encode captions with the control images of their items, where the store lacks them.
+
+        Args:
+            edits: A caption and its item each; the item has control images.
+            progress: Told of every caption.
+
+        Raises:
+            UnreadableImageError: A control image can't be read any more.
+        """
+        missing = self._missing(
+            TEXT, {_edit_key(words, item): (words, item) for words, item in edits}
+        )
+        if not missing:
+            return
+        progress.start("Encoding captions with control images", len(missing))
+        for key, (caption, (example, crop)) in missing.items():
+            shown = [
+                read_crop(control, part)
+                for control, part in zip(example.controls, crop.controls, strict=True)
+            ]
+            with torch.no_grad():
+                embeddings = self._denoiser.encode_edit(caption, shown)
+            self._put(TEXT, key, embeddings.tensors)
+            progress.advance(note=example.path.name)
+        progress.finish()
+
     def latents(self, items: Sequence[Item]) -> Tensor:
         """Return the latents of some crops of one size, ``(n, channels, height, width)``, float32.
 
@@ -111,13 +140,23 @@ class EncodedFeatures:
         found = self._get(LATENTS, [_latent_key(*item) for item in items])
         return torch.cat([tensors["latents"] for tensors in found]).float()
 
-    def text(self, captions: Sequence[str]) -> TextEmbeddings:
+    def text(self, captions: Sequence[str], items: Sequence[Item] = ()) -> TextEmbeddings:
         """Return the embeddings of some captions.
+
+        Args:
+            captions: What was added.
+            items: What each is shown with; control images of theirs are part of the embedding.
 
         Raises:
             CuratorError: One of them was never added, or the store has lost it.
         """
-        found = self._get(TEXT, [_text_key(caption) for caption in captions])
+        keys = [_text_key(caption) for caption in captions]
+        if any(example.controls for example, _ in items):
+            keys = [
+                _edit_key(caption, item) if item[0].controls else _text_key(caption)
+                for caption, item in zip(captions, items, strict=True)
+            ]
+        found = self._get(TEXT, keys)
         return TextEmbeddings.cat([TextEmbeddings(tensors) for tensors in found])
 
     def _missing(self, kind: str, wanted: dict[str, _T]) -> dict[str, _T]:
@@ -152,7 +191,7 @@ class EncodedFeatures:
         self._bytes += _size(tensors)
 
 
-def read_crop(example: Example, crop: Crop, image: Pixels | None = None) -> Tensor:
+def read_crop(example: Example | Control, crop: Crop, image: Pixels | None = None) -> Tensor:
     """Read an image's crop: float32 RGB, ``(1, 3, height, width)``, from -1 to 1.
 
     Args:
@@ -185,6 +224,15 @@ def _latent_key(example: Example, crop: Crop) -> str:
 
 def _text_key(caption: str) -> str:
     return hashlib.sha256(caption.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _edit_key(caption: str, item: Item) -> str:
+    example, crop = item
+    shown = [
+        f"{control.hash} {part.key}"
+        for control, part in zip(example.controls, crop.controls, strict=True)
+    ]
+    return hashlib.sha256("\n".join([_text_key(caption), *shown]).encode()).hexdigest()
 
 
 def _is_whole(value: bytes | None) -> bool:

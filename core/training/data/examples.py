@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +15,7 @@ from ...reading.rows import caption_notes, concept_notes
 from ...reading.texts import UTF_8, Caption, UnknownEncodingError, beside, caption_file
 from ..settings import TrainingSettings
 from .buckets import Box, Crop, Size, choose_bucket, crop_to
+from .controls import Control, ControlImagesError, control_crop, control_paths, read_controls
 
 if TYPE_CHECKING:
     from ...analysis.decoding import Pixels
@@ -61,6 +62,7 @@ class Example:
         prior: Whether it preserves what the model knows of the class, and is not the subject.
         repeats: How often an epoch shows it, times what the settings say: its folder's
             (``10_char1 woman``).
+        controls: Control images, which an edit model is shown with the caption.
     """
 
     path: Path
@@ -70,13 +72,17 @@ class Example:
     face: Box | None = None
     prior: bool = False
     repeats: int = 1
+    controls: tuple[Control, ...] = ()
 
     def crop(self, settings: TrainingSettings) -> Crop:
         """Return the part of the image that a run with these settings sees."""
         bucket = choose_bucket(
             self.size, settings.resolution, settings.bucket_step, upscale=settings.upscale
         )
-        return crop_to(self.size, bucket, self.face if settings.crop == "face" else None)
+        crop = crop_to(self.size, bucket, self.face if settings.crop == "face" else None)
+        step = settings.bucket_step
+        shown = tuple(control_crop(one, self.size, crop, step) for one in self.controls)
+        return replace(crop, controls=shown) if shown else crop
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ def read_examples(
     prior: bool = False,
     decoded: Decoded | None = None,
     notes: list[str] | None = None,
+    controls: Path | None = None,
 ) -> tuple[list[Example], list[Skipped]]:
     """Read the images of a folder, in the order of their names.
 
@@ -109,6 +116,8 @@ def read_examples(
         decoded: Takes the examples' pixels (as of ``read_image``) by their hash, for whoever
             encodes them next; those beyond :data:`DECODED_BYTES` are not kept.
         notes: Takes what is to be said of how the folder was read, a sentence each.
+        controls: Folder of control images, see :func:`.controls.control_paths`; may be the folder
+            itself, whose control images are then no images of their own. What has none is left out.
 
     Returns:
         The examples, and what was left out with its reason.
@@ -116,6 +125,7 @@ def read_examples(
     Raises:
         NoCaptionsError: There are images, and none of them has a caption.
         TooFewImagesError: There is no readable image.
+        ControlImagesError: Control images are asked for, and no image has one.
     """
     from ...analysis.decoding import decode_ahead
 
@@ -123,8 +133,12 @@ def read_examples(
     known = read_metadata(root)
     listing = _listed(root)
     paths = [root / name for name in listing.names]
-    told = [known.get(name) or known.get(Path(name).name, {}) for name in listing.names]
-    concepts = [concept_above(name, root.resolve().name) for name in listing.names]
+    found = {} if controls is None else control_paths(paths, root, controls.expanduser())
+    shown = {path for several in found.values() for path in several}
+    names = [name for name in listing.names if root / name not in shown]
+    paths = [root / name for name in names]
+    told = [known.get(name) or known.get(Path(name).name, {}) for name in names]
+    concepts = [concept_above(name, root.resolve().name) for name in names]
     written = [_written(path) for path in paths]
     captions = [_caption_of(*each, caption) for each in zip(written, told, concepts, strict=True)]
     if paths and not any(captions):
@@ -152,7 +166,37 @@ def read_examples(
                 free -= file.image.nbytes
     if not examples:
         raise TooFewImagesError(0, 1, skipped)
+    if controls is not None:
+        examples, without = _with_controls(examples, found, controls)
+        skipped += without
     return examples, skipped
+
+
+def _with_controls(
+    examples: Sequence[Example], found: Mapping[Path, Sequence[Path]], folder: Path
+) -> tuple[list[Example], list[Skipped]]:
+    """Give each example its control images, and leave out those that have none."""
+    wanted = [path for example in examples for path in found.get(example.path, ())]
+    read, faults = read_controls(wanted)
+    whole: list[Example] = []
+    skipped: list[Skipped] = []
+    for example in examples:
+        own = found.get(example.path, ())
+        broken = [path for path in own if path in faults]
+        if broken:
+            reason = f"its control image {broken[0].name}: {faults[broken[0]]}"
+            skipped.append(Skipped(example.path, reason))
+        elif not own:
+            skipped.append(Skipped(example.path, "no control image"))
+        else:
+            whole.append(replace(example, controls=tuple(read[path] for path in own)))
+    if not whole:
+        raise ControlImagesError(
+            f"No image of {examples[0].path.parent} has a readable control image in {folder}. Name "
+            f"those of NAME.png NAME.png in a folder of their own, or NAME_control.png beside it. "
+            f"Left out: {'; '.join(f'{s.path.name}: {s.reason}' for s in skipped[:5])}."
+        )
+    return whole, skipped
 
 
 def as_prior(examples: Sequence[Example]) -> list[Example]:

@@ -44,7 +44,11 @@ def read_images(job: LoraJob) -> TrainingImages:
     decoded: Decoded = {}
     notes: list[str] = []
     examples, skipped = read_examples(
-        job.dataset, caption=job.caption, decoded=decoded, notes=notes
+        job.dataset,
+        caption=job.caption,
+        decoded=decoded,
+        notes=notes,
+        controls=job.control_images,
     )
     facts = read_facts(job.dataset, examples, trigger=job.trigger)
     if not facts.trigger and job.trigger is None:
@@ -57,7 +61,12 @@ def read_images(job: LoraJob) -> TrainingImages:
         )
         skipped += others
     if job.validation is not None:
-        held_out, others = read_examples(job.validation, caption=job.caption, decoded=decoded)
+        controls = job.control_images
+        if controls is not None and controls.resolve() == job.dataset.resolve():
+            controls = job.validation  # pairs, each beside its image
+        held_out, others = read_examples(
+            job.validation, caption=job.caption, decoded=decoded, controls=controls
+        )
         validation = tuple(held_out)
         skipped += others
     return TrainingImages(

@@ -28,14 +28,15 @@ class TrainingData:
         validation: Held-out images.
         skipped: What could not be read.
         latents: Gives the latents of items of one size.
-        text: Gives the embeddings of captions; with gradients where text encoders are trained.
+        text: Gives the embeddings of captions, each with its item's control images; with gradients
+            where text encoders are trained.
     """
 
     items: tuple[Item, ...]
     validation: tuple[Item, ...]
     skipped: tuple[Skipped, ...]
     latents: Callable[[Sequence[Item]], Tensor]
-    text: Callable[[Sequence[str]], TextEmbeddings]
+    text: Callable[[Sequence[str], Sequence[Item]], TextEmbeddings]
 
     def steps(self, epoch: int, settings: TrainingSettings) -> list[list[Batch]]:
         """Return the batches of every optimizer step of an epoch (from 1)."""
@@ -74,7 +75,8 @@ def prepare(
         progress: Told of every image.
 
     Raises:
-        SettingsError: The model cannot take images of the buckets' sizes.
+        SettingsError: The model cannot take images of the buckets' sizes; or text encoders are to
+            be trained with control images.
         TooFewImagesError: Too little is left to train on or to validate with.
     """
     if settings.bucket_step % denoiser.pixel_step:
@@ -100,11 +102,44 @@ def prepare(
     if not subjects or (wants_validation and not held_out):
         count = subjects + (len(held_out) if validation is None else 0)
         raise TooFewImagesError(count, 2 if wants_validation else 1, skipped)
-    text: Callable[[Sequence[str]], TextEmbeddings] = denoiser.encode_text
-    if not settings.train_text_encoder:
-        captions = {example.caption for example, _ in [*trained, *held_out]}
-        if settings.caption_dropout:
-            captions.add(NO_CAPTION)
-        features.add_captions(sorted(captions), progress)
-        text = features.text
+    text = _encoded_text(features, trained, held_out, settings, progress)
+    if settings.train_text_encoder:
+        text = _text_with_gradients(denoiser, [*trained, *held_out])
     return TrainingData(tuple(trained), tuple(held_out), tuple(skipped), features.latents, text)
+
+
+def _encoded_text(
+    features: EncodedFeatures,
+    trained: Sequence[Item],
+    held_out: Sequence[Item],
+    settings: TrainingSettings,
+    progress: Progress,
+) -> Callable[[Sequence[str], Sequence[Item]], TextEmbeddings]:
+    """Encode every caption that a step may ask for."""
+    if settings.train_text_encoder:
+        return features.text
+    items = [*trained, *held_out]
+    captions = {example.caption for example, _ in items if not example.controls}
+    edits = [(item[0].caption, item) for item in items if item[0].controls]
+    if settings.caption_dropout:
+        captions.add(NO_CAPTION)
+        edits += [(NO_CAPTION, item) for item in trained if item[0].controls]
+    features.add_captions(sorted(captions), progress)
+    features.add_edits(edits, progress)
+    return features.text
+
+
+def _text_with_gradients(
+    denoiser: Denoiser, items: Sequence[Item]
+) -> Callable[[Sequence[str], Sequence[Item]], TextEmbeddings]:
+    """Return what encodes captions in every step.
+
+    Raises:
+        SettingsError: There are control images, which are encoded once, with their captions.
+    """
+    if any(example.controls for example, _ in items):
+        raise SettingsError(
+            "train_text_encoder does not go with control images: the captions of an edit model are "
+            "encoded once, with their images. Switch train_text_encoder off."
+        )
+    return lambda captions, _: denoiser.encode_text(captions)

@@ -149,6 +149,18 @@ class DiffusersDenoiser(ABC):
     def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
         """Encode captions; gradients reach the text encoders where grad mode is on."""
 
+    def encode_edit(self, caption: str, controls: Sequence[Tensor]) -> TextEmbeddings:
+        """Encode a caption with control images, where the family takes some.
+
+        Raises:
+            UnknownModelError: It takes none.
+        """
+        raise UnknownModelError(
+            f"{type(self._pipeline).__name__} takes no control images here; FluxKontextPipeline "
+            "does. In ComfyUI, TrainLoRA also trains Qwen-Image-Edit, Flux.2 and OmniGen2 with "
+            "them. Leave control_images out, or use such a model."
+        )
+
     @abstractmethod
     def sample_timesteps(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Draw timesteps from the distribution that the model is trained with."""

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .diffusers import UnknownModelError
 from .flow import FlowDenoiser
 from .protocol import TextEmbeddings
+
+_CONTROL, _CONTROL_SIZE = "control", "size of control"
 
 
 class FluxDenoiser(FlowDenoiser):
@@ -32,6 +35,24 @@ class FluxDenoiser(FlowDenoiser):
         )
         return TextEmbeddings({"prompt_embeds": embeds, "pooled": pooled})
 
+    def encode_edit(self, caption: str, controls: Sequence[Tensor]) -> TextEmbeddings:
+        """Encode a caption, and the latents of Kontext's control images beside it.
+
+        Raises:
+            UnknownModelError: It is another Flux, or there are several control images.
+        """
+        if not type(self._pipeline).__name__.startswith("FluxKontext"):
+            return super().encode_edit(caption, controls)
+        if len(controls) != 1:
+            raise UnknownModelError(
+                f"FluxKontextPipeline takes one control image for each image, not {len(controls)}: "
+                "put them into one, side by side, as its users do."
+            )
+        latents = self.encode_pixels(controls[0], None)
+        size = torch.tensor([latents.shape[-2:]])
+        text = self.encode_text([caption])
+        return TextEmbeddings({**text.tensors, _CONTROL: latents, _CONTROL_SIZE: size})
+
     def predict(
         self,
         noisy: Tensor,
@@ -40,12 +61,22 @@ class FluxDenoiser(FlowDenoiser):
         size: Sequence[tuple[int, int]],
     ) -> Tensor:
         """Return the transformer's prediction in float32, unpacked."""
+        sizes = text.tensors.get(_CONTROL_SIZE)
+        if sizes is not None and len(sizes.unique(dim=0)) > 1:  # no mask tells what is padded
+            parts = [
+                self.predict(noisy[n : n + 1], timesteps[n : n + 1], text.index([n]), size[n:])
+                for n in range(len(noisy))
+            ]
+            return torch.cat(parts)
         rows, channels, height, width = noisy.shape
         text = text.to(noisy.device, self._dtype)
         packed = self._pipeline._pack_latents(noisy.to(self._dtype), rows, channels, height, width)
         ids = self._pipeline._prepare_latent_image_ids(
             rows, height // 2, width // 2, noisy.device, self._dtype
         )
+        own = packed.shape[1]
+        if sizes is not None and int(sizes[0].prod()):
+            packed, ids = self._with_control(packed, ids, text[_CONTROL], sizes[0].tolist())
         tokens = text["prompt_embeds"]
         velocity = self._module(
             hidden_states=packed,
@@ -56,8 +87,22 @@ class FluxDenoiser(FlowDenoiser):
         ).sample
         factor = self._vae_factor
         return self._pipeline._unpack_latents(
-            velocity, height * factor, width * factor, factor
+            velocity[:, :own], height * factor, width * factor, factor
         ).float()
+
+    def _with_control(
+        self, packed: Tensor, ids: Tensor, latents: Tensor, size: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Put a control image's tokens behind the image's, as Kontext's pipeline does."""
+        height, width = size
+        shown = latents[..., :height, :width]
+        rows, channels = shown.shape[:2]
+        there = self._pipeline._pack_latents(shown, rows, channels, height, width)
+        places = self._pipeline._prepare_latent_image_ids(
+            rows, height // 2, width // 2, packed.device, self._dtype
+        )
+        places[..., 0] = 1  # what the first coordinate is for: the image's own tokens have 0
+        return torch.cat([packed, there], dim=1), torch.cat([ids, places], dim=0)
 
     def _further(self, text: TextEmbeddings, timesteps: Tensor, packed: Tensor) -> dict[str, Any]:
         """Return what else this family's transformer is told."""

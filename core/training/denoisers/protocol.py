@@ -52,13 +52,31 @@ class TextEmbeddings:
             }
         )
 
+    def cloned(self) -> TextEmbeddings:
+        """Return the embeddings in memory of their own."""
+        return TextEmbeddings({name: value.clone() for name, value in self.tensors.items()})
+
     @staticmethod
     def cat(items: Sequence[TextEmbeddings]) -> TextEmbeddings:
         """Join the embeddings of several groups of captions, in their order.
 
-        Where captions have different numbers of tokens, zeros follow the shorter ones.
+        Where captions have different numbers of tokens, zeros follow the shorter ones. What is
+        said of some alone, such as a control image, has the size 0 in the others.
         """
-        return TextEmbeddings({k: _joined([i.tensors[k] for i in items]) for k in items[0].tensors})
+        first: dict[str, Tensor] = {}
+        for item in items:
+            first = {**item.tensors, **first}
+        return TextEmbeddings(
+            {
+                name: _joined([item.tensors.get(name, _nothing(like, len(item))) for item in items])
+                for name, like in first.items()
+            }
+        )
+
+
+def _nothing(like: Tensor, rows: int) -> Tensor:
+    """Return rows of what a caption does not have, which padding fills up with zeros."""
+    return like.new_zeros((rows, *(0 for _ in like.shape[1:])))
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
@@ -130,6 +148,17 @@ class Denoiser(Protocol):
 
     def encode_text(self, captions: Sequence[str]) -> TextEmbeddings:
         """Encode captions. Gradients reach the text encoders where grad mode is on."""
+
+    def encode_edit(self, caption: str, controls: Sequence[Tensor]) -> TextEmbeddings:
+        """Encode a caption with the control images that an edit model is shown with it.
+
+        Args:
+            caption: One caption.
+            controls: An image each, ``(1, 3, height, width)`` in [-1, 1].
+
+        Raises:
+            CuratorError: The model takes no control images.
+        """
 
     def offload_encoders(self) -> None:
         """Give back the memory of encoders that are not trained, until one is needed again.

@@ -89,7 +89,7 @@ def _weighted_losses(
         mask = face_mask(faces, size, (row[-2], row[-1]), settings.face_weight)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     with autocast:
-        text = data.text(captions).to(device, None)
+        text = data.text(captions, items).to(device, None)
         predicted = denoiser.predict(
             denoiser.add_noise(latents, noise, timesteps), timesteps, text, image_sizes(items)
         )

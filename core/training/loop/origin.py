@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ...hashing import json_hash
+from ..data.cache import Item
 from ..data.prepare import TrainingData
 from ..denoisers.protocol import Denoiser
 from ..settings import TrainingSettings
@@ -29,10 +30,17 @@ def origin_of(
 ) -> dict[str, Any]:
     """Return what determines the course of a run, a fact a key."""
     images = [
-        (e.hash, e.caption, e.prior, crop.key, *([e.repeats] if e.repeats != 1 else []))
+        (
+            e.hash,
+            e.caption,
+            e.prior,
+            crop.key,
+            *([e.repeats] if e.repeats != 1 else []),
+            *_shown((e, crop)),
+        )
         for e, crop in data.items
     ]
-    held_out = [(e.hash, e.caption, crop.key) for e, crop in data.validation]
+    held_out = [(e.hash, e.caption, crop.key, *_shown((e, crop))) for e, crop in data.validation]
     return {
         "pictures": json_hash(sorted(images)),
         "validation images": json_hash(sorted(held_out)),
@@ -40,6 +48,13 @@ def origin_of(
         "model": denoiser.identity,
         "settings": course_options(settings),
     }
+
+
+def _shown(item: Item) -> list[str]:
+    """Return what control images an item is shown with; what has none keeps its facts."""
+    example, crop = item
+    pairs = zip(example.controls, crop.controls, strict=True)
+    return [f"{control.hash} {part.key}" for control, part in pairs]
 
 
 def course_options(settings: TrainingSettings) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def validation_loss(
     denoiser: Denoiser,
     items: Sequence[Item],
     latents: Callable[[Sequence[Item]], Tensor],
-    text: Callable[[Sequence[str]], TextEmbeddings],
+    text: Callable[[Sequence[str], Sequence[Item]], TextEmbeddings],
     *,
     timesteps: int,
     batch_size: int,
@@ -42,7 +42,7 @@ def validation_loss(
         denoiser: The model.
         items: Held-out images with their crops.
         latents: Gives the latents of items of one size.
-        text: Gives the embeddings of captions.
+        text: Gives the embeddings of captions, each with its item.
         timesteps: How many fixed timesteps.
         batch_size: Rows in a forward pass.
         device: Where the model is.
@@ -58,7 +58,8 @@ def validation_loss(
         noise = torch.stack([_noise(item[0].hash, k, clean.shape[1:]) for item, k in batch])
         clean, noise = clean.to(device), noise.to(device)
         times = steps[[k for _, k in batch]].to(device)
-        embeddings = text([item[0].caption for item, _ in batch]).to(device, None)
+        shown = [item for item, _ in batch]
+        embeddings = text([item[0].caption for item in shown], shown).to(device, None)
         noisy = denoiser.add_noise(clean, noise, times)
         predicted = denoiser.predict(noisy, times, embeddings, image_sizes([i for i, _ in batch]))
         losses = row_losses(predicted, denoiser.target(clean, noise, times))

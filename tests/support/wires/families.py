@@ -31,6 +31,7 @@ class Family:
         adjust: Sets what no setting does: the size of a part, a table that comes with the file.
         side: Of the smallest square image that it can take, in pixels.
         quantised: ComfyUI's name of the format of the blocks' weights, if not floats.
+        edits: The stock node that people tell it of reference images with, if it takes some.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Family:
     adjust: Callable[[Any], None] = lambda _: None
     side: int = 64
     quantised: str = ""
+    edits: str = ""
 
 
 def _flux(**changes: Any) -> dict[str, Any]:
@@ -158,7 +160,8 @@ _KANDINSKY = {
 }  # fmt: skip
 
 _ROUNDED = "the stock loader rounds weights with a LoRA to the format again"
-_NO_REFERENCE = "from captions alone, without a reference image"
+_REFERENCE = "ReferenceLatent"
+_QWEN_EDIT = "TextEncodeQwenImageEdit"
 
 FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
     "SD 1.5": LAYOUTS["sd15"],
@@ -193,9 +196,11 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
     ),
     "Flux.1": LAYOUTS["flux"],
     "Flux.1 Schnell": Family("FluxSchnell", _flux(guidance_embed=False), pooled=32),
-    "Flux.1 Kontext": Family("Flux", _flux(), pooled=32, note=_NO_REFERENCE),
-    "Flux.2": Family("Flux2", _FLUX2),
-    "Flux.2 Klein": Family("Flux2", _FLUX2 | {"guidance_embed": False}),
+    "Flux.1 Kontext": Family("Flux", _flux(), pooled=32, edits=_REFERENCE),
+    "Flux.2": Family("Flux2", _FLUX2, edits=_REFERENCE),
+    "Flux.2 Klein": Family(
+        "Flux2", _FLUX2 | {"guidance_embed": False}, edits=_REFERENCE,
+    ),
     "Chroma": Family("Chroma", _CHROMA),
     "Chroma Radiance": Family("ChromaRadiance", _CHROMA | _NERF),
     "Qwen-Image": Family("QwenImage", _QWEN),
@@ -203,7 +208,7 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
         "QwenImage", _QWEN, quantised="float8_e4m3fn", note=_ROUNDED,
     ),
     "Qwen-Image, int8": Family("QwenImage", _QWEN, quantised="int8_tensorwise", note=_ROUNDED),
-    "Qwen-Image-Edit": Family("QwenImage", _QWEN, note=_NO_REFERENCE),
+    "Qwen-Image-Edit": Family("QwenImage", _QWEN, edits=_QWEN_EDIT),
     "Z-Image": Family(
         "ZImage",
         _LUMINA | {
@@ -295,7 +300,7 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
         side=288,
     ),
     "Kandinsky 5": Family("Kandinsky5Image", _KANDINSKY, pooled=24),
-    "OmniGen2": Family("Omnigen2", _OMNIGEN, extras=_mask),
+    "OmniGen2": Family("Omnigen2", _OMNIGEN, extras=_mask, edits=_REFERENCE),
     "LongCat": Family(
         "LongCatImage", _flux(guidance_embed=False, vec_in_dim=None, txt_ids_dims=[1, 2]),
     ),
@@ -312,8 +317,10 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
             "image_model": "joyimage", "hidden_size": HIDDEN, "num_attention_heads": 2,
             "text_dim": TEXT, "num_layers": 2, "rope_dim_list": [4, 6, 6],
         },
+        edits="TextEncodeJoyImageEdit",
     ),
-    "Mage": Family("MageFlow", _QWEN | {"image_model": "mage_flow", "in_channels": 128}),
+    "Mage": Family("MageFlow", _QWEN | {"image_model": "mage_flow", "in_channels": 128},
+                   edits="TextEncodeMageFlowEdit"),
     "Lens": Family(
         "Lens",
         {
@@ -325,6 +332,6 @@ FAMILIES: Mapping[str, Family | Callable[[], Wires]] = {
         text=2 * TEXT,
         extras=lambda tokens: {**_half_mask(tokens), "num_layers_stacked": 2},
     ),
-    "Boogu": Family("Boogu", _BOOGU, extras=_mask),
+    "Boogu": Family("Boogu", _BOOGU, extras=_mask, edits="TextEncodeBooguEdit"),
 }  # fmt: skip
 """By the name that people have for it; of SD 1.5, SDXL and Flux.1 the text encoders are real."""

@@ -215,8 +215,14 @@ def target_error(wires: Any, side: int) -> float:
 
 def conditioning_faults(wires: Any, side: int) -> list[str]:
     """Return what a training tells the diffusion model otherwise than a KSampler does."""
-    trained = _told_in_training(wires, side)
-    sampled = _told_in_sampling(wires, side)
+    cond = wires.clip.encode_from_tokens_scheduled(wires.clip.tokenize(CAPTIONS[0]))
+    return told_otherwise(wires, side, lambda denoiser: denoiser.encode_text(CAPTIONS[:1]), cond)
+
+
+def told_otherwise(wires: Any, side: int, encode: Any, cond: Any) -> list[str]:
+    """Return how a training that encodes so differs from a KSampler with a conditioning."""
+    trained = _told_in_training(wires, side, encode)
+    sampled = _told_in_sampling(wires, side, cond)
     for told in (trained, sampled):
         _understood(wires.model.model.diffusion_model, told)
     faults = [f"{name} is missing" for name in sampled.keys() - trained.keys()]
@@ -272,10 +278,10 @@ class _Ear:
         self.told.setdefault(SAID, said.clone())
 
 
-def _told_in_training(wires: Any, side: int) -> dict[str, Any]:
+def _told_in_training(wires: Any, side: int, encode: Any) -> dict[str, Any]:
     with torch.inference_mode(False), denoiser_of(wires) as denoiser, torch.no_grad():
         clean = denoiser.encode_pixels(pixels(side, 1), None)
-        text = denoiser.encode_text(CAPTIONS[:1])
+        text = encode(denoiser)
         noise, sigma = _first_step(wires, clean)
         times = _timestep_of(denoiser, sigma)
         noisy = denoiser.add_noise(torch.zeros_like(clean), noise, times)
@@ -303,11 +309,10 @@ def _timestep_of(denoiser: Any, sigma: torch.Tensor) -> torch.Tensor:
     return (1000 * (sigma / (1 + sigma) if cosmos else sigma)).reshape(1)
 
 
-def _told_in_sampling(wires: Any, side: int) -> dict[str, Any]:
+def _told_in_sampling(wires: Any, side: int, cond: Any) -> dict[str, Any]:
     import comfy.sample
     import comfy.samplers
 
-    cond = wires.clip.encode_from_tokens_scheduled(wires.clip.tokenize(CAPTIONS[0]))
     if wires.model.model.model_config.unet_config.get("guidance_embed"):
         cond = [[tensor, {**told, "guidance": GUIDED}] for tensor, told in cond]
     latents = wires.vae.encode((pixels(side, 1).movedim(1, -1) + 1) / 2)

@@ -46,11 +46,14 @@ row to it.
 - **base model**: what the file's header calls it.
 - **told**: whether the model is told, and predicts, in training what it is in a KSampler's run,
   name by name and value by value.
+- **control images**: the stock node that people tell it of reference images with, where it takes
+  them; with that node too it is told the same, the images change what it predicts, and adapters
+  that only references reach learn.
 
 """
 _COLUMNS = (
     "family", "trains", "layers", "gradient", "file", "target", "images", "stock", "told",
-    "diffusers", "base model", "note",
+    "control images", "diffusers", "base model", "note",
 )  # fmt: skip
 
 
@@ -69,6 +72,7 @@ def measure(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
 
 
 def _measured(name: str) -> dict[str, Any]:
+    from tests.support.wires import edit_checks
     from tests.support.wires import family_checks as checks
     from tests.support.wires.family_readers import readers
 
@@ -81,6 +85,7 @@ def _measured(name: str) -> dict[str, Any]:
             "batch": checks.batch_error(wires, side),
             "target": checks.target_error(wires, side),
             "told": checks.conditioning_faults(wires, side),
+            "edits": edit_checks.edit_faults(wires, side, getattr(FAMILIES[name], "edits", "")),
             "images": checks.image_faults(wires, side),
             "stock": checks.stock_error(wires, side),
             "named_as_ever": checks.named_as_ever(wires),
@@ -114,6 +119,7 @@ def _row(name: str, facts: Mapping[str, Any]) -> list[str]:
         "; ".join(facts["images"]) or "right",
         "another size" if facts["stock"] is None else f"{facts['stock']:.0f}",
         "; ".join(facts["told"]) or "the same",
+        "; ".join(facts["edits"]) or getattr(FAMILIES[name], "edits", ""),
         facts["diffusers"],
         f"`{facts['header']['version']}`",
         getattr(FAMILIES[name], "note", ""),

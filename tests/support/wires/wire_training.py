@@ -39,6 +39,7 @@ def main(comfyui: str, folder: str) -> None:
             found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
         found["half"] = half_precision(images, Path(folder) / "half")
         found["dynamic"] = dynamic(images, Path(folder) / "dynamic")
+        found["edits"] = edits(images, Path(folder) / "edits")
         found["stacked"] = stacked(images, Path(folder) / "sd15", Path(folder) / "stacked")
         found["miniature"] = compare()
     sys.stdout.write("FOUND " + json.dumps(found) + "\n")
@@ -66,14 +67,15 @@ def settings_of(**changes):
     return kind(**{**values, **changes})
 
 
-def train(wires, images, output, settings):
+def train(wires, images, output, settings, **further):
     """Train as the node does; return the result."""
     import torch
 
     training = importlib.import_module(f"{NAME}.core.training")
     denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
     samples = importlib.import_module(f"{NAME}.core.training.outputs.samples").SampleSettings
-    job = training.LoraJob(images, output, samples=samples(prompts=("char1",), steps=2))
+    chosen = samples(prompts=("char1",), steps=2)
+    job = training.LoraJob(images, output, samples=chosen, **further)
     with torch.inference_mode(False):
         denoiser = denoisers.WireDenoiser(
             wires.model, wires.clip, wires.vae, train_text_encoder=settings.train_text_encoder
@@ -251,6 +253,28 @@ def dynamic(images, folder):
         "losses": dropped.training.history["validation_loss"].to_list(),
         "plain": plain.training.history["validation_loss"].to_list(),
         "same_values": all(bool((a == b).all()) for a, b in zip(values, found, strict=True)),
+    }
+
+
+def edits(images, folder):
+    """Train a model that takes reference latents with control images and without."""
+    import shutil
+
+    from tests.support.wires.wire_models import flux
+
+    wires = flux()
+    controls = shutil.copytree(images, folder / "controls")
+    settings = settings_of(train_text_encoder=False)
+    on_wires = importlib.import_module(f"{NAME}.nodes.train.on_wires")
+    jobs = importlib.import_module(f"{NAME}.core.training.job")
+    read = importlib.import_module(f"{NAME}.core.training.data.images").read_images
+    given = read(jobs.LoraJob(images, folder / "b.safetensors", control_images=controls))
+    paired = train(wires, images, folder / "a.safetensors", settings, control_images=controls)
+    plain = train(wires, images, folder / "b.safetensors", settings)
+    return {
+        "losses": paired.training.history["validation_loss"].to_list(),
+        "without": plain.training.history["validation_loss"].to_list(),
+        "said": on_wires._told(on_wires.Base(wires.model, wires.clip, wires.vae), given),
     }
 
 
