@@ -139,6 +139,7 @@ def train(
         control_images=None
         if section.control_images is None
         else _resolve(base, section.control_images),
+        base_config=section.base_config if section.base else project.model.config,
     )
     with FeatureStore(output / STORE_FILE) as store:
         try:
@@ -212,7 +213,7 @@ def _of_base(project: Project) -> Project:
     section = project.training
     if section is None or not section.base:
         return project
-    model = project.model.model_copy(update={"path": section.base})
+    model = project.model.model_copy(update={"path": section.base, "config": section.base_config})
     return project.model_copy(update={"model": model})
 
 
@@ -285,6 +286,7 @@ def backend_of(project: Project, loras: Sequence[tuple[Path, float]] = ()) -> Ba
         dtype=model.dtype,
         device=model.device,
         loras=loras,
+        config=model.config,
     )
 
 

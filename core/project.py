@@ -55,7 +55,12 @@ class ModelSection(Model):
 
     path: str = Field(
         default="miniature",
-        description="'miniature', a diffusers folder, or a model hub's id.",
+        description="'miniature', a diffusers folder, a .safetensors file, or a model hub's id.",
+    )
+    config: str | None = Field(
+        default=None,
+        description="Of a .safetensors file: the diffusers folder, or the hub's id, that its "
+        "configurations and tokenizers come from; what diffusers takes for it unless given.",
     )
     scheduler: str = Field(
         default="model",
@@ -256,6 +261,9 @@ class TrainingSection(Model):
     )
     base: str = Field(
         default="", description="What is trained; the model that generates unless given."
+    )
+    base_config: str | None = Field(
+        default=None, description="Of a base that is a .safetensors file: as config in [model]."
     )
     file: str = Field(
         default="",

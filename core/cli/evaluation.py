@@ -44,6 +44,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument("--dataset", type=Path, required=True, help="what they were trained on")
     sub.add_argument("--base", metavar="MODEL", help="base model (default: the dataset's own)")
+    sub.add_argument(
+        "--model-config", metavar="FOLDER", help="configurations and tokenizers of a single file"
+    )
     sub.add_argument("--output", type=Path, help="folder (default: FILE.evaluation)")
     sub.add_argument("--prompts", type=Path, metavar="FILE", help="a prompt a line, with {who}")
     sub.add_argument("--count", type=int, default=100, help="images a series (%(default)s)")
@@ -148,7 +151,8 @@ def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
         trigger=trigger,
         prompts=prompts,
         count=count,
-        sampling={name: getattr(options, name) for name in _SAMPLING},
+        sampling={name: getattr(options, name) for name in _SAMPLING}
+        | {"config": options.model_config},
         batch_size=options.batch_size,
         strength=options.strength,
         faces=options.faces,

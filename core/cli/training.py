@@ -34,7 +34,13 @@ def add_commands(command: Command) -> None:
     sub.add_argument("dataset", type=Path, metavar="DATASET")
     sub.add_argument(
         "--base", required=True, metavar="MODEL",
-        help="base model: miniature, a diffusers folder, or an id of the Hugging Face hub",
+        help="base model: miniature, a diffusers folder, a .safetensors file, or an id of the "
+        "Hugging Face hub",
+    )  # fmt: skip
+    sub.add_argument(
+        "--model-config", metavar="FOLDER",
+        help="of a single file: the diffusers folder, or the hub's id, that its configurations and "
+        "tokenizers come from (default: what diffusers takes for the file, from the hub)",
     )  # fmt: skip
     sub.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     sub.add_argument(
@@ -171,6 +177,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         magnitudes=options.dora_file,
         allow_pickle=options.allow_pickle,
         control_images=options.control_images,
+        base_config=options.model_config,
     )
     if not Processes.current().is_first:
         console.quiet, options.json = True, False
@@ -209,7 +216,7 @@ def _setup(job: LoraJob, count: int) -> Setup:
         trigger=job.trigger,
         model=job.base,
         count=count,
-        sampling={"device": job.device, "dtype": job.dtype},
+        sampling={"device": job.device, "dtype": job.dtype, "config": job.base_config},
     )
 
 

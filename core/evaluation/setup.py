@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..generation.diffusers_backend import DiffusersBackend
     from .images import Analysers
 
-_SAMPLING = ("scheduler", "steps", "guidance", "width", "height", "dtype", "device")
+_SAMPLING = ("scheduler", "steps", "guidance", "width", "height", "dtype", "device", "config")
 
 
 @dataclass(frozen=True)

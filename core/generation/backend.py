@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 StepCallback = Callable[[int, int], None]
 """Called with (step, steps) while a batch is sampled; it may raise to cancel."""
 
-_WHEREABOUTS = ("model", "path")
+_WHEREABOUTS = ("model", "path", "config")
 
 
 class Backend(Protocol):

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import conditions, models, pipelines, schedulers
 from .backend import StepCallback
+from .model_files import located
 from .prompts import PromptArguments, guidance_arguments, has_rows_of_any_length
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class DiffusersBackend:
     fraction cut off.
 
     Args:
-        model: ``miniature``, the folder of a pipeline, or an id of the Hugging Face hub.
+        model: ``miniature``, the folder of a pipeline, a single ``.safetensors`` file, or an id of
+            the Hugging Face hub.
         scheduler: See :func:`.schedulers.make`.
         steps: Denoising steps.
         guidance: Classifier-free guidance scale (for Flux.1 and Flux.2: the distilled guidance).
@@ -43,6 +45,8 @@ class DiffusersBackend:
         variant: The variant of the weights to load, such as ``fp16``.
         safety_checker: Keep the safety checker of a model that has one. It blackens what it finds.
         threads: CPU threads to sample with; torch's own choice if ``None``.
+        config: Of a single file: the folder of diffusers, or the hub's id, that its configurations
+            and tokenizers come from; what diffusers takes for the file if ``None``.
 
     Raises:
         ModelNotFoundError: There is no such model here or on the hub.
@@ -66,23 +70,26 @@ class DiffusersBackend:
         variant: str | None = None,
         safety_checker: bool = True,
         threads: int | None = None,
+        config: str | Path | None = None,
     ) -> None:
         self._device = pipelines.device_of(device)
         self._threads = threads
         self._loras = [(Path(path).expanduser(), float(weight)) for path, weight in loras]
         self._options: dict[str, Any] = {} if variant is None else {"variant": variant}
-        folder = models.model_path(model) or models.downloaded(str(model), **self._options)
-        self._folder = folder
+        files = located(model, config, **self._options)
+        folder = files.folder
+        self._files = files
+        safety_checker = safety_checker and files.file is None  # which brings none
         keeps_checker = safety_checker and "safety_checker" in models.parts(folder)
         if "safety_checker" in models.parts(folder) and not safety_checker:
             self._options |= {"safety_checker": None, "requires_safety_checker": False}
-        self._scheduler = schedulers.make(scheduler, pipelines.own_scheduler(folder))
+        self._scheduler = schedulers.make(scheduler, pipelines.own_scheduler(folder, files.file))
         size = pipelines.size_of(folder, width, height)
         self._settings: dict[str, Any] = {
             "backend": "diffusers",
             "pipeline": models.pipeline_class(folder),
             "model": models.reference(model),
-            "model_fingerprint": models.fingerprint(folder, variant),
+            "model_fingerprint": files.fingerprint(variant),
             "variant": variant,
             "scheduler": schedulers.describe(self._scheduler),
             "steps": int(steps),
@@ -93,6 +100,8 @@ class DiffusersBackend:
             "loras": [pipelines.describe_lora(path, weight) for path, weight in self._loras],
             "safety_checker": keeps_checker,
         }
+        if files.file is not None:
+            self._settings["config"] = None if config is None else models.reference(config)
         kind = models.pipeline_class(folder)
         takes = pipelines.passes_generators(kind)
         apart = schedulers.has_rows_of_their_own(self._scheduler, steps, takes)
@@ -104,7 +113,7 @@ class DiffusersBackend:
         import torch
 
         dtype = getattr(torch, self._settings["dtype"])
-        pipeline = pipelines.load(self._folder, dtype, self._options)
+        pipeline = pipelines.load(self._files.folder, dtype, self._options, self._files.file)
         pipeline.scheduler = self._scheduler
         names = [f"lora_{index}" for index in range(len(self._loras))]
         for name, (path, _) in zip(names, self._loras, strict=True):
@@ -141,8 +150,9 @@ class DiffusersBackend:
             device: As for the class.
             threads: As for the class.
         """
+        model = model or settings["model"]
         return DiffusersBackend(
-            model or settings["model"],
+            model,
             scheduler=settings["scheduler"],
             steps=settings["steps"],
             guidance=settings["guidance"],
@@ -154,6 +164,7 @@ class DiffusersBackend:
             variant=settings["variant"],
             safety_checker=settings["safety_checker"],
             threads=threads,
+            config=settings.get("config") if Path(model).expanduser().is_file() else None,
         )
 
     @property

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ _PACKAGED = {"miniature": "DIFFUSION_PATH"}
 _WEIGHTS = (".safetensors", ".bin")
 # Parts that do not decide the image, or that are recorded on their own.
 _SKIPPED = frozenset({"scheduler", "safety_checker", "feature_extractor", "image_encoder"})
+
+_NONE: frozenset[str] = frozenset()
 
 
 class ModelNotFoundError(CuratorError):
@@ -60,16 +62,13 @@ def model_path(name: str | Path) -> Path | None:
             )
         return folder
     if folder.is_file():
-        raise ModelNotFoundError(
-            f"{folder} is a single file. Convert it into a folder once, with diffusers: "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER) (for SDXL: "
-            "StableDiffusionXLPipeline); then give that folder."
-        )
+        raise ModelNotFoundError(f"{folder} is a file: a folder of diffusers is wanted here.")
     text = str(name)
     if isinstance(name, Path) or not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
         raise ModelNotFoundError(
-            f"There is no model at '{name}'. Give the folder of a diffusers pipeline, the name of "
-            "a model on the Hugging Face hub ('owner/name'), or 'miniature'."
+            f"There is no model at '{name}'. Give the folder of a diffusers pipeline, a single "
+            ".safetensors file, the name of a model on the Hugging Face hub ('owner/name'), or "
+            "'miniature'."
         )
     return None
 
@@ -157,7 +156,9 @@ def unloadable(folder: Path, reason: str) -> ModelNotFoundError:
     )
 
 
-def fingerprint(folder: Path, variant: str | None = None) -> str:
+def fingerprint(
+    folder: Path, variant: str | None = None, single: Path | None = None, brought: Set[str] = _NONE
+) -> str:
     """Hash what decides a pipeline's images: weights, configurations and tokenizers.
 
     Hashes of weights are remembered by path, size and time of change.
@@ -165,10 +166,16 @@ def fingerprint(folder: Path, variant: str | None = None) -> str:
     Args:
         folder: A diffusers pipeline.
         variant: The variant of the weights that is loaded, such as "fp16".
+        single: The single file that weights come from.
+        brought: The parts that it has: their weights in the folder do not count.
     """
     digest = hashlib.sha256()
+    if single is not None:
+        digest.update(f"single file {file_hash(single)}\n".encode())
     for part in sorted(parts(folder) - _SKIPPED):
         for file in _files(folder / part, variant):
+            if part in brought and file.suffix in _WEIGHTS:
+                continue
             name = f"{part}/{file.name}"
             mark = _config_hash(file) if file.suffix == ".json" else file_hash(file)
             digest.update(f"{name} {mark}\n".encode())

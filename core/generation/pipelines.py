@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CuratorError
-from . import models
+from . import models, single_file
 
 
 class ModelSettingsError(CuratorError):
@@ -64,8 +64,14 @@ def dtype_of(name: str, device: str, folder: Path) -> str:
     return name
 
 
-def load(folder: Path, dtype: Any, options: Mapping[str, Any]) -> Any:
+def load(folder: Path, dtype: Any, options: Mapping[str, Any], file: Path | None = None) -> Any:
     """Load the text-to-image pipeline in a folder, whatever its family.
+
+    Args:
+        folder: Of the pipeline; of a single file, its configuration.
+        dtype: Number type of the weights.
+        options: For diffusers.
+        file: The single file that weights come from.
 
     Raises:
         ModelNotFoundError: It can't be loaded.
@@ -77,9 +83,13 @@ def load(folder: Path, dtype: Any, options: Mapping[str, Any]) -> Any:
     key = "dtype" if hasattr(diffusers.utils, "_resolve_dtype") else "torch_dtype"
     try:
         with _without_bars():
-            return AutoPipelineForText2Image.from_pretrained(folder, **{key: dtype}, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise models.unloadable(folder, str(error)) from error
+            if file is None:
+                return AutoPipelineForText2Image.from_pretrained(folder, **{key: dtype}, **options)
+            pipeline = single_file.load(file, folder, {key: dtype, **options})
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise models.unloadable(folder if file is None else file, str(error)) from error
+    pipeline.scheduler = own_scheduler(folder, file)
+    return pipeline
 
 
 def lay_out(module: Any) -> None:
@@ -156,8 +166,8 @@ def describe_lora(path: Path, weight: float) -> dict[str, Any]:
     return {"path": models.reference(path), "weight": weight, "sha256": models.file_hash(path)}
 
 
-def own_scheduler(folder: Path) -> Any:
-    """Return the scheduler that the pipeline in a folder comes with.
+def own_scheduler(folder: Path, file: Path | None = None) -> Any:
+    """Return the scheduler that the pipeline in a folder comes with, as a single file wants it.
 
     Raises:
         ModelNotFoundError: Its configuration is missing, or diffusers does not know it.
@@ -168,7 +178,8 @@ def own_scheduler(folder: Path) -> Any:
     kind = getattr(diffusers, name, None)
     if kind is None:
         raise models.unloadable(folder, f"diffusers {diffusers.__version__} has no {name}")
-    return kind.from_config(models.config(folder, "scheduler"))
+    said = {} if file is None else single_file.scheduler_settings(file)
+    return kind.from_config({**models.config(folder, "scheduler"), **said})
 
 
 def passes_generators(pipeline_class: str) -> bool:

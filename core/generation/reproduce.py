@@ -152,7 +152,7 @@ def _backend_of(
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Drop where things lie, and name LoRAs by their content."""
     loras = [f"{lora['sha256'][:12]} x {lora['weight']}" for lora in settings.get("loras", [])]
-    rest = {k: v for k, v in settings.items() if k not in ("model", "loras")}
+    rest = {k: v for k, v in settings.items() if k not in ("model", "config", "loras")}
     return {**rest, "loras": ", ".join(loras)}
 
 

@@ -68,7 +68,13 @@ def train_once(
     images = read_images(job)
 
     def inputs() -> str:
-        model = identity_of(job.base, device=job.device, dtype=job.dtype, variant=job.variant)
+        model = identity_of(
+            job.base,
+            device=job.device,
+            dtype=job.dtype,
+            variant=job.variant,
+            config=job.base_config,
+        )
         return _inputs(job, settings, images, model, [prefer, *further])
 
     if resume and (job.folder / FINISHED).is_file():

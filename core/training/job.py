@@ -27,7 +27,8 @@ class LoraJob:
     Attributes:
         dataset: An exported dataset, or any folder of images with captions beside them.
         output: The LoRA file; ends with ``.safetensors``.
-        base: ``miniature``, the folder of a diffusers pipeline, or an id of the Hugging Face hub.
+        base: ``miniature``, the folder of a diffusers pipeline, a single ``.safetensors`` file, or
+            an id of the Hugging Face hub.
         work: Folder of the resumable state and the caches; ``NAME.work`` beside the output.
         caption: For images that have none.
         trigger: The trigger word; what the dataset says unless given.
@@ -45,6 +46,8 @@ class LoraJob:
         base_says: What the base model's own file says it is, by where it says so; for the header.
         control_images: Folder of control images, which an edit model is shown with the captions;
             see :func:`.data.controls.control_paths`.
+        base_config: Where a single file's configurations and tokenizers come from: a folder of
+            diffusers or an id of the hub; what diffusers takes for the file unless given.
     """
 
     dataset: Path
@@ -65,6 +68,7 @@ class LoraJob:
     allow_pickle: bool = False
     base_says: Mapping[str, str] = field(default_factory=dict)
     control_images: Path | None = None
+    base_config: str | Path | None = None
 
     @property
     def base_names(self) -> dict[str, str]:

@@ -95,6 +95,7 @@ def train_lora(
             dtype=job.dtype,
             variant=job.variant,
             allow_pickle=job.allow_pickle,
+            config=job.base_config,
         )
     denoiser.file_names(settings.file_spelling)  # a spelling that it lacks is told before hours
     with placed_adapters(denoiser, settings) as adapters:

@@ -100,7 +100,7 @@ def sd15_unet(channels: tuple[int, ...] = (16, 32), groups: int = 8):
     )
 
 
-def sdxl_unet(channels: tuple[int, int] = (16, 32), groups: int = 8):
+def sdxl_unet(channels: tuple[int, int] = (16, 32), groups: int = 8, pooled: int = 32):
     """Return SDXL's UNet with weights drawn from torch's generator; ``groups`` of its norms."""
     from diffusers import UNet2DConditionModel
 
@@ -117,7 +117,7 @@ def sdxl_unet(channels: tuple[int, int] = (16, 32), groups: int = 8):
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=32 + 6 * 8,
+        projection_class_embeddings_input_dim=pooled + 6 * 8,
     )
 
 
@@ -143,19 +143,22 @@ def save_sd15(folder: Path, seed: int = 0, channels: tuple[int, ...] = (16, 32))
     return folder
 
 
-def save_sdxl(folder: Path, seed: int = 0) -> Path:
-    """Save a StableDiffusionXLPipeline (two text encoders, size conditioning) into ``folder``."""
+def save_sdxl(folder: Path, seed: int = 0, widths: tuple[int, int] = (32, 32)) -> Path:
+    """Save a StableDiffusionXLPipeline (two text encoders, size conditioning) into ``folder``.
+
+    The encoders' ``widths`` sum to 64. In one file the second is told from the first by its width.
+    """
     import torch
     from diffusers import StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(seed)
     tokenizer = clip_tokenizer(folder / "tokenizer")
-    unet = sdxl_unet()
+    unet = sdxl_unet(pooled=widths[1])
     StableDiffusionXLPipeline(
         vae=tiny_vae(),
-        text_encoder=CLIPTextModel(text_config(tokenizer)),
-        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer)),
+        text_encoder=CLIPTextModel(text_config(tokenizer, widths[0])),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, widths[1])),
         tokenizer=tokenizer,
         tokenizer_2=clip_tokenizer(folder / "tokenizer_2"),
         unet=unet,

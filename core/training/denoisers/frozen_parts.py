@@ -21,11 +21,13 @@ class PipelineSource:
         folder: Of the pipeline, in the layout of diffusers.
         dtype: Number type of the weights.
         options: What else ``from_pretrained`` was given.
+        file: The single file that weights come from; ``folder`` is then its configuration.
     """
 
     folder: Path
     dtype: torch.dtype
     options: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
 
     def load(self, **there: Any) -> Any:
         """Load the pipeline onto the CPU, laid out as :func:`freeze` wants it.
@@ -36,7 +38,7 @@ class PipelineSource:
         Raises:
             ModelNotFoundError: It can't be loaded.
         """
-        pipeline = pipelines.load(self.folder, self.dtype, {**self.options, **there})
+        pipeline = pipelines.load(self.folder, self.dtype, {**self.options, **there}, self.file)
         for name, part in pipeline.components.items():
             if isinstance(part, nn.Module) and name not in there:
                 _arrange(part)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...generation import models, pipelines
+from ...generation.model_files import ModelFiles, located
 from ...lora.file import PickleRefusedError
 from .diffusers import DiffusersDenoiser, UnknownModelError
 from .flux import ChromaDenoiser, FluxDenoiser
@@ -42,16 +43,20 @@ def load(
     dtype: str = "auto",
     variant: str | None = None,
     allow_pickle: bool = False,
+    config: str | Path | None = None,
 ) -> DiffusersDenoiser:
     """Load a model for training.
 
     Args:
-        model: ``miniature``, the folder of a diffusers pipeline, or an id of the Hugging Face hub.
+        model: ``miniature``, the folder of a diffusers pipeline, a single ``.safetensors`` file, or
+            an id of the Hugging Face hub.
         device: ``cpu``, ``cuda``, ``mps``; or ``auto``: the best there is.
         dtype: Of the frozen weights: ``float32``, ``float16``, ``bfloat16``; or ``auto``: float32
             on a CPU, else bfloat16.
         variant: The variant of the weights to load, such as ``fp16``.
         allow_pickle: Also load weights in Python's pickle format (``.bin``).
+        config: Of a single file: where its configurations and tokenizers come from, as for
+            :func:`...generation.single_file.configuration`.
 
     Raises:
         ModelNotFoundError: There is no such model, or it is not whole.
@@ -61,20 +66,26 @@ def load(
     """
     kind = pipelines.device_of(device)
     options: dict[str, Any] = {} if variant is None else {"variant": variant}
-    folder = models.model_path(model) or models.downloaded(str(model), **options)
+    files = located(model, config, **options)
+    folder = files.folder
     if not allow_pickle:
-        _refuse_pickles(folder)
+        _refuse_pickles(files)
     name = _dtype(folder, kind, dtype)
     if "safety_checker" in models.parts(folder):
         options |= {"safety_checker": None, "requires_safety_checker": False}
-    source = PipelineSource(folder, getattr(torch, name), options)
+    source = PipelineSource(folder, getattr(torch, name), options, files.file)
     pipeline = source.load()
     pipeline.to(kind)
-    return of_pipeline(pipeline, _identity(folder, variant, name), source)
+    return of_pipeline(pipeline, _identity(files, variant, name), source)
 
 
 def identity_of(
-    model: str | Path, *, device: str = "auto", dtype: str = "auto", variant: str | None = None
+    model: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    variant: str | None = None,
+    config: str | Path | None = None,
 ) -> str:
     """Return what :attr:`.protocol.Denoiser.identity` would be, without loading the weights.
 
@@ -83,11 +94,12 @@ def identity_of(
         device: It decides the number type, where that is ``auto``.
         dtype: Of the frozen weights.
         variant: The variant of the weights.
+        config: Of a single file.
     """
     kind = pipelines.device_of(device)
     options: dict[str, Any] = {} if variant is None else {"variant": variant}
-    folder = models.model_path(model) or models.downloaded(str(model), **options)
-    return _identity(folder, variant, _dtype(folder, kind, dtype))
+    files = located(model, config, **options)
+    return _identity(files, variant, _dtype(files.folder, kind, dtype))
 
 
 def _dtype(folder: Path, device: str, dtype: str) -> str:
@@ -96,13 +108,14 @@ def _dtype(folder: Path, device: str, dtype: str) -> str:
     return pipelines.dtype_of(wanted, device, folder)
 
 
-def _identity(folder: Path, variant: str | None, dtype: str) -> str:
-    mark = f"{models.fingerprint(folder, variant)} {dtype}"
+def _identity(files: ModelFiles, variant: str | None, dtype: str) -> str:
+    mark = f"{files.fingerprint(variant)} {dtype}"
     return hashlib.sha256(mark.encode()).hexdigest()
 
 
-def _refuse_pickles(folder: Path) -> None:
-    for part in sorted(models.parts(folder) - {"safety_checker"}):
+def _refuse_pickles(files: ModelFiles) -> None:
+    folder = files.folder
+    for part in sorted(models.parts(folder) - {"safety_checker"} - files.brought):
         names = [file.name for file in (folder / part).glob("*") if file.is_file()]
         pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         if pickles and not any(name.endswith(".safetensors") for name in names):

@@ -12,7 +12,10 @@ from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.lora import file as lora_file
 from character_curator.plan import Request
 from character_curator.training import LoraJob, TrainingSettings, train_lora
+from character_curator.training.finished import train_once
+from tests.support.single_files import save_single_file
 from tests.support.tiny_denoiser import draw_image
+from tests.support.tiny_models import save_sdxl
 
 SETTINGS = TrainingSettings(
     rank=2, alpha=2.0, steps=3, batch_size=2, learning_rate=1e-2, resolution=64, bucket_step=16,
@@ -55,6 +58,30 @@ def test_trains_saves_loads_back_and_changes_the_image(family, request, tmp_path
     )
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sdxl"])
+def test_a_single_file_trains_to_the_lora_of_its_folder(family, request, tmp_path):
+    folder = request.getfixturevalue(family)
+    if family == "tiny_sdxl":
+        folder = save_sdxl(tmp_path / "sdxl", widths=(24, 40))
+    model = save_single_file(folder, tmp_path / "model.safetensors")
+    dataset = write_dataset(tmp_path / "set")
+    settings = SETTINGS.replace(train_text_encoder=True)
+    whole = LoraJob(dataset, tmp_path / "a.safetensors", base=folder, samples=None, device="cpu")
+    single = replace(whole, output=tmp_path / "b.safetensors", base=model, base_config=folder)
+    train_lora(whole, settings)
+    assert not train_once(single, settings).known
+    first, second = (lora_file.read(job.output).tensors for job in (whole, single))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    assert train_once(single, settings).known
+    size = {"steps": 2, "width": 64, "height": 64, "device": "cpu", "config": folder}
+    plain, drawn = (
+        DiffusersBackend(model, loras=loras, **size).sample([REQUEST])
+        for loras in ([], [(single.output, 1.0)])
+    )
+    assert not np.array_equal(plain, drawn)
 
 
 @pytest.mark.slow
