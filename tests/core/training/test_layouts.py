@@ -15,6 +15,7 @@ from character_curator.training import LoraJob, TrainingSettings, train_lora
 from character_curator.training.finished import train_once
 from tests.support.single_files import save_single_file
 from tests.support.tiny_denoiser import draw_image
+from tests.support.tiny_flows import FLOWS
 from tests.support.tiny_models import save_sdxl
 
 SETTINGS = TrainingSettings(
@@ -32,7 +33,7 @@ def write_dataset(folder, side=64):
     return folder
 
 
-@pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sdxl", "tiny_flux"])
+@pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sdxl", "tiny_flux", *FLOWS])
 def test_trains_saves_loads_back_and_changes_the_image(family, request, tmp_path):
     model = request.getfixturevalue(family)
     dataset = write_dataset(tmp_path / "set")

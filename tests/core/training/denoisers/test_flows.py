@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from character_curator.lora import file as lora_file
 from character_curator.lora.adapters import LoraSettings, inject
 from character_curator.training.denoisers.load import of_pipeline
 from character_curator.training.denoisers.protocol import TextEmbeddings
@@ -240,6 +241,38 @@ def test_gradients_are_those_of_finite_differences_and_reach_the_adapters_alone(
             for name, p in named.items():
                 p.sub_(sign * step * direction[name])
     assert np.isclose((losses[0] - losses[1]) / (2 * step), slope, rtol=0.05)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_the_file_loads_in_the_pipeline_and_predicts_as_trained(
+    family, denoiser, request, tmp_path, dora
+):
+    from character_curator.generation.pipelines import add_lora
+
+    settings = LoraSettings(rank=4, alpha=3, targets="full", dora=dora)
+    adapters = inject({"denoiser": denoiser.module()}, settings)
+    shake(adapters)
+    denoiser.module().eval()
+    _, _, timesteps, noisy = noisy_batch(denoiser)
+    text = cached_text(denoiser, CAPTIONS)
+    with torch.no_grad():
+        expected = denoiser.predict(noisy, timesteps, text, [(48, 64)] * 2)
+    path = tmp_path / "lora.safetensors"
+    lora_file.write(path, lora_file.tensors_of(adapters, denoiser.file_names()), {})
+    fresh = of_pipeline(pipeline_in(request.getfixturevalue(family)))
+    with torch.no_grad():
+        plain = fresh.predict(noisy, timesteps, text, [(48, 64)] * 2)
+        if dora:
+            add_lora(fresh.pipeline, path, "char1")
+        else:  # as everybody does it
+            fresh.pipeline.load_lora_weights(str(tmp_path), weight_name=path.name)
+        loaded = fresh.predict(noisy, timesteps, text, [(48, 64)] * 2)
+    assert (plain - expected).abs().max() > 1e-3
+    torch.testing.assert_close(loaded, expected, rtol=0, atol=2e-5)
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = sum(isinstance(m, BaseTunerLayer) for m in fresh.module().modules())
+    assert adapted == len(adapters.placements["denoiser"].paths)
 
 
 def test_facts_of_the_family(family, denoiser):
