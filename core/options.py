@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
-Kind = Literal["flag", "whole", "number", "choice", "text", "numbers", "texts", "other"]
+Kind = Literal["flag", "whole", "number", "choice", "text", "numbers", "wholes", "texts", "other"]
 
 _M = TypeVar("_M", bound="Model")
 
@@ -91,6 +91,7 @@ class Option:
         if self.kind == "texts":
             return "name one at least, as a text or a list of texts"
         what = {"whole": "a whole number", "number": "a number", "numbers": "two numbers"}
+        what["wholes"] = "whole numbers"
         return f"give {what.get(self.kind, 'a text')}{self._limits}"
 
     @property
@@ -163,6 +164,8 @@ def _kind(base: Any) -> tuple[Kind, tuple[Any, ...], list[Any]]:
     parts = [_taken_apart(part) for part in get_args(base) if part is not Ellipsis]
     if get_origin(base) is tuple and all(part[0] is float for part in parts):
         return "numbers", (), parts[0][1]
+    if get_origin(base) is tuple and all(part[0] is int for part in parts):
+        return "wholes", (), parts[0][1]
     if any(part[0] is str for part in parts):
         return "texts", (), []
     return "other", (), []

@@ -117,6 +117,8 @@ def _add_option(group: Any, option: Option) -> None:
         given |= {"type": _targets, "metavar": "PRESET|LAYER,LAYER"}
     elif option.kind == "numbers":
         given |= {"type": float, "nargs": 2, "metavar": ("B1", "B2")}
+    elif option.kind == "wholes":
+        given |= {"type": int, "nargs": "+", "metavar": "N"}
     elif option.kind == "text":
         given |= {"type": str, "metavar": "TEXT"}
     else:
@@ -289,6 +291,8 @@ def show_result(result: LoraResult, console: Console) -> None:
         console.print(f"Trigger: [bold]{escape(result.facts.trigger)}[/]")
     if result.base:
         console.print(escape(result.base))
+    if result.resolutions:
+        console.print(escape(result.resolutions))
     console.print(f"Losses:  {escape(str(result.plot.with_suffix('.png')))}")
     if result.samples is not None:
         console.print(f"Samples: {escape(str(result.samples))}")

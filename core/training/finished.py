@@ -255,6 +255,7 @@ def _training(
         convergence=course_of(history, settings),
         skipped=skipped,
         held_out=held_out,
+        resolutions=outcome.get("resolutions", ""),
     )
 
 

@@ -143,6 +143,11 @@ class LoraResult:
     base: str = ""
     known: bool = False
 
+    @property
+    def resolutions(self) -> str:
+        """How many images were trained at each resolution, in words, where there are several."""
+        return self.training.resolutions
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the outcome as JSON knows values."""
         training = self.training
@@ -172,6 +177,7 @@ class LoraResult:
             "skipped": [{"file": s.path.name, "reason": s.reason} for s in self.skipped],
             "warnings": list(self.warnings),
             "adapted": self.adapted,
+            "resolutions": self.resolutions,
             "base": self.base,
             "plot": str(self.plot),
             "samples": None if self.samples is None else str(self.samples),

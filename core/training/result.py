@@ -123,6 +123,8 @@ class TrainingResult:
         convergence: When the validation loss had fallen as good as it ever did.
         skipped: Images that were left out, with reasons.
         held_out: Content hashes of the images it was validated with.
+        resolutions: How many images were trained at each resolution, in words, where there are
+            several.
     """
 
     history: pl.DataFrame
@@ -136,6 +138,7 @@ class TrainingResult:
     convergence: Convergence | None
     skipped: tuple[Skipped, ...]
     held_out: tuple[str, ...]
+    resolutions: str = ""
 
     @property
     def convergence_epoch(self) -> int | None:

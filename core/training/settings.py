@@ -22,6 +22,7 @@ FileSpelling = Literal["auto", "kohya", "ai-toolkit", "diffusers"]
 
 _Text = Annotated[str, Field(min_length=1)]
 _Layers = _Text | Annotated[tuple[_Text, ...], Field(min_length=1)]
+_Sides = Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], Field(min_length=1)]
 _Decay = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -128,6 +129,11 @@ class TrainingSettings(Model):
         default=512,
         ge=1,
         description="Side of a square of a bucket's area, in pixels.",
+    )
+    resolutions: _Sides | None = Field(
+        default=None,
+        description="Several of these in one run, such as 512 768 1024, in place of resolution: an "
+        "epoch shows each image at each.",
     )
     bucket_step: Whole = Field(
         default=64,
@@ -272,6 +278,11 @@ class TrainingSettings(Model):
             faults = _faults(error, values if isinstance(values, Mapping) else {})
             raise SettingsError(" ".join(faults.values()), faults) from error
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The resolutions that images are trained at, each once, ascending."""
+        return tuple(sorted(set(self.resolutions or (self.resolution,))))
+
     def adapters(self) -> LoraSettings:
         """Return the part of the settings that adapters are made from.
 
@@ -345,7 +356,7 @@ def _faults(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]
     return found
 
 
-LATER = frozenset({"file_spelling", "base_model_version"})
+LATER = frozenset({"file_spelling", "base_model_version", "resolutions"})
 """Options that files and folders of earlier versions know nothing of."""
 
 PRESETS: dict[str, TrainingSettings] = {

@@ -136,6 +136,8 @@ def _summary(result: LoraResult) -> str:
     if training.convergence_epoch is not None:
         lines.append(f"Converged at epoch {training.convergence_epoch}.")
     lines += [result.adapted, result.base]
+    if result.resolutions:
+        lines.append(result.resolutions)
     lines += result.warnings
     if result.skipped:
         left = ", ".join(f"{s.path.name} ({s.reason})" for s in result.skipped)

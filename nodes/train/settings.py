@@ -86,6 +86,6 @@ def sample_settings(prompts: str, seed: int, steps: int, cfg: float) -> SampleSe
 
 def with_room_for(settings: TrainingSettings, step: int) -> TrainingSettings:
     """Return settings whose buckets suit a model that wants multiples of ``step`` pixels."""
-    if settings.bucket_step % step == 0 or step > settings.resolution:
+    if settings.bucket_step % step == 0 or step > min(settings.sides):
         return settings
     return settings.replace(bucket_step=-(-settings.bucket_step // step) * step)

@@ -26,6 +26,8 @@ def another(described):
         return "full"
     if described.kind == "numbers":
         return (0.25, 0.5)
+    if described.kind == "wholes":
+        return (512, 768)
     if described.kind == "text":
         return "words"
     return 3 if described.kind == "whole" else 0.375
@@ -79,6 +81,7 @@ def test_what_is_allowed_is_said_in_words():
     assert allowed["ema_decay"] == "give a number, from 0 to 1"
     assert allowed["crop"] == "choose one of centre, face"
     assert allowed["dora"] == "say true or false"
+    assert allowed["resolutions"] == "give whole numbers, 1 or more"
     assert allowed["betas"] == "give two numbers, from 0 to below 1"
 
 

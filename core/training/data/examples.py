@@ -75,10 +75,16 @@ class Example:
     controls: tuple[Control, ...] = ()
 
     def crop(self, settings: TrainingSettings) -> Crop:
-        """Return the part of the image that a run with these settings sees."""
-        bucket = choose_bucket(
-            self.size, settings.resolution, settings.bucket_step, upscale=settings.upscale
-        )
+        """Return the part of the image that a run with these settings sees, at its largest."""
+        return self.crops(settings)[-1]
+
+    def crops(self, settings: TrainingSettings) -> tuple[Crop, ...]:
+        """Return that at every resolution, ascending; one that is too small has fewer sizes."""
+        return tuple(dict.fromkeys(self.crop_at(side, settings) for side in settings.sides))
+
+    def crop_at(self, side: int, settings: TrainingSettings) -> Crop:
+        """Return that at one resolution, whatever the settings' own."""
+        bucket = choose_bucket(self.size, side, settings.bucket_step, upscale=settings.upscale)
         crop = crop_to(self.size, bucket, self.face if settings.crop == "face" else None)
         step = settings.bucket_step
         shown = tuple(control_crop(one, self.size, crop, step) for one in self.controls)

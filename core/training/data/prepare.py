@@ -41,7 +41,7 @@ class TrainingData:
     def steps(self, epoch: int, settings: TrainingSettings) -> list[list[Batch]]:
         """Return the batches of every optimizer step of an epoch (from 1)."""
         batches = epoch_batches(
-            [example.hash for example, _ in self.items],
+            [_place(item, settings) for item in self.items],
             [crop.size for _, crop in self.items],
             [example.prior for example, _ in self.items],
             seed=settings.seed,
@@ -50,6 +50,28 @@ class TrainingData:
             repeats=[settings.repeats * example.repeats for example, _ in self.items],
         )
         return steps_in(batches, settings.accumulation)
+
+    def resolutions(self, settings: TrainingSettings) -> str:
+        """Say how many images are trained at each of several resolutions; nothing for one."""
+        if not settings.resolutions:
+            return ""
+        images = list(dict.fromkeys(example for example, _ in self.items))
+        sides = settings.sides
+        counts = dict.fromkeys(sides, 0)
+        for example in images:
+            own = {example.crop_at(side, settings): side for side in reversed(sides)}
+            for side in own.values():
+                counts[side] += 1
+        said = ", ".join(f"{count} at {side}" for side, count in counts.items())
+        small = sum(len(example.crops(settings)) < len(sides) for example in images)
+        end = f" {small} are too small for all of them and were not enlarged." if small else ""
+        return f"Resolutions: of {len(images)} images, {said}.{end}"
+
+
+def _place(item: Item, settings: TrainingSettings) -> str:
+    """Return what an item's place in an epoch is drawn by: its content, and of several its size."""
+    example, crop = item
+    return f"{example.hash} {crop.size}" if settings.resolutions else example.hash
 
 
 def prepare(
@@ -84,28 +106,34 @@ def prepare(
             f"bucket_step is {settings.bucket_step}: this model needs a multiple of "
             f"{denoiser.pixel_step}."
         )
-    given = [*examples, *(validation or ())]
-    items = [(example, example.crop(settings)) for example in given]
-    skipped = features.add_images(items, progress, decoded)
+    items = _items(examples, settings)
+    others = _items(validation or (), settings)
+    skipped = list(dict.fromkeys(features.add_images([*items, *others], progress, decoded)))
     unreadable = {s.path for s in skipped}
-    usable = [item for item in items[: len(examples)] if item[0].path not in unreadable]
+    usable = [item for item in items if item[0].path not in unreadable]
     if validation is None:
         subject = [item for item in usable if not item[0].prior]
         chosen = hold_out([item[0].hash for item in subject], settings.validation_share)
         held_out = [subject[i] for i in sorted(chosen)]
     else:
-        held_out = [item for item in items[len(examples) :] if item[0].path not in unreadable]
+        held_out = [item for item in others if item[0].path not in unreadable]
     digests = {example.hash for example, _ in held_out}
     trained = [item for item in usable if item[0].hash not in digests]
     wants_validation = settings.validation_share > 0 or validation is not None
-    subjects = sum(not example.prior for example, _ in trained)
+    subjects = len({example.path for example, _ in trained if not example.prior})
     if not subjects or (wants_validation and not held_out):
-        count = subjects + (len(held_out) if validation is None else 0)
+        count = subjects
+        if validation is None:
+            count += len({example.path for example, _ in held_out})
         raise TooFewImagesError(count, 2 if wants_validation else 1, skipped)
     text = _encoded_text(features, trained, held_out, settings, progress)
     if settings.train_text_encoder:
         text = _text_with_gradients(denoiser, [*trained, *held_out])
     return TrainingData(tuple(trained), tuple(held_out), tuple(skipped), features.latents, text)
+
+
+def _items(examples: Sequence[Example], settings: TrainingSettings) -> list[Item]:
+    return [(example, crop) for example in examples for crop in example.crops(settings)]
 
 
 def _encoded_text(

@@ -236,7 +236,8 @@ class TrainingRun:
             last=self.folder / LAST,
             convergence=course_of(history, self.settings),
             skipped=self.data.skipped,
-            held_out=tuple(example.hash for example, _ in self.data.validation),
+            held_out=tuple(e.hash for e in dict.fromkeys(e for e, _ in self.data.validation)),
+            resolutions=self.data.resolutions(self.settings),
         )
 
     def save(self) -> None:

@@ -50,7 +50,7 @@ def lora_card(
     family = recognised(denoiser.architecture, says).family
     held_out = set(result.held_out)
     trained = [example for example in examples if example.hash not in held_out]
-    buckets = Counter(example.crop(settings).size for example in trained)
+    buckets = Counter(crop.size for example in trained for crop in example.crops(settings))
     largest = max(buckets, key=lambda size: (buckets[size], str(size)))
     kept = result.best_epoch if epoch is None else epoch
     row = result.history.filter(result.history["epoch"] == kept).to_dicts()[0]
