@@ -123,7 +123,11 @@ def train_lora(
         return replace(
             found,
             skipped=(*images.skipped, *result.skipped),
-            warnings=(*images.notes, *_warnings(examples, facts)),
+            warnings=(
+                *images.notes,
+                *_warnings(examples, facts),
+                *_without_text(settings, denoiser),
+            ),
             adapted=str(adapters.placements["denoiser"]),
             base=_base(job, settings, denoiser.architecture),
         )
@@ -219,4 +223,13 @@ def _warnings(examples: Sequence[Example], facts: DatasetFacts) -> list[str]:
     return [
         f"{missing} of {len(examples)} captions do not have the trigger word '{facts.trigger}': "
         "in those images nothing binds the subject to it."
+    ]
+
+
+def _without_text(settings: TrainingSettings, denoiser: Denoiser) -> list[str]:
+    if not settings.train_text_encoder or denoiser.text_modules():
+        return []
+    return [
+        f"train_text_encoder had no effect: what reads the text of {denoiser.architecture} takes "
+        "no adapters (CLIP alone does), and captions were encoded in every step. Leave it out."
     ]

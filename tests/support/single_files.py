@@ -19,6 +19,9 @@ _OUTSIDE = {
     "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
 }  # fmt: skip
+_VAE_ATTENTION = {
+    "group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out",
+}  # fmt: skip
 _OPEN_CLIP = (
     ("text_model.", ""), ("encoder.layers.", "transformer.resblocks."),
     ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"), (".fc1.", ".c_fc."), (".fc2.", ".c_proj."),
@@ -45,7 +48,10 @@ def save_single_file(folder: Path, file: Path, extra: Iterable[str] = ()) -> Pat
     names = _unet_names(unet.state_dict(), unet.config.layers_per_block)
     tensors = {f"model.diffusion_model.{names[k]}": v for k, v in unet.state_dict().items()}
     for key, value in pipeline.vae.state_dict().items():
-        tensors[f"first_stage_model.{_vae_name(key)}"] = value
+        name = _vae_name(key)
+        if ".attn_1." in name and value.dim() == 2:
+            value = value[:, :, None, None]  # there attention is made of convolutions
+        tensors[f"first_stage_model.{name}"] = value
     clip = {_in_text_model(k): v for k, v in pipeline.text_encoder.state_dict().items()}
     if getattr(pipeline, "text_encoder_2", None) is None:
         start = "cond_stage_model.transformer."
@@ -117,7 +123,13 @@ def _vae_name(key: str) -> str:
         key,
     )
     key = re.sub(r"\.mid_block\.resnets\.(\d+)\.", lambda m: f".mid.block_{int(m[1]) + 1}.", key)
-    return key.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
+    key = key.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
+    start, attention, rest = key.partition(".mid_block.attentions.0.")
+    if not attention:
+        return key
+    for own, original in _VAE_ATTENTION.items():
+        rest = rest.replace(own, original)
+    return f"{start}.mid.attn_1.{rest}"
 
 
 def _open_clip(state: Mapping) -> dict:

@@ -53,7 +53,7 @@ def text_config(tokenizer, width: int = 32):
     )
 
 
-def tiny_vae(latent_channels: int = 4, shift: float | None = None):
+def tiny_vae(latent_channels: int = 4, shift: float | None = None, attention: bool = False):
     """Return an autoencoder of factor 8; those of flow models have a ``shift``."""
     from diffusers import AutoencoderKL
 
@@ -64,7 +64,7 @@ def tiny_vae(latent_channels: int = 4, shift: float | None = None):
         layers_per_block=1,
         latent_channels=latent_channels,
         norm_num_groups=4,
-        mid_block_add_attention=False,
+        mid_block_add_attention=attention,
         shift_factor=shift,
         use_quant_conv=shift is None,
         use_post_quant_conv=shift is None,
@@ -146,7 +146,8 @@ def save_sd15(folder: Path, seed: int = 0, channels: tuple[int, ...] = (16, 32))
 def save_sdxl(folder: Path, seed: int = 0, widths: tuple[int, int] = (32, 32)) -> Path:
     """Save a StableDiffusionXLPipeline (two text encoders, size conditioning) into ``folder``.
 
-    The encoders' ``widths`` sum to 64. In one file the second is told from the first by its width.
+    The encoders' ``widths`` sum to 64. In one file the second is told from the first by its width;
+    where they differ, the autoencoder has attention, as the real one has.
     """
     import torch
     from diffusers import StableDiffusionXLPipeline
@@ -156,7 +157,7 @@ def save_sdxl(folder: Path, seed: int = 0, widths: tuple[int, int] = (32, 32)) -
     tokenizer = clip_tokenizer(folder / "tokenizer")
     unet = sdxl_unet(pooled=widths[1])
     StableDiffusionXLPipeline(
-        vae=tiny_vae(),
+        vae=tiny_vae(attention=widths[0] != widths[1]),
         text_encoder=CLIPTextModel(text_config(tokenizer, widths[0])),
         text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, widths[1])),
         tokenizer=tokenizer,

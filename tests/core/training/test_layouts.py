@@ -61,6 +61,15 @@ def test_trains_saves_loads_back_and_changes_the_image(family, request, tmp_path
         torch.testing.assert_close(second[name], value, rtol=1e-5, atol=1e-8)
 
 
+def test_text_encoders_that_take_no_adapters_are_said(tiny_chroma, tmp_path):
+    dataset = write_dataset(tmp_path / "set")
+    job = LoraJob(dataset, tmp_path / "a.safetensors", base=tiny_chroma, samples=None, device="cpu")
+    result = train_lora(job, SETTINGS.replace(steps=1, train_text_encoder=True))
+    assert [text for text in result.warnings if "train_text_encoder had no effect" in text]
+    result = train_lora(replace(job, output=tmp_path / "b.safetensors"), SETTINGS.replace(steps=1))
+    assert not [text for text in result.warnings if "train_text_encoder" in text]
+
+
 @pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sdxl"])
 def test_a_single_file_trains_to_the_lora_of_its_folder(family, request, tmp_path):
     folder = request.getfixturevalue(family)
