@@ -6,6 +6,8 @@ ComfyUI costs next to nothing and a missing library takes only its own node away
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import ComfyExtension, io
 
 from .curate.balanced_select import BalancedSelect
@@ -21,11 +23,20 @@ from .generate.seed_batch_generate import SeedBatchGenerate
 from .plan.character_plan import CharacterPlan
 from .train.train_lora import TrainLoRA
 
+log = logging.getLogger(__name__)
+
 __all__ = ["CharacterCuratorExtension"]
 
 
 class CharacterCuratorExtension(ComfyExtension):
     """Everything that the pack adds."""
+
+    async def on_load(self) -> None:
+        """Log what is wrong with the builds of libraries: a server's start is where one looks."""
+        from ..core.analysis.builds import build_faults
+
+        for fault in build_faults():
+            log.warning("Character Curator: %s", fault)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return the nodes, in the order of the flow."""

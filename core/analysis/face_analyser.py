@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..defaults import FACE_PACK
+from .builds import build_faults
 from .decoding import Pixels
 from .face_packs import FacePackError, find_pack
 from .fingerprints import folder_fingerprint
+
+log = logging.getLogger(__name__)
 
 DETECTION = "faces"
 IDENTITY = "identity"
@@ -168,6 +172,8 @@ class FaceAnalyser:
         import onnxruntime
         from insightface.app import FaceAnalysis
 
+        for fault in build_faults():
+            log.warning("%s", fault)
         available = onnxruntime.get_available_providers()
         known = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = list(self._providers or [p for p in known if p in available])

@@ -2,7 +2,8 @@
 
 A module of commands has one entry, ``add_commands(command)``, which calls ``command(name, run,
 text)`` for each of them and adds its arguments. ``run(options, console)`` returns the exit code and
-what ``--json`` prints.
+what ``--json`` prints. A command that looks for faces sets ``analyses``: what is wrong with the
+libraries' builds is then said first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
+from ..analysis.builds import build_faults
 from ..errors import CuratorError
 from . import curation, evaluation, experiment, miniature, training
 from .output import EXIT_STOPPED, escape, write_json
@@ -33,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(levelname)s %(name)s: %(message)s",
     )
     _quiet_libraries()
+    if getattr(options, "analyses", False):
+        for fault in build_faults():
+            console.print(f"[yellow]Note[/]: {escape(fault)}")
     try:
         code, result = options.command(options, console)
     except CuratorError as error:

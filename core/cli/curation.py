@@ -23,9 +23,11 @@ DEMO = Path(__file__).parents[1] / "demo.toml"
 def add_commands(command: Command) -> None:
     """Add the commands and their arguments."""
     sub = command("demo", _demo, "Make a curated dataset with the embedded models.")
+    sub.set_defaults(analyses=True)
     sub.add_argument("--output", type=Path, default=Path("demo"), help="folder (default: demo)")
 
     sub = command("run", _run, "Run a project file: every stage, continuing where it was.")
+    sub.set_defaults(analyses=True)
     sub.add_argument("project", type=Path, metavar="PROJECT.toml")
 
     sub = command("generate", _generate, "Make only the raw images of a project file.")
@@ -35,6 +37,7 @@ def add_commands(command: Command) -> None:
     )
 
     sub = command("curate", _curate, "Curate a folder of existing images into a dataset.")
+    sub.set_defaults(analyses=True)
     sub.add_argument(
         "folder", nargs="+", help="folder of images, zip file, or image; several are one set"
     )

@@ -38,6 +38,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command and its arguments."""
     sub = command("evaluate", _evaluate, "Measure what LoRA files are worth, beside their base.")
+    sub.set_defaults(analyses=True)
     sub.add_argument("files", type=Path, nargs="*", metavar="FILE.safetensors")
     sub.add_argument(
         "--checkpoints", type=Path, nargs="+", default=[], metavar="FILE", help="more LoRA files"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command and its arguments."""
     sub = command("experiment", _experiment, "Measure what curating does for the trained LoRA.")
+    sub.set_defaults(analyses=True)
     sub.add_argument("name", choices=("before-after",), help="which experiment")
     sub.add_argument(
         "projects", type=Path, nargs="+", metavar="PROJECT.toml|FOLDER",

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
-from ..ui.wires import ImageSet, Selection, category, node_id
+from ..ui.wires import ImageSet, Selection, category, node_id, searched_as
 
 
 class BalancedSelect(io.ComfyNode):
@@ -22,6 +22,9 @@ class BalancedSelect(io.ComfyNode):
         return io.Schema(
             node_id=node_id("BalancedSelect"),
             display_name="BalancedSelect",
+            **searched_as(
+                "select best images", "quota", "balance dataset", "subset", "deduplicate images",
+            ),
             category=category("2 Curate"),
             description=(
                 "Selects the subset of the greatest total quality under your quotas: a proven "

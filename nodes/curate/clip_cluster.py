@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
-from ..ui.wires import ImageSet, category, feature_store, node_id
+from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 
 
 class ClipCluster(io.ComfyNode):
@@ -22,6 +22,7 @@ class ClipCluster(io.ComfyNode):
         return io.Schema(
             node_id=node_id("ClipCluster"),
             display_name="ClipCluster",
+            **searched_as("group images", "image similarity", "open_clip", "kmeans", "diversity"),
             category=category("2 Curate"),
             description=(
                 "Embeds each accepted image with a CLIP model, groups the embeddings by KMeans, "

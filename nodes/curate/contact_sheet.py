@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...core.rejection_reasons import Rejection
-from ..ui.wires import ImageSet, category, node_id
+from ..ui.wires import ImageSet, category, node_id, searched_as
 
 _FILTERS = [
     "selected", "accepted", "rejected", *(f"rejected: {reason}" for reason in Rejection), "all",
@@ -24,6 +24,7 @@ class ContactSheet(io.ComfyNode):
         return io.Schema(
             node_id=node_id("ContactSheet"),
             display_name="Contact Sheet",
+            **searched_as("image grid", "overview", "show rejected", "gallery"),
             category=category("2 Curate"),
             description="Shows the selected, the accepted or the rejected images of a set.",
             inputs=[

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
-from ..ui.wires import ImageSet, category, feature_store, node_id
+from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 
 _LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
 
@@ -26,6 +26,9 @@ class FaceValidate(io.ComfyNode):
         return io.Schema(
             node_id=node_id("FaceValidate"),
             display_name="FaceValidate",
+            **searched_as(
+                "face detection", "insightface", "filter faces", "one person", "face similarity",
+            ),
             category=category("2 Curate"),
             description=(
                 "Looks for faces and rejects images with no face, several faces, an uncertain "

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..ui.wires import ImageSet, category, node_id
+from ..ui.wires import ImageSet, category, node_id, searched_as
 
 _SHEET = 100
 
@@ -21,6 +21,7 @@ class LoadImageSet(io.ComfyNode):
         return io.Schema(
             node_id=node_id("LoadImageSet"),
             display_name="Load Image Set",
+            **searched_as("load folder", "load images", "import images", "photo folder"),
             category=category("2 Curate"),
             description=(
                 "Lists every image of a folder and its subfolders. Files that cannot be read "
@@ -68,6 +69,7 @@ class ImagesToImageSet(io.ComfyNode):
         return io.Schema(
             node_id=node_id("ImagesToImageSet"),
             display_name="Images to Image Set",
+            **searched_as("image batch to set", "save images"),
             category=category("2 Curate"),
             description=(
                 "Writes the images of an IMAGE batch as PNG files, named by their content, and "
@@ -149,6 +151,7 @@ class ImageSetToImages(io.ComfyNode):
         return io.Schema(
             node_id=node_id("ImageSetToImages"),
             display_name="Image Set to Images",
+            **searched_as("image set to batch", "load captions", "image list"),
             category=category("3 Dataset"),
             description=(
                 "Reads images of a set into memory, as one IMAGE batch in the size of the "

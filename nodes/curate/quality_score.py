@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
-from ..ui.wires import ImageSet, category, feature_store, node_id
+from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 
 
 class QualityScore(io.ComfyNode):
@@ -22,6 +22,7 @@ class QualityScore(io.ComfyNode):
         return io.Schema(
             node_id=node_id("QualityScore"),
             display_name="QualityScore",
+            **searched_as("blur detection", "sharpness", "filter blurry", "image quality"),
             category=category("2 Curate"),
             description=(
                 "Scores each image between 0 and 1 by the seed-document formula of sharpness, "

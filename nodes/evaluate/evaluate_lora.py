@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..ui.libraries import missing_libraries
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
-from ..ui.wires import Dataset, category, feature_store, node_id
+from ..ui.wires import Dataset, category, feature_store, node_id, searched_as
 from ..ui.wires import Plan as PlanWire
 
 _LIBRARIES = ("cv2", "insightface", "onnxruntime", "open_clip", "polars")
@@ -27,6 +27,7 @@ class EvaluateLoRA(io.ComfyNode):
         return io.Schema(
             node_id=node_id("EvaluateLoRA"),
             display_name="EvaluateLoRA",
+            **searched_as("test lora", "compare lora", "lora grid", "lora quality", "xy plot"),
             category=category("4 Train"),
             description=(
                 "Makes images of every prompt with every seed, with the LoRA and with the base "
@@ -238,7 +239,6 @@ class EvaluateLoRA(io.ComfyNode):
             )  # fmt: skip
         disk_state.record(root, [root / path for path in evaluation.table["path"]])
         grid = to_tensor(grid_of(evaluation, root))
-        progress.tensor(grid)  # some canvases go on showing the last preview
         figures = figures_of(evaluation)
         return io.NodeOutput(
             grid, figures, float(evaluation.summary.score),

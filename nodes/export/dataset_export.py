@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
-from ..ui.wires import Dataset, ImageSet, Selection, category, node_id
+from ..ui.wires import Dataset, ImageSet, Selection, category, node_id, searched_as
 from ..ui.wires import Plan as PlanWire
 
 _WHOLE = "SHA256SUMS"
@@ -25,6 +25,9 @@ class DatasetExport(io.ComfyNode):
         return io.Schema(
             node_id=node_id("DatasetExport"),
             display_name="DatasetExport",
+            **searched_as(
+                "export dataset", "save dataset", "kohya dataset", "captions", "training set",
+            ),
             category=category("3 Dataset"),
             description=(
                 "Writes the selected images with captions and metadata into one folder that "
@@ -137,6 +140,7 @@ class LoadDataset(io.ComfyNode):
         return io.Schema(
             node_id=node_id("LoadDataset"),
             display_name="Load Dataset",
+            **searched_as("load dataset", "import dataset", "training data"),
             category=category("3 Dataset"),
             description="Reads a dataset that DatasetExport wrote, with captions and metadata.",
             inputs=[

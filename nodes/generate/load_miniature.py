@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ui.wires import category, node_id
+from ..ui.wires import category, node_id, searched_as
 
 
 class LoadMiniature(io.ComfyNode):
@@ -18,6 +18,7 @@ class LoadMiniature(io.ComfyNode):
         return io.Schema(
             node_id=node_id("LoadMiniature"),
             display_name="Load Miniature",
+            **searched_as("test model", "tiny model", "demo checkpoint"),
             category=category("1 Generate"),
             description=(
                 "Loads the small text-to-image model that comes with the pack: drawn portraits of "

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.sampling_inputs import sampling_inputs
-from ..ui.wires import ImageSet, category, node_id
+from ..ui.wires import ImageSet, category, node_id, searched_as
 from ..ui.wires import Plan as PlanWire
 
 _SHEET = 100
@@ -23,6 +23,9 @@ class SeedBatchGenerate(io.ComfyNode):
         return io.Schema(
             node_id=node_id("SeedBatchGenerate"),
             display_name="SeedBatchGenerate",
+            **searched_as(
+                "batch generate", "many seeds", "generate dataset", "character images",
+            ),
             category=category("1 Generate"),
             description=(
                 "Makes every image of a plan, one after the other, each from its own noise "
@@ -153,7 +156,6 @@ class SeedBatchGenerate(io.ComfyNode):
         )
         disk_state.record(place, images.paths())
         sheet = sheet_of(images, by="kind", limit=_SHEET)
-        progress.tensor(sheet)  # some canvases go on showing the last preview
         return io.NodeOutput(images, sheet, ui=ui.PreviewImage(sheet, cls=cls))
 
 

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ui.widgets import widget
 from ..ui.wires import Plan as PlanWire
-from ..ui.wires import category, node_id
+from ..ui.wires import category, node_id, searched_as
 
 if TYPE_CHECKING:
     from ...core.plan import Plan
@@ -35,6 +35,9 @@ class CharacterPlan(io.ComfyNode):
         return io.Schema(
             node_id=node_id("CharacterPlan"),
             display_name="Character Plan",
+            **searched_as(
+                "prompt list", "scenarios", "prompt matrix", "character description", "wildcards",
+            ),
             category=category("1 Generate"),
             description=(
                 "Seeds x (originals and scenarios) x takes: what images there shall be. Each "

@@ -12,7 +12,7 @@ from comfy_api.latest import io, ui
 from ..comfy.references import AUTO, ENCODINGS
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
-from ..ui.wires import Dataset, category, node_id
+from ..ui.wires import Dataset, category, node_id, searched_as
 from .settings import AS_SET_HERE
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,9 @@ class TrainLoRA(io.ComfyNode):
         return io.Schema(
             node_id=node_id("TrainLoRA"),
             display_name="TrainLoRA",
+            **searched_as(
+                "lora training", "train character", "fine-tune", "finetune", "kohya", "make lora",
+            ),
             category=category("4 Train"),
             description=(
                 "Trains a LoRA on the wired model itself and writes it into models/loras. MODEL "
@@ -280,7 +283,6 @@ class TrainLoRA(io.ComfyNode):
         disk_state.record(output, [file for file in files if file.is_file()])
         trained, text = apply_lora(model, clip, output)
         plot, samples = outputs_of(job)
-        view.tensor(samples)  # some canvases go on showing the last preview
         return io.NodeOutput(
             trained, text, lora_name(output), plot, samples, summary,
             ui={**ui.PreviewImage(samples, cls=cls).as_dict(), "text": (summary,)},

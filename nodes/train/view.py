@@ -1,4 +1,4 @@
-"""What the node shows while it trains: a bar, the loss in words, and the plot as a preview."""
+"""What the node shows while it trains: a bar, the loss in words, and the plot."""
 
 from __future__ import annotations
 

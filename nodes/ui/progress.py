@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
 
-_PREVIEW_SIDE = 512
+from .live_image import show_while_running
+
+_INTERVAL = 0.5
+"""Seconds from one image to the next, at least: a small model makes many a second."""
 
 
 class NodeProgress:
@@ -17,6 +22,7 @@ class NodeProgress:
         self._bar: comfy.utils.ProgressBar | None = None
         self._done = 0
         self._total = 0
+        self._shown = -math.inf
 
     def start(self, stage: str, total: int) -> None:
         """A stage of ``total`` steps begins."""
@@ -27,25 +33,20 @@ class NodeProgress:
     def advance(self, n: int = 1, note: str = "") -> None:
         """``n`` more steps are done."""
         self._done += n
-        self._show(None)
+        self._show()
 
     def finish(self) -> None:
         """The stage is over."""
 
     def image(self, image: Any) -> None:
-        """Show a PIL image on the node."""
-        self._show(("JPEG", image, _PREVIEW_SIDE))
+        """Show a PIL image on the node, unless it was given one a moment ago."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        now = time.monotonic()
+        if now - self._shown >= _INTERVAL:
+            self._shown = now
+            show_while_running(image)
 
-    def tensor(self, image: Any) -> None:
-        """Show the first image of an IMAGE on the node, in its own size."""
-        from PIL import Image
-
-        from .images import to_bytes
-
-        first = Image.fromarray(to_bytes(image[:1])[0])
-        self._show(("JPEG", first, max(first.size)))
-
-    def _show(self, preview: Any) -> None:
+    def _show(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._bar is not None:
-            self._bar.update_absolute(self._done, self._total, preview)
+            self._bar.update_absolute(self._done, self._total)

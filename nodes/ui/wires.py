@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -31,6 +32,12 @@ def node_id(name: str) -> str:
 def category(stage: str) -> str:
     """Return the menu's place for the nodes of one stage."""
     return f"{ROOT}/{stage}"
+
+
+def searched_as(*words: str) -> dict[str, Any]:
+    """Return the schema's further words by which a search finds a node, where it can have them."""
+    known = {field.name for field in fields(io.Schema)}
+    return {"search_aliases": list(words)} if "search_aliases" in known else {}
 
 
 def feature_store() -> FeatureStore:

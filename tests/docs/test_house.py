@@ -18,7 +18,7 @@ PAGES = {
 FOLDERS = ("core", "nodes", "tests", "miniature", "benchmarks")
 CODE = re.compile(r"^```(?:sh)?\n(.*?)^```|`([^`\n]+)`", re.S | re.M)
 PLACE = re.compile(
-    rf"(?<![\w./-])((?:{'|'.join(FOLDERS)}|docs|workflows|web|locales|\.ci|\.github)/[\w./*-]*"
+    rf"(?<![\w./-])((?:{'|'.join(FOLDERS)}|docs|workflows|subgraphs|web|locales|\.ci|\.github)/[\w./*-]*"
     r"|(?<=python )quickstart\.py|pyproject\.toml|requirements\.txt|\.comfyignore)"
 )
 
@@ -95,11 +95,12 @@ def test_the_archive_is_the_pack_and_nothing_else():
     packed = tracked() - tracked("--cached", "--ignored", "--exclude-from=.comfyignore")
     assert {name.split("/")[0] for name in packed} == {
         "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "__init__.py", "core", "docs",
-        "locales", "nodes", "pyproject.toml", "requirements.txt", "web", "workflows",
+        "locales", "nodes", "pyproject.toml", "requirements.txt", "subgraphs",
+        "web", "workflows",
     }  # fmt: skip
     docs = {name for name in packed if name.startswith("docs/") and not name.endswith(".md")}
     assert docs == {"docs/versions.json"}, "no images"
-    whole = ("core/", "nodes/", "locales/", "web/", "workflows/")
+    whole = ("core/", "nodes/", "locales/", "subgraphs/", "web/", "workflows/")
     assert {name for name in tracked() if name.startswith(whole)} <= packed
 
 

@@ -56,3 +56,17 @@ def test_a_missing_library_takes_one_node_away_and_says_so(poor_server):
     assert faulty == {PREFIX + "FaceValidate"}
     assert "pip install insightface" in json.dumps(answer["node_errors"])
     assert "(IMPORT FAILED)" not in poor_server.text()
+
+
+def test_two_builds_of_opencv_are_named_when_the_server_starts(comfyui, tmp_path_factory):
+    from tests.support.comfyui.server import Server
+
+    site = tmp_path_factory.mktemp("site")
+    for name in ("opencv_python", "opencv_python_headless"):
+        (site / f"{name}-9.9.dist-info").mkdir()
+        (site / f"{name}-9.9.dist-info" / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9\n"
+        )
+    started = Server(comfyui, tmp_path_factory.mktemp("builds"), PYTHONPATH=str(site))
+    started.stop()
+    assert "Several builds of OpenCV are installed in one folder" in started.text()

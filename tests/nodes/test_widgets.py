@@ -5,7 +5,7 @@ import pytest
 from character_curator import project
 from character_curator.options import option
 from character_curator.training import TrainingSettings
-from tests.support.comfyui.graphs import PREFIX
+from tests.support.comfyui.graphs import NAMES, PREFIX
 
 FIELDS = [
     *(("TrainLoRA", TrainingSettings, name, name) for name in (
@@ -34,3 +34,11 @@ def test_a_widget_has_the_fields_default_and_keeps_its_limits(server, node, mode
     if described.kind in ("whole", "number"):
         assert said["min"] >= described.least
         assert said["max"] <= described.most
+
+
+@pytest.mark.parametrize("node", NAMES)
+def test_a_node_is_found_by_other_words_where_a_search_knows_them(server, node):
+    info = server.get(f"/object_info/{PREFIX}{node}")[PREFIX + node]
+    if "search_aliases" not in info:
+        pytest.skip("no words for the search in this ComfyUI")
+    assert len(info["search_aliases"]) >= 2

@@ -1,21 +1,26 @@
 """Every shipped graph runs to its end through the API, with reduced numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.comfyui.canvas_layout import Column, Node, canvas
 from tests.support.comfyui.make_workflows import text_of
 from tests.support.comfyui.portraits import draw_folder
 from tests.support.comfyui.random_lora import random_lora
 from tests.support.comfyui.reduced import PREFIX, RANDOM, api_form, of_type, reduced
 from tests.support.comfyui.server import files
+from tests.support.comfyui.shipped_blueprints import BLUEPRINTS
 from tests.support.comfyui.shipped_graphs import GRAPHS
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
+SUBGRAPHS = FOLDER.parent / "subgraphs"
 
 
 def read(name):
@@ -150,6 +155,62 @@ def test_every_shipped_graph_is_run_by_a_test_above():
 @pytest.mark.parametrize("name", GRAPHS)
 def test_a_shipped_graph_is_as_its_maker_makes_it_from_the_nodes_of_today(server, name):
     assert text_of(name, server) == (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_shipped_subgraph_is_as_its_maker_makes_it_from_the_nodes_of_today(server, name):
+    assert text_of(name, server) == (SUBGRAPHS / f"{name}.json").read_text(encoding="utf-8")
+    assert {path.stem for path in SUBGRAPHS.iterdir()} == set(BLUEPRINTS)
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_shipped_subgraph_is_offered_by_the_library_of_nodes(server, name):
+    try:
+        offered = server.get("/global_subgraphs")
+    except HTTPError:
+        pytest.skip("no library of subgraphs in this ComfyUI")
+    [number] = [number for number, entry in offered.items() if entry["name"] == name]
+    assert offered[number]["info"]["node_pack"] == "custom_nodes.character-curator"
+    served = json.loads(server.get(f"/global_subgraphs/{number}")["data"])
+    [node] = served["nodes"]
+    [definition] = served["definitions"]["subgraphs"]
+    assert node["type"] == definition["id"]
+    assert definition["description"]
+
+
+def beside(subgraph, nodes, wires, server):
+    """Return an API graph of nodes, and of a shipped subgraph that is wired to them."""
+    columns = (Column("", "", (*nodes, replace(subgraph, inputs=wires))),)
+    made = canvas(columns, lambda kind: server.get(f"/object_info/{kind}")[kind])
+    return reduced(api_form(made, server))
+
+
+def test_the_subgraph_for_curating_makes_a_dataset(server):
+    draw_folder(server.base / "input" / "photos")
+    load = Node("load", PREFIX + "LoadImageSet", {"folder": "photos"})
+    graph = beside(
+        BLUEPRINTS["Curate images to a dataset"], [load], {"images": ("load", 0)}, server
+    )
+    [export] = of_type(graph, PREFIX + "DatasetExport")
+    graph[export]["inputs"]["folder"] = "subgraph/dataset"
+    server.run(graph)
+    assert len(files(server.base / "output" / "subgraph" / "dataset")) == 4
+
+
+def test_the_subgraph_for_training_trains_and_evaluates(server, quick_start):
+    nodes = [
+        Node("models", PREFIX + "LoadMiniature"),
+        Node("dataset", PREFIX + "LoadDataset", {"folder": "char1/dataset"}),
+    ]
+    wires = {name: ("models", slot) for slot, name in enumerate(("model", "clip", "vae"))}
+    wires["dataset"] = ("dataset", 0)
+    graph = beside(BLUEPRINTS["Train a LoRA and evaluate it"], nodes, wires, server)
+    [train], [evaluate] = (of_type(graph, PREFIX + n) for n in ("TrainLoRA", "EvaluateLoRA"))
+    graph[train]["inputs"] |= {"name": "subgraph", "resolution": 128}
+    graph[evaluate]["inputs"] |= {"width": 128, "height": 128}
+    run = server.run(graph, 400)
+    assert (server.base / "models" / "loras" / "subgraph.safetensors").is_file()
+    assert run.outputs[evaluate]["images"], "the grid is shown"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

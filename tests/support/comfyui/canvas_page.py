@@ -15,6 +15,11 @@ SETTINGS = {
 }
 PATIENCE = 60_000
 """Milliseconds: on a busy machine the page takes its time."""
+NEWER = "Comfy.VueNodes.Enabled"
+"""The setting of the newer rendering, in which nodes are HTML."""
+ALL = """const all = graph => graph.nodes.flatMap(
+    node => [node, ...(node.isSubgraphNode?.() ? all(node.subgraph) : [])]);"""
+"""A graph's nodes, and those in its subgraphs."""
 
 
 class CanvasPage:
@@ -27,7 +32,7 @@ class CanvasPage:
         height: Of the window, in pixels.
     """
 
-    def __init__(self, browser, server, width=1800, height=1000):
+    def __init__(self, browser, server, width=1920, height=1080):
         self.server = server
         server.post("/settings", SETTINGS)
         self.page = browser.new_page(viewport={"width": width, "height": height})
@@ -46,6 +51,36 @@ class CanvasPage:
         self.page.evaluate("graph => window.app.loadGraphData(graph)", graph)
         self.page.wait_for_timeout(500)
 
+    def render(self, newer):
+        """Take the newer rendering, or the drawn canvas; return False where there is no newer."""
+        settings = "window.app.ui.settings"
+        if not self.page.evaluate(f"name => name in {settings}.settingsLookup", NEWER):
+            return not newer
+        self.page.evaluate(
+            f"([name, on]) => {settings}.setSettingValueAsync(name, on)", [NEWER, newer]
+        )
+        return True
+
+    def enter(self, title):
+        """Open the subgraph of a node; return whether it has one."""
+        found = self.page.evaluate(
+            """title => {
+                const canvas = window.app.canvas;
+                const node = canvas.graph.nodes.find(n => n.title === title);
+                if (!node.isSubgraphNode?.()) return false;
+                canvas.openSubgraph(node.subgraph, node);
+                return true;
+            }""",
+            title,
+        )
+        self.page.wait_for_timeout(500)
+        return found
+
+    def leave(self):
+        """Go back to the graph itself."""
+        self.page.evaluate("window.app.canvas.setGraph(window.app.graph)")
+        self.page.wait_for_timeout(500)
+
     def drop(self, path):
         """Open a file, as if it had been dropped onto the canvas."""
         before = self.page.evaluate("JSON.stringify(window.app.graph.serialize())")
@@ -56,11 +91,13 @@ class CanvasPage:
         self.page.wait_for_timeout(500)
 
     def missing(self):
-        """Return how many of the graph's nodes are of a type that nobody has registered."""
+        """Return how many nodes are of a type that nobody has registered."""
         return self.page.evaluate(
-            """window.app.graph.nodes.filter(
+            "() => {"
+            + ALL
+            + """ return all(window.app.graph).filter(
                 node => !(node.type in window.LiteGraph.registered_node_types)
-            ).length"""
+            ).length; }"""
         )
 
     def dismiss(self):
@@ -69,17 +106,34 @@ class CanvasPage:
         self.page.wait_for_timeout(500)
 
     def types(self):
-        """Return the types of the graph's nodes, sorted."""
-        return sorted(self.page.evaluate("window.app.graph.nodes.map(node => node.type)"))
+        """Return the types of the graph's nodes and of those in its subgraphs, sorted."""
+        found = "() => {" + ALL + " return all(window.app.graph).map(node => node.type); }"
+        return sorted(self.page.evaluate(found))
 
     def change(self, widgets):
-        """Set widgets' values: a mapping from a type of node to values by name."""
+        """Set widgets' values: a mapping from a type of node to values by name.
+
+        A widget in a subgraph that is shown on it is set there.
+        """
         self.page.evaluate(
-            """changes => window.app.graph.nodes.forEach(node => (node.widgets ?? []).forEach(
-                widget => {
-                    const values = changes[node.type] ?? {};
-                    if (widget.name in values) widget.value = values[widget.name];
-                }))""",
+            "changes => {"
+            + ALL
+            + """
+                const set = (node, name, value) => (node.widgets ?? []).forEach(
+                    widget => { if (widget.name === name) widget.value = value; });
+                for (const node of all(window.app.graph)) {
+                    for (const [name, value] of Object.entries(changes[node.type] ?? {}))
+                        set(node, name, value);
+                    for (const input of node.isSubgraphNode?.() ? node.subgraph.inputs : [])
+                        for (const id of input.linkIds) {
+                            const link = node.subgraph.getLink(id);
+                            const target = node.subgraph.getNodeById(link.target_id);
+                            const name = target.inputs[link.target_slot].widget?.name;
+                            const values = changes[target.type] ?? {};
+                            if (name in values) set(node, input.name, values[name]);
+                        }
+                }
+            }""",
             widgets,
         )
 

@@ -1,7 +1,9 @@
-"""Writes workflows/*.json: ``python -m tests.support.comfyui.make_workflows [NAME ...]``.
+"""Writes workflows/*.json and subgraphs/*.json, all or those named.
 
-The graphs are described in shipped_graphs.py. What a node's inputs are is asked of a ComfyUI that
-this script starts.
+    python -m tests.support.comfyui.make_workflows [NAME ...]
+
+They are described in shipped_graphs.py and shipped_blueprints.py. What a node's inputs are is
+asked of a ComfyUI that this script starts.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def text_of(name, server):
-    """Return the text of a graph's file."""
-    from tests.support.comfyui.canvas_layout import canvas
+    """Return the text of a graph's or a subgraph's file."""
+    from tests.support.comfyui.canvas_layout import blueprint, canvas
+    from tests.support.comfyui.shipped_blueprints import BLUEPRINTS
     from tests.support.comfyui.shipped_graphs import GRAPHS
 
-    made = canvas(GRAPHS[name], lambda kind: _info(server, kind))
+    make, what = (canvas, GRAPHS) if name in GRAPHS else (blueprint, BLUEPRINTS)
+    made = make(what[name], lambda kind: _info(server, kind))
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -35,16 +39,17 @@ def _info(server, kind):
 
 
 def main(names):
-    """Write the graphs."""
+    """Write the graphs and the subgraphs."""
     from quickstart import find_comfyui
     from tests.support.comfyui.server import Server
+    from tests.support.comfyui.shipped_blueprints import BLUEPRINTS
     from tests.support.comfyui.shipped_graphs import GRAPHS
 
     with tempfile.TemporaryDirectory() as base:
         server = Server(find_comfyui(), Path(base))
         try:
-            for name in names or GRAPHS:
-                path = ROOT / "workflows" / f"{name}.json"
+            for name in names or [*GRAPHS, *BLUEPRINTS]:
+                path = ROOT / ("workflows" if name in GRAPHS else "subgraphs") / f"{name}.json"
                 path.write_text(text_of(name, server), encoding="utf-8")
         finally:
             server.stop()

@@ -37,11 +37,61 @@ RANDOM = {
 
 
 def api_form(workflow, server):
-    """Return a canvas graph as the canvas queues it."""
-    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    """Return a canvas graph as the canvas queues it: nodes of a subgraph stand in its place."""
+    definitions = workflow.get("definitions", {}).get("subgraphs", ())
+    inside = {definition["id"]: definition for definition in definitions}
+    links = {link[0]: (link[1], link[2]) for link in workflow["links"]}
     graph = {}
-    for node in workflow["nodes"]:
+    sources = _placed(workflow["nodes"], links, "", {}, inside, server, graph)
+    for node in graph.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, tuple):
+                node["inputs"][name] = list(_source(value, sources))
+    return graph
+
+
+def _source(end, sources):
+    """Follow a wire out of the subgraphs that it leaves, or the one that it comes into."""
+    while end in sources:
+        end = sources[end]
+    return end
+
+
+def _placed(nodes, links, before, given, inside, server, graph):
+    """Add nodes to an API graph; return where the outputs of subgraphs really come from.
+
+    Args:
+        nodes: Of the canvas.
+        links: Where each link comes from: the node's number, and its output.
+        before: What stands before numbers in a subgraph.
+        given: Where a subgraph's inputs come from, by their number.
+        inside: The definitions of subgraphs.
+        server: Knows the nodes.
+        graph: What is added to.
+    """
+    sources = {}
+
+    def end(link):
+        number, slot = links[link]
+        return given.get(slot) if number == -10 else (f"{before}{number}", slot)
+
+    for node in nodes:
         if node["type"] in ("Note", "MarkdownNote"):
+            continue
+        number = f"{before}{node['id']}"
+        if node["type"] in inside:
+            made = inside[node["type"]]
+            within = {
+                link["id"]: (link["origin_id"], link["origin_slot"]) for link in made["links"]
+            }
+            names = [slot["name"] for slot in made["inputs"]]
+            wired = {names.index(s["name"]): end(s["link"]) for s in node["inputs"] if s["link"]}
+            sources |= _placed(
+                made["nodes"], within, f"{number}:", wired, inside, server, graph
+            )  # fmt: skip
+            for slot, output in enumerate(made["outputs"]):
+                origin, place = within[output["linkIds"][0]]
+                sources[number, slot] = (f"{number}:{origin}", place)
             continue
         definition = server.get(f"/object_info/{node['type']}")[node["type"]]
         values = iter(node["widgets_values"])
@@ -53,9 +103,10 @@ def api_form(workflow, server):
                     if entry[1].get("control_after_generate") or name in ("seed", "noise_seed"):
                         next(values)  # what the canvas does with a seed after a run
         assert list(values) == []
-        inputs |= {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot["link"]}
-        graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    return graph
+        wires = {slot["name"]: end(slot["link"]) for slot in node["inputs"] if slot["link"]}
+        inputs |= {name: wire for name, wire in wires.items() if wire is not None}
+        graph[number] = {"class_type": node["type"], "inputs": inputs}
+    return sources
 
 
 def reduced(graph, further=None):

@@ -1,177 +1,134 @@
-"""What the graphs under workflows/ are made of: nodes, wires, widgets, notes."""
+"""What the graphs under workflows/ are made of: columns of nodes, wires, widgets, notes."""
 
 from __future__ import annotations
 
-from tests.support.comfyui.canvas_layout import Column, Node
+from dataclasses import replace
 
-BLUE, GREEN, GOLD, PURPLE, GREY = "#3f789e", "#3a7d44", "#a1812f", "#7a4b8f", "#666666"
-
-DESCRIPTION = "gentle freckled woman, wavy red hair, green eyes, fair skin"
-
-
-SMALL_TRAINING = {
-    "rank": 16, "alpha": 16.0, "learning_rate": 2e-3, "steps": 120, "batch_size": 4,
-    "resolution": 128, "targets": "full", "train_text_encoder": True, "validation_share": 0.1,
-    "sample_every": 0, "sample_cfg": 2.5, "options": 'schedule = "cosine"\nvalidate_every = 5',
-}  # fmt: skip
-"""What suits the miniature: a few minutes on a CPU."""
-
-
-def curator(name):
-    return f"CharacterCurator_{name}"
-
-
-MODELS = {"model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2)}
-"""The wires of a loader."""
-
-
-def generate(**sampling):
-    """The node that makes the plan's images."""
-    inputs = {**MODELS, "plan": ("plan", 0), "folder": "char1/raw", **sampling}
-    return Node("generate", curator("SeedBatchGenerate"), inputs, room=300)
-
-
-def export(**inputs):
-    """The node that writes the selection as a dataset."""
-    selected = {"images": ("select", 0), "selection": ("select", 1)}
-    inputs = {**selected, "folder": "char1/dataset", "name": "char1", **inputs}
-    return Node("export", curator("DatasetExport"), inputs)
-
-
-def faces(images, **inputs):
-    return Node("faces", curator("FaceValidate"), {"images": images, **inputs})
-
-
-def sheets(images):
-    """The column that shows what was taken and what was not."""
-    columns = {"images": images, "columns": 4}
-    return Column(
-        "What was taken, and what was not",
-        "Set `show` of the lower sheet to one reason, such as `rejected: low_quality`, to see "
-        "whether its threshold is right.",
-        (
-            Node("taken", curator("ContactSheet"), {**columns, "show": "selected"}, room=420),
-            Node("left", curator("ContactSheet"), {**columns, "show": "rejected"}, room=420),
-        ),
-        width=460, note_height=110, color=GREY,
-    )  # fmt: skip
-
-
-def image(model, clip, vae, prompt, *, prefix, side, cfg, steps=20, note="", negative=""):
-    """The columns that make images with stock nodes."""
-    prompts = Column(
-        "Prompt",
-        note,
-        (
-            Node("positive", "CLIPTextEncode", {"text": prompt, "clip": clip}, title="Prompt"),
-            Node(
-                "negative", "CLIPTextEncode", {"text": negative, "clip": clip},
-                title="Negative prompt",
-            ),
-            Node("empty", "EmptyLatentImage", {"width": side, "height": side, "batch_size": 4}),
-        ),
-        width=360, note_height=170, color=PURPLE,
-    )  # fmt: skip
-    sampled = Column(
-        "Pictures",
-        "",
-        (
-            Node(
-                "sampler", "KSampler",
-                {
-                    "model": model, "positive": ("positive", 0), "negative": ("negative", 0),
-                    "latent_image": ("empty", 0), "seed": 42, "steps": steps, "cfg": cfg,
-                    "sampler_name": "euler", "scheduler": "normal",
-                },
-            ),
-            Node("decoded", "VAEDecode", {"samples": ("sampler", 0), "vae": vae}),
-            Node(
-                "saved", "SaveImage",
-                {"images": ("decoded", 0), "filename_prefix": prefix}, room=340,
-            ),
-        ),
-        width=400, color=PURPLE,
-    )  # fmt: skip
-    return prompts, sampled
-
+from tests.support.comfyui.canvas_layout import Column, Node, Subgraph
+from tests.support.comfyui.graph_parts import (
+    DESCRIPTION,
+    GOLD,
+    GREEN,
+    GROWS,
+    MODELS,
+    PURPLE,
+    SMALL_TRAINING,
+    THRESHOLDS,
+    curate,
+    curator,
+    export,
+    faces,
+    generate,
+    image,
+    sheets,
+)
 
 QUICK_START = (
     Column(
-        "Start here",
-        "**From a description to a LoRA.** Queue it as it is: the miniature needs no download, "
-        "and it takes some minutes on a CPU.\n\n**The plan** says who is to be seen in what, and "
-        "how often: every seed makes every original and every scenario once.\n\nTo use your own "
-        "checkpoint, open *curate_with_a_checkpoint*.",
+        "1 Describe",
+        "From a description to a LoRA, in one graph.\n\nPress Run: nothing is downloaded, and a "
+        "CPU takes some minutes.\n\nFor your own checkpoint open the graph "
+        "curate_with_a_checkpoint.",
+        (
+            Node("plan", curator("CharacterPlan"), {"seeds": "966983-966988"}),
+        ),
+        width=310, note_height=190,
+    ),
+    Column(
+        "2 Generate",
+        "",
         (
             Node("models", curator("LoadMiniature")),
-            Node("plan", curator("CharacterPlan"), {"seeds": "966983-966988"}, tall=40),
-        ),
-        width=440, note_height=210,
-    ),
-    Column(
-        "1 Generate",
-        "Each image has a noise seed of its own and is written at once. What is there already "
-        "is kept.\n\nDelete an image, or change a prompt, and queue again: only what changed is "
-        "made. Drop a PNG onto the canvas: the graph that makes it opens.",
-        (
-            generate(
-                steps=20, cfg=2.5, sampler_name="euler", scheduler="normal", width=128, height=128,
+            replace(
+                generate(
+                    steps=20, cfg=2.5, sampler_name="euler", scheduler="normal", width=128,
+                    height=128,
+                ),
+                room=320,
             ),
         ),
-        note_height=210,
+        width=310,
     ),
     Column(
-        "2 Curate",
-        "One certain face (0.85), of the same person (0.6: the base model knows looks, not a "
-        "person), good enough (0.74), grouped by what is shown.\n\nThe first and the last are the "
-        "seed-document thresholds. Moving one measures nothing again.",
+        "3 Curate",
+        "",
         (
-            faces(("generate", 0), minimum_confidence=0.85, minimum_identity=0.6),
-            Node("quality", curator("QualityScore"), {"images": ("faces", 0), "minimum": 0.74}),
-            Node("cluster", curator("ClipCluster"), {"images": ("quality", 0), "clusters": 4}),
-        ),
-        note_height=210, color=GREEN,
-    ),
-    Column(
-        "3 Select and export",
-        "The best images under the quotas: a proven optimum.\n\nThe dataset is "
-        "`output/char1/dataset`. Open `report.html` in it: every image, and why the others were "
-        "left out.",
-        (
+            curate(
+                "Curate the generated",
+                {"images": ("generate", 0), "plan": ("plan", 0)},
+                {
+                    "faces": {"minimum_confidence": 0.85, "minimum_identity": 0.6},
+                    "quality": {"minimum": 0.74},
+                    "cluster": {"clusters": 4},
+                    "select": {"total": 12, "quotas": "seed=2\nscenario=2.."},
+                    "export": {"captions": "{caption}"},
+                },
+                (
+                    "One certain face (0.85), of the same person (0.6: the base model knows looks, "
+                    "not a person), good enough (0.74), grouped by what is shown.\n\nThe first "
+                    "and the last are the seed-document thresholds. Moving one measures nothing "
+                    "again.",
+                    "The best images under the quotas: a proven optimum.\n\nThe dataset is "
+                    "*output/char1/dataset*. Open *report.html* in it: every image, and why the "
+                    "others were left out.",
+                ),
+                THRESHOLDS,
+            ),
             Node(
-                "select", curator("BalancedSelect"),
-                {"images": ("cluster", 0), "total": 12, "quotas": "seed=2\nscenario=2.."},
+                "taken", curator("ContactSheet"),
+                {"images": ("curate", 1), "columns": 4, "show": "selected"}, room=290,
+                title="What was taken (show: rejected)",
             ),
-            export(plan=("plan", 0), captions="{caption}"),
         ),
-        note_height=210, color=GREEN,
+        width=310, color=GREEN,
     ),
-    sheets(("select", 0)),
     Column(
         "4 Train",
-        "Trains on the wired model itself and writes `models/loras/char1.safetensors`. Cancel "
-        "keeps the training; the next queue goes on.\n\nThe plot shows the validation loss, with "
-        "fixed noise on images that are held out: where it stops falling, more epochs only "
-        "memorise.",
+        "Trains on the wired model and writes models/loras/char1.safetensors.\n\nWhere the "
+        "validation loss stops falling, more epochs only memorise.",
         (
             Node(
                 "train", curator("TrainLoRA"),
-                {
-                    **MODELS, "dataset": ("export", 0), "name": "char1", **SMALL_TRAINING,
-                },
-                room=260,
+                {**MODELS, "dataset": ("curate", 0), "name": "char1", **SMALL_TRAINING},
             ),
-            Node("plot", "PreviewImage", {"images": ("train", 3)}, room=300, title="Losses"),
         ),
-        width=460, note_height=210, color=GOLD,
+        width=310, note_height=140, color=GOLD, below=GROWS,
     ),
-    *image(
-        ("train", 0), ("train", 1), ("models", 2),
-        "portrait of char1 woman, white dress, warm smile, park background, soft daylight, bust",
-        prefix="char1/with_lora", side=128, cfg=2.5,
-        note="**Use the LoRA** in the same graph: TrainLoRA's MODEL and CLIP have it.\n\nThe "
-        "prompt names the trigger word and says nothing of hair, eyes or freckles: these come "
-        "from the LoRA.",
+    Column(
+        "5 Use",
+        "",
+        (
+            Node("plot", "PreviewImage", {"images": ("train", 3)}, room=205, title="Losses"),
+            Subgraph(
+                "pictured", "Images with the LoRA",
+                image(
+                    None, None, None,
+                    "portrait of char1 woman, white dress, warm smile, park background, soft "
+                    "daylight, bust",
+                    side=128, cfg=2.5,
+                    note="**Use the LoRA** in the same graph: TrainLoRA's MODEL and CLIP have "
+                    "it.\n\nThe prompt names the trigger word and says nothing of hair, eyes or "
+                    "freckles: these come from the LoRA.",
+                ),
+                takes={
+                    "model": [("sampler", "model")],
+                    "clip": [("positive", "clip"), ("negative", "clip")],
+                    "vae": [("decoded", "vae")],
+                },
+                gives={"images": ("decoded", 0)},
+                shows={
+                    "prompt": ("positive", "text"), "count": ("empty", "batch_size"),
+                    "steps": ("sampler", "steps"), "cfg": ("sampler", "cfg"),
+                },
+                inputs={"model": ("train", 0), "clip": ("train", 1), "vae": ("models", 2)},
+                tall=10,
+            ),
+            Node(
+                "saved", "SaveImage",
+                {"images": ("pictured", 0), "filename_prefix": "char1/with_lora"}, room=195,
+            ),
+        ),
+        width=310, color=PURPLE,
     ),
 )  # fmt: skip
 
@@ -179,8 +136,8 @@ CHECKPOINT = (
     Column(
         "Curate with a checkpoint",
         "Choose **your checkpoint**, describe **your character** in the words that it knows, and "
-        "queue.\n\nThe first run downloads the face pack `buffalo_l` (280 MB, non-commercial "
-        "research only) and `ViT-B-32` (600 MB). Both stay in their libraries' caches.",
+        "queue.\n\nThe first run downloads the face pack *buffalo_l* (280 MB, non-commercial "
+        "research only) and *ViT-B-32* (600 MB). Both stay in their libraries' caches.",
         (
             Node(
                 "models", "CheckpointLoaderSimple",
@@ -243,7 +200,7 @@ CHECKPOINT = (
     Column(
         "3 Select and export",
         "The 40 best: each seed alike, a quarter originals, no cluster above 10.\n\nThe dataset "
-        "is `output/char1/dataset`, for kohya sd-scripts, OneTrainer, ai-toolkit, Hugging Face "
+        "is *output/char1/dataset*, for kohya sd-scripts, OneTrainer, ai-toolkit, Hugging Face "
         "datasets, or the graph *train_from_a_dataset*.",
         (
             Node(
@@ -263,17 +220,17 @@ CHECKPOINT = (
 FOLDER = (
     Column(
         "Curate a folder of images",
-        "Put your images into ComfyUI's folder `input/photos` (subfolders too) and queue.\n\n"
+        "Put your images into ComfyUI's folder *input/photos* (subfolders too) and queue.\n\n"
         "Files that cannot be read stay in the set, with the reason.",
         (Node("load", curator("LoadImageSet"), {"folder": "photos"}, room=420),),
         note_height=170,
     ),
     Column(
         "1 Curate",
-        "Exactly one face, of one person: `minimum_identity` is the least similarity to the centre "
+        "Exactly one face, of one person: *minimum_identity* is the least similarity to the centre "
         "of the set. Better: connect *Load Image* with a good image of the person to "
-        "`references`.\n\nFor drawings like the miniature's, set `pack` and `model` to "
-        "`miniature`.",
+        "*references*.\n\nFor drawings like the miniature's, set *pack* and *model* to "
+        "*miniature*.",
         (
             faces(
                 ("load", 0), pack="buffalo_l", minimum_confidence=0.7, minimum_identity=0.3,
@@ -292,8 +249,8 @@ FOLDER = (
     Column(
         "2 Select and export",
         "The 30 best, spread over what they show, never two that look the same.\n\nQuotas may name "
-        "any column: `pose=frontal:50%`, `framing=close-up:10..`, `cluster=3..8`. The dataset is "
-        "`output/char1/dataset`.",
+        "any column: *pose=frontal:50%*, *framing=close-up:10..*, *cluster=3..8*. The dataset is "
+        "*output/char1/dataset*.",
         (
             Node(
                 "select", curator("BalancedSelect"),
@@ -312,35 +269,38 @@ TRAIN = (
         "Train from a dataset",
         "A dataset that *DatasetExport* wrote: here that of the graph *quick_start*, with the "
         "miniature that made it. Queue that graph first.\n\nFor your own, replace *Load Miniature* "
-        "by *Load Checkpoint*, set `resolution` to 512 (SDXL: 1024), the learning rate to 0.0001, "
+        "by *Load Checkpoint*, set *resolution* to 512 (SDXL: 1024), the learning rate to 0.0001, "
         "and sizes and cfg to what the model likes.",
         (
             Node("models", curator("LoadMiniature")),
             Node("dataset", curator("LoadDataset"), {"folder": "char1/dataset"}),
         ),
-        width=400, note_height=230,
+        width=400, note_height=200,
     ),
     Column(
         "1 Train",
-        "`steps` or `epochs` say how long; the best checkpoint is kept, by the validation loss. "
-        "Everything beside the usual goes into `options`: `dora = true`, `min_snr_gamma = 5`, "
-        "`patience = 10`.\n\nA finished training is not repeated.",
+        "*steps* or *epochs* say how long; the best checkpoint is kept, by the validation loss. "
+        "Everything beside the usual goes into *options*: *dora = true*, *min_snr_gamma = 5*, "
+        "*patience = 10*.\n\nA finished training is not repeated.",
         (
             Node(
                 "train", curator("TrainLoRA"),
                 {
                     **MODELS, "dataset": ("dataset", 0), "name": "char1", **SMALL_TRAINING,
                 },
-                room=260,
             ),
         ),
-        width=460, note_height=230, color=GOLD,
+        width=400, note_height=190, color=GOLD, below=GROWS,
     ),
     Column(
-        "2 Look at the losses",
-        "Where the validation loss has its minimum, the LoRA is kept.",
-        (Node("plot", "PreviewImage", {"images": ("train", 3)}, room=420, title="Losses"),),
-        width=480, note_height=90, color=GOLD,
+        "2 Look",
+        "Where the validation loss has its minimum, the LoRA is kept.\n\nThe figures are those of "
+        "the evaluation, beside the base model's.",
+        (
+            Node("plot", "PreviewImage", {"images": ("train", 3)}, room=280, title="Losses"),
+            Node("figures", "PreviewAny", {"source": ("evaluate", 1)}, room=280, title="Figures"),
+        ),
+        width=440, note_height=130, color=GOLD,
     ),
     Column(
         "3 Evaluate",
@@ -360,11 +320,9 @@ TRAIN = (
                     "beach background, golden hour lighting, close-up\nportrait of {who}, black "
                     "t-shirt, gentle smile, neutral background, studio lighting, close-up",
                 },
-                room=440,
             ),
-            Node("figures", "PreviewAny", {"source": ("evaluate", 1)}, room=240, title="Figures"),
         ),
-        width=480, note_height=210, color=PURPLE,
+        width=440, note_height=190, color=PURPLE, below=GROWS,
     ),
 )  # fmt: skip
 
@@ -372,7 +330,7 @@ USE = (
     Column(
         "Use the LoRA",
         "Stock nodes only. Choose the **checkpoint** that the LoRA was trained on, and the "
-        "**LoRA**: *TrainLoRA* writes it into `models/loras`.\n\n`strength_model` between 0.6 and "
+        "**LoRA**: *TrainLoRA* writes it into *models/loras*.\n\n*strength_model* between 0.6 and "
         "1.0 is usual.",
         (
             Node(
@@ -394,7 +352,7 @@ USE = (
         "photo of char1 woman, white dress, at the beach, golden hour",
         prefix="char1/with_lora", side=512, cfg=7.0, steps=30,
         negative="blurry, deformed, several people, text",
-        note="Begin with the **trigger word** and the class word (`char1 woman`), then say what "
+        note="Begin with the **trigger word** and the class word (*char1 woman*), then say what "
         "is to vary. The looks need no words any more.",
     ),
 )  # fmt: skip
