@@ -16,11 +16,12 @@ from typing import Any
 from .. import __version__
 from ..analysis.builds import build_faults
 from ..errors import CuratorError
-from . import curation, evaluation, experiment, miniature, training
+from . import curation, evaluation, experiment, miniature, training, verification
 from .output import EXIT_STOPPED, escape, write_json
 
 _EPILOG = """\
-exit codes: 0 done; 1 done, but not as wanted (an image that could not be reproduced);
+exit codes: 0 done; 1 done, but not as wanted (an image that could not be reproduced, a dataset
+that is not ready);
 2 something to mend, which the message names; 130 stopped by Ctrl-C (run again to go on)"""
 
 
@@ -75,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=run)
         return sub
 
-    for module in (curation, training, evaluation, experiment, miniature):
+    for module in (curation, training, evaluation, verification, experiment, miniature):
         module.add_commands(command)
     return whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
+from .verdict import CARD_FILE, LATER, exported_hash
 
 FILE_NAME = "SHA256SUMS"
 
@@ -32,7 +33,8 @@ class Verification:
         checked: How many files the list names.
         missing: Listed files that are not there.
         changed: Listed files whose bytes differ.
-        unlisted: Files beside them that the list does not name.
+        unlisted: Files beside them that the list does not name, without those of
+            :mod:`.verdict`, which come later.
     """
 
     checked: int
@@ -55,7 +57,12 @@ def write_checksums(root: Path, known: dict[str, str] | None = None) -> None:
     """
     digests = dict(known or {})
     names = sorted(_files(root))
-    text = "".join(f"{digests.get(n) or content_hash(root / n)}  {n}\n" for n in names)
+    write_list(root, {n: digests.get(n) or content_hash(root / n) for n in names})
+
+
+def write_list(root: Path, digests: Mapping[str, str]) -> None:
+    """Write the list of these digests, by file name."""
+    text = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
     atomic.write_text(root / FILE_NAME, text)
 
 
@@ -70,6 +77,19 @@ def read_checksums(root: Path) -> dict[str, str]:
     except FileNotFoundError:
         raise NotADatasetError(root, FILE_NAME) from None
     return {line[66:]: line[:64] for line in lines if line}
+
+
+def exported_checksums(root: Path) -> dict[str, str]:
+    """Return the digests of a dataset as it was exported, without what its card says since then.
+
+    Raises:
+        NotADatasetError: There is no list.
+    """
+    listed = read_checksums(root)
+    card = root / CARD_FILE
+    if CARD_FILE in listed and card.is_file() and content_hash(card) == listed[CARD_FILE]:
+        listed[CARD_FILE] = exported_hash(card)
+    return listed
 
 
 def verify(root: Path | str) -> Verification:
@@ -94,5 +114,5 @@ def verify(root: Path | str) -> Verification:
 
 def _files(root: Path) -> Iterable[str]:
     for path in root.rglob("*"):
-        if path.is_file() and path.name != FILE_NAME:
+        if path.is_file() and path.name not in (FILE_NAME, *LATER):
             yield path.relative_to(root).as_posix()

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import CuratorError
-from .checksums import FILE_NAME, read_checksums
+from .checksums import FILE_NAME, exported_checksums, read_checksums
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -101,7 +101,7 @@ def publish(folder: Path, output: Path) -> Path | None:
             output.rmdir()  # an empty folder; Windows does not rename onto one
         folder.rename(output)
         return None
-    if read_checksums(folder) == read_checksums(output):
+    if read_checksums(folder) == exported_checksums(output):
         return None
     kept = versions_folder(output)
     kept.mkdir(exist_ok=True)

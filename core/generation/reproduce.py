@@ -65,14 +65,14 @@ def reproduce(
     record, data = read(path)
     recorded, settings = record["conditions"], record["settings"]
     if backend is None:
-        backend = _backend_of(path, settings, recorded, model)
+        backend = backend_of(path, settings, recorded, model)
     request = Request.from_row(record)
     size, row = record["batch"]["size"], record["batch"]["row"]
     # The neighbours of then are not needed: a row depends on the batch's size, not on them.
     pixels = backend.sample([request] * size)[row]
     original = _pixels(data)
     differences = [
-        *conditions.differences(_comparable(settings), _comparable(backend.settings)),
+        *settings_differences(record, backend),
         *conditions.differences(recorded, backend.conditions),
     ]
     if original.shape != pixels.shape:
@@ -126,12 +126,25 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
 
 
-def _backend_of(
+def backend_of(
     path: Path,
     settings: Mapping[str, Any],
     recorded: Mapping[str, Any],
-    model: str | Path | None,
+    model: str | Path | None = None,
 ) -> Backend:
+    """Return the back end that has made an image.
+
+    Args:
+        path: The image, for messages.
+        settings: Of its record.
+        recorded: Conditions of its record.
+        model: Where the model lies now, if not where the record says.
+
+    Raises:
+        NoRecordError: It was made by a back end that is not here.
+        ModelNotFoundError: Its model is not here.
+        LoraError: Its LoRA is not here.
+    """
     if settings.get("backend") != "diffusers":
         raise NoRecordError(
             f"{path} was made by the back end '{settings.get('backend')}', which can't be started "
@@ -147,6 +160,11 @@ def _backend_of(
         device=device if is_available(device) else "auto",
         threads=recorded.get("threads"),
     )
+
+
+def settings_differences(record: Mapping[str, Any], backend: Backend) -> list[str]:
+    """Say in which settings a back end differs from the one of a record, a line each."""
+    return conditions.differences(_comparable(record["settings"]), _comparable(backend.settings))
 
 
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:

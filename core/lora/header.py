@@ -116,6 +116,77 @@ def names_in(metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: metadata[key] for key in _NAMES_OF_MODELS if metadata.get(key)}
 
 
+@dataclass(frozen=True)
+class LoraOrigin:
+    """What a file's metadata say of its training. Empty, or ``None``, is what they do not say.
+
+    Attributes:
+        base_model: Name of the frozen model.
+        base_model_fingerprint: Identity of its weights.
+        dataset: Name of the dataset's folder.
+        dataset_fingerprint: Identity of the images and captions; see
+            :func:`.dataset.facts.fingerprint`.
+        images: Content hash of each image, by its file's name, those held out included.
+        settings: Every option of the training.
+        rank: Of the adapters.
+        steps: Optimizer steps.
+        epochs: Epochs up to these weights.
+        tensors_hash: SHA-256 of the tensors, as ModelSpec has it.
+    """
+
+    base_model: str = ""
+    base_model_fingerprint: str = ""
+    dataset: str = ""
+    dataset_fingerprint: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    rank: int | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    tensors_hash: str = ""
+
+
+def read_origin(metadata: Mapping[str, str]) -> LoraOrigin:
+    """Read what a file's metadata say of its training, whoever wrote them."""
+    rows = _json_of(metadata, f"{_OWN}generation")
+    named = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    folders, settings = _json_of(metadata, "ss_dataset_dirs"), _json_of(metadata, f"{_OWN}settings")
+    return LoraOrigin(
+        base_model=metadata.get("ss_sd_model_name", ""),
+        base_model_fingerprint=metadata.get("ss_new_sd_model_hash", ""),
+        dataset=next(iter(folders), "") if isinstance(folders, dict) else "",
+        dataset_fingerprint=metadata.get(f"{_OWN}dataset_fingerprint", ""),
+        images={str(row["file"]): str(row["hash"]) for row in named if {"file", "hash"} <= {*row}},
+        settings=settings if isinstance(settings, dict) else {},
+        rank=_whole_of(metadata, "ss_network_dim"),
+        steps=_whole_of(metadata, "ss_steps"),
+        epochs=_whole_of(metadata, "ss_num_epochs"),
+        tensors_hash=metadata.get("modelspec.hash_sha256", "").removeprefix("0x"),
+    )
+
+
+def tensors_hash(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors as :attr:`LoraOrigin.tensors_hash` says it.
+
+    Args:
+        metadata: The file's.
+        tensors: The file's.
+    """
+    return _hashes(metadata, tensors)["sshs_model_hash"]
+
+
+def _json_of(metadata: Mapping[str, str], key: str) -> Any:
+    try:
+        return json.loads(metadata.get(key, "null"))
+    except ValueError:
+        return None
+
+
+def _whole_of(metadata: Mapping[str, str], key: str) -> int | None:
+    text = metadata.get(key, "")
+    return int(text) if text.isdecimal() else None
+
+
 def metadata(
     card: LoraCard, lora: LoraSettings, tensors: Mapping[str, Tensor] | None = None
 ) -> dict[str, str]:

@@ -1,0 +1,147 @@
+"""Commands that say whether a dataset and its LoRA are ready, and what is wrong if not."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..verification.checklist import Readiness
+
+_SHOWN = 5
+"""How many faults of a line are printed; the rest is in ``verification.json``."""
+
+
+def add_commands(command: Command) -> None:
+    """Add the commands and their arguments."""
+    sub = command(
+        "verify",
+        _verify,
+        "Go through the deployment checklist of a dataset and its LoRA, doing what each line says.",
+    )
+    sub.add_argument("dataset", type=Path, metavar="DATASET")
+    sub.add_argument("--lora", type=Path, metavar="FILE", help="the LoRA that was trained on it")
+    sub.add_argument(
+        "--regenerate", type=_count, default=None, metavar="N|all",
+        help="make so many images again and compare them byte for byte (default 3)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--samples", type=int, default=None, metavar="N",
+        help="try the LoRA with so many new prompts (default 60)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--work", type=Path, metavar="FOLDER",
+        help="notes of the training (default: NAME.work beside the LoRA file)",
+    )  # fmt: skip
+    _add_models(sub)
+
+    sub = command(
+        "sign-off", _sign_off, "Record that you have looked at a dataset, and approve of it."
+    )
+    sub.add_argument("dataset", type=Path, metavar="DATASET")
+    sub.add_argument("--name", required=True, help="who approves")
+    sub.add_argument(
+        "--lora", type=Path, metavar="FILE", help="approve of this LoRA's test images too"
+    )
+
+
+def _add_models(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--base", metavar="MODEL", help="where the base model lies now, if elsewhere")
+    sub.add_argument("--faces", metavar="PACK", help="face pack (default: the dataset's)")
+    sub.add_argument(
+        "--clip", metavar="MODEL[:WEIGHTS]", help="open_clip model (default: the dataset's)"
+    )
+
+
+def clip_of(text: str | None) -> tuple[str, str] | None:
+    """Return model and weights of an option ``MODEL:WEIGHTS``, whose model may be a folder."""
+    if not text:
+        return None
+    if Path(text).is_dir():
+        return text, ""
+    model, _, weights = text.partition(":")
+    return model, weights
+
+
+def _verify(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..verification.readiness import REGENERATED, check_readiness, write_readiness
+    from ..verification.samples import COUNT
+
+    wanted = REGENERATED if options.regenerate is None else options.regenerate
+    with progress_on(console) as progress:
+        readiness = check_readiness(
+            options.dataset,
+            options.lora,
+            regenerate=wanted,
+            base=options.base,
+            faces=options.faces,
+            clip=clip_of(options.clip),
+            work=options.work,
+            samples=COUNT if options.samples is None else options.samples,
+            progress=progress,
+        )
+    written = write_readiness(options.dataset, readiness)
+    _show(readiness, console)
+    console.print(f"Written: [bold]{escape(str(written))}[/]")
+    return EXIT_DONE if readiness.is_ready else EXIT_DIFFERENT, readiness.as_mapping()
+
+
+def _show(readiness: Readiness, console: Console) -> None:
+    """Show every line by its group, and of each that does not hold what to do."""
+    from ..verification.checklist import NOT_READY, READY, Status
+
+    marks = {
+        Status.HOLDS: "[green]✓[/]", Status.FAILS: "[red]✗[/]",
+        Status.UNCHECKED: "[yellow]?[/]", Status.NOT_APPLICABLE: "[dim]-[/]",
+    }  # fmt: skip
+    group = ""
+    for line in readiness.lines:
+        if line.group != group:
+            group = line.group
+            console.print(f"\n[bold]{group}[/]")
+        said = line.found if line.status in (Status.HOLDS, Status.FAILS) else (
+            f"{line.status.value}: {line.found}"
+        )  # fmt: skip
+        console.print(f"  {marks[line.status]} {line.title}: {escape(said)}", soft_wrap=True)
+        if line.status is Status.UNCHECKED:
+            console.print(f"      {escape(line.faults[0].advice)}", soft_wrap=True)
+        for fault in line.faults[:_SHOWN] if line.status is Status.FAILS else ():
+            console.print(f"      {escape(str(fault))}", soft_wrap=True)
+        if line.status is Status.FAILS and len(line.faults) > _SHOWN:
+            more = len(line.faults) - _SHOWN
+            console.print(f"      … and {more} more, all of them in verification.json")
+    color = "green" if readiness.is_ready else "red"
+    word, _, rest = readiness.verdict.partition(":")
+    assert word in (READY, NOT_READY)  # noqa: S101  # the verdict begins with it
+    console.print(f"\n[bold {color}]{word}[/]:{rest}.")
+
+
+def _sign_off(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..verification.samples import samples_folder
+    from ..verification.sign_off import shown_files, sign
+
+    folder = None if options.lora is None else samples_folder(options.lora)
+    shown = shown_files(options.dataset, options.lora, folder)
+    record = sign(options.dataset, options.name, shown, lora=options.lora)
+    console.print(
+        f"[bold]{escape(record['name'])}[/] approves of {len(shown)} files of "
+        f"{escape(str(options.dataset))}, {record['time']}."
+    )
+    console.print(
+        f"Fingerprint of what was shown: {record['fingerprint']}. It holds until one of them "
+        "changes; 'character-curator verify' looks."
+    )
+    return EXIT_DONE, record
+
+
+def _count(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is neither a number of images nor 'all'")
+    return int(text)

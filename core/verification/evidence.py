@@ -1,0 +1,311 @@
+"""What a dataset holds, read and measured anew: every check looks at this, and at nothing stored.
+
+Files are read, hashed and decoded; records are read from the images themselves; faces, quality and
+embeddings are measured from pixels into a store that is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ..dataset.checksums import Verification, exported_checksums, verify
+from ..dataset.facts import RECIPE_FILE, DatasetFacts, read_facts
+from ..dataset.sidecars import METADATA_FILE, read_caption
+from ..defaults import MINIMUM_CONFIDENCE, MINIMUM_QUALITY
+from ..errors import CuratorError
+from ..features import FeatureStore
+from ..hashing import json_hash
+from ..imageset import ImageSet
+from ..progress import Progress, silent
+
+if TYPE_CHECKING:
+    from ..evaluation.images import Analysers
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+REAL = "real"
+LINES_FILE, PROVENANCE_FILE = "metadata.jsonl", "provenance.parquet"
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of the dataset, as its file is now.
+
+    Attributes:
+        name: Its name in the dataset.
+        hash: SHA-256 of the file's bytes; empty if it can't be read.
+        width: Of the decoded image, in pixels.
+        height: Of the decoded image, in pixels.
+        problem: Why it can't be decoded; empty if it can.
+        caption: What stands beside it; empty if nothing does.
+        record: How it was generated, as the image itself says; ``None`` if it doesn't.
+    """
+
+    name: str
+    hash: str
+    width: int
+    height: int
+    problem: str
+    caption: str
+    record: Mapping[str, Any] | None
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether a model has made it, as far as the image itself says."""
+        return self.record is not None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What models see in the images now.
+
+    Attributes:
+        table: A row a readable image with the columns of the analysis, among them ``path``,
+            ``face_count``, ``face_confidence``, ``quality``, ``rejection``, ``rejection_detail``.
+        embeddings: A row an image, shape ``(n, d)``, L2-normalised.
+        identities: Similarity of each face to the set's centre, or to the references; NaN
+            without exactly one face.
+    """
+
+    table: pl.DataFrame
+    embeddings: NDArray[np.float32]
+    identities: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a dataset holds.
+
+    Attributes:
+        folder: The dataset.
+        facts: What it says of itself.
+        recipe: What makes it again, as nested tables; empty if it says nothing.
+        recipe_problem: Why the recipe can't be read; empty if it can.
+        metadata: ``metadata.json``.
+        lines: ``metadata.jsonl``, by file name.
+        metadata_problems: What can't be read of the two, by file name.
+        files: Every image file that is there, in the order of their names.
+        expected: Names of images that metadata or the list of checksums name.
+        checksums: Every file compared with the list.
+        fingerprint: Of the list as it was exported.
+        measured: What models see in the images; ``None`` where the models are not here.
+        measuring_problem: Why nothing could be measured; empty if it could.
+    """
+
+    folder: Path
+    facts: DatasetFacts
+    recipe: Mapping[str, Any]
+    recipe_problem: str
+    metadata: Mapping[str, Mapping[str, Any]]
+    lines: Mapping[str, Mapping[str, Any]]
+    metadata_problems: Mapping[str, str]
+    files: tuple[ImageFile, ...]
+    expected: frozenset[str]
+    checksums: Verification
+    fingerprint: str
+    measured: Measured | None = None
+    measuring_problem: str = ""
+
+    @property
+    def generated(self) -> tuple[ImageFile, ...]:
+        """The images that a model has made, by themselves or by their row of the metadata."""
+        return tuple(
+            f for f in self.files if f.is_generated or self.kind_of(f.name) not in (None, REAL)
+        )
+
+    def kind_of(self, name: str) -> str | None:
+        """Return what the metadata call the kind of an image."""
+        kind = self.metadata.get(name, {}).get("type")
+        return kind if isinstance(kind, str) else None
+
+    @property
+    def minimum_quality(self) -> float:
+        """The dataset's own quality threshold, else the seed document's."""
+        known = self.facts.minimum_quality
+        return MINIMUM_QUALITY if known is None else known
+
+    @property
+    def minimum_confidence(self) -> float:
+        """The dataset's own threshold of the detector, else the seed document's."""
+        known = self.facts.minimum_confidence
+        return MINIMUM_CONFIDENCE if known is None else known
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return a table of the recipe; empty if it has none of that name."""
+        value = self.recipe.get(name)
+        return value if isinstance(value, dict) else {}
+
+
+def read_evidence(folder: Path, progress: Progress = silent) -> Evidence:
+    """Read every file of a dataset; nothing is measured yet.
+
+    Raises:
+        NotADatasetError: It has no list of checksums.
+        FactsError: Its ``facts.json`` can't be read.
+    """
+    checksums = verify(folder)
+    recipe, recipe_problem = _recipe(folder)
+    problems: dict[str, str] = {}
+    metadata = _metadata(folder, problems)
+    lines = _lines(folder, problems)
+    listed = exported_checksums(folder)
+    images = {name for name in listed if name.endswith(".png") and "/" not in name}
+    return Evidence(
+        folder=folder,
+        facts=read_facts(folder),
+        recipe=recipe,
+        recipe_problem=recipe_problem,
+        metadata=metadata,
+        lines=lines,
+        metadata_problems=problems,
+        files=_image_files(folder, metadata, progress),
+        expected=frozenset(images | set(metadata)),
+        checksums=checksums,
+        fingerprint=json_hash(listed),
+    )
+
+
+def measure(
+    evidence: Evidence,
+    store: FeatureStore,
+    *,
+    faces: str | None = None,
+    clip: tuple[str, str] | None = None,
+    progress: Progress = silent,
+) -> Evidence:
+    """Measure every readable image anew.
+
+    Args:
+        evidence: What was read.
+        store: Empty; filled.
+        faces: Face pack, in place of the dataset's own.
+        clip: open_clip model and weights, in place of the dataset's own.
+        progress: Watches.
+
+    Returns:
+        The evidence with its measurements, or with what stood in their way.
+    """
+    from ..analysis.identities import robust_centroid
+    from ..evaluation.images import measured, similarities
+
+    rows = [
+        {
+            "path": file.name, "hash": file.hash, "width": file.width, "height": file.height,
+            "kind": evidence.kind_of(file.name), "subject": _subject(evidence, file.name),
+        }
+        for file in evidence.files
+        if not file.problem
+    ]  # fmt: skip
+    if not rows:
+        return replace(evidence, measuring_problem="there is no readable image")
+    images = ImageSet.from_rows(rows, evidence.folder)
+    try:
+        analysers = analysers_of(evidence, store, faces=faces, clip=clip)
+        found, identities, embeddings = measured(images, analysers, progress)
+    except CuratorError as error:
+        return replace(evidence, measuring_problem=str(error))
+    known = [vector for vector in identities if vector is not None]
+    centre = robust_centroid(np.stack(known)) if known else np.zeros(1, np.float32)
+    near = similarities(identities, centre) if known else np.full(len(rows), np.nan)
+    return replace(evidence, measured=Measured(found.table, embeddings, near))
+
+
+def analysers_of(
+    evidence: Evidence,
+    store: FeatureStore,
+    *,
+    faces: str | None = None,
+    clip: tuple[str, str] | None = None,
+) -> Analysers:
+    """Return what a dataset's images were measured with: models and thresholds of its recipe."""
+    from ..analysis.face_validation import FaceThresholds
+    from ..evaluation.setup import Setup
+
+    setup = Setup.of_dataset(evidence.folder, faces=faces, clip=clip, count=1)
+    analysers = setup.analysers(store)
+    section = evidence.section("faces")
+    stated = {"share": section.get("minimum_share"), "side": section.get("minimum_side")}
+    limits = {name: float(value) for name, value in stated.items() if value is not None}
+    thresholds = FaceThresholds(confidence=evidence.minimum_confidence, **limits)
+    return replace(analysers, thresholds=thresholds, minimum_quality=evidence.minimum_quality)
+
+
+def _subject(evidence: Evidence, name: str) -> str | None:
+    subject = evidence.metadata.get(name, {}).get("subject")
+    return subject if isinstance(subject, str) else None
+
+
+def _image_files(
+    folder: Path, metadata: Mapping[str, Mapping[str, Any]], progress: Progress
+) -> tuple[ImageFile, ...]:
+    from ..analysis.decoding import decode_ahead
+
+    paths = sorted(folder.glob("*.png"), key=lambda path: path.name)
+    progress.start("Reading the images", len(paths))
+    found = []
+    decoded = decode_ahead(paths, lambda pixels: pixels.shape[:2], hashed=True)
+    for path, image in zip(paths, decoded, strict=True):
+        height, width = image.found or (0, 0)
+        found.append(
+            ImageFile(
+                path.name,
+                image.digest,
+                int(width),
+                int(height),
+                "" if image.found is not None else image.reason,
+                read_caption(path, {}),
+                _record(path),
+            )
+        )
+        progress.advance(1, path.name)
+    progress.finish()
+    return tuple(found)
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    from ..generation.png import DamagedPngError, read_record
+
+    try:
+        return read_record(path.read_bytes())
+    except (OSError, DamagedPngError):
+        return None
+
+
+def _recipe(folder: Path) -> tuple[dict[str, Any], str]:
+    try:
+        return tomllib.loads((folder / RECIPE_FILE).read_text(encoding="utf-8")), ""
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return {}, str(error)
+
+
+def _metadata(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any]]:
+    try:
+        values = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+            raise ValueError("it is no table of tables")
+    except (OSError, ValueError) as error:
+        problems[METADATA_FILE] = str(error)
+        return {}
+    return values
+
+
+def _lines(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any]]:
+    try:
+        text = (folder / LINES_FILE).read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text.splitlines() if line]
+        return {row["file_name"]: row for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problems[LINES_FILE] = f"{type(error).__name__} {error}"
+        return {}
