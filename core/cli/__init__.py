@@ -21,7 +21,7 @@ from .output import EXIT_STOPPED, escape, write_json
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but not as wanted (an image that could not be reproduced, a dataset
-that is not ready);
+that is not ready, a LoRA that has an issue);
 2 something to mend, which the message names; 130 stopped by Ctrl-C (run again to go on)"""
 
 

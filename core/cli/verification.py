@@ -49,6 +49,27 @@ def add_commands(command: Command) -> None:
         "--lora", type=Path, metavar="FILE", help="approve of this LoRA's test images too"
     )
 
+    sub = command(
+        "diagnose",
+        _diagnose,
+        "Say what is wrong with a LoRA, which cause was measured, what to do.",
+    )
+    sub.add_argument("lora", type=Path, metavar="LORA.safetensors")
+    sub.add_argument("--dataset", type=Path, required=True, help="what it was trained on")
+    sub.add_argument(
+        "--samples", type=int, default=None, metavar="N",
+        help="make images of so many new prompts (default 60)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--work", type=Path, metavar="FOLDER",
+        help="notes of the training (default: NAME.work beside the LoRA file)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--output", type=Path, metavar="FOLDER",
+        help="where the images go (default: NAME.verification beside the LoRA file)",
+    )  # fmt: skip
+    _add_models(sub)
+
 
 def _add_models(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--base", metavar="MODEL", help="where the base model lies now, if elsewhere")
@@ -119,6 +140,69 @@ def _show(readiness: Readiness, console: Console) -> None:
     word, _, rest = readiness.verdict.partition(":")
     assert word in (READY, NOT_READY)  # noqa: S101  # the verdict begins with it
     console.print(f"\n[bold {color}]{word}[/]:{rest}.")
+
+
+_FIGURES: tuple[tuple[str, str, str, str], ...] = (
+    ("training_set", "images", "training images", "d"),
+    ("training_set", "quality", "their mean quality (wanted: 0.80)", ".3f"),
+    ("training_set", "low", "of them below 0.75", "d"),
+    ("training_set", "strangers", "of their faces below the identity threshold", ".0%"),
+    ("training_set", "vendi", "their diversity (Vendi score)", ".1f"),
+    ("training_set", "alike", "of them with a near-duplicate", ".0%"),
+    ("training_set", "captions", "different captions", "d"),
+    ("lora", "images", "images of the LoRA", "d"),
+    ("lora", "consistency", "of them the character", ".0%"),
+    ("lora", "identity", "mean identity with the training images", ".3f"),
+    ("lora", "quality", "their mean quality", ".3f"),
+    ("lora", "artefacts", "of them with artefacts", ".0%"),
+    ("lora", "vendi", "their diversity (Vendi score)", ".1f"),
+    ("lora", "base_vendi", "the base model's diversity", ".1f"),
+    ("lora", "seeds", "similarity between seeds of one prompt", ".3f"),
+    ("lora", "memorised", "of them repeat a training image", ".0%"),
+    ("making", "rank", "rank", "d"),
+    ("making", "learning_rate", "learning rate", "g"),
+    ("making", "steps", "training steps", "d"),
+    ("making", "passes", "passes over the images", ".0f"),
+    ("making", "sampling_steps", "sampling steps", "d"),
+    ("making", "guidance", "guidance scale", "g"),
+)
+
+
+def _diagnose(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from rich.table import Table
+
+    from ..verification.samples import COUNT
+    from ..verification.troubleshooting import troubleshoot
+
+    with progress_on(console) as progress:
+        found = troubleshoot(
+            options.lora,
+            options.dataset,
+            base=options.base,
+            faces=options.faces,
+            clip=clip_of(options.clip),
+            work=options.work,
+            count=COUNT if options.samples is None else options.samples,
+            output=options.output,
+            progress=progress,
+        )
+    figures = found.symptoms.as_mapping()
+    table = Table(title="What was measured", title_justify="left", show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    for part, key, label, form in _FIGURES:
+        value = figures[part][key]
+        table.add_row(label, "unknown" if value is None else format(value, form))
+    console.print(table)
+    for sentence in found.sentences():
+        console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
+    if found.is_healthy:
+        console.print(
+            "[bold green]Healthy[/]: it looks like the subject, has not collapsed, and its images "
+            "are as good as the training images."
+        )
+    console.print(f"Look at: [bold]{escape(str(found.evaluation.folder / 'sheet.png'))}[/]")
+    return EXIT_DONE if found.is_healthy else EXIT_DIFFERENT, found.as_mapping()
 
 
 def _sign_off(options: argparse.Namespace, console: Console) -> tuple[int, Any]:

@@ -5,3 +5,5 @@ from .checklist import Status as Status
 from .readiness import check_readiness as check_readiness
 from .readiness import write_readiness as write_readiness
 from .sign_off import sign as sign
+from .troubleshooting import Troubleshooting as Troubleshooting
+from .troubleshooting import troubleshoot as troubleshoot

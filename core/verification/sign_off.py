@@ -49,15 +49,29 @@ def shown_files(dataset: Path, lora: Path | None, samples: Path | None) -> dict[
     shown = {path.name: path for path in [*images, dataset / REPORT_FILE] if path.is_file()}
     if lora is None:
         return shown
-    made = sorted((samples or lora).glob("*/pictures/*.png"))
-    own = [path for path in made if not path.name.startswith("char_class_")]
-    if samples is None or not own:
+    own = _test_images(samples) if samples is not None else []
+    if not own:
         raise SignOffError(
             f"There are no test images of {lora.name} to look at yet. Make them first: "
             f"character-curator verify {dataset} --lora {lora}"
         )
     shown[lora.name] = lora
     return shown | {f"samples/{path.name}": path for path in own}
+
+
+def _test_images(samples: Path) -> list[Path]:
+    """Return the images with the trigger word of the last verification, which its sheet shows."""
+    import polars as pl
+
+    found: list[Path] = []
+    for table in sorted(samples.glob(f"*/{TABLE_FILE}")):
+        try:
+            rows = pl.read_parquet(table, columns=["path", "series"])
+        except (OSError, pl.exceptions.PolarsError):
+            continue  # it is made again by the next verification
+        names = rows.filter(pl.col("series").is_in(["trigger", "grid"]))["path"]
+        found += [samples / name for name in names if (samples / name).is_file()]
+    return found
 
 
 def fingerprints(shown: Mapping[str, Path]) -> dict[str, str]:
