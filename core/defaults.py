@@ -1,9 +1,16 @@
-"""Defaults that several stages share, each once; this module imports nothing.
+"""Defaults that several stages share, each once; this module imports no other.
 
 A stage's function, the project file, the command line and the nodes all take them from here.
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+Formula = Literal["seed-document", "calibrated"]
+"""How the quality of an image is found."""
+FaceChoice = Literal["reject", "largest", "reference"]
+"""What is done with an image of several faces."""
 
 MINIMUM_QUALITY = 0.74
 """The seed-document recipe keeps images above this quality."""
@@ -28,7 +35,9 @@ SAMPLE_GUIDANCE = 4.0
 """Guidance scale of the images that a training samples."""
 
 SEED_DOCUMENT = "seed-document"
-"""The seed-document recipe's name, as a preset of settings and as its preset of layers."""
+"""The seed-document recipe's name, as a preset of settings and of layers, and of its formula."""
+CALIBRATED: Formula = "calibrated"
+"""The quality that is measured on the face, for photographs."""
 RECIPE_RANK = 8
 RECIPE_ALPHA = 8.0
 RECIPE_DROPOUT = 0.05

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import project as project_file
+from .defaults import SEED_DOCUMENT
 from .imageset import ImageSet
 from .plan import Plan
 from .progress import Progress, silent
@@ -333,17 +334,18 @@ def curate(
     from .analysis.embed import embed
     from .analysis.embeddings import Embedder
     from .analysis.face_analyser import FaceAnalyser
-    from .analysis.face_validation import validate_faces
+    from .analysis.face_validation import read_references, validate_faces
     from .dataset import export
     from .features import FeatureStore
     from .selection import select
 
-    thresholds = thresholds_of(project)
-    minimum = project.quality.minimum
+    minimum, formula = project.quality.minimum, project.quality.formula
     references = [_resolve(base, path) for path in project.faces.references]
     analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
     embedder = Embedder(project.clip.model, project.clip.pretrained or None)
+    thresholds = thresholds_of(project).of_pack(analyser, bool(references))
     with FeatureStore(output / STORE_FILE) as store:
+        read_references(analyser, store, references)  # refused before the folder is measured
         images = measure.measure(
             images,
             analyser,
@@ -351,10 +353,13 @@ def curate(
             store,
             thresholds=thresholds,
             minimum_quality=minimum,
+            formula=formula,
             progress=progress,
         )
         images = validate_faces(images, analyser, store, thresholds, references, progress)
-        images = quality.score_quality(images, store, minimum=minimum, progress=progress)
+        images = quality.score_quality(
+            images, store, minimum=minimum, progress=progress, formula=formula
+        )
         images = embed(images, embedder, store, progress)
         computed = dict(store.computed)
         grouping = project.clusters
@@ -415,6 +420,8 @@ def thresholds_of(project: Project) -> FaceThresholds:
         share=faces.minimum_share,
         side=faces.minimum_side,
         identity=faces.minimum_identity,
+        choice=faces.choice,
+        raw=project.quality.formula == SEED_DOCUMENT,
     )
 
 

@@ -15,6 +15,8 @@ from .defaults import (
     MINIMUM_FACE_SHARE,
     MINIMUM_FACE_SIDE,
     MINIMUM_QUALITY,
+    FaceChoice,
+    Formula,
 )
 from .errors import CuratorError
 from .options import Flag, Fraction, Model, option
@@ -107,8 +109,8 @@ class FacesSection(Model):
 
     pack: str = Field(
         default="miniature",
-        description="'miniature', an insightface pack's name (buffalo_l), or a folder of ONNX "
-        "files.",
+        description="'miniature', dlib, dlib-cnn, an insightface pack's name (buffalo_l), or a "
+        "folder of ONNX files; 'character-curator faces' lists them.",
     )
     references: tuple[str, ...] = Field(
         default=(),
@@ -116,7 +118,9 @@ class FacesSection(Model):
         "own centre.",
     )
     minimum_confidence: Fraction = Field(
-        default=MINIMUM_CONFIDENCE, description="Least score of the detector."
+        default=MINIMUM_CONFIDENCE,
+        description="Least confidence of the face, calibrated by the pack: 95 % of the faces in "
+        "ordinary photographs reach 0.85.",
     )
     minimum_share: Fraction = Field(
         default=MINIMUM_FACE_SHARE,
@@ -131,8 +135,8 @@ class FacesSection(Model):
         default=None,
         ge=-1,
         le=1,
-        description="Least cosine similarity to the reference identity; unset, it is only "
-        "reported.",
+        description="Least cosine similarity to the reference identity; unset, the pack's own "
+        "where there are references, and only reported elsewhere and with 'miniature'.",
     )
     detection_size: int | None = Field(
         default=None,
@@ -140,12 +144,24 @@ class FacesSection(Model):
         description="Side that images are fitted into for detection; what suits the pack unless "
         "given.",
     )
+    choice: FaceChoice | None = Field(
+        default=None,
+        description="Of several faces: 'reject' leaves the image out, 'largest' takes the largest, "
+        "'reference' the one of the references; unset, 'reference' where there are references and "
+        "the pack is for photographs, else 'reject'.",
+    )
 
 
 class QualitySection(Model):
     """What a good image is."""
 
     minimum: Fraction = Field(default=MINIMUM_QUALITY, description="Least quality that is kept.")
+    formula: Formula | None = Field(
+        default=None,
+        description="'calibrated' is measured on the face, 'seed-document' is the published "
+        "formula on the whole image and the detector's own score; unset, 'seed-document' with "
+        "'miniature' and 'calibrated' with any other pack.",
+    )
 
 
 class ClipSection(Model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,42 @@ def normalised(vectors: FloatArray) -> FloatArray:
 def mean_identity(vectors: FloatArray) -> FloatArray:
     """Return the normalised mean of normalised vectors, shape ``(d,)``."""
     return normalised(normalised(vectors).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class References:
+    """Whom faces are compared with.
+
+    Attributes:
+        mean: The normalised mean of the references, shape ``(d,)``.
+        each: The references themselves where they are compared one by one as well, shape
+            ``(n, d)``.
+    """
+
+    mean: FloatArray
+    each: FloatArray | None = None
+
+    @staticmethod
+    def of(vectors: FloatArray, *, single: bool) -> References:
+        """Take the identities of reference images; ``single`` compares with each of them too."""
+        several = single and len(vectors) > 1
+        return References(mean_identity(vectors), normalised(vectors) if several else None)
+
+    @staticmethod
+    def centre(vector: FloatArray) -> References:
+        """Take one vector for whom it is."""
+        return References(vector)
+
+    def similarity(self, vectors: FloatArray) -> FloatArray:
+        """Return the cosine similarity of each of some normalised vectors, shape ``(n,)``.
+
+        Of several references it is half that to their mean and half that to the nearest of them:
+        a profile finds the profile, and no single odd reference lets a stranger in.
+        """
+        near = vectors @ self.mean
+        if self.each is None:
+            return np.asarray(near)
+        return np.asarray((near + (vectors @ self.each.T).max(axis=1)) / 2, dtype=np.float32)
 
 
 def robust_centroid(vectors: FloatArray, keep: float = 0.5, sample: int = 2000) -> FloatArray:

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..defaults import MINIMUM_QUALITY
+import numpy as np
+
+from ..defaults import CALIBRATED, MINIMUM_QUALITY, Formula
 from ..imageset import ImageSet
 from ..progress import Progress, silent
+from .face_choice import REJECT
+from .face_quality import face_quality
 from .pixels import PixelMeasurement, known_pixels
 from .quality import (
     SEED_DOCUMENT,
@@ -20,14 +24,16 @@ from .quality import (
     quality_ceiling,
     quality_scores,
     reject_hopeless,
+    with_raw_columns,
 )
 from .sweep import sweep
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
     from .embeddings import Embedder
-    from .face_analyser import FaceAnalyser, Faces
+    from .face_analyser import FaceAnalyser
     from .face_validation import FaceThresholds
+    from .faces import Faces
 
 REACH = 0.05
 """How far thresholds may move down later without anything being measured anew."""
@@ -43,6 +49,7 @@ def measure(
     quality: QualityThresholds = SEED_DOCUMENT,
     minimum_quality: float = MINIMUM_QUALITY,
     reach: float = REACH,
+    formula: Formula | None = None,
     progress: Progress = silent,
 ) -> ImageSet:
     """Measure what later stages need, in one pass.
@@ -57,6 +64,8 @@ def measure(
         minimum_quality: What the quality must reach.
         reach: Images that fail by no more than this, in quality or in the face's confidence,
             are measured as well, so that both thresholds can be lowered that far for nothing.
+        formula: Of the quality; ``None`` takes what suits the pack. With the calibrated one, which
+            is of the face, faces are looked for in every image.
         progress: Watches.
 
     Returns:
@@ -70,10 +79,13 @@ def measure(
     """
     from .face_validation import FaceThresholds
 
-    limits = thresholds or FaceThresholds()
+    limits = (thresholds or FaceThresholds()).of_pack(analyser, references=False)
+    calibrated = formula == CALIBRATED or (formula is None and analyser.calibration.photographs)
     least_quality, least_confidence = minimum_quality - reach, limits.confidence - reach
 
     def worth_detecting(pixels: PixelMeasurement, faces: Faces | None) -> bool:
+        if calibrated:
+            return True
         ceiling = quality_ceiling(pixels.sharpness, pixels.contrast, quality)
         return float(ceiling) >= least_quality
 
@@ -81,8 +93,10 @@ def measure(
         return limits.admits(pixels, faces, least_confidence)
 
     def worth_embedding(pixels: PixelMeasurement, faces: Faces | None) -> bool:
-        if faces is None or not limits.admits(pixels, faces, least_confidence):
+        if faces is None or not limits.admits_any(pixels, faces, least_confidence):
             return False
+        if calibrated and faces.looks is not None:
+            return float(np.nanmax([-1.0, *face_quality(faces.looks)])) >= least_quality
         scores = quality_scores(
             pixels.sharpness, pixels.contrast, len(faces), float(faces.scores[0]), quality
         )
@@ -96,7 +110,11 @@ def measure(
         detect=worth_detecting,
         identify=worth_identifying,
         embed=worth_embedding,
+        every_face=limits.choice not in (None, REJECT),
         stage="Measuring the images",
         progress=progress,
     )
-    return reject_hopeless(images, known_pixels(images, store), quality, minimum_quality)
+    measured = known_pixels(images, store)
+    if calibrated:
+        return with_raw_columns(images, measured)
+    return reject_hopeless(images, measured, quality, minimum_quality)

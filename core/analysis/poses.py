@@ -1,6 +1,13 @@
-"""Framing and pose, from the face's share of the image and its five landmarks."""
+"""Framing and pose, from the face's size in the image and its five landmarks.
+
+For drawn portraits both have measures and limits of their own. In photographs the head's angles are
+solved for with a model of five points in space, which any detector's landmarks fit that name their
+layout, and the framing follows from the face's height.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +24,88 @@ PROFILE_FROM = 0.40
 From there on a drawn head counts as a profile. For photographs, where a head turns by 90 degrees,
 0.75 (50 degrees) is nearer to common use.
 """
+
+
+FRAMINGS_BY_HEIGHT = (
+    ("close-up", 0.60), ("bust", 0.34), ("half body", 0.15), ("full body", 0.0)
+)  # fmt: skip
+"""Names and the least height of the face box over the image's, in photographs: right for 58 of 60
+photographs that were labelled by eye."""
+
+THREE_QUARTER_DEGREES, PROFILE_DEGREES = 15.0, 50.0
+"""Least angle by which a head in a photograph is turned: of a three-quarter view, of a profile."""
+
+ARCFACE_LAYOUT, DLIB_LAYOUT = "arcface", "dlib"
+HEADS: Mapping[str, tuple[tuple[float, float, float], ...]] = {
+    ARCFACE_LAYOUT: (
+        (-0.50, 0.0, 0.0), (0.50, 0.0, 0.0), (0.0, 0.60, -0.45), (-0.42, 1.0, -0.02),
+        (0.42, 1.0, -0.02),
+    ),
+    DLIB_LAYOUT: (
+        (0.67, 0.02, 0.05), (0.28, 0.04, -0.03), (-0.67, 0.02, 0.05), (-0.28, 0.04, -0.03),
+        (0.0, 0.80, -0.30),
+    ),
+}  # fmt: skip
+"""Where the landmarks of each layout lie on a head that looks at the camera: right, down and away
+from it, in distances between the eyes. Across and down they are medians over photographs; in depth
+they are those of the usual five-point model of a head."""
+
+
+def framing_by_height(ratio: float) -> str:
+    """Name the framing of a photograph.
+
+    Args:
+        ratio: Height of the face box, from forehead to chin, over height of the image.
+    """
+    return next(name for name, least in FRAMINGS_BY_HEIGHT if ratio >= least)
+
+
+def head_angles(landmarks: ArrayLike, layout: str = ARCFACE_LAYOUT) -> tuple[float, float, float]:
+    """Solve for the angles of a head in space.
+
+    Args:
+        landmarks: Five points in pixels, shape ``(5, 2)``.
+        layout: Which points they are: a key of :data:`HEADS`.
+
+    Returns:
+        Yaw, pitch and roll in degrees: turned to the right of the image, looking down, tilted
+        clockwise. NaN when there are no landmarks.
+    """
+    import cv2
+
+    unknown = (float("nan"),) * 3
+    points: NDArray[np.float64] = np.asarray(landmarks, dtype=np.float64).reshape(5, 2)
+    if not np.isfinite(points).all():
+        return unknown
+    head = np.array(HEADS[layout])
+    centred, flat = points - points.mean(0), head[:, :2] - head[:, :2].mean(0)
+    scale = float(np.sqrt((centred**2).sum() / (flat**2).sum()))
+    if scale < 1e-6:
+        return unknown
+    # A camera twelve eye distances away: the usual perspective of a portrait.
+    away = 12.0
+    camera = np.array([[away * scale, 0, 0], [0, away * scale, 0], [0, 0, 1.0]])
+    start = np.append(-head.mean(0)[:2], away)
+    turn = np.array([0.0, 0.0, _tilt(centred, flat)])
+    _, turn, _ = cv2.solvePnP(
+        head, centred, camera, None, turn, start, useExtrinsicGuess=True,
+        flags=cv2.SOLVEPNP_ITERATIVE,
+    )  # fmt: skip
+    rotation = np.asarray(cv2.Rodrigues(turn)[0], dtype=np.float64)
+    roll = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+    # Where the face looks, against the axis that leads away from the camera, with the tilt undone.
+    along, over, away = (float(value) for value in -rotation[:, 2])
+    right = along * np.cos(roll) + over * np.sin(roll)
+    down = over * np.cos(roll) - along * np.sin(roll)
+    turned = np.degrees(np.arctan2(right, -away))
+    pitch = np.degrees(np.arctan2(down, np.hypot(right, away)))
+    return float(turned), float(pitch), float(np.degrees(roll))
+
+
+def _tilt(points: NDArray[np.float64], model: NDArray[np.float64]) -> float:
+    """Return the angle in the image that turns a model onto points best, in radians."""
+    cross = float((model[:, 0] * points[:, 1] - model[:, 1] * points[:, 0]).sum())
+    return float(np.arctan2(cross, float((model * points).sum())))
 
 
 def framing(share: float) -> str:

@@ -4,6 +4,9 @@ The score is the seed-document recipe's piecewise-linear formula. Each of the th
 from 0 to 1 between four breakpoints, and the quality is their weighted sum::
 
     quality = 0.5 * sharpness + 0.3 * contrast + 0.2 * confidence
+
+With packs for photographs the quality is the calibrated one of :mod:`.face_quality` unless the
+formula is asked for by its name.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ import numpy.typing as npt
 import polars as pl
 from numpy.typing import NDArray
 
-from ..defaults import FACE_PACK, MINIMUM_QUALITY
+from ..defaults import CALIBRATED, FACE_PACK, MINIMUM_QUALITY, Formula
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..rejection_reasons import Rejection
 from .decoding import read_image
+from .face_looks import LOOK_COLUMNS
+from .face_quality import PARTS, part_scores
 from .pixels import PixelMeasurement, known_pixels
 from .sweep import sweep
 
@@ -146,6 +151,7 @@ def score_quality(
     thresholds: QualityThresholds = SEED_DOCUMENT,
     minimum: float = MINIMUM_QUALITY,
     progress: Progress = silent,
+    formula: Formula | None = None,
 ) -> ImageSet:
     """Score each image and reject those below ``minimum`` as ``low_quality``.
 
@@ -153,20 +159,27 @@ def score_quality(
     ``confidence_score`` and ``quality``. Images that are rejected already are scored too where
     the store knows their pixels; quality is null where no face was looked for.
 
+    The quality is the seed-document formula's, or the calibrated one of the face's pixels. The
+    latter adds ``seed_document_quality`` beside it, and is null where there is no face.
+
     Args:
         images: With the columns of ``validate_faces``.
         store: Where measurements are kept; only what it lacks is measured.
         thresholds: Breakpoints and weights of the score.
         minimum: Least quality that is kept.
         progress: Watches.
+        formula: ``seed-document`` or ``calibrated``; ``None`` takes the calibrated one where faces
+            were measured with a pack for photographs.
 
     Raises:
-        MissingColumnError: Faces were not validated yet.
+        MissingColumnError: Faces were not validated yet, or not with such a pack.
     """
     images.require("face_count", "'validate_faces'")
     images, measured = read_pixels(images, store, progress=progress)
     images = with_raw_columns(images, measured)
-    columns = ["raw_sharpness", "raw_contrast", "face_count", "face_confidence"]
+    # The formula is of the detector's own score, which a calibrated pack keeps apart.
+    score = "face_score" if "face_score" in images.table.columns else "face_confidence"
+    columns = ["raw_sharpness", "raw_contrast", "face_count", score]
     known = [images.table[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in columns]
     scores = quality_scores(known[0], known[1], known[2], known[3], thresholds)
     seen, counted = ~np.isnan(known[0]), ~np.isnan(known[2])
@@ -176,11 +189,38 @@ def score_quality(
         _column("confidence_score", scores.confidence, counted),
         _column("quality", scores.quality, seen & counted),
     )
+    if formula == CALIBRATED or (formula is None and LOOK_COLUMNS[0] in images.table.columns):
+        return _by_looks(images, minimum)
     below = seen & counted & (scores.quality < minimum)
     details = [
         f"quality {scores.quality[i]:.3f} is below {minimum:g} (sharpness "
         f"{scores.sharpness[i]:.2f}, contrast {scores.contrast[i]:.2f}, face confidence "
         f"{scores.confidence[i]:.2f})"
+        if below[i]
+        else ""
+        for i in range(len(images))
+    ]
+    return images.reject(below, Rejection.LOW_QUALITY, details)
+
+
+def _by_looks(images: ImageSet, minimum: float) -> ImageSet:
+    """Take the calibrated quality in place of the formula's, and reject what is below."""
+    images.require(LOOK_COLUMNS[0], "'validate_faces' with a pack for photographs")
+    looks = {name: images.table[name].fill_null(np.nan).to_numpy() for name in LOOK_COLUMNS}
+    parts = part_scores(looks)
+    quality = np.min(list(parts.values()), axis=0)
+    known = (images.table["face_count"].fill_null(0) > 0).to_numpy()
+    quality = np.where(np.isnan(quality), 0.0, quality)  # a face that lies outside its image
+    images = images.with_columns(
+        images.table["quality"].alias("seed_document_quality"), _column("quality", quality, known)
+    )
+    below = known & (quality < minimum)
+    details = [
+        f"quality {quality[i]:.3f} is below {minimum:g} (the face's "
+        + ", ".join(
+            f"{PARTS[name]} {parts[name][i]:.2f}" for name in parts if parts[name][i] < minimum
+        )
+        + ")"
         if below[i]
         else ""
         for i in range(len(images))

@@ -7,7 +7,7 @@ batches; what has been measured is stored every few images, also when the pass i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,16 @@ from ..imageset import ImageSet, pack_vector
 from ..progress import Progress, silent
 from . import pixels as pixels_module
 from .decoding import Pixels, decode_ahead
+from .face_looks import LOOKS, LOOKS_VERSION, face_looks, looks_from_bytes, looks_to_bytes
+from .faces import DETECTION, EACH_IDENTITY, IDENTITY, MOST_FACES, Faces
 from .pixels import PixelMeasurement, reject_unreadable
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
     from .embeddings import Embedder
-    from .face_analyser import FaceAnalyser, Faces
+    from .face_analyser import FaceAnalyser
 
-Condition = Callable[[PixelMeasurement, "Faces | None"], bool]
+Condition = Callable[[PixelMeasurement, Faces | None], bool]
 
 _STORE_EVERY = 32
 
@@ -41,6 +43,7 @@ def sweep(
     detect: Condition = always,
     identify: Condition = always,
     embed: Condition = always,
+    every_face: bool = False,
     stage: str = "Analysing",
     progress: Progress = silent,
 ) -> ImageSet:
@@ -52,17 +55,18 @@ def sweep(
         analyser: Detects and identifies faces; without it there is none of either.
         embedder: Embeds images; without it none are.
         detect: Whether faces are looked for, given the pixels.
-        identify: Whether the only face is identified, given the pixels and the faces. Called only
-            for images with exactly one face.
+        identify: Whether a face is identified, given the pixels and that face alone. Called only
+            for images with exactly one face, unless ``every_face``.
         embed: Whether an image is embedded, given the pixels and, with an analyser, the faces
             (``None`` when they were not looked for).
+        every_face: Also identify the faces of images with several, where ``identify`` wants one.
         stage: What the progress is called.
         progress: Watches; one step is one decoded image.
 
     Returns:
         The set, with the images that cannot be read rejected as ``unreadable``.
     """
-    run = _Run(store, analyser, embedder, detect, identify, embed)
+    run = _Run(store, analyser, embedder, detect, identify, embed, every_face)
     table = images.accepted.table.filter(images.accepted.table["hash"].is_not_null())
     rows = table.unique("hash", keep="first", maintain_order=True)
     hashes = rows["hash"].to_list()
@@ -95,6 +99,24 @@ def sweep(
     )
 
 
+def known_faces(
+    hashes: Sequence[str], store: FeatureStore, analyser: FaceAnalyser
+) -> dict[str, Faces]:
+    """Return what the store knows of the faces of images, with their looks where it knows them."""
+    found = store.get(hashes, DETECTION, analyser.detection_fingerprint)
+    faces = {key: Faces.from_bytes(value) for key, value in found.items()}
+    if analyser.calibration.photographs:
+        looks = store.get(hashes, LOOKS, looks_fingerprint(analyser))
+        for key in faces.keys() & looks.keys():
+            faces[key] = faces[key].with_looks(looks_from_bytes(looks[key]))
+    return faces
+
+
+def looks_fingerprint(analyser: FaceAnalyser) -> str:
+    """Return what the looks of faces depend on: where the faces are, and how they are measured."""
+    return f"{analyser.detection_fingerprint} {LOOKS_VERSION}"
+
+
 def _area(width: int | None, height: int | None) -> int | None:
     return width * height if width and height else None
 
@@ -109,11 +131,13 @@ class _Run:
     wants_detection: Condition
     wants_identity: Condition
     wants_embedding: Condition
+    every_face: bool
 
     reasons: dict[str, str] = field(default_factory=dict)
     pixels: dict[str, PixelMeasurement] = field(default_factory=dict)
     faces: dict[str, Faces] = field(default_factory=dict)
     identified: set[str] = field(default_factory=set)
+    each_identified: set[str] = field(default_factory=set)
     embedded: set[str] = field(default_factory=set)
     crops: dict[str, Pixels] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
@@ -128,12 +152,11 @@ class _Run:
             if self.pixels[key].reason:
                 self.reasons[key] = self.pixels[key].reason
         if self.analyser:
-            from .face_analyser import DETECTION, IDENTITY, Faces
-
-            found = self.store.get(hashes, DETECTION, self.analyser.detection_fingerprint)
-            self.faces = {key: Faces.from_bytes(value) for key, value in found.items()}
+            self.faces = known_faces(hashes, self.store, self.analyser)
             fingerprint = self.analyser.identity_fingerprint
             self.identified = set(self.store.get(hashes, IDENTITY, fingerprint))
+            if self.every_face:
+                self.each_identified = set(self.store.get(hashes, EACH_IDENTITY, fingerprint))
         if self.embedder:
             from .embeddings import ANALYSER
 
@@ -153,7 +176,9 @@ class _Run:
         pixels = self.pixels[key]
         return (
             self._detection_due(key, pixels)
+            or self._look_due(key)
             or self._identity_due(key, pixels)
+            or self._each_identity_due(key, pixels)
             or self._embedding_due(key, pixels)
         )
 
@@ -168,6 +193,21 @@ class _Run:
             return False
         return self.wants_identity(pixels, faces) and self.analyser.has_recogniser
 
+    def _look_due(self, key: str) -> bool:
+        faces = self.faces.get(key)
+        if self.analyser is None or faces is None or not self.analyser.calibration.photographs:
+            return False
+        return len(faces) > 0 and faces.looks is None
+
+    def _each_identity_due(self, key: str, pixels: PixelMeasurement) -> bool:
+        faces = self.faces.get(key)
+        if self.analyser is None or not self.every_face or faces is None or len(faces) < 2:
+            return False
+        if key in self.each_identified or not self.analyser.has_recogniser:
+            return False
+        shown = range(min(len(faces), MOST_FACES))
+        return any(self.wants_identity(pixels, faces.only(i)) for i in shown)
+
     def _embedding_due(self, key: str, pixels: PixelMeasurement) -> bool:
         if self.embedder is None or key in self.embedded:
             return False
@@ -179,15 +219,22 @@ class _Run:
             self.pixels[key] = pixels
             self._keep(pixels_module.ANALYSER, pixels_module.FINGERPRINT, key, pixels.to_bytes())
         if self.analyser and self._detection_due(key, pixels):
-            from .face_analyser import DETECTION
-
             self.faces[key] = self.analyser.detect(image)
             self._keep(DETECTION, self.analyser.detection_fingerprint, key,
                        self.faces[key].to_bytes())  # fmt: skip
+        if self.analyser and self._look_due(key):
+            looks = face_looks(image, self.faces[key].boxes[:MOST_FACES])
+            self.faces[key] = self.faces[key].with_looks(looks)
+            self._keep(LOOKS, looks_fingerprint(self.analyser), key, looks_to_bytes(looks))
         if self.analyser and self._identity_due(key, pixels):
             self.crops[key] = self.analyser.crop(image, self.faces[key].landmarks[0])
             if len(self.crops) >= self.analyser.batch_size:
                 self._identify()
+        if self.analyser and self._each_identity_due(key, pixels):
+            shown = self.faces[key].landmarks[:MOST_FACES]
+            vectors = self.analyser.identify([self.analyser.crop(image, p) for p in shown])
+            self._keep(EACH_IDENTITY, self.analyser.identity_fingerprint, key,
+                       pack_vector(vectors.ravel()))  # fmt: skip
         if self.embedder and self._embedding_due(key, pixels):
             self.inputs[key] = self.embedder.preprocess(image)
             if len(self.inputs) >= self.embedder.batch_size:
@@ -220,8 +267,6 @@ class _Run:
         self.unsaved.clear()
 
     def _identify(self) -> None:
-        from .face_analyser import IDENTITY
-
         if self.analyser is None:
             return
         vectors = self.analyser.identify(list(self.crops.values()))

@@ -53,7 +53,8 @@ def add_commands(command: Command) -> None:
         "--faces",
         default=said(project.FacesSection, "pack")["default"],
         metavar="PACK",
-        help="insightface pack: its name (buffalo_l), its folder, or miniature (%(default)s)",
+        help="dlib, dlib-cnn, an insightface pack's name (buffalo_l), a folder, or miniature "
+        "(%(default)s); 'character-curator faces' lists them",
     )
     sub.add_argument(
         "--clip",
@@ -65,9 +66,18 @@ def add_commands(command: Command) -> None:
     sub.add_argument("--clusters", type=int, **said(project.ClustersSection, "count"))
     sub.add_argument("--min-quality", type=float, **said(project.QualitySection, "minimum"))
     sub.add_argument(
-        "--min-identity",
-        type=float,
-        **said(project.FacesSection, "minimum_identity"),
+        "--quality-formula",
+        choices=option(project.QualitySection, "formula").choices,
+        **said(project.QualitySection, "formula"),
+    )
+    for name in ("confidence", "share", "side", "identity"):
+        sub.add_argument(
+            f"--min-{name}", type=float, **said(project.FacesSection, f"minimum_{name}")
+        )
+    sub.add_argument(
+        "--face-choice",
+        choices=option(project.FacesSection, "choice").choices,
+        **said(project.FacesSection, "choice"),
     )
     sub.add_argument(
         "--quota",
@@ -169,9 +179,13 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             "faces": {
                 "pack": options.faces,
                 "references": options.reference,
+                "minimum_confidence": options.min_confidence,
+                "minimum_share": options.min_share,
+                "minimum_side": options.min_side,
                 "minimum_identity": options.min_identity,
+                "choice": options.face_choice,
             },
-            "quality": {"minimum": options.min_quality},
+            "quality": {"minimum": options.min_quality, "formula": options.quality_formula},
             "clip": {"model": clip, "pretrained": pretrained},
             "clusters": {"count": options.clusters},
             "selection": {

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..analysis.face_analyser import IDENTITY
 from ..analysis.face_validation import FaceThresholds, validate_faces
+from ..analysis.faces import IDENTITY
 from ..analysis.identities import mean_identity, normalised, robust_centroid
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep

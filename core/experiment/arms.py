@@ -25,6 +25,7 @@ from ..selection import Quota, select
 if TYPE_CHECKING:
     from ..analysis.embeddings import Embedder
     from ..analysis.face_analyser import FaceAnalyser
+    from ..defaults import Formula
     from ..features import FeatureStore
 
 ARMS: Mapping[str, str] = {
@@ -55,6 +56,7 @@ class Curation:
     duplicates: float
     total: int
     quotas: tuple[Quota, ...]
+    formula: Formula | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def analysed(
     found = validate_faces(
         found, analyser, store, curation.thresholds, curation.references, progress
     )
-    found = score_quality(found, store, minimum=curation.minimum_quality, progress=progress)
+    found = score_quality(
+        found, store, minimum=curation.minimum_quality, progress=progress, formula=curation.formula
+    )
     found = embed(found, embedder, store, progress)
     return clusters.cluster(found, curation.clusters, curation.random_state, embedder, store=store)
 

@@ -159,6 +159,7 @@ def curation_of(project: Project, base: Path | str) -> Curation:
         project.duplicates.threshold,
         project.selection.total,
         tuple(pipeline.quotas_of(project)),
+        project.quality.formula,
     )
 
 

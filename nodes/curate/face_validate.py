@@ -13,6 +13,9 @@ from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 
 _LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
+AUTOMATIC = "automatic"
+CHOICES = ("reject", "largest", "reference")
+BUILT_IN = ("dlib", "dlib-cnn", "miniature")
 
 
 class FaceValidate(io.ComfyNode):
@@ -39,17 +42,19 @@ class FaceValidate(io.ComfyNode):
                 ImageSet.Input("images", tooltip="The candidates."),
                 widget(
                     FacesSection, "pack",
-                    tooltip="'miniature' (drawn portraits), the name of an insightface pack "
-                    "(buffalo_l, for non-commercial research only), or a folder of ONNX files in "
-                    "ComfyUI's models folder, such as insightface/models/mine.",
+                    tooltip="'miniature' (drawn portraits), dlib or dlib-cnn (public domain; with "
+                    "the packages dlib-bin and face-recognition-models), the name of an "
+                    "insightface pack (buffalo_l, for non-commercial research only), or a folder "
+                    "of ONNX files in ComfyUI's models folder, such as insightface/models/mine.",
                 ),
                 widget(FacesSection, "minimum_confidence", step=0.01),
                 widget(FacesSection, "minimum_share", step=0.005),
                 widget(FacesSection, "minimum_side", max=4096.0, step=1.0),
                 widget(
                     FacesSection, "minimum_identity", default=-1.0, step=0.01,
-                    tooltip="Least cosine similarity to the person; -1 rejects nobody. Without "
-                    "reference images the person is the centre of the set itself.",
+                    tooltip="Least cosine similarity to the person; -1 takes the pack's own "
+                    "where references are connected, and rejects nobody elsewhere and with "
+                    "'miniature'. Without references the person is the centre of the set itself.",
                 ),
                 widget(
                     FacesSection, "detection_size", default=0, min=0, max=4096, step=32,
@@ -60,6 +65,19 @@ class FaceValidate(io.ComfyNode):
                 io.Image.Input(
                     "references", optional=True,
                     tooltip="Images of the person, one face each.",
+                ),
+                widget(
+                    FacesSection, "choice", options=[AUTOMATIC, *CHOICES], default=AUTOMATIC,
+                    optional=True,
+                    tooltip="Of several faces: reject leaves the image out, largest takes the "
+                    "largest, reference the one of the references; automatic takes reference "
+                    "where references are connected and the pack is for photographs.",
+                ),
+                io.Combo.Input(
+                    "confidence", options=["calibrated", "detector"], default="calibrated",
+                    optional=True,
+                    tooltip="calibrated means the same with every pack; detector is the score "
+                    "itself, as the seed-document recipe takes it.",
                 ),
             ],
             outputs=[
@@ -87,6 +105,8 @@ class FaceValidate(io.ComfyNode):
         minimum_identity: float,
         detection_size: int = 0,
         references: Any = None,
+        choice: str = AUTOMATIC,
+        confidence: str = "calibrated",
     ) -> io.NodeOutput:
         """Validate the faces."""
         from ...core.analysis.face_analyser import FaceAnalyser
@@ -99,6 +119,8 @@ class FaceValidate(io.ComfyNode):
             share=minimum_share,
             side=minimum_side,
             identity=minimum_identity if minimum_identity > -1 else None,
+            choice=None if choice == AUTOMATIC else choice,  # type: ignore[arg-type]
+            raw=confidence == "detector",
         )
         analyser = FaceAnalyser(pack_path(pack), det_size=detection_size or None)
         paths = [] if references is None else reference_files(references)
@@ -114,6 +136,8 @@ def pack_path(name: str) -> str:
     from ..ui.paths import allowed_roots, contained
 
     name = name.strip()
+    if name in BUILT_IN:
+        return name
     models = Path(folder_paths.models_dir)
     if name.replace("_", "").replace("-", "").isalnum():
         own = models / "insightface" / "models" / name

@@ -10,6 +10,8 @@ from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 
+AUTOMATIC = "automatic"
+
 
 class QualityScore(io.ComfyNode):
     """Scores images and rejects those below a minimum."""
@@ -17,6 +19,7 @@ class QualityScore(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.defaults import CALIBRATED, SEED_DOCUMENT
         from ...core.project import QualitySection
 
         return io.Schema(
@@ -25,14 +28,22 @@ class QualityScore(io.ComfyNode):
             **searched_as("blur detection", "sharpness", "filter blurry", "image quality"),
             category=category("2 Curate"),
             description=(
-                "Scores each image between 0 and 1 by the seed-document formula of sharpness, "
-                "contrast and face confidence, and rejects those below the minimum."
+                "Scores each image between 0 and 1, of photographs by what the face's pixels show, "
+                "else by the seed-document formula of sharpness, contrast and face confidence, "
+                "and rejects those below the minimum."
             ),
             inputs=[
                 ImageSet.Input("images", tooltip="From FaceValidate."),
                 widget(
                     QualitySection, "minimum", step=0.01,
                     tooltip="Least quality that is kept. Moving it measures nothing again.",
+                ),
+                widget(
+                    QualitySection, "formula", options=[AUTOMATIC, SEED_DOCUMENT, CALIBRATED],
+                    default=AUTOMATIC, optional=True,
+                    tooltip="calibrated is measured on the face and suits photographs; "
+                    "seed-document is the published formula of the whole image; automatic takes "
+                    "calibrated unless the faces were found by 'miniature'.",
                 ),
             ],
             outputs=[
@@ -47,12 +58,15 @@ class QualityScore(io.ComfyNode):
         return missing_libraries(("cv2", "polars")) or True
 
     @classmethod
-    def execute(cls, images: Any, minimum: float) -> io.NodeOutput:
+    def execute(cls, images: Any, minimum: float, formula: str = AUTOMATIC) -> io.NodeOutput:
         """Score the images."""
         from ...core.analysis.quality import score_quality
         from ..ui.progress import NodeProgress
         from .filters import outcome
 
         with feature_store() as store:
-            scored = score_quality(images, store, minimum=minimum, progress=NodeProgress())
+            scored = score_quality(
+                images, store, minimum=minimum, progress=NodeProgress(),
+                formula=None if formula == AUTOMATIC else formula,
+            )  # fmt: skip
         return io.NodeOutput(scored, outcome(scored))

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from character_curator.analysis.face_analyser import aligned
 from character_curator.analysis.face_packs import find_pack
 from character_curator.analysis.face_validation import (
     FaceAnalyser,
@@ -22,6 +21,7 @@ from character_curator.analysis.face_validation import (
     validate_faces,
 )
 from character_curator.analysis.identities import robust_centroid
+from character_curator.analysis.insightface_pack import aligned
 from character_curator.analysis.poses import framing, pose, yaw
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet

@@ -10,15 +10,15 @@ from character_curator.analysis import pixels as pixels_module
 from character_curator.analysis.clusters import kmeans_labels
 from character_curator.analysis.decoding import decode
 from character_curator.analysis.embeddings import _not_too_slim
-from character_curator.analysis.face_analyser import Faces
 from character_curator.analysis.face_validation import (
     FaceThresholds,
     _verdict,
     _with_identity,
     face_share,
 )
+from character_curator.analysis.faces import Faces
 from character_curator.analysis.fingerprints import folder_fingerprint
-from character_curator.analysis.identities import robust_centroid
+from character_curator.analysis.identities import References, robust_centroid
 from character_curator.analysis.pixels import PixelMeasurement
 from character_curator.analysis.quality import (
     QualityThresholds,
@@ -70,8 +70,8 @@ def one_image():
 def test_an_identity_at_its_limit_is_the_persons(one_image):
     person, other = np.eye(2, dtype=np.float32)
     limits = FaceThresholds(identity=1.0)
-    assert len(_with_identity(one_image, [person], person, limits).accepted) == 1
-    assert len(_with_identity(one_image, [other], person, limits).accepted) == 0
+    assert len(_with_identity(one_image, [person], References.centre(person), limits).accepted) == 1
+    assert len(_with_identity(one_image, [other], References.centre(person), limits).accepted) == 0
 
 
 def test_a_quality_at_its_limit_is_enough(one_image):
