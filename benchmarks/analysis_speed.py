@@ -64,7 +64,9 @@ def bare_passes(
     analyser: FaceAnalyser, embedder: Embedder, computed: dict[str, int]
 ) -> dict[str, Seconds]:
     """Time nothing but the forward passes that were needed, on constant inputs."""
-    detector, recogniser = (analyser.backend.analysis.models[n] for n in ("detection", "recognition"))
+    detector, recogniser = (
+        analyser.backend.analysis.models[n] for n in ("detection", "recognition")
+    )
     session = detector.session
     if hasattr(detector, "_session_for_input_size"):
         session = detector._session_for_input_size((640, 640))

@@ -18,6 +18,7 @@ from .requests import tidy_request
 
 if TYPE_CHECKING:
     from .analysis.face_validation import FaceThresholds
+    from .analysis.threshold_costs import ThresholdCosts
     from .dataset import Exported
     from .generation.backend import Backend
     from .selection import Quota, Selection
@@ -30,6 +31,7 @@ RAW_FOLDER = "raw"
 DATASET_FOLDER = "dataset"
 STORE_FILE = "features.sqlite"
 TABLE_FILE = "images.parquet"
+REJECTED_FILE = "rejected.jpg"
 UNPACKED_FOLDER = "unpacked"
 LORA_FOLDER = "lora"
 PRIOR_FOLDER = "prior"
@@ -46,6 +48,7 @@ class Outcome:
         computed: How many measurements were made anew, by analyser; empty when all were known.
         lora: The LoRA that was trained on the dataset, where the project says so.
         samples: Images made with it, one a prompt.
+        costs: What each threshold costs, where fewer images pass than were wanted.
     """
 
     images: ImageSet
@@ -54,6 +57,7 @@ class Outcome:
     computed: Mapping[str, int]
     lora: LoraResult | None = None
     samples: tuple[Path, ...] = ()
+    costs: ThresholdCosts | None = None
 
 
 def run(
@@ -329,14 +333,19 @@ def curate(
         base: The folder that relative paths of references start from.
         dataset: Folder of the dataset; ``output/dataset`` unless given.
         progress: Watches.
+
+    Raises:
+        NothingPassesError: No image passes; it says what each threshold costs.
     """
     from .analysis import clusters, duplicates, measure, quality
     from .analysis.embed import embed
     from .analysis.embeddings import Embedder
     from .analysis.face_analyser import FaceAnalyser
     from .analysis.face_validation import read_references, validate_faces
+    from .analysis.threshold_costs import threshold_costs
     from .dataset import export
     from .features import FeatureStore
+    from .report.rejected import NothingPassesError, show_rejected
     from .selection import select
 
     minimum, formula = project.quality.minimum, project.quality.formula
@@ -368,8 +377,14 @@ def curate(
         )
     pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold)
     images = duplicates.find_duplicates(images, pairs=pairs)
+    costs = None
+    if len(images.accepted) < project.selection.total:
+        costs = threshold_costs(images, thresholds, minimum)
+        show_rejected(images, costs, output / REJECTED_FILE)
     # Before the selection, which may find nothing to select: the table says why.
     images.write(output / TABLE_FILE)
+    if costs is not None and not len(images.accepted):
+        raise NothingPassesError(images, costs, output / REJECTED_FILE)
     chosen = select(images, project.selection.total, quotas_of(project), conflicts=pairs)
     images = chosen.images
     images.write(output / TABLE_FILE)
@@ -385,7 +400,7 @@ def curate(
         **project.dataset.model_dump(exclude={"trigger"}),
         progress=progress,
     )
-    return Outcome(images, chosen, exported, computed)
+    return Outcome(images, chosen, exported, computed, costs=costs)
 
 
 def source_images(

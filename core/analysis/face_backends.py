@@ -14,7 +14,7 @@ from typing import Protocol
 from ..miniature import FACE_PACK_PATH
 from .calibration import Calibration
 from .decoding import Pixels
-from .face_packs import LICENCE, MINIATURE, PACK_ROOT
+from .face_packs import LICENCE, MINIATURE, PACK_ROOT, FacePackError
 from .faces import Faces, FloatArray
 from .fingerprints import folder_fingerprint
 
@@ -96,7 +96,7 @@ class BackendInfo:
 BACKENDS = (
     BackendInfo(
         MINIATURE, "SCRFD-like detector and recogniser for drawn portraits", "Apache-2.0",
-        "5 MB", "part of this package",
+        "3 MB", "part of this package",
     ),
     BackendInfo(
         "buffalo_l", "SCRFD 10G and ArcFace R50 (any insightface pack by its name)", LICENCE,
@@ -116,6 +116,22 @@ BACKENDS = (
         "as their authors say", "", "your own",
     ),
 )  # fmt: skip
+
+
+def installed(pack: str) -> bool | None:
+    """Return whether a pack's weights are here; ``None`` for a folder, which is one's own."""
+    from .dlib_faces import CNN, HOG, models_folder
+
+    if pack == MINIATURE:
+        return True
+    if pack in (HOG, CNN):
+        try:
+            return models_folder().is_dir()
+        except FacePackError:
+            return False
+    if pack.isupper():
+        return None
+    return (PACK_ROOT.expanduser() / "models" / pack).is_dir()
 
 
 def open_backend(pack: str | Path, providers: Sequence[str] | None = None) -> FaceBackend:

@@ -16,7 +16,7 @@ from typing import Any
 from .. import __version__
 from ..analysis.builds import build_faults
 from ..errors import CuratorError
-from . import curation, evaluation, experiment, miniature, training, verification
+from . import curation, evaluation, experiment, faces, miniature, training, verification
 from .output import EXIT_STOPPED, escape, write_json
 
 _EPILOG = """\
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=run)
         return sub
 
-    for module in (curation, training, evaluation, verification, experiment, miniature):
+    for module in (curation, faces, training, evaluation, verification, experiment, miniature):
         module.add_commands(command)
     return whole
 

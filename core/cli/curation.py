@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +255,12 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         )
     for sentence in outcome.selection.sentences():
         console.print(escape(sentence))
+    if outcome.costs is not None:
+        console.print("[bold]Fewer pass than were wanted.[/] What the thresholds cost:")
+        for sentence in outcome.costs.sentences():
+            console.print(f"  {escape(sentence)}")
+        if outcome.costs.best:
+            console.print("The best of the rejected are in rejected.jpg, beside the measurements.")
     folder = outcome.exported.folder
     console.print(f"\nDone in {seconds:.0f} s.")
     console.print(f"Dataset: [bold]{folder}[/]")
@@ -273,6 +280,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         "rejections": images.rejections(),
         "selection": outcome.selection.proof(),
         "computed": outcome.computed,
+        "threshold_costs": outcome.costs and asdict(outcome.costs),
         "lora": outcome.lora and outcome.lora.to_mapping(),
         "pictures": [str(image) for image in outcome.samples],
         "seconds": round(seconds, 1),

@@ -1,0 +1,204 @@
+"""What each threshold costs, alone and together, and which values would let more images pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ..imageset import ImageSet
+from ..rejection_reasons import Rejection, in_words
+from .face_validation import FaceThresholds
+
+TARGETS = (20, 50, 100)
+"""So many images are to pass, in the values that are suggested."""
+BEST = 10
+"""So many of the rejected are shown."""
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ThresholdCost:
+    """One threshold.
+
+    Attributes:
+        name: What it is called, for people.
+        option: Its option on the command line.
+        key: Its key in a project file.
+        value: Where it stands.
+        fails: How many images of one face are below it.
+        fails_alone: How many of them are below no other.
+        median: The median of those images.
+        lets: By number of images, the value at which so many would pass, the others as they are;
+            those that cannot be reached are left out.
+    """
+
+    name: str
+    option: str
+    key: str
+    value: float
+    fails: int
+    fails_alone: int
+    median: float
+    lets: dict[int, float]
+
+
+@dataclass(frozen=True)
+class ThresholdCosts:
+    """What the thresholds cost.
+
+    Attributes:
+        images: How many images there are.
+        measured: How many of them show a face whose values are known.
+        passing: How many of these pass every threshold.
+        others: How many other reasons took, by reason.
+        costs: Each threshold.
+        together: By number of images, values of all thresholds at once (by option) that let so
+            many pass, loosened as evenly as possible; those that cannot be reached are left out.
+        best: Rows of the rejected images that come nearest, the nearest first.
+    """
+
+    images: int
+    measured: int
+    passing: int
+    others: dict[str, int]
+    costs: tuple[ThresholdCost, ...]
+    together: dict[int, dict[str, float]]
+    best: tuple[int, ...]
+
+    def sentences(self) -> list[str]:
+        """Say all of it, a line each."""
+        lines = [
+            f"{self.passing} of {self.images} images pass; {self.measured} show a face that was "
+            "measured."
+        ]
+        if self.others:
+            lines.append(
+                "Without a threshold's doing: "
+                + ", ".join(f"{in_words(why)} {count}" for why, count in self.others.items())
+                + "."
+            )
+        for cost in self.costs:
+            lets = ", ".join(f"{value:g} lets {count} pass" for count, value in cost.lets.items())
+            lines.append(
+                f"{cost.name} {cost.value:g} ({cost.option}): {cost.fails} are below, "
+                f"{cost.fails_alone} of them below no other; median {cost.median:.2f}"
+                + (f"; the others as they are, {lets}" if lets else "")
+                + "."
+            )
+        for count, values in self.together.items():
+            options = " ".join(f"{option} {value:g}" for option, value in values.items())
+            lines.append(f"{count} pass with: {options}")
+        return lines
+
+
+def threshold_costs(
+    images: ImageSet, thresholds: FaceThresholds, minimum_quality: float
+) -> ThresholdCosts:
+    """Work out what the thresholds of faces and quality cost.
+
+    Args:
+        images: After ``validate_faces`` and ``score_quality``.
+        thresholds: What a valid face is.
+        minimum_quality: Least quality.
+    """
+    table = images.table
+    one = (table["face_count"].fill_null(0) == 1).to_numpy()
+    limits = _limits(table, thresholds, minimum_quality)
+    values = np.stack([column for *_, column in limits])[:, one]
+    least = np.array([value for *_, value, _ in limits])
+    # An identity is measured of valid faces only: what is not known fails no threshold.
+    below = values < least[:, None]
+    failing = below.sum(0)
+    costs = []
+    for row, (name, option, key, value, _) in enumerate(limits):
+        others_pass = failing - below[row] == 0
+        reachable = np.sort(values[row][others_pass & ~np.isnan(values[row])])[::-1]
+        unknown = int((others_pass & np.isnan(values[row])).sum())
+        lets = {
+            count: _down(reachable[count - unknown - 1])
+            for count in TARGETS
+            if 0 < count - unknown <= len(reachable) and reachable[count - unknown - 1] < value
+        }
+        known = values[row][~np.isnan(values[row])]
+        costs.append(
+            ThresholdCost(
+                name, option, key, value, int(below[row].sum()),
+                int((below[row] & (failing == 1)).sum()),
+                float(np.median(known)) if len(known) else math.nan, lets,
+            )
+        )  # fmt: skip
+    near = _nearness(values, least)
+    order = np.argsort(-near, kind="stable")
+    together = {}
+    for count in TARGETS:
+        if int((failing == 0).sum()) < count <= len(order):
+            chosen = values[:, order[:count]]
+            lowest = np.nanmin(np.where(np.isnan(chosen), np.inf, chosen), axis=1)
+            together[count] = {
+                option: _down(lowest[row])
+                for row, (_, option, _, value, _) in enumerate(limits)
+                if lowest[row] < value
+            }
+    rejected = (table["rejection"].is_not_null()).to_numpy()[one]
+    rows = np.flatnonzero(one)
+    best = tuple(int(rows[i]) for i in order if rejected[i])[:BEST]
+    thresholded = {str(r) for r in _OF_THRESHOLDS}
+    others = {why: n for why, n in images.rejections().items() if why not in thresholded}
+    return ThresholdCosts(
+        len(images), int(one.sum()), int((failing == 0).sum()), others, tuple(costs), together, best
+    )
+
+
+_OF_THRESHOLDS = (
+    Rejection.LOW_CONFIDENCE,
+    Rejection.FACE_TOO_SMALL,
+    Rejection.IDENTITY_MISMATCH,
+    Rejection.LOW_QUALITY,
+)
+
+_Limit = tuple[str, str, str, float, FloatArray]
+
+
+def _limits(table: pl.DataFrame, limits: FaceThresholds, quality: float) -> Sequence[_Limit]:
+    """Return name, option, key, value and the images' values of each threshold."""
+
+    def column(name: str) -> FloatArray:
+        values = table[name].cast(pl.Float64).fill_null(np.nan)
+        return np.asarray(values.to_numpy(), dtype=np.float64)
+
+    boxes = table["face_box"].to_list()
+    sides = np.array(
+        [math.nan if b is None else min(b[2] - b[0], b[3] - b[1]) for b in boxes], np.float64
+    )
+    found: list[_Limit] = [
+        ("minimum quality", "--min-quality", "quality.minimum", quality, column("quality")),
+        ("minimum confidence", "--min-confidence", "faces.minimum_confidence", limits.confidence,
+         column("face_confidence")),
+        ("minimum share", "--min-share", "faces.minimum_share", limits.share,
+         column("face_share")),
+        ("minimum side", "--min-side", "faces.minimum_side", limits.side, sides),
+    ]  # fmt: skip
+    if limits.identity is not None:
+        found.append(
+            ("minimum identity", "--min-identity", "faces.minimum_identity", limits.identity,
+             column("identity_similarity"))
+        )  # fmt: skip
+    return found
+
+
+def _nearness(values: FloatArray, least: FloatArray) -> FloatArray:
+    """Return how near each image comes: 0 and more passes, below it is the worst shortfall."""
+    short = (values - least[:, None]) / np.maximum(np.abs(least[:, None]), 1e-9)
+    return np.asarray(np.nanmin(np.where(np.isnan(short), np.inf, short), axis=0))
+
+
+def _down(value: float) -> float:
+    """Round down to what a person would type, so that the image of this value passes."""
+    digits = 3 if abs(value) < 10 else 0
+    return math.floor(float(value) * 10**digits) / 10**digits

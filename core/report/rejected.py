@@ -1,0 +1,50 @@
+"""When little passes: what the thresholds cost, and the best of what they turned away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import atomic
+from ..imageset import ImageSet
+from ..rejection_reasons import in_words
+from ..selection import NoCandidatesError
+from .contact_sheet import contact_sheet
+
+if TYPE_CHECKING:
+    from ..analysis.threshold_costs import ThresholdCosts
+
+_COLUMNS, _SIDE = 5, 256
+
+
+class NothingPassesError(NoCandidatesError):
+    """No image passes the thresholds; the message says what each of them costs."""
+
+    def __init__(self, images: ImageSet, costs: ThresholdCosts, sheet: Path) -> None:
+        super().__init__(images)
+        lines = [str(self), *costs.sentences()]
+        if costs.best:
+            lines.append(f"The best of what was turned away: {sheet}")
+        self.args = ("\n".join(lines),)
+
+
+def show_rejected(images: ImageSet, costs: ThresholdCosts, path: Path) -> None:
+    """Draw the rejected images that come nearest to passing, with why they do not.
+
+    Args:
+        images: Every candidate.
+        costs: Which of them come nearest.
+        path: The JPEG to write; nothing is written where none shows a face.
+    """
+    if not costs.best:
+        return
+    table = images.table
+    items = []
+    for row in costs.best:
+        reason = in_words(table["rejection"][row] or "")
+        detail = table["rejection_detail"][row] or ""
+        items.append((images.root / table["path"][row], f"{reason}: {detail}"))
+    sheet = contact_sheet([("The best that were turned away", items)], columns=_COLUMNS, side=_SIDE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(path) as temporary:
+        sheet.save(temporary, format="JPEG", quality=88)
