@@ -22,6 +22,8 @@ MINIMUM_FACE_SIDE = 20.0
 """Least width and height of a face, in pixels."""
 DUPLICATE_SIMILARITY = 0.98
 """Cosine similarity of embeddings from which on two images count as one."""
+COPY_AGREEMENT = 0.55
+"""Share of the blocks of two aligned images from which on one counts as a copy of the other."""
 
 FACE_PACK = "buffalo_l"
 """The insightface pack of real work; for non-commercial research only."""

@@ -17,9 +17,11 @@ from .project import Project, TrainingSection
 from .requests import tidy_request
 
 if TYPE_CHECKING:
+    from .analysis.duplicates import IntArray
     from .analysis.face_validation import FaceThresholds
     from .analysis.threshold_costs import ThresholdCosts
     from .dataset import Exported
+    from .features import FeatureStore
     from .generation.backend import Backend
     from .selection import Quota, Selection
     from .training.job import LoraResult
@@ -370,12 +372,13 @@ def curate(
             images, store, minimum=minimum, progress=progress, formula=formula
         )
         images = embed(images, embedder, store, progress)
+        found = copies_of(project, images, store, progress)
         computed = dict(store.computed)
         grouping = project.clusters
         images = clusters.cluster(
             images, grouping.count, grouping.random_state, embedder, store=store
         )
-    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold)
+    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold, also=found)
     images = duplicates.find_duplicates(images, pairs=pairs)
     costs = None
     if len(images.accepted) < project.selection.total:
@@ -423,6 +426,17 @@ def source_images(
     return ImageSet.from_folder(
         [_resolve(base, source) for source in sources], unpacked=unpacked, progress=progress
     )
+
+
+def copies_of(
+    project: Project, images: ImageSet, store: FeatureStore, progress: Progress = silent
+) -> IntArray | None:
+    """Return the pairs of collected images that are copies by their pixels, where that is asked."""
+    if project.duplicates.copies is False:
+        return None
+    from .analysis.copies import copy_pairs
+
+    return copy_pairs(images, store, progress=progress)
 
 
 def thresholds_of(project: Project) -> FaceThresholds:

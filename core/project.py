@@ -196,6 +196,11 @@ class DuplicatesSection(Model):
         le=1,
         description="Similarity of embeddings from which on only one of two is taken.",
     )
+    copies: Flag | None = Field(
+        default=None,
+        description="Also find copies among collected images by their pixels: mirrored, cropped "
+        "a little, brighter, grey, marked. On unless given; generated images are never compared.",
+    )
 
 
 class SelectionSection(Model):

@@ -102,11 +102,18 @@ def _principal_components(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return (x @ axes[:, ::-1][:, :_COMPONENTS].astype(np.float32)).astype(np.float32)
 
 
-def duplicate_pairs(images: ImageSet, threshold: float = DUPLICATE_SIMILARITY) -> IntArray:
+def duplicate_pairs(
+    images: ImageSet, threshold: float = DUPLICATE_SIMILARITY, *, also: IntArray | None = None
+) -> IntArray:
     """Find the pairs of accepted images of which at most one should be taken.
 
     Two images are a pair when their embeddings are at least ``threshold`` alike, or their files
     are equal. Pairs do not chain: a and c are none just because both are near b.
+
+    Args:
+        images: With ``embedding``.
+        threshold: Cosine similarity from which on two images count as one.
+        also: Pairs that are known otherwise, such as those of :func:`.copies.copy_pairs`.
 
     Returns:
         Row positions in ``images``, shape ``(m, 2)``, the smaller first.
@@ -120,7 +127,8 @@ def duplicate_pairs(images: ImageSet, threshold: float = DUPLICATE_SIMILARITY) -
     rows = np.flatnonzero(usable)
     vectors = images.filter(pl.Series(usable)).embeddings() if len(rows) else np.zeros((0, 1))
     pairs = rows[similar_pairs(vectors, threshold)]
-    return np.unique(np.concatenate([pairs, _equal_files(images)]), axis=0)
+    known = np.zeros((0, 2), np.int64) if also is None else also
+    return np.unique(np.concatenate([pairs, _equal_files(images), known]), axis=0)
 
 
 def _equal_files(images: ImageSet) -> IntArray:

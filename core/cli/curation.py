@@ -88,6 +88,12 @@ def add_commands(command: Command) -> None:
         help="seed=7 (each), cluster=8..10, pose=frontal:30,profile:10, framing=bust:50%%.. "
         "(of any column); repeat, the most important first",
     )
+    sub.add_argument(
+        "--copies",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help=option(project.DuplicatesSection, "copies").text.replace("%", "%%"),
+    )
     for name in ("trigger", "captions", "layout", "background", "alpha", "max_side",
                  "keep_formats", "repeats"):  # fmt: skip
         _add_dataset_option(sub, name)
@@ -193,6 +199,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
                 "total": options.total,
                 "quotas": options.quota,
             },
+            "duplicates": {} if options.copies is None else {"copies": options.copies},
             "dataset": {
                 name: value
                 for name in project.DatasetSection.model_fields

@@ -1,0 +1,321 @@
+"""Copies of an image by its pixels alone: mirrored, cropped, brighter, grey, marked.
+
+Embeddings say what images show; that one is the mirror image of another, or 95 % of it, they may
+not say at all. Here every image is a small one. Three stages find copies, mirrored ones too:
+
+1. Correlation of 16 x 16 pixels of one with windows of the other (all of it, and 95 and 90 % of
+   it in nine places) names the pairs worth a look: about one in 500 of unrelated photographs.
+2. One is laid over the other by an affine transform (ECC, Evangelidis and Psarakis 2008), and the
+   fine structure of 8 x 8 pixel blocks is compared. Of a copy most blocks correlate at 0.9 and
+   more, whatever the brightness, and those that a watermark leaves free do too; of two photographs
+   of one person in one pose only some do.
+3. Where both have colors, these must be the same: drawings of one figure share their lines.
+
+What was measured of them is in ``docs/real-images.md``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..defaults import COPY_AGREEMENT
+from ..imageset import ImageSet
+from ..progress import Progress, silent
+from .decoding import Pixels, decode_ahead
+
+if TYPE_CHECKING:
+    from ..features import FeatureStore
+
+Grey = NDArray[np.uint8]
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+ANALYSER = "small image"
+FINGERPRINT = "grey 128 x 128, chroma 16 x 16/1"
+SIDE = 128
+"""Width and height of the grey image that is kept of each."""
+
+_COARSE = 16
+_CANDIDATE = 0.82
+_BLOCK = 8
+_LEAST_BLOCKS = 20
+_ALIKE = 0.9
+_LEAST_STRUCTURE = 2.5
+_ROWS = 512
+_STORE_EVERY = 64
+_COLORED = 4.0
+_CHROMA_APART = 8.0
+
+_WINDOWS = [(0.0, 0.0, 1.0)] + [
+    ((1 - size) * x, (1 - size) * y, size)
+    for size in (0.95, 0.9)
+    for x in (0.0, 0.5, 1.0)
+    for y in (0.0, 0.5, 1.0)
+]
+"""Left, top and size of the parts of an image that are compared, as shares of it."""
+
+
+class Small(NamedTuple):
+    """A small image: its lightness, and coarsely its colors."""
+
+    grey: Grey
+    """Shape ``(SIDE, SIDE)``."""
+    chroma: NDArray[np.int8]
+    """a and b of CIE Lab, shape ``(16, 16, 2)``."""
+
+    @staticmethod
+    def of(image: Pixels) -> Small:
+        """Shrink an image (BGR, uint8) to a square, whatever its shape."""
+        import cv2
+
+        color = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        coarse = cv2.resize(color, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)
+        lab = cv2.cvtColor(coarse, cv2.COLOR_BGR2LAB)[..., 1:].astype(np.int16) - 128
+        grey = cv2.cvtColor(color, cv2.COLOR_BGR2GRAY)
+        return Small(np.asarray(grey, np.uint8), lab.clip(-128, 127).astype(np.int8))
+
+    @property
+    def mirrored(self) -> Small:
+        """The image as a mirror shows it."""
+        return Small(np.ascontiguousarray(self.grey[:, ::-1]), self.chroma[:, ::-1])
+
+    def to_bytes(self) -> bytes:
+        """Pack for the feature store."""
+        return self.grey.tobytes() + np.ascontiguousarray(self.chroma).tobytes()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Small:
+        """Unpack what :meth:`to_bytes` made."""
+        grey = np.frombuffer(data, np.uint8, SIDE * SIDE).reshape(SIDE, SIDE)
+        chroma = np.frombuffer(data, np.int8, offset=SIDE * SIDE).reshape(_COARSE, _COARSE, 2)
+        return Small(grey, chroma)
+
+
+def copy_pairs(
+    images: ImageSet,
+    store: FeatureStore,
+    agreement: float = COPY_AGREEMENT,
+    progress: Progress = silent,
+) -> IntArray:
+    """Find the pairs of accepted, collected images of which one is a copy of the other.
+
+    Generated images are left out: no two of them are copies of one file, and those of one scene
+    may share their composition.
+
+    Args:
+        images: Those of the kind ``real`` are compared.
+        store: Where the small images are kept; only what it lacks is decoded.
+        agreement: Least share of the structured blocks that must agree.
+        progress: Watches; one step is one decoded image.
+
+    Returns:
+        Row positions in ``images``, shape ``(m, 2)``, the smaller first.
+    """
+    is_collected = (images.table["kind"] == "real").fill_null(False).to_numpy()
+    rows = np.flatnonzero(images.accepted_mask() & is_collected)
+    if len(rows) < 2:
+        return np.zeros((0, 2), np.int64)
+    known = _measured(images, rows, store, progress)
+    hashes = images.table["hash"].to_list()
+    rows = np.array([row for row in rows if hashes[row] in known], np.int64)
+    pairs = alike([known[hashes[row]] for row in rows], agreement)
+    return rows[pairs]
+
+
+def _measured(
+    images: ImageSet, rows: IntArray, store: FeatureStore, progress: Progress
+) -> dict[str, Small]:
+    table = images.table[rows.tolist()].drop_nulls("hash").unique("hash", maintain_order=True)
+    hashes = table["hash"].to_list()
+    found = store.get(hashes, ANALYSER, FINGERPRINT)
+    known = {key: Small.from_bytes(value) for key, value in found.items()}
+    missing = [i for i, key in enumerate(hashes) if key not in known]
+    if not missing:
+        return known
+    unsaved: dict[str, bytes] = {}
+    progress.start("Looking for copies", len(missing))
+    paths = [images.root / table["path"][i] for i in missing]
+    areas = [(table["width"][i] or 0) * (table["height"][i] or 0) or None for i in missing]
+    try:
+        for decoded in decode_ahead(paths, Small.of, sizes=areas):
+            if decoded.found is not None:
+                key = hashes[missing[decoded.index]]
+                known[key] = decoded.found
+                unsaved[key] = decoded.found.to_bytes()
+            if len(unsaved) >= _STORE_EVERY:
+                store.put(unsaved, ANALYSER, FINGERPRINT)
+                unsaved.clear()
+            progress.advance()
+    finally:
+        if unsaved:
+            store.put(unsaved, ANALYSER, FINGERPRINT)
+    progress.finish()
+    return known
+
+
+def alike(images: list[Small], agreement: float = COPY_AGREEMENT) -> IntArray:
+    """Find the pairs of small images that are copies; positions, the smaller first."""
+    if len(images) < 2:
+        return np.zeros((0, 2), np.int64)
+    windows = [_windows(image.grey) for image in images]
+    found = [
+        (a, b)
+        for a, b, turned in _candidates(np.stack(windows))
+        if _agreement(images[a], windows[a], images[b], windows[b], turned) >= agreement
+    ]
+    return np.unique(np.array(found, np.int64).reshape(-1, 2), axis=0)
+
+
+def agreement_of(first: Small, second: Small) -> float:
+    """Return the share of structured blocks in which two small images are the same.
+
+    Args:
+        first: Either may be a part of the other, from 90 % on.
+        second: Likewise.
+
+    Returns:
+        From 0 to 1; 0 where their colors differ, and where there is too little structure to tell,
+        unless the images are equal.
+    """
+    return _agreement(first, _windows(first.grey), second, _windows(second.grey), False)
+
+
+def _candidates(windows: FloatArray) -> list[tuple[int, int, bool]]:
+    """Return the pairs worth a look, and whether the first one is mirrored then."""
+    whole = windows[:, 0]
+    turned = _mirrored(whole)
+    pairs: set[tuple[int, int, bool]] = set()
+    for start in range(0, len(windows), _ROWS):
+        part = windows[start : start + _ROWS].reshape(-1, _COARSE * _COARSE)
+        for mirrored, side in ((False, whole), (True, turned)):
+            likeness = (side @ part.T).reshape(len(windows), -1, len(_WINDOWS)).max(axis=2)
+            first, second = np.nonzero(likeness >= _CANDIDATE)
+            pairs |= {
+                (min(a, b), max(a, b), mirrored)
+                for a, b in zip(first.tolist(), (second + start).tolist(), strict=True)
+                if a != b
+            }
+    return sorted(pairs)
+
+
+def _windows(grey: Grey) -> FloatArray:
+    """Return the coarse vector of every window of an image, the whole of it first."""
+    import cv2
+
+    soft = cv2.GaussianBlur(grey, (0, 0), SIDE / _COARSE * 0.5).astype(np.float32)
+    return np.stack([_coarse(soft, window) for window in _WINDOWS])
+
+
+def _mirrored(vectors: FloatArray) -> FloatArray:
+    """Return the coarse vectors of mirrored images."""
+    turned = vectors.reshape(-1, _COARSE, _COARSE)[:, :, ::-1]
+    return np.ascontiguousarray(turned).reshape(len(vectors), -1)
+
+
+def _agreement(
+    first: Small, windows: FloatArray, second: Small, others: FloatArray, turned: bool
+) -> float:
+    """Compare two images where they are most alike; the first one mirrored if ``turned``."""
+    order = list(_WINDOWS)
+    if turned:
+        first, windows = first.mirrored, _mirrored(windows)
+        order = [(1 - left - size, top, size) for left, top, size in _WINDOWS]
+    if np.array_equal(first.grey, second.grey) and np.array_equal(first.chroma, second.chroma):
+        return 1.0
+    of_first, of_second = windows @ others[0], others @ windows[0]
+    if of_first.max() >= of_second.max():
+        large, small, window = first, second, order[int(of_first.argmax())]
+    else:
+        large, small, window = second, first, _WINDOWS[int(of_second.argmax())]
+    if _colors_apart(large.chroma, small.chroma, window) > _CHROMA_APART:
+        return 0.0
+    return _overlaid(large.grey, small.grey, window)
+
+
+def _colors_apart(
+    large: NDArray[np.int8], small: NDArray[np.int8], window: tuple[float, float, float]
+) -> float:
+    """Return how far colors are apart on average, in units of a and b; 0 where one has none.
+
+    Both as strong as the stronger of them.
+    """
+    import cv2
+
+    one, other = large.astype(np.float32), small.astype(np.float32)
+    if min(np.abs(one).mean(), np.abs(other).mean()) * 2 < _COLORED:
+        return 0.0
+    left, top, size = window
+    shift = np.array([[size, 0, left * _COARSE], [0, size, top * _COARSE]], np.float32)
+    part = cv2.warpAffine(
+        one, shift, (_COARSE, _COARSE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    # What is darker is less colored, by one factor everywhere.
+    gain = float(np.clip((part * other).sum() / (part * part).sum(), 0.5, 2.0))
+    return float(np.linalg.norm(part * max(gain, 1.0) - other / min(gain, 1.0), axis=2).mean())
+
+
+def _coarse(soft: FloatArray, window: tuple[float, float, float]) -> FloatArray:
+    """Return a part of an image as a vector of mean 0 and length 1, blind to brightness."""
+    import cv2
+
+    left, top, size = window
+    step = size * SIDE / _COARSE
+    shift = np.array(
+        [[step, 0, left * SIDE + (step - 1) / 2], [0, step, top * SIDE + (step - 1) / 2]],
+        np.float32,
+    )
+    part = cv2.warpAffine(
+        soft, shift, (_COARSE, _COARSE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    ).ravel()  # fmt: skip
+    part = part - part.mean()
+    return np.asarray(part / max(float(np.linalg.norm(part)), 1e-6), np.float32)
+
+
+def _overlaid(large: Grey, small: Grey, window: tuple[float, float, float]) -> float:
+    """Lay a window of one image over the other, and compare block by block."""
+    import cv2
+
+    large, small = np.ascontiguousarray(large), np.ascontiguousarray(small)
+    left, top, size = window
+    start = np.array([[size, 0, left * SIDE], [0, size, top * SIDE]], np.float32)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
+    try:
+        _, shift = cv2.findTransformECC(
+            small, large, start.copy(), cv2.MOTION_AFFINE, criteria, None, 5
+        )
+    except cv2.error:  # it does not converge: then by the window alone
+        shift = start
+    over = cv2.warpAffine(
+        large.astype(np.float32), shift, (SIDE, SIDE), borderMode=cv2.BORDER_CONSTANT,
+        borderValue=-1e4, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )  # fmt: skip
+    base = small.astype(np.float32)
+    inside = over >= 0
+    one, other = _structure(np.where(inside, over, base)), _structure(base)
+    spread, spread_other = one.std(axis=1), other.std(axis=1)
+    structured = np.maximum(spread, spread_other) > _LEAST_STRUCTURE
+    structured &= _blocks(inside.astype(np.float32)).mean(axis=1) > 0.9
+    if structured.sum() < _LEAST_BLOCKS:
+        return 0.0
+    likeness = (one * other).mean(axis=1) / (spread * spread_other + 1e-6)
+    return float((likeness[structured] > _ALIKE).mean())
+
+
+def _structure(grey: FloatArray) -> FloatArray:
+    """Return an image's fine structure in blocks, each of mean 0."""
+    import cv2
+
+    fine = grey - cv2.GaussianBlur(grey, (0, 0), 6)
+    blocks = _blocks(cv2.GaussianBlur(fine, (0, 0), 1))
+    return np.asarray(blocks - blocks.mean(axis=1, keepdims=True), np.float32)
+
+
+def _blocks(grey: FloatArray) -> FloatArray:
+    count = SIDE // _BLOCK
+    parts = grey.reshape(count, _BLOCK, count, _BLOCK).transpose(0, 2, 1, 3)
+    return np.asarray(parts.reshape(count * count, -1), np.float32)
