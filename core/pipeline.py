@@ -67,6 +67,7 @@ def run(
     base: Path | str = ".",
     *,
     callbacks: Callbacks | None = None,
+    on_notes: Callable[[Sequence[str]], None] | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Run a project: generate (or list a folder), curate, select, export, train.
@@ -78,6 +79,7 @@ def run(
         project: What to do.
         base: The folder that the project's relative paths start from.
         callbacks: Who is told how the training goes.
+        on_notes: Is told what is to be said of collected images, before they are measured.
         progress: Watches.
 
     Raises:
@@ -86,6 +88,8 @@ def run(
     output = _resolve(base, project.project.output)
     if project.source is not None:
         images = source_images(project, base, progress=progress)
+        if on_notes is not None:
+            on_notes(images.notes)
     else:
         images = generate(project, base, progress=progress)
     outcome = curate(images, project, output, base=base, progress=progress)
@@ -411,6 +415,8 @@ def source_images(
 ) -> ImageSet:
     """List the images that a project curates; those of zip files go into its output folder.
 
+    The set's notes also say where the project's models do not fit the images.
+
     Args:
         project: With its ``source``.
         base: The folder that relative paths start from.
@@ -420,12 +426,16 @@ def source_images(
         EmptyFolderError: There is no image.
         SourceError: A zip file or a single file cannot be used.
     """
+    from .analysis.familiarity import unfamiliar
+
     given = project.source or ()
     sources = [given] if isinstance(given, str) else given
     unpacked = _resolve(base, project.project.output) / UNPACKED_FOLDER
-    return ImageSet.from_folder(
+    images = ImageSet.from_folder(
         [_resolve(base, source) for source in sources], unpacked=unpacked, progress=progress
     )
+    note = unfamiliar(images, project.faces.pack, project.clip.model)
+    return replace(images, notes=(*images.notes, note)) if note else images
 
 
 def copies_of(

@@ -154,8 +154,13 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     started = time.monotonic()
     with TrainingView(console) as view, kept_while_training() as memory:
         told = joined(view.callbacks(), memory)
-        outcome = pipeline.run(parsed, options.project.parent, callbacks=told, progress=view)
-    say(console, outcome.images.notes)
+        outcome = pipeline.run(
+            parsed,
+            options.project.parent,
+            callbacks=told,
+            on_notes=lambda notes: say(console, notes),
+            progress=view,
+        )
     return _report(outcome, console, time.monotonic() - started)
 
 

@@ -1,0 +1,84 @@
+"""Whether images are of the kind that the embedded models know: drawn portraits, not photographs.
+
+The embedded family was trained on drawings in strong colors on smooth grounds. Of a photograph its
+detector and its CLIP say something too, and it means little; so a look at a few images comes before
+anything is measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..defaults import CLIP_MODEL, FACE_PACK
+from ..imageset import ImageSet
+from .decoding import Pixels, decode_ahead
+from .embeddings import MINIATURE
+
+SAMPLE = 24
+"""How many images are looked at, spread over the set."""
+
+_SIDE = 128
+_CHROMA, _ROUGHNESS, _START = -0.2094, 1.2202, 2.378
+"""Logistic regression on 230 photographs and 408 drawings of the family (90 and 89 % right)."""
+_CLIP_WEIGHTS = "laion2b_s34b_b79k"
+
+
+def is_photographic(image: Pixels) -> bool:
+    """Whether an image (BGR, uint8) rather looks like a photograph than like the family's drawings.
+
+    Photographs have weaker colors (mean chroma in CIE Lab 10 against 35) and rougher surfaces
+    (median of the Laplacian of L 2.0 against 1.2, at 128 x 128 pixels).
+    """
+    import cv2
+
+    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB).astype(np.float32)
+    chroma = np.hypot(lab[..., 1] - 128, lab[..., 2] - 128).mean()
+    rough = np.median(np.abs(cv2.Laplacian(lab[..., 0] * 100 / 255, cv2.CV_32F)))
+    return bool(_START + _CHROMA * chroma + _ROUGHNESS * rough > 0)
+
+
+def photographic_share(images: ImageSet, sample: int = SAMPLE) -> tuple[int, int]:
+    """Look at some collected images: how many look like photographs, and how many were looked at.
+
+    Generated images count for nothing: whoever made them knows with which model.
+    """
+    is_collected = (images.table["kind"] == "real").fill_null(False).to_numpy()
+    rows = np.flatnonzero(images.accepted_mask() & is_collected)
+    if not len(rows):
+        return 0, 0
+    chosen = np.unique(rows[np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(int)])
+    paths = [images.root / images.table["path"][int(row)] for row in chosen]
+    seen = [one.found for one in decode_ahead(paths, is_photographic) if one.found is not None]
+    return sum(seen), len(seen)
+
+
+def unfamiliar(images: ImageSet, pack: str, clip: str) -> str:
+    """Say that the embedded models are to measure photographs, and what to take instead.
+
+    Args:
+        images: What is going to be measured.
+        pack: The face pack.
+        clip: The open_clip model.
+
+    Returns:
+        One sentence or two; empty where other models are chosen, or less than half of the images
+        look like photographs.
+    """
+    options = []
+    if pack == MINIATURE:
+        options.append(f"--faces {FACE_PACK}")
+    if clip == MINIATURE:
+        options.append(f"--clip {CLIP_MODEL}:{_CLIP_WEIGHTS}")
+    if not options:
+        return ""
+    found, seen = photographic_share(images)
+    if not seen or found * 2 < seen:
+        return ""
+    what = {2: "face pack and CLIP model", 1: "face pack" if pack == MINIATURE else "CLIP model"}
+    return (
+        f"{found} of {seen} images that were looked at seem to be photographs, and the embedded "
+        f"{what[len(options)]} know{'' if len(options) == 2 else 's'} drawn portraits only: faces, "
+        "identity, near-duplicates and the names of clusters will mean little. With real models: "
+        f"character-curator curate ... {' '.join(options)}"
+    )
