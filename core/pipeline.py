@@ -122,11 +122,14 @@ def train(
     """
     from .features import FeatureStore
     from .training import LoraJob, SampleSettings
+    from .training.denoisers.recognise import recognise
     from .training.finished import train_once
     from .training.loop.state import StateMismatchError
 
     section = project.training or project_file.TrainingSection()
-    settings = section.settings()
+    model = section.base or project.model.path
+    chosen = section.chosen(recognise(model))
+    settings = chosen.settings
     output = _resolve(base, project.project.output)
     triggers = [subject.trigger or subject.name for subject in project.subjects]
     samples = SampleSettings(
@@ -139,7 +142,7 @@ def train(
     job = LoraJob(
         dataset,
         output / Path(file).expanduser(),
-        base=section.base or project.model.path,
+        base=model,
         trigger=", ".join(triggers) or None,
         validation=None if section.validation is None else _resolve(base, section.validation),
         prior=prior_of(project, dataset, base, progress=progress),
@@ -154,12 +157,13 @@ def train(
     )
     with FeatureStore(output / STORE_FILE) as store:
         try:
-            return train_once(job, settings, store=store, callbacks=callbacks, progress=progress)
+            found = train_once(job, settings, store=store, callbacks=callbacks, progress=progress)
         except StateMismatchError as error:
             log.warning("Training anew: %s", error)
-            return train_once(
+            found = train_once(
                 job, settings, store=store, callbacks=callbacks, progress=progress, resume=False
             )
+    return found.with_choice(chosen)
 
 
 def prior_of(

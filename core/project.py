@@ -19,9 +19,11 @@ from .defaults import (
     Formula,
 )
 from .errors import CuratorError
+from .lora.families import Guess
 from .options import Flag, Fraction, Model, option
 from .plan import PlanRules, Scenario, Seed, Subject
 from .toml_lines import line_of
+from .training.presets import Chosen, choose
 from .training.settings import TrainingSettings
 
 if sys.version_info >= (3, 11):
@@ -278,7 +280,8 @@ class TrainingSection(Model):
 
     preset: str | None = Field(
         default=None,
-        description="Settings to start from, such as seed-document; the options go over them.",
+        description="Settings to start from: auto (unless given), what suits the model's family; "
+        "default; seed-document; or a family, such as sdxl. The options go over them.",
     )
     base: str = Field(
         default="", description="What is trained; the model that generates unless given."
@@ -320,8 +323,16 @@ class TrainingSection(Model):
         return dict(self.model_extra or {})
 
     def settings(self) -> TrainingSettings:
-        """Return every option of the training."""
-        return TrainingSettings.from_mapping(self.options, self.preset)
+        """Return every option of the training, as it is where the model's family is not known."""
+        return self.chosen().settings
+
+    def chosen(self, guess: Guess | None = None) -> Chosen:
+        """Return every option of the training, and where it comes from.
+
+        Args:
+            guess: Which family the model is of.
+        """
+        return choose(self.options, self.preset, guess)
 
 
 class Project(Model):

@@ -280,6 +280,8 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     if outcome.lora is not None:
         from .training import show_result
 
+        if outcome.lora.chosen is not None:
+            console.print(escape(str(outcome.lora.chosen)))
         show_result(outcome.lora, console)
         for image in outcome.samples:
             console.print(f"Image: [bold]{escape(str(image))}[/]")

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS
 from ..options import Option, options
-from ..training.settings import PRESETS, SettingsError, TrainingSettings
+from ..training.presets import FAMILY_PRESETS, Chosen, choose, preset_names
+from ..training.settings import SettingsError, TrainingSettings
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..evaluation.setup import Setup
+    from ..lora.families import Guess
     from ..progress import Progress
     from ..training.job import LoraJob, LoraResult, Score
 
@@ -44,8 +46,11 @@ def add_commands(command: Command) -> None:
     )  # fmt: skip
     sub.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     sub.add_argument(
-        "--preset", choices=tuple(PRESETS), help="settings to start from; options go over them"
-    )
+        "--preset", choices=preset_names(), metavar="NAME",
+        help="settings to start from; options go over them. auto (default): what suits the "
+        "model's family; default: none of them; seed-document; or a family: "
+        f"{', '.join(FAMILY_PRESETS)}",
+    )  # fmt: skip
     sub.add_argument("--trigger", help="trigger word (default: the dataset's own)")
     sub.add_argument("--caption", help="caption of images that have none")
     sub.add_argument("--validation", type=Path, metavar="FOLDER", help="validate with these")
@@ -65,8 +70,10 @@ def add_commands(command: Command) -> None:
         help="sample this while training (repeat; default: captions of the dataset)",
     )  # fmt: skip
     sub.add_argument("--no-samples", action="store_true", help="make no sample images")
-    sub.add_argument("--sample-steps", type=int, default=SAMPLE_STEPS, help="(%(default)s)")
-    sub.add_argument("--sample-guidance", type=float, default=SAMPLE_GUIDANCE, help="(%(default)s)")
+    sub.add_argument("--sample-steps", type=int, help=f"(the preset's; {SAMPLE_STEPS} without one)")
+    sub.add_argument(
+        "--sample-guidance", type=float, help=f"(the preset's; {SAMPLE_GUIDANCE} without one)"
+    )
     sub.add_argument("--work", type=Path, metavar="FOLDER", help="state and caches (NAME.work)")
     sub.add_argument("--restart", action="store_true", help="do not go on with a killed run")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (%(default)s)")
@@ -95,7 +102,20 @@ def add_commands(command: Command) -> None:
 
 
 def settings_of(given: argparse.Namespace) -> TrainingSettings:
+    """Return the settings of a command line, as they are where the model's family is not known.
+
+    Raises:
+        SettingsError: A value makes no sense.
+    """
+    return chosen_of(given).settings
+
+
+def chosen_of(given: argparse.Namespace, guess: Guess | None = None) -> Chosen:
     """Return the settings that options of the command line describe, over those of the preset.
+
+    Args:
+        given: The command line.
+        guess: Which family the model is of.
 
     Raises:
         SettingsError: A value makes no sense.
@@ -103,7 +123,7 @@ def settings_of(given: argparse.Namespace) -> TrainingSettings:
     values = {name: getattr(given, name) for name in TrainingSettings.model_fields}
     stated = {name: value for name, value in values.items() if value is not None}
     plain = {name: None if value == _NOTHING else value for name, value in stated.items()}
-    return TrainingSettings.from_mapping(plain, given.preset)
+    return choose(plain, given.preset, guess)
 
 
 def _add_option(group: Any, option: Option) -> None:
@@ -146,14 +166,19 @@ def _or_nothing(number: Callable[[str], float]) -> Callable[[str], Any]:
 
 def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..training import LoraJob, SampleSettings, joined
+    from ..training.denoisers.recognise import recognise
     from ..training.finished import train_once
     from ..training.loop.processes import Processes
     from .memory import kept_while_training
     from .training_view import TrainingView
 
-    settings = settings_of(options)
+    settings_of(options)  # what makes no sense is told before a model is looked for
     if options.prefer == "evaluation" and not options.evaluate:
         raise SettingsError("--prefer evaluation needs --evaluate N, the number of prompts.")
+    chosen = chosen_of(options, recognise(options.base))
+    settings = chosen.settings
+    console.print(escape(str(chosen)))
+    steps, guidance = options.sample_steps, options.sample_guidance
     job = LoraJob(
         dataset=options.dataset,
         output=options.output.expanduser(),
@@ -170,8 +195,8 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         else SampleSettings(
             tuple(options.prompt),
             seed=settings.seed,
-            steps=options.sample_steps,
-            guidance=options.sample_guidance,
+            steps=chosen.steps if steps is None else steps,
+            guidance=chosen.guidance if guidance is None else guidance,
         ),
         device=options.device,
         dtype=options.dtype,
@@ -201,7 +226,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             callbacks=joined(view.callbacks(), board, memory),
             progress=view,
             resume=not options.restart,
-        )
+        ).with_choice(chosen)
     show_result(result, console)
     if result.known:
         console.print("Train it anew with --restart.")

@@ -59,6 +59,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("qwen-image", "Qwen-Image", "qwen-image", "qwen_image"),
     Family("qwen-image-edit", "Qwen-Image-Edit", "qwen-image-edit", "qwen_image_edit"),
     Family("z-image", "Z-Image", "z-image", "zimage"),
+    Family("z-image-turbo", "Z-Image Turbo", "z-image-turbo", "zimage_turbo"),
     Family("lumina2", "Lumina 2", "lumina-2", "lumina2"),
     Family("hidream", "HiDream", "hidream-i1", "hidream_i1"),
     Family("hunyuan-image", "HunyuanImage 2.1", "hunyuan-image-2.1", "hunyuan-image-2.1"),
@@ -66,6 +67,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("wan2.2", "Wan 2.2", "wan2.2-14b", "wan_2.2_14b"),
     Family("wan2.2-5b", "Wan 2.2 5B", "wan2.2-5b", "wan_2.2_5b"),
     Family("krea2", "Krea 2", "krea-2", "krea2"),
+    Family("krea2-turbo", "Krea 2 Turbo", "krea-2-turbo", "krea2_turbo"),
     Family("anima", "Anima", "anima", "anima"),
     Family("cosmos-predict2", "Cosmos-Predict2", "cosmos-predict2", "cosmos_predict2"),
     Family("ideogram4", "Ideogram 4", "ideogram-4", "ideogram4"),
@@ -87,6 +89,8 @@ FAMILIES: tuple[Family, ...] = (
 _SAME_LAYOUT: Mapping[str, tuple[tuple[str, str], ...]] = {
     "flux1": (("kontext", "flux1-kontext"),),
     "qwen-image": (("edit", "qwen-image-edit"),),
+    "z-image": (("turbo", "z-image-turbo"),),
+    "krea2": (("turbo", "krea2-turbo"),),
     "wan2.1": ((r"wan[ _.-]?2[ _.-]?2", "wan2.2"),),
 }
 """Families with an architecture of their own whose weights alone do not tell them from another."""

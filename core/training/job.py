@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from ..dataset.facts import DatasetFacts
 from ..errors import CuratorError
 from .data.examples import Skipped
 from .outputs.samples import SampleSettings
+from .presets import Chosen, caption_note
 from .result import TrainingResult
 
 SUFFIX = ".safetensors"
@@ -126,6 +127,7 @@ class LoraResult:
         adapted: How many layers carry adapters, and which kinds do not, in words.
         base: What the file says its base model is, and how that is known, in words.
         known: Whether it had been finished before, and nothing was done now.
+        chosen: Where the settings come from, if that is known.
     """
 
     file: Path
@@ -142,6 +144,13 @@ class LoraResult:
     adapted: str = ""
     base: str = ""
     known: bool = False
+    chosen: Chosen | None = None
+
+    def with_choice(self, chosen: Chosen) -> LoraResult:
+        """Return the result with the choice of its settings, and what follows from it."""
+        note = caption_note(self.facts.captions or (), chosen)
+        warnings = (*self.warnings, note) if note else self.warnings
+        return replace(self, chosen=chosen, warnings=warnings)
 
     @property
     def resolutions(self) -> str:
@@ -179,6 +188,7 @@ class LoraResult:
             "adapted": self.adapted,
             "resolutions": self.resolutions,
             "base": self.base,
+            "preset": None if self.chosen is None else self.chosen.to_mapping(),
             "plot": str(self.plot),
             "samples": None if self.samples is None else str(self.samples),
             "history": training.history.to_dicts(),

@@ -18,6 +18,8 @@ OptimizerName = Literal["adamw", "adamw8bit", "prodigy"]
 ScheduleName = Literal["constant", "cosine", "linear"]
 Precision = Literal["fp32", "bf16"]
 CropMode = Literal["centre", "face"]
+TimestepSampling = Literal["model", "uniform", "logit-normal"]
+ResolutionShift = Literal["none", "flux", "qwen", "krea2", "ideogram4"]
 FileSpelling = Literal["auto", "kohya", "ai-toolkit", "diffusers"]
 
 _Text = Annotated[str, Field(min_length=1)]
@@ -257,6 +259,25 @@ class TrainingSettings(Model):
         description="On CUDA: only kernels with reproducible results, which costs speed.",
     )
 
+    timestep_sampling: TimestepSampling = Field(
+        default="model",
+        description="How timesteps are drawn: uniform, logit-normal (flows alone), or model: the "
+        "first for UNets, the second for flows.",
+    )
+    timestep_shift: Number = Field(
+        default=1.0,
+        gt=0,
+        description="How far a flow's timesteps are moved towards noise; 1 leaves them.",
+    )
+    timestep_spread: Number = Field(
+        default=1.0,
+        gt=0,
+        description="Standard deviation of logit-normal timesteps.",
+    )
+    resolution_shift: ResolutionShift = Field(
+        default="none",
+        description="Whose shift by the number of pixels a flow's timesteps take besides.",
+    )
     file_spelling: FileSpelling = Field(
         default="auto",
         description="How the file names layers: auto as ComfyUI and diffusers both read it, or as "
@@ -356,7 +377,10 @@ def _faults(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]
     return found
 
 
-LATER = frozenset({"file_spelling", "base_model_version", "resolutions"})
+LATER = frozenset({
+    "file_spelling", "base_model_version", "resolutions", "timestep_sampling", "timestep_shift",
+    "timestep_spread", "resolution_shift",
+})  # fmt: skip
 """Options that files and folders of earlier versions know nothing of."""
 
 PRESETS: dict[str, TrainingSettings] = {

@@ -62,6 +62,7 @@ def train_lora(
     Raises:
         OutputNameError: The output's name does not end with ``.safetensors``.
         SpellingError: The model's layers have no names in the file's spelling.
+        SettingsError: The model predicts no flow, and timesteps are wanted that only a flow has.
         NoCaptionsError: No image has a caption.
         TooFewImagesError: Too few images are usable.
         ModelNotFoundError: There is no such base model.
@@ -80,6 +81,7 @@ def train_lora(
     from ..lora.file import read, restore
     from .denoisers.load import load
     from .loop.loop import train
+    from .loop.timesteps import Timesteps
     from .outputs.watching import Plotter, Sampler
     from .outputs.writing import LoraWriter
 
@@ -97,7 +99,9 @@ def train_lora(
             allow_pickle=job.allow_pickle,
             config=job.base_config,
         )
-    denoiser.file_names(settings.file_spelling)  # a spelling that it lacks is told before hours
+    # What the model can't do is told before hours of work.
+    denoiser.file_names(settings.file_spelling)
+    Timesteps.of(settings).check(denoiser.prediction)
     with placed_adapters(denoiser, settings) as adapters:
         if start is not None:
             restore(adapters, start, *denoiser.file_names.spellings.values())

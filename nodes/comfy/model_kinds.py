@@ -10,6 +10,7 @@ import comfy.model_sampling
 import comfy.utils
 
 if TYPE_CHECKING:
+    from ...core.lora.families import Guess
     from ...core.training.denoisers.protocol import Prediction
 
 _PREDICTIONS: tuple[tuple[type, type, Prediction], ...] = (
@@ -60,6 +61,8 @@ _ARCHITECTURES: Mapping[str, str] = {
     "JoyImage": "joyimage", "MageFlow": "mage-flow", "Lens": "lens", "Boogu": "boogu-image",
 }  # fmt: skip
 """What files call ComfyUI's classes of models; some hold several, which their sizes tell apart."""
+_SD1_TEXT = 768
+"""Width of the text that Stable Diffusion 1 takes: small models of its layout take another."""
 _KLEIN_4B = 3072
 """Width of the layers of the smaller Flux.2 Klein; the larger one has 4096."""
 
@@ -83,6 +86,25 @@ def architecture_of(model: Any, prediction: Prediction) -> str:
     if kind == "Flux2" and not config.get("guidance_embed"):
         return f"flux-2-klein-{'4b' if config['hidden_size'] <= _KLEIN_4B else '9b'}"
     return _ARCHITECTURES.get(kind, kind.lower())
+
+
+def family_of(model: Any, says: Mapping[str, str]) -> Guess:
+    """Tell the family of a MODEL.
+
+    Args:
+        model: A MODEL.
+        says: What it is called, by where.
+    """
+    from ...core.lora.families import Guess, recognised
+
+    held = model.model
+    found = prediction_of(model.get_model_object("model_sampling"))
+    architecture = architecture_of(held, found or "epsilon")
+    if architecture == "stable-diffusion-v1":
+        width = held.model_config.unet_config.get("context_dim")
+        if width != _SD1_TEXT:
+            return Guess(None, f"it takes text of width {width}, Stable Diffusion 1 {_SD1_TEXT}")
+    return recognised(architecture, says)
 
 
 def size_step(model: Any, vae: Any) -> int:

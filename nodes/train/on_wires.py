@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ...core.training.data.images import TrainingImages
     from ...core.training.job import LoraJob, LoraResult
-    from ...core.training.settings import TrainingSettings
+    from ...core.training.presets import Chosen
     from .view import TrainingView
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Base:
     encoding: str = "auto"
 
 
-def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: TrainingView) -> str:
+def train_on_wires(job: LoraJob, chosen: Chosen, base: Base, view: TrainingView) -> str:
     """Train a LoRA and write its file, unless a training with the same inputs has; say how it went.
 
     Must run outside of inference mode. The models are afterwards as they were before, whatever
@@ -46,7 +46,7 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
 
     Args:
         job: From what, and where to; its work folder is chosen here.
-        settings: How.
+        chosen: How, and where the settings come from.
         base: What is trained on.
         view: Shows the training, and carries Cancel.
 
@@ -63,6 +63,7 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
     from .images import checked_images, with_references
     from .settings import with_room_for
 
+    settings = chosen.settings
     denoiser = WireDenoiser(
         base.model,
         base.clip,
@@ -86,7 +87,7 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
     noted = finished.finished_outcome(job, inputs)
     if noted is not None:
         log.info("%s is finished already: %s", job.output, noted["summary"])
-        return str(noted["summary"])
+        return f"{noted['summary']}\n{chosen}"
     home.mkdir(parents=True, exist_ok=True)
     with FeatureStore(home / STORE) as store, denoiser:
         result = train_lora(
@@ -98,9 +99,9 @@ def train_on_wires(job: LoraJob, settings: TrainingSettings, base: Base, view: T
             callbacks=view.callbacks(),
             progress=view,
         )
-    summary = "\n".join(filter(None, [_summary(result), told]))
+    summary = "\n".join(filter(None, [_summary(result.with_choice(chosen)), told]))
     finished.note_finished(job, inputs, result, summary=summary)
-    return summary
+    return f"{summary}\n{chosen}"
 
 
 def _told(base: Base, images: TrainingImages) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if sys.version_info >= (3, 11):
@@ -12,7 +13,9 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    from ...core.lora.families import Guess
     from ...core.training.outputs.samples import SampleSettings
+    from ...core.training.presets import Chosen
     from ...core.training.settings import TrainingSettings
 
 AS_SET_HERE = "as set here"
@@ -20,6 +23,8 @@ _OF_THE_RECIPE = (
     "rank", "alpha", "targets", "learning_rate", "epochs", "steps", "batch_size",
 )  # fmt: skip
 """Widgets that the seed-document recipe takes the place of."""
+_OWN_DEFAULTS = {"sample_every": 10}
+"""What widgets are at first where that is another than the option's default."""
 
 
 class OptionsError(ValueError):
@@ -27,28 +32,50 @@ class OptionsError(ValueError):
 
 
 def training_settings(
-    preset: str, widgets: Mapping[str, Any], options: str = ""
-) -> TrainingSettings:
-    """Return the settings.
+    preset: str, widgets: Mapping[str, Any], options: str = "", guess: Guess | None = None
+) -> Chosen:
+    """Return the settings, and where they come from.
 
     Args:
-        preset: :data:`AS_SET_HERE`, or the name of a preset, which goes before the widgets of
-            what it names.
+        preset: :data:`AS_SET_HERE`; or the recipe, which goes before the widgets of what it names;
+            or ``auto`` or a family's name: widgets that differ from their defaults go before it.
         widgets: Settings by name; ``steps`` 0 stands for none.
         options: Further settings, ``name = value`` a line, as TOML; they go before everything.
+        guess: Which family the MODEL is of.
 
     Raises:
         OptionsError: The options are no TOML.
         SettingsError: A setting does not exist, or a value makes no sense.
     """
-    from ...core.training.settings import TrainingSettings
+    from ...core.options import option
+    from ...core.training.presets import choose
+    from ...core.training.settings import PRESETS, TrainingSettings
 
     values = {**widgets, "steps": widgets.get("steps") or None}
     values["sample_every"] = widgets.get("sample_every") or None
-    name = None if preset == AS_SET_HERE else preset
-    if name is not None:
+    more = read_options(options)
+    defaults = {
+        key: _OWN_DEFAULTS.get(key, option(TrainingSettings, key).default) for key in values
+    }
+    changed = {key: value for key, value in values.items() if value != defaults[key]}
+    if preset == AS_SET_HERE:
+        found = choose({**values, **more}, "default")
+        return replace(found, origin="as set on the node", stated={**changed, **more})
+    if preset in PRESETS:
         values = {key: value for key, value in values.items() if key not in _OF_THE_RECIPE}
-    return TrainingSettings.from_mapping({**values, **read_options(options)}, name)
+        found = choose({**values, **more}, preset)
+        return replace(found, stated={k: v for k, v in found.stated.items() if k in changed | more})
+    found = choose({**changed, **more}, preset, guess)
+    own = {key: value for key, value in _OWN_DEFAULTS.items() if key not in found.stated}
+    return replace(found, settings=found.settings.replace(**own))
+
+
+def preset_choices() -> list[str]:
+    """Return what the widget ``preset`` offers."""
+    from ...core.training.presets import preset_names
+
+    names = [name for name in preset_names() if name != "default"]
+    return [names[0], AS_SET_HERE, *names[1:]]
 
 
 def read_options(text: str) -> dict[str, Any]:
@@ -76,12 +103,27 @@ def faults(options: str) -> str | None:
     return " ".join(found.values()) or None
 
 
-def sample_settings(prompts: str, seed: int, steps: int, cfg: float) -> SampleSettings:
-    """Return what is sampled: a prompt a line; without any, captions of the training set."""
+def sample_settings(
+    prompts: str, chosen: Chosen, preset: str, steps: int, cfg: float
+) -> SampleSettings:
+    """Return what is sampled: a prompt a line; without any, captions of the training set.
+
+    Args:
+        prompts: Of the widget.
+        chosen: The settings; their steps and guidance go where the widgets have their defaults.
+        preset: Of the widget; :data:`AS_SET_HERE` leaves steps and guidance as they are set.
+        steps: Of the widget.
+        cfg: Of the widget.
+    """
+    from ...core.defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS
     from ...core.training.outputs.samples import SampleSettings
 
+    if preset != AS_SET_HERE:
+        steps = chosen.steps if steps == SAMPLE_STEPS else steps
+        cfg = chosen.guidance if cfg == SAMPLE_GUIDANCE else cfg
+
     lines = tuple(line.strip() for line in prompts.splitlines() if line.strip())
-    return SampleSettings(prompts=lines, seed=seed, steps=steps, guidance=cfg)
+    return SampleSettings(prompts=lines, seed=chosen.settings.seed, steps=steps, guidance=cfg)
 
 
 def with_room_for(settings: TrainingSettings, step: int) -> TrainingSettings:

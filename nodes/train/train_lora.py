@@ -13,7 +13,6 @@ from ..comfy.references import AUTO, ENCODINGS
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, node_id, searched_as
-from .settings import AS_SET_HERE
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,9 @@ class TrainLoRA(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
         from ...core.defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS, SEED_DOCUMENT
+        from ...core.training.presets import AUTO as BY_FAMILY
         from ...core.training.settings import TrainingSettings
+        from .settings import preset_choices
 
         return io.Schema(
             node_id=node_id("TrainLoRA"),
@@ -60,10 +61,15 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="Name of the LoRA in models/loras; may have folders: people/char1.",
                 ),
                 io.Combo.Input(
-                    "preset", options=[AS_SET_HERE, SEED_DOCUMENT], default=AS_SET_HERE,
-                    tooltip="seed-document: the document's recipe (rank 8, alpha 8, to_q and to_v, "
-                    "dropout 0.05, learning rate 0.0001, 100 epochs, one image a step) in place "
-                    "of the widgets below that it names.",
+                    "preset", options=preset_choices(), default=BY_FAMILY,
+                    tooltip="auto reads the model and takes what suits its family, such as rank, "
+                    "learning rate, resolution, timesteps and guidance; the name of a family "
+                    "takes its own. A widget that still has its default counts as not set and "
+                    "follows the preset; one with another value, and options, go before it. as "
+                    "set here: every widget counts as it is. seed-document: the document's recipe "
+                    "(rank 8, alpha 8, to_q and to_v, dropout 0.05, learning rate 0.0001, 100 "
+                    "epochs, one image a step) in place of the widgets that it names. The summary "
+                    "says what was used.",
                 ),
                 widget(
                     TrainingSettings, "rank", max=1024,
@@ -244,6 +250,7 @@ class TrainLoRA(io.ComfyNode):
 
         from ...core.training.job import LoraJob
         from ..comfy.identity import model_name, model_says
+        from ..comfy.model_kinds import family_of
         from ..ui.disk_state import disk_state
         from ..ui.paths import readable_path
         from .apply_lora import apply_lora, outputs_of
@@ -259,26 +266,28 @@ class TrainLoRA(io.ComfyNode):
             )
         if reference_images is not None and control_images.strip():
             raise ValueError("Wire 'reference_images' or name 'control_images', not both.")
-        settings = training_settings(preset, widgets, options)
-        output = lora_path(name)
         graph = cls.hidden.prompt or {}
         inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})
         base_name = model_name(graph, inputs.get("model"))
+        says = model_says(base_name)
+        guess = family_of(model, {"the model's name": base_name, **says})
+        chosen = training_settings(preset, widgets, options, guess)
+        output = lora_path(name)
         job = LoraJob(
             dataset=Path(dataset) if dataset is not None else readable_path(folder),
             output=output,
             base=base_name,
-            base_says=model_says(base_name),
+            base_says=says,
             trigger=trigger.strip() or None,
             prior=None if prior is None else Path(prior),
-            samples=sample_settings(sample_prompts, settings.seed, sample_steps, sample_cfg),
+            samples=sample_settings(sample_prompts, chosen, preset, sample_steps, sample_cfg),
             control_images=readable_path(control_images) if control_images.strip() else None,
         )
         view = TrainingView(cls.hidden.unique_id, job.beside(".loss.png"))
         base = Base(model, clip, vae, sampler_name, scheduler, reference_images, reference_encoding)
         # A prompt runs without gradients.
         with torch.inference_mode(False), torch.enable_grad():
-            summary = train_on_wires(job, settings, base, view)
+            summary = train_on_wires(job, chosen, base, view)
         files = [output, job.beside(".loss.png"), job.beside(".samples.png")]
         disk_state.record(output, [file for file in files if file.is_file()])
         trained, text = apply_lora(model, clip, output)

@@ -86,6 +86,14 @@ def test_a_header_names_the_model_and_its_layers(facts):
     assert "to_add_out" not in facts["header"]["targets"], "a name of a model, not of a preset"
 
 
+def test_flows_timesteps_are_for_flows_alone(measured):
+    there = {name: facts["header"] for name, facts in measured.items() if "absent" not in facts}
+    assert there["Flux.1"]["from_preset"]["resolution_shift"] == "flux"
+    assert there["Qwen-Image"]["from_preset"]["timestep_shift"] == 2.2
+    shifted = {name for name, said in there.items() if "shift" in str(said["from_preset"])}
+    assert not shifted & {"SD 1.5", "SD 1.5, v", "SDXL", "SDXL, v", "PixArt Alpha", "PixArt Sigma"}
+
+
 def test_families_have_names_of_their_own(measured):
     same = [{"SD 1.5", "SD 1.5, v"}, {"SDXL", "SDXL, v"}, {"Flux.1", "Flux.1 Kontext"},
             {name for name in FAMILIES if name.startswith("Qwen-Image")}]  # fmt: skip

@@ -15,8 +15,12 @@ WIDGETS = {
 }  # fmt: skip
 
 
+def chosen(preset="as set here", options="", guess=None, **changes):
+    return part("train.settings").training_settings(preset, {**WIDGETS, **changes}, options, guess)
+
+
 def settings(preset="as set here", options="", **changes):
-    return part("train.settings").training_settings(preset, {**WIDGETS, **changes}, options)
+    return chosen(preset, options, **changes).settings
 
 
 def test_widgets_are_settings():
@@ -38,6 +42,58 @@ def test_the_recipe_goes_before_the_widgets_that_it_names_and_before_no_other():
 def test_options_go_before_everything():
     made = settings("seed-document", "rank = 4\ndora = true\n# a comment\nschedule = 'cosine'")
     assert (made.rank, made.dora, made.schedule, made.alpha) == (4, True, "cosine", 8.0)
+
+
+DEFAULTS = {
+    "rank": 16, "alpha": 16.0, "learning_rate": 1e-4, "epochs": 100, "steps": 0, "batch_size": 1,
+    "resolution": 512, "targets": "attention", "train_text_encoder": False, "seed": 0,
+    "validation_share": 0.1, "sample_every": 10,
+}  # fmt: skip
+"""What a node has that was just placed."""
+
+
+def sdxl():
+    return core("lora.families").recognised("stable-diffusion-xl-v1-base")
+
+
+def test_a_new_node_follows_the_model():
+    made = chosen("auto", "", sdxl(), **DEFAULTS)
+    values = (made.settings.rank, made.settings.resolution, made.settings.min_snr_gamma)
+    assert values == (32, 1024, 5.0)
+    assert made.settings.sample_every == 10
+    assert made.stated == {}
+    assert "SDXL" in str(made)
+
+
+def test_a_widget_that_is_set_goes_before_the_preset_and_options_before_both():
+    made = chosen("auto", "resolution = 768", sdxl(), **{**DEFAULTS, "rank": 8})
+    assert (made.settings.rank, made.settings.alpha, made.settings.resolution) == (8, 8.0, 768)
+    assert made.settings.min_snr_gamma == 5.0
+    assert dict(made.stated) == {"rank": 8, "resolution": 768}
+    assert "set by you: rank 8, resolution 768" in str(made)
+
+
+def test_as_set_here_takes_every_widget_as_it_is_whatever_the_model():
+    made = chosen("as set here", "", sdxl(), **DEFAULTS)
+    assert (made.settings.rank, made.settings.resolution) == (16, 512)
+    assert made.settings.min_snr_gamma is None
+
+
+def test_a_family_is_chosen_by_hand():
+    assert chosen("qwen-image", "", sdxl(), **DEFAULTS).settings.timestep_shift == 2.2
+
+
+def test_samples_follow_the_preset_unless_they_are_set():
+    sample, made = part("train.settings").sample_settings, chosen("auto", "", sdxl(), **DEFAULTS)
+    assert (sample("", made, "auto", 20, 4.0).guidance, made.steps) == (6.0, 25)
+    assert sample("", made, "auto", 20, 4.5).guidance == 4.5
+    assert sample("", made, "as set here", 20, 4.0).guidance == 4.0
+
+
+def test_the_widget_offers_the_model_first_and_keeps_what_saved_graphs_say():
+    choices = part("train.settings").preset_choices()
+    assert choices[:3] == ["auto", "as set here", "seed-document"]
+    assert "sdxl" in choices
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ..denoisers.protocol import Denoiser
 from ..settings import TrainingSettings
 from .objective import draw_noise, face_mask, row_losses, row_weights
 from .processes import Processes
+from .timesteps import Timesteps
 
 
 def add_gradients(
@@ -70,8 +71,9 @@ def _weighted_losses(
     size = items[0][1].size
     latents = data.latents(items)
     row = (1, *latents.shape[1:])
+    course = Timesteps.of(settings)
     # The order of the draws is part of what a seed means.
-    timesteps = torch.cat([denoiser.sample_timesteps(1, source) for source in sources])
+    timesteps = torch.cat([course.draw(denoiser, size, source) for source in sources])
     noise = torch.cat([draw_noise(row, settings.noise_offset, source) for source in sources])
     dropped = [
         settings.caption_dropout > 0

@@ -23,6 +23,7 @@ from .modes import checkpointed, gates_recomputed, reproducible, training_modes
 from .processes import Processes
 from .run import Diverged, TrainingRun
 from .state import StateWriteError
+from .timesteps import Timesteps
 from .validation import validation_loss
 
 logger = logging.getLogger(__name__)
@@ -181,6 +182,7 @@ class _Loop:
                     batch_size=max(4, settings.batch_size),
                     device=run.device,
                     processes=run.processes,
+                    course=Timesteps.of(settings),
                 )
 
     def _report(self, report: EpochReport) -> None:

@@ -22,6 +22,7 @@ from ..denoisers.protocol import Denoiser, TextEmbeddings
 from ..settings import TrainingSettings
 from .objective import row_losses
 from .processes import Processes
+from .timesteps import Timesteps
 
 
 @torch.no_grad()
@@ -35,6 +36,7 @@ def validation_loss(
     batch_size: int,
     device: torch.device,
     processes: Processes | None = None,
+    course: Timesteps | None = None,
 ) -> float:
     """Return the mean loss over images and timesteps; the model must be in evaluation mode.
 
@@ -47,16 +49,17 @@ def validation_loss(
         batch_size: Rows in a forward pass.
         device: Where the model is.
         processes: Who shares the work; all of them get the loss of the whole.
+        course: Which timesteps; the model's own unless given.
     """
-    shared = processes or Processes()
-    steps = denoiser.fixed_timesteps(timesteps)
-    rows = [(item, k) for item in items for k in range(len(steps))]
+    shared, course = processes or Processes(), course or Timesteps()
+    rows = [(item, k) for item in items for k in range(timesteps)]
     rows.sort(key=lambda row: (row[0][1].size, row[0][0].hash, row[1]))
     total = torch.zeros((), dtype=torch.float64)
     for batch in _batches(rows, batch_size)[shared.rank :: shared.count]:
         clean = latents([item for item, _ in batch])
         noise = torch.stack([_noise(item[0].hash, k, clean.shape[1:]) for item, k in batch])
         clean, noise = clean.to(device), noise.to(device)
+        steps = course.fixed(denoiser, batch[0][0][1].size, timesteps)
         times = steps[[k for _, k in batch]].to(device)
         shown = [item for item, _ in batch]
         embeddings = text([item[0].caption for item in shown], shown).to(device, None)

@@ -13,6 +13,7 @@ GROWS = 230
 """What a node with a text field grows by when it shows an image; nothing may stand below it."""
 
 SMALL_TRAINING = {
+    "preset": "as set here",
     "rank": 16, "alpha": 16.0, "learning_rate": 2e-3, "steps": 120, "batch_size": 4,
     "resolution": 128, "targets": "full", "train_text_encoder": True, "validation_share": 0.1,
     "sample_every": 0, "sample_cfg": 2.5, "options": 'schedule = "cosine"\nvalidate_every = 5',

@@ -401,10 +401,12 @@ def header(wires: Any) -> dict[str, Any]:
     model = wires.model.model
     architecture = kinds.architecture_of(model, kinds.prediction_of(model.model_sampling))
     placement = targets.place(model.diffusion_model, "full")
-    family = families.recognised(architecture).family
+    guess = families.recognised(architecture)
+    family = guess.family
     return {
         "family": "" if family is None else family.name,
         "version": architecture if family is None else family.version,
+        "from_preset": dict(_module("core.training.presets").choose({}, "auto", guess).from_preset),
         "targets": list(placement.kinds),
         "strange": [path for path in placement.paths if not path.endswith(placement.kinds)],
     }

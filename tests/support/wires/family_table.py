@@ -44,6 +44,7 @@ row to it.
 - **diffusers**: whether diffusers {diffusers} reads the file: every layer arrives in its own model
   of the same layout, as strong as it was trained.
 - **base model**: what the file's header calls it.
+- **preset**: the preset that `auto` takes for a model of the real size.
 - **told**: whether the model is told, and predicts, in training what it is in a KSampler's run,
   name by name and value by value.
 - **control images**: the stock node that people tell it of reference images with, where it takes
@@ -53,7 +54,7 @@ row to it.
 """
 _COLUMNS = (
     "family", "trains", "layers", "gradient", "file", "target", "images", "stock", "told",
-    "control images", "diffusers", "base model", "note",
+    "control images", "diffusers", "base model", "preset", "note",
 )  # fmt: skip
 
 
@@ -122,6 +123,7 @@ def _row(name: str, facts: Mapping[str, Any]) -> list[str]:
         "; ".join(facts["edits"]) or getattr(FAMILIES[name], "edits", ""),
         facts["diffusers"],
         f"`{facts['header']['version']}`",
+        f"`{facts['header']['family']}`" if facts["header"]["from_preset"] else "none",
         getattr(FAMILIES[name], "note", ""),
     ]
 
