@@ -175,10 +175,11 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     settings_of(options)  # what makes no sense is told before a model is looked for
     if options.prefer == "evaluation" and not options.evaluate:
         raise SettingsError("--prefer evaluation needs --evaluate N, the number of prompts.")
-    chosen = chosen_of(options, recognise(options.base))
+    chosen = chosen_of(options, recognise(options.base)).with_samples(
+        options.sample_guidance, options.sample_steps
+    )
     settings = chosen.settings
     console.print(escape(str(chosen)))
-    steps, guidance = options.sample_steps, options.sample_guidance
     job = LoraJob(
         dataset=options.dataset,
         output=options.output.expanduser(),
@@ -195,8 +196,8 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         else SampleSettings(
             tuple(options.prompt),
             seed=settings.seed,
-            steps=chosen.steps if steps is None else steps,
-            guidance=chosen.guidance if guidance is None else guidance,
+            steps=chosen.steps,
+            guidance=chosen.guidance,
         ),
         device=options.device,
         dtype=options.dtype,

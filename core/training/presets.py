@@ -20,7 +20,7 @@ optimizer depend on the images and the machine, and are in no preset.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS
@@ -175,10 +175,22 @@ class Chosen:
     captions: CaptionStyle | None = None
     family: str = ""
 
+    def with_samples(self, guidance: float | None, steps: int | None) -> Chosen:
+        """Return the choice with what a person has set of sample images; None is not set."""
+        given = {"sample_guidance": guidance, "sample_steps": steps}
+        return replace(
+            self,
+            guidance=self.guidance if guidance is None else guidance,
+            steps=self.steps if steps is None else steps,
+            stated={**self.stated, **{k: v for k, v in given.items() if v is not None}},
+        )
+
     def __str__(self) -> str:
         parts = [f"Settings: {self.origin}"]
-        if self.from_preset:
-            parts.append(f": {_listed(self.from_preset)}")
+        samples = {"sample_guidance": self.guidance, "sample_steps": self.steps}
+        samples = {name: value for name, value in samples.items() if name not in self.stated}
+        if self.family:
+            parts.append(f": {_listed({**self.from_preset, **samples})}")
         if self.stated:
             parts.append(f"; set by you: {_listed(self.stated)}")
         return "".join(parts) + "."
@@ -267,9 +279,10 @@ def caption_note(captions: Iterable[str], chosen: Chosen) -> str:
     found: CaptionStyle = "tags" if 2 * tags > len(every) else "prose"
     if not every or found == chosen.captions:
         return ""
-    wanted = {"tags": "lists of booru tags", "prose": "sentences"}
+    are = {"tags": "lists of short entries", "prose": "sentences"}
+    wanted = {"tags": "booru tags", "prose": "sentences"}
     return (
-        f"Captions are {wanted[found]}, but {chosen.family} was trained on "
+        f"Captions are {are[found]}, but {chosen.family} was trained on "
         f"{wanted[chosen.captions]}: it learns more from captions in its own style."
     )
 

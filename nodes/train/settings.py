@@ -103,27 +103,32 @@ def faults(options: str) -> str | None:
     return " ".join(found.values()) or None
 
 
-def sample_settings(
-    prompts: str, chosen: Chosen, preset: str, steps: int, cfg: float
-) -> SampleSettings:
-    """Return what is sampled: a prompt a line; without any, captions of the training set.
+def with_samples(chosen: Chosen, preset: str, steps: int, cfg: float) -> Chosen:
+    """Return the choice with what the widgets of sample images say.
 
     Args:
-        prompts: Of the widget.
-        chosen: The settings; their steps and guidance go where the widgets have their defaults.
-        preset: Of the widget; :data:`AS_SET_HERE` leaves steps and guidance as they are set.
+        chosen: The settings.
+        preset: Of the widget; with :data:`AS_SET_HERE` widgets count at their defaults too.
         steps: Of the widget.
         cfg: Of the widget.
     """
     from ...core.defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS
+
+    if preset == AS_SET_HERE:
+        return replace(chosen, steps=steps, guidance=cfg)
+    return chosen.with_samples(
+        None if cfg == SAMPLE_GUIDANCE else cfg, None if steps == SAMPLE_STEPS else steps
+    )
+
+
+def sample_settings(prompts: str, chosen: Chosen) -> SampleSettings:
+    """Return what is sampled: a prompt a line; without any, captions of the training set."""
     from ...core.training.outputs.samples import SampleSettings
 
-    if preset != AS_SET_HERE:
-        steps = chosen.steps if steps == SAMPLE_STEPS else steps
-        cfg = chosen.guidance if cfg == SAMPLE_GUIDANCE else cfg
-
     lines = tuple(line.strip() for line in prompts.splitlines() if line.strip())
-    return SampleSettings(prompts=lines, seed=chosen.settings.seed, steps=steps, guidance=cfg)
+    return SampleSettings(
+        prompts=lines, seed=chosen.settings.seed, steps=chosen.steps, guidance=chosen.guidance
+    )
 
 
 def with_room_for(settings: TrainingSettings, step: int) -> TrainingSettings:

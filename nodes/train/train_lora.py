@@ -256,7 +256,7 @@ class TrainLoRA(io.ComfyNode):
         from .apply_lora import apply_lora, outputs_of
         from .files import lora_name, lora_path
         from .on_wires import Base, train_on_wires
-        from .settings import sample_settings, training_settings
+        from .settings import sample_settings, training_settings, with_samples
         from .view import TrainingView
 
         if dataset is None and not folder.strip():
@@ -272,6 +272,7 @@ class TrainLoRA(io.ComfyNode):
         says = model_says(base_name)
         guess = family_of(model, {"the model's name": base_name, **says})
         chosen = training_settings(preset, widgets, options, guess)
+        chosen = with_samples(chosen, preset, sample_steps, sample_cfg)
         output = lora_path(name)
         job = LoraJob(
             dataset=Path(dataset) if dataset is not None else readable_path(folder),
@@ -280,7 +281,7 @@ class TrainLoRA(io.ComfyNode):
             base_says=says,
             trigger=trigger.strip() or None,
             prior=None if prior is None else Path(prior),
-            samples=sample_settings(sample_prompts, chosen, preset, sample_steps, sample_cfg),
+            samples=sample_settings(sample_prompts, chosen),
             control_images=readable_path(control_images) if control_images.strip() else None,
         )
         view = TrainingView(cls.hidden.unique_id, job.beside(".loss.png"))

@@ -83,11 +83,16 @@ def test_a_family_is_chosen_by_hand():
     assert chosen("qwen-image", "", sdxl(), **DEFAULTS).settings.timestep_shift == 2.2
 
 
-def test_samples_follow_the_preset_unless_they_are_set():
-    sample, made = part("train.settings").sample_settings, chosen("auto", "", sdxl(), **DEFAULTS)
-    assert (sample("", made, "auto", 20, 4.0).guidance, made.steps) == (6.0, 25)
-    assert sample("", made, "auto", 20, 4.5).guidance == 4.5
-    assert sample("", made, "as set here", 20, 4.0).guidance == 4.0
+@pytest.mark.parametrize(
+    ("preset", "cfg", "guidance", "said"),
+    [("auto", 4.0, 6.0, False), ("auto", 4.5, 4.5, True), ("as set here", 4.0, 4.0, False)],
+)
+def test_samples_follow_the_preset_unless_they_are_set(preset, cfg, guidance, said):
+    parts = part("train.settings")
+    made = parts.with_samples(chosen(preset, "", sdxl(), **DEFAULTS), preset, 20, cfg)
+    assert parts.sample_settings("", made).guidance == guidance
+    assert ("set by you: sample_guidance" in str(made)) == said
+    assert parts.sample_settings("", made).steps == (20 if preset == "as set here" else 25)
 
 
 def test_the_widget_offers_the_model_first_and_keeps_what_saved_graphs_say():

@@ -50,7 +50,8 @@ def test_what_is_set_wins_and_is_said():
     assert chosen.settings.min_snr_gamma == 5.0
     assert str(chosen) == (
         "Settings: preset of SDXL (read from the layout of its weights): alpha 8, learning_rate "
-        "0.0001, timestep_sampling uniform, min_snr_gamma 5; set by you: rank 8, resolution 768."
+        "0.0001, timestep_sampling uniform, min_snr_gamma 5, sample_guidance 6, "
+        "sample_steps 25; set by you: rank 8, resolution 768."
     )
 
 
