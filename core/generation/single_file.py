@@ -7,8 +7,10 @@ and tokenizers come from a folder of diffusers, of which nothing else is read wh
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +138,26 @@ def load(file: Path, folder: Path, options: Mapping[str, Any]) -> Any:
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
     try:
-        return _load(file, folder, options)
+        with _without_empty_advice():
+            return _load(file, folder, options)
     except SingleFileComponentError as error:
         said = " ".join(str(error).split("Please load")[0].split())
         raise models.unloadable(file, f"{said} {folder} has none either") from error
+
+
+@contextmanager
+def _without_empty_advice() -> Iterator[None]:
+    """Keep off the terminal that no module ("[]") should be of another number type."""
+
+    def says_something(record: logging.LogRecord) -> bool:
+        return "should be kept in float32: []" not in record.getMessage()
+
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    logger.addFilter(says_something)
+    try:
+        yield
+    finally:
+        logger.removeFilter(says_something)
 
 
 def _load(file: Path, folder: Path, options: Mapping[str, Any]) -> Any:

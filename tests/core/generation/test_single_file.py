@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -51,13 +52,25 @@ def file(folder, tmp_path):
     return save_single_file(folder, tmp_path / "model.safetensors")
 
 
+@pytest.fixture
+def diffusers_says(caplog):
+    """What the library logs, which keeps its messages from other loggers."""
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
 def image(model, **options):
     return DiffusersBackend(model, **SIZE, **options).sample(REQUESTS[:1])[0]
 
 
-def test_it_makes_the_folders_pixels_and_is_reproduced(folder, file, config, tmp_path):
+def test_it_makes_the_folders_pixels_and_is_reproduced(
+    folder, file, config, tmp_path, diffusers_says
+):
     expected = image(folder)
     assert np.array_equal(image(file, config=config), expected)
+    assert "should be kept in float32" not in diffusers_says.text
     backend = DiffusersBackend(file, config=config, **SIZE)
     assert backend.settings["config"] == models.reference(config)
     images = generate(REQUESTS, backend, tmp_path / "made", batch_size=2)
