@@ -48,10 +48,10 @@ timed, steps before those, and files."""
 Answer = Mapping[str, Any]
 
 
-def write_images(folder: Path, count: int, side: int) -> Path:
-    """Write images with captions beside them; returns the folder."""
+def write_images(folder: Path, count: int, side: int, first: int = 0) -> Path:
+    """Write images with captions beside them, from number ``first`` on; returns the folder."""
     folder.mkdir(parents=True)
-    for number in range(count):
+    for number in range(first, first + count):
         cv2.imwrite(str(folder / f"{number:03}.png"), draw(number, "good", side))
         text = f"portrait of char1 woman, casual blue hoodie, park background, scene {number}"
         (folder / f"{number:03}.txt").write_text(text)
@@ -62,32 +62,41 @@ class Way:
     """A process that trains a step whenever it is told to.
 
     Args:
-        name: ``ours`` or ``diffusers``.
-        arguments: What both are told.
-        work: Folder of its own.
+        command: Starts it.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], work: Path) -> None:
-        script = Path(__file__).with_name("training_ways.py")
+    def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(script), name, *arguments, "--work", str(work)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.first = self._answer()
 
     def step(self) -> Answer:
         """Let it take a step; return what that took."""
-        assert self._process.stdin is not None  # it is a pipe
-        self._process.stdin.write("step\n")
-        self._process.stdin.flush()
+        self._ask()
         return self._answer()
+
+    def finish(self) -> None:
+        """Let it take its last step and write what it has trained."""
+        self._ask()
+        if self._process.wait():
+            raise SystemExit("A way to train could not finish; what it wrote is above.")
+
+    def end(self) -> None:
+        """End it, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
 
     def __enter__(self) -> Way:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.end()
+
+    def _ask(self) -> None:
+        assert self._process.stdin is not None  # it is a pipe
+        self._process.stdin.write("step\n")
+        self._process.stdin.flush()
 
     def _answer(self) -> Answer:
         assert self._process.stdout is not None  # it is a pipe
@@ -111,12 +120,18 @@ def measure(options: argparse.Namespace, root: Path) -> tuple[dict[str, list[Ans
         "precision": options.precision, "device": options.device,
     }  # fmt: skip
     arguments = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    script = Path(__file__).with_name("training_ways.py")
     names = ("ours", "diffusers")
     taken: dict[str, list[Answer]] = {name: [] for name in names}
     once: dict[str, float] = {}
     for group in [names[:1], names[1:]] if options.apart else [names]:
         with ExitStack() as stack:
-            ways = {name: stack.enter_context(Way(name, arguments, root / name)) for name in group}
+            ways = {
+                name: stack.enter_context(
+                    Way([sys.executable, str(script), name, *arguments, "--work", str(root / name)])
+                )
+                for name in group
+            }
             for way in ways.values():
                 once |= way.first.get("once", {})
             for step in range(options.warm + options.steps):

@@ -1,8 +1,9 @@
 """A way to train, in a process of its own that takes a step whenever it is told to.
 
-Started by ``training_speed.py``. It reads lines from its standard input: each asks for one step. It
-answers with lines of JSON: first what it has to say once it is ready, then what each step took,
-by the clock and of the processor, in seconds, and the most memory held so far, in MB.
+Started by ``training_speed.py`` and ``training_beside_kohya.py``. It reads lines from its standard
+input: each asks for one step. It answers with lines of JSON: first what it has to say once it is
+ready, then what each step took, by the clock and of the processor, in seconds, and the most memory
+held so far, in MB.
 """
 
 from __future__ import annotations
@@ -75,19 +76,22 @@ class Watch:
 def ours(options: argparse.Namespace, orders: Orders) -> None:
     """Train with ``character_curator.training``: all from the end of a step to the next counts."""
     from character_curator.cli.memory import kept_while_training
+    from character_curator.lora import file as lora_file
     from character_curator.lora.adapters import inject
     from character_curator.training import Callbacks, TrainingSettings, joined, read_examples, train
     from character_curator.training.denoisers.load import load
 
     settings = TrainingSettings(
-        rank=options.rank, alpha=options.rank, targets="attention", learning_rate=1e-4,
+        rank=options.rank, alpha=options.rank,
+        targets=tuple(options.targets.split(",")) if options.targets else "attention",
+        learning_rate=options.learning_rate,
         batch_size=options.batch, steps=options.steps, resolution=options.size,
         bucket_step=options.bucket_step, crop="centre", validation_share=0.0,
         precision=options.precision,
     )  # fmt: skip
     half = options.precision == "bf16"
     dtype = "bfloat16" if half else "float32"
-    denoiser = load(options.model, device=options.device, dtype=dtype)
+    denoiser = load(options.model, device=options.device, dtype=dtype, config=options.config)
     adapters = inject({"denoiser": denoiser.module()}, settings.adapters(), seed=0)
     examples, _ = read_examples(options.pictures)
     watch = Watch()
@@ -96,7 +100,11 @@ def ours(options: argparse.Namespace, orders: Orders) -> None:
         if report.epoch == 0:
             orders.next(once=watch.stages)
 
-    told = Callbacks(on_step=lambda _: orders.next(), on_epoch=ready)
+    def stepped(report: Any) -> None:
+        if options.keep is None or report.step < options.steps:
+            orders.next()
+
+    told = Callbacks(on_step=stepped, on_epoch=ready)
     with kept_while_training() as memory:
         train(
             denoiser,
@@ -107,6 +115,9 @@ def ours(options: argparse.Namespace, orders: Orders) -> None:
             callbacks=joined(memory, told),
             progress=watch,
         )
+    if options.keep is not None:
+        tensors = lora_file.tensors_of(adapters, denoiser.file_names())
+        lora_file.write(options.keep, tensors, {})
 
 
 def diffusers(options: argparse.Namespace, orders: Orders) -> None:
@@ -161,6 +172,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("size", "batch", "rank", "steps", "bucket-step"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--targets", help="layers, with commas between them (attention)")
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--config", type=Path, help="of a model in one file")
+    parser.add_argument("--keep", type=Path, help="write what was trained here")
     parser.add_argument("--precision", required=True)
     parser.add_argument("--device", required=True)
     options = parser.parse_args()
