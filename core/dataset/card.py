@@ -11,6 +11,7 @@ import polars as pl
 
 from ..report.composition import COLUMNS, value_counts
 from .records import Record, column_types, flat_rows
+from .sidecars import METADATA_FILE
 
 if TYPE_CHECKING:
     from ..selection import Selection
@@ -28,6 +29,7 @@ def card(
     size_bytes: int,
     license: str = "other",
     selection: Selection | None = None,
+    metadata_file: str = METADATA_FILE,
 ) -> str:
     """Write the card of a dataset.
 
@@ -40,6 +42,7 @@ def card(
         size_bytes: Size of the images together.
         license: Identifier of a licence as the Hub knows it.
         selection: How the images were selected.
+        metadata_file: The name of the file that :class:`CuratedDataset` reads.
     """
     parts = [
         _head(records, table, name, license, size_bytes),
@@ -52,7 +55,7 @@ def card(
     if selection is not None:
         lines = "\n".join(f"- {sentence}" for sentence in selection.sentences())
         parts.append(f"## Selection\n\n{lines}\n")
-    parts.append(_READING)
+    parts.append(_READING.format(metadata_file=metadata_file))
     return "\n".join(parts)
 
 
@@ -177,7 +180,7 @@ dataset = load_dataset("imagefolder", data_dir=".", split="train")   # columns i
 |---|---|
 | `*.png`, `*.txt` | the images, and the caption of each |
 | `facts.json` | what is known of the dataset: trigger word, class word, licence, scenes, models |
-| `metadata.json` | what is known of each image, by file name |
+| `{metadata_file}` | what is known of each image, by file name |
 | `metadata.jsonl` | the same in lines, for Hugging Face `datasets` |
 | `dataset.toml` | for kohya sd-scripts; start the trainer in this folder |
 | `provenance.parquet` | every candidate, the rejected too, with the reason |

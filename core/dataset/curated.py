@@ -11,6 +11,7 @@ from PIL import Image
 
 from .checksums import NotADatasetError
 from .images import SUFFIXES
+from .sidecars import METADATA_FILE, metadata_path
 
 try:
     from torch.utils.data import Dataset
@@ -65,9 +66,9 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
 
     def _load_metadata(self) -> dict[str, dict[str, Any]]:
         try:
-            return json.loads((self.root / "metadata.json").read_text(encoding="utf-8"))
+            return json.loads(metadata_path(self.root).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise NotADatasetError(self.root, "metadata.json") from None
+            raise NotADatasetError(self.root, METADATA_FILE) from None
 
     def __len__(self) -> int:
         return len(self.images)

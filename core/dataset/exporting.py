@@ -31,7 +31,7 @@ from .images import MASK, Earlier, Look, Placed, SourcesChangedError, look_of, p
 from .names import export_names, safe_stem
 from .publish import DISK_FULL, publish, staging, versions
 from .records import Record, metadata_json, metadata_lines, record
-from .sidecars import METADATA_FILE
+from .sidecars import metadata_name as usual_name
 
 if TYPE_CHECKING:
     from ..selection import Selection
@@ -100,6 +100,7 @@ def export(
     alpha: str | None = None,
     max_side: int | None = None,
     keep_formats: bool | None = None,
+    metadata_name: str | None = None,
     report: bool = True,
     progress: Progress = silent,
 ) -> Exported:
@@ -137,6 +138,8 @@ def export(
             that take it for the mask of their loss, with ``alpha_mask`` in ``dataset.toml``.
         max_side: Images with a longer side are scaled down to it, in pixels.
         keep_formats: Keep JPEG and WebP files as they are, where that shows the same pixels.
+        metadata_name: What the file is called that :class:`CuratedDataset` reads; ``metadata.json``
+            unless given, or ``curated.json`` in ComfyUI's ``datasets`` folder.
         report: Whether to write ``report.html``.
         progress: Who watches.
 
@@ -170,7 +173,8 @@ def export(
             (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
 
         write(FACTS_FILE, facts_json(facts))
-        write(METADATA_FILE, metadata_json(records))
+        metadata_file = metadata_name or usual_name(place_of_output)
+        write(metadata_file, metadata_json(records))
         write("metadata.jsonl", metadata_lines(records))
         write("dataset.toml", trainer_toml(records, word, resolution, repeats, look.alpha == MASK))
         write(RECIPE_FILE, recipe_toml(recipe or {}))
@@ -187,6 +191,7 @@ def export(
                 size_bytes=size,
                 license=license,
                 selection=selection,
+                metadata_file=metadata_file,
             ),
         )
         if report:

@@ -11,12 +11,33 @@ from ..reading.kinds import CAPTION_SUFFIXES
 from ..reading.texts import UnknownEncodingError, beside, read_text
 
 METADATA_FILE = "metadata.json"
+METADATA_IN_COMFYUI = "curated.json"
+"""Its name in ComfyUI's ``datasets`` folder, where a ``metadata.json`` says that its folder holds
+encoded latents: ComfyUI's own nodes would offer the dataset, and could not read it."""
+
+
+def metadata_name(place: Path) -> str:
+    """Return what the file is called in a folder: by where it is, which need not exist yet."""
+    for folder in place.resolve().parents:
+        around = folder.parent
+        if folder.name == "datasets" and all(
+            (around / name).is_dir() for name in ("custom_nodes", "models")
+        ):
+            return METADATA_IN_COMFYUI
+    return METADATA_FILE
+
+
+def metadata_path(folder: Path) -> Path:
+    """Return a dataset's file of metadata, under whichever of its names it is there."""
+    other = folder / METADATA_IN_COMFYUI
+    there = folder / METADATA_FILE
+    return other if other.is_file() and not there.is_file() else there
 
 
 def read_metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what ``metadata.json`` says of each image, by file name; empty without the file."""
     try:
-        values = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        values = json.loads(metadata_path(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # any folder of images will do
     if not isinstance(values, dict):

@@ -104,16 +104,20 @@ class DatasetExport(io.ComfyNode):
     ) -> io.NodeOutput:
         """Write the dataset."""
         from ...core.dataset import export
+        from ...core.dataset.sidecars import METADATA_IN_COMFYUI
         from ..ui.disk_state import disk_state
-        from ..ui.paths import output_path
+        from ..ui.paths import datasets_folders, output_path
         from ..ui.progress import NodeProgress
+
+        place = output_path(folder)
+        shared = any(place.is_relative_to(root.resolve()) for root in datasets_folders())
 
         words: Any = trigger.strip() or None
         if words is None and plan is not None:
             words = {subject.name: subject.trigger or subject.name for subject in plan.subjects}
         made = export(
             images,
-            output_path(folder),
+            place,
             name=name,
             trigger=words,
             captions=captions,
@@ -122,6 +126,7 @@ class DatasetExport(io.ComfyNode):
             license=license,
             resolution=resolution or None,
             repeats=repeats,
+            metadata_name=METADATA_IN_COMFYUI if shared else None,
             progress=NodeProgress(),
         )
         files = [path for path in made.folder.iterdir() if path.is_file()]

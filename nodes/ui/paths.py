@@ -1,8 +1,8 @@
 """Where path widgets may lead: ComfyUI's own folders, and what the server's owner adds.
 
 Anyone who can reach the server can queue a graph. So a path in a widget must lie in ComfyUI's
-input, output, temp or models folders, links resolved. The owner allows more by the environment
-variable ``CHARACTER_CURATOR_PATHS``: folders separated as in ``PATH``, or ``*`` for all.
+input, output, temp, datasets or models folders, links resolved. The owner allows more by the
+environment variable ``CHARACTER_CURATOR_PATHS``: folders separated as in ``PATH``; ``*`` is all.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def output_path(text: str) -> Path:
 
 
 def readable_path(text: str) -> Path:
-    """Resolve a path that is looked for in the input folder, then in the output folder.
+    """Resolve a path that is looked for in the input, the output, and the datasets folders.
 
     Raises:
         PathNotAllowedError: As :func:`input_path`.
@@ -64,8 +64,19 @@ def readable_path(text: str) -> Path:
     found = input_path(text)
     if found.exists():
         return found
-    made_here = contained(text, Path(folder_paths.get_output_directory()), allowed_roots())
-    return made_here if made_here.exists() else found
+    for base in [Path(folder_paths.get_output_directory()), *datasets_folders()]:
+        made_here = contained(text, base, allowed_roots())
+        if made_here.exists():
+            return made_here
+    return found
+
+
+def datasets_folders() -> list[Path]:
+    """Return where ComfyUI keeps datasets of its own, where it has such folders."""
+    import folder_paths
+
+    known = "datasets" in folder_paths.folder_names_and_paths
+    return [Path(folder) for folder in folder_paths.get_folder_paths("datasets")] if known else []
 
 
 def contained(text: str, base: Path, roots: Iterable[Path]) -> Path:
@@ -94,6 +105,7 @@ def allowed_roots(*, writable: bool = False) -> list[Path]:
         folder_paths.get_input_directory(),
         folder_paths.get_output_directory(),
         folder_paths.get_temp_directory(),
+        *datasets_folders(),
     ]
     if not writable:
         own.append(folder_paths.models_dir)

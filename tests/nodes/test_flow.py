@@ -269,3 +269,31 @@ def test_widgets_out_of_range_are_refused(server):
 def pixels(data):
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def offered_datasets(server):
+    """What ComfyUI's own node offers to read, or None where there is no such node."""
+    node = "LoadTrainingDataset"
+    info = server.get("/object_info").get(node)
+    return info and info["input"]["required"]["folder_name"][1].get("options")
+
+
+def test_a_data_set_in_comfyuis_own_folder_is_read_by_us_and_not_offered_as_one_of_its(
+    server, flow
+):
+    place = server.base / "datasets"
+    (place / "latents").mkdir(parents=True)
+    (place / "latents" / "metadata.json").write_text("{}")
+    if offered_datasets(server) is None:
+        pytest.skip("no folder of datasets in this ComfyUI")
+    assert offered_datasets(server) == ["latents"]
+    graph, _ = flow
+    moved = {**graph, "14": {**graph["14"], "inputs": {**graph["14"]["inputs"]}}}
+    moved["14"]["inputs"]["folder"] = str(place / "char1")
+    moved["16"] = node("LoadDataset", folder="char1", minimum_quality=0.0)
+    moved["17"] = stock("PreviewAny", source=["16", 0])
+    server.run(moved)
+    images = files(place / "char1")
+    assert len(images) == 3
+    assert set(json.loads((place / "char1" / "curated.json").read_text())) == set(images)
+    assert offered_datasets(server) == ["latents"]

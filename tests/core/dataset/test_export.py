@@ -310,3 +310,26 @@ def test_a_set_without_selection_exports_what_is_accepted(tmp_path):
     with pytest.raises(NothingSelectedError, match="low_quality"):
         export(nothing, tmp_path / "none", name="x")
     assert not (tmp_path / "none").exists()
+
+
+def test_in_comfyuis_folder_the_metadata_has_a_name_that_its_own_nodes_do_not_look_for(
+    images, folder, tmp_path
+):
+    for name in ("custom_nodes", "models"):
+        (tmp_path / "ComfyUI" / name).mkdir(parents=True)
+    place = tmp_path / "ComfyUI" / "datasets" / "people" / "char1"
+    recipe = {"project": {"name": "Char"}, "quality": {"minimum": 0.74, "unset": None}}
+    for _ in range(2):
+        made = export(images, place, name="Gentle Freckled Character", recipe=recipe)
+    assert made.unchanged
+    assert not list((tmp_path / "ComfyUI").rglob("metadata.json"))
+    assert (place / "curated.json").read_bytes() == (folder / "metadata.json").read_bytes()
+    assert "`curated.json`" in (place / "README.md").read_text(encoding="utf-8")
+    assert CuratedDataset(place).metadata == CuratedDataset(folder).metadata
+    assert verify(place).ok
+
+
+def test_a_folder_that_is_only_called_datasets_has_the_usual_name(images, tmp_path):
+    place = tmp_path / "datasets" / "char1"
+    export(images, place, name="Gentle Freckled Character")
+    assert (place / "metadata.json").is_file()

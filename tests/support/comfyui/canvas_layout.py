@@ -227,10 +227,11 @@ def canvas(columns, describe):
             info = known.get(spec.type) or describe(spec.type)
             if isinstance(spec, Subgraph):
                 _as_subgraph(node, spec, info)
-            node["size"] = [column.width, _height(node, spec, info)]
+            height, most = _heights(node, spec, info)
+            node["size"] = [column.width, height]
             if spec.title:
                 node["title"] = spec.title
-            top += node["size"][1] + TITLE + GAP
+            top += most + TITLE + GAP
         if column.note:
             made["last_node_id"] += 1
             made["nodes"].append(_note(column, made["last_node_id"], left))
@@ -267,8 +268,12 @@ def _note(column, number, left):
     }  # fmt: skip
 
 
-def _height(node, spec, info):
-    """Return a node's height: its slots, its widgets, and the room for images."""
+def _heights(node, spec, info):
+    """Return a node's height, and what it has where that is less than it needs.
+
+    Its slots, its widgets, and the room for images. Advanced widgets are folded in one rendering:
+    there a higher node's text fields would be stretched, and in the other one it grows by itself.
+    """
     entries = [
         entry
         for group in ("required", "optional")
@@ -283,7 +288,9 @@ def _height(node, spec, info):
     html = _widgets_height(HTML, folded, spec.tall) + added
     if isinstance(spec, Subgraph) or len(folded) < len(entries):
         html += FOOTER
-    return slots * SLOT + max(drawn, html) + spec.room
+    most = max(drawn, html)
+    height = html if len(folded) < len(entries) else most
+    return slots * SLOT + height + spec.room, slots * SLOT + most + spec.room
 
 
 def _widgets_height(heights, entries, tall):

@@ -52,9 +52,10 @@ class CanvasPage:
         self.page.wait_for_timeout(500)
 
     def render(self, newer):
-        """Take the newer rendering, or the drawn canvas; return False where there is no newer."""
+        """Take the newer rendering, or the drawn canvas; return False where none is offered."""
         settings = "window.app.ui.settings"
-        if not self.page.evaluate(f"name => name in {settings}.settingsLookup", NEWER):
+        offered = f"name => ({settings}.settingsLookup[name]?.type ?? 'hidden') !== 'hidden'"
+        if not self.page.evaluate(offered, NEWER):
             return not newer
         self.page.evaluate(
             f"([name, on]) => {settings}.setSettingValueAsync(name, on)", [NEWER, newer]
