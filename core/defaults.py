@@ -36,6 +36,11 @@ SAMPLE_STEPS = 20
 SAMPLE_GUIDANCE = 4.0
 """Guidance scale of the images that a training samples."""
 
+REGENERATED_IMAGES = 3
+"""How many images a verification makes again."""
+TEST_PROMPTS = 60
+"""New prompts that a verification tries a LoRA with: enough faces of others for a threshold."""
+
 SEED_DOCUMENT = "seed-document"
 """The seed-document recipe's name, as a preset of settings and of layers, and of its formula."""
 CALIBRATED: Formula = "calibrated"

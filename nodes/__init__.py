@@ -17,6 +17,7 @@ from .curate.face_validate import FaceValidate
 from .curate.image_sets import ImageSetToImages, ImagesToImageSet, LoadImageSet
 from .curate.quality_score import QualityScore
 from .evaluate.evaluate_lora import EvaluateLoRA
+from .evaluate.verify import Verify
 from .export.dataset_export import DatasetExport, LoadDataset
 from .generate.load_miniature import LoadMiniature
 from .generate.seed_batch_generate import SeedBatchGenerate
@@ -56,4 +57,5 @@ class CharacterCuratorExtension(ComfyExtension):
             ImageSetToImages,
             TrainLoRA,
             EvaluateLoRA,
+            Verify,
         ]

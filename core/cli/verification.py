@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..defaults import REGENERATED_IMAGES, TEST_PROMPTS
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ def add_commands(command: Command) -> None:
     sub.add_argument("dataset", type=Path, metavar="DATASET")
     sub.add_argument("--lora", type=Path, metavar="FILE", help="the LoRA that was trained on it")
     sub.add_argument(
-        "--regenerate", type=_count, default=None, metavar="N|all",
-        help="make so many images again and compare them byte for byte (default 3)",
+        "--regenerate", type=_count, default=REGENERATED_IMAGES, metavar="N|all",
+        help="make so many images again and compare them byte for byte (%(default)s)",
     )  # fmt: skip
     sub.add_argument(
-        "--samples", type=int, default=None, metavar="N",
-        help="try the LoRA with so many new prompts (default 60)",
+        "--samples", type=int, default=TEST_PROMPTS, metavar="N",
+        help="try the LoRA with so many new prompts (%(default)s)",
     )  # fmt: skip
     sub.add_argument(
         "--work", type=Path, metavar="FOLDER",
@@ -57,8 +58,8 @@ def add_commands(command: Command) -> None:
     sub.add_argument("lora", type=Path, metavar="LORA.safetensors")
     sub.add_argument("--dataset", type=Path, required=True, help="what it was trained on")
     sub.add_argument(
-        "--samples", type=int, default=None, metavar="N",
-        help="make images of so many new prompts (default 60)",
+        "--samples", type=int, default=TEST_PROMPTS, metavar="N",
+        help="make images of so many new prompts (%(default)s)",
     )  # fmt: skip
     sub.add_argument(
         "--work", type=Path, metavar="FOLDER",
@@ -90,20 +91,18 @@ def clip_of(text: str | None) -> tuple[str, str] | None:
 
 
 def _verify(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from ..verification.readiness import REGENERATED, check_readiness, write_readiness
-    from ..verification.samples import COUNT
+    from ..verification.readiness import check_readiness, write_readiness
 
-    wanted = REGENERATED if options.regenerate is None else options.regenerate
     with progress_on(console) as progress:
         readiness = check_readiness(
             options.dataset,
             options.lora,
-            regenerate=wanted,
+            regenerate=options.regenerate,
             base=options.base,
             faces=options.faces,
             clip=clip_of(options.clip),
             work=options.work,
-            samples=COUNT if options.samples is None else options.samples,
+            samples=options.samples,
             progress=progress,
         )
     written = write_readiness(options.dataset, readiness)
@@ -171,7 +170,6 @@ _FIGURES: tuple[tuple[str, str, str, str], ...] = (
 def _diagnose(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from rich.table import Table
 
-    from ..verification.samples import COUNT
     from ..verification.troubleshooting import troubleshoot
 
     with progress_on(console) as progress:
@@ -182,7 +180,7 @@ def _diagnose(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             faces=options.faces,
             clip=clip_of(options.clip),
             work=options.work,
-            count=COUNT if options.samples is None else options.samples,
+            count=options.samples,
             output=options.output,
             progress=progress,
         )

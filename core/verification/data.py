@@ -237,4 +237,4 @@ def _candidates(evidence: Evidence, counted: Counter[str]) -> tuple[pl.DataFrame
 
 
 def _models() -> str:
-    return "Name the models that measured the images: --faces PACK and --clip MODEL."
+    return "Name the models that measured the images: --faces, --clip (ComfyUI: pack, clip_model)."

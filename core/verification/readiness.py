@@ -13,6 +13,7 @@ from .. import atomic
 from ..dataset.checksums import read_checksums, write_list
 from ..dataset.publish import versions, versions_folder
 from ..dataset.verdict import CARD_FILE, VERIFICATION_FILE, card_with_verdict
+from ..defaults import REGENERATED_IMAGES, TEST_PROMPTS
 from ..errors import CuratorError
 from ..evaluation.baseline import MakeBackend
 from ..evaluation.setup import Setup
@@ -27,9 +28,6 @@ from .evidence import measure, read_evidence
 from .reproduction import BackendOf
 from .training import read_trained
 
-REGENERATED = 3
-"""How many images are made again unless another number is given."""
-
 
 class VerdictNotWrittenError(CuratorError):
     """The verdict can't be written into the dataset."""
@@ -39,12 +37,12 @@ def check_readiness(
     dataset: Path | str,
     lora: Path | str | None = None,
     *,
-    regenerate: int | Literal["all"] = REGENERATED,
+    regenerate: int | Literal["all"] = REGENERATED_IMAGES,
     base: str | None = None,
     faces: str | None = None,
     clip: tuple[str, str] | None = None,
     work: Path | None = None,
-    samples: int = test_images.COUNT,
+    samples: int = TEST_PROMPTS,
     samples_folder: Path | None = None,
     setup: Callable[[Setup], Setup] | None = None,
     targets: Targets = Targets(),  # noqa: B008
@@ -200,9 +198,3 @@ def _write_card(folder: Path, verdict: str, listed: Mapping[str, str]) -> None:
     digest = hashlib.sha256(after.encode()).hexdigest()
     write_list(folder, {**listed, CARD_FILE: digest})
     atomic.write_text(card, after)
-
-
-__all__ = [
-    "REGENERATED", "VerdictNotWrittenError", "check_readiness",
-    "version_of", "write_readiness",
-]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from ..defaults import TEST_PROMPTS
 from ..errors import CuratorError
 from ..evaluation.baseline import MakeBackend
 from ..evaluation.lora_files import evaluate
@@ -19,16 +20,13 @@ from ..features import FeatureStore
 from ..progress import Progress, silent
 from .checklist import Fault, Line, judged, unchecked
 from .evidence import Evidence
-from .training import GIVE, NO_LORA, Trained
+from .training import Trained
 
 if TYPE_CHECKING:
     from ..evaluation.result import Evaluation
 
 FOLDER_END = ".verification"
 """The test images of ``NAME.safetensors`` lie in ``NAME.verification`` beside it."""
-
-COUNT = 60
-"""Test prompts unless another number is given: enough faces of other people for a threshold."""
 
 QUALITY_LOSS = 0.05
 """Most that the mean quality of test images may lie below that of the training images."""
@@ -73,7 +71,7 @@ def setup_of(
     base: str | None = None,
     faces: str | None = None,
     clip: tuple[str, str] | None = None,
-    count: int = COUNT,
+    count: int = TEST_PROMPTS,
     sampling: Mapping[str, Any] | None = None,
 ) -> Setup:
     """Return how test images of a LoRA are made: as the training images were.
@@ -231,7 +229,9 @@ def check_figures(
 
 def _comparison(quality: float, evidence: Evidence, name: str, advice: str) -> Line:
     if evidence.measured is None:
-        return unchecked("comparison", evidence.measuring_problem, "Name --faces and --clip.")
+        return unchecked(
+            "comparison", evidence.measuring_problem, "Name the models: --faces, --clip."
+        )
     scores = evidence.measured.table["quality"].drop_nulls().to_list()
     training = sum(scores) / len(scores) if scores else float("nan")
     faults = []
@@ -258,9 +258,3 @@ def _pixels(folder: Path, table: pl.DataFrame) -> dict[int, np.ndarray]:
 
     rows = table.select("scenario", "path").iter_rows()
     return {number: read_image(folder / name) for number, name in rows}
-
-
-__all__ = [
-    "COUNT", "GIVE", "KEYS", "NO_LORA", "Samples", "check_figures", "check_inference",
-    "check_samples", "make_samples", "samples_folder", "setup_of",
-]  # fmt: skip

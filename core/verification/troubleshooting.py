@@ -12,6 +12,7 @@ import polars as pl
 
 from .. import atomic
 from ..dataset.facts import RECIPE_FILE
+from ..defaults import TEST_PROMPTS
 from ..errors import CuratorError
 from ..evaluation.lora_files import STORE_FILE, evaluate
 from ..evaluation.result import Evaluation
@@ -24,7 +25,7 @@ from ..project import tables
 from ..training.result import HISTORY
 from .commands import Retold
 from .diagnosis import Diagnosis, diagnose, uncovered
-from .samples import COUNT, samples_folder, setup_of
+from .samples import samples_folder, setup_of
 from .symptoms import Symptoms, examine
 from .training import Trained, read_trained
 
@@ -74,7 +75,7 @@ def troubleshoot(
     faces: str | None = None,
     clip: tuple[str, str] | None = None,
     work: Path | None = None,
-    count: int = COUNT,
+    count: int = TEST_PROMPTS,
     output: Path | None = None,
     setup: Setup | None = None,
     targets: Targets = Targets(),  # noqa: B008

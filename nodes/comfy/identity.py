@@ -90,6 +90,25 @@ def weights_identity(patcher: Any) -> str:
     return hashlib.sha256(f"{_known[model]} {digest(patcher.patches)}".encode()).hexdigest()
 
 
+def wires_identity(
+    prompt: Prompt, inputs: Mapping[str, Any], given: Mapping[str, Any], conditionings: Any
+) -> str:
+    """Hash everything on a node's wires that decides images.
+
+    Args:
+        prompt: The queued graph.
+        inputs: The node's, as the graph has them.
+        given: MODEL, VAE and CLIP by the names of their inputs; None is left out.
+        conditionings: What is given in place of prompts.
+    """
+    parts = [digest(conditionings)]
+    for name, value in given.items():
+        if value is not None:
+            patcher = value if name == "model" else value.patcher
+            parts += [graph_identity(prompt, inputs.get(name)), weights_identity(patcher)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
 def unpatched_weights(patcher: Any) -> dict[str, Any]:
     """Return a model's weights as they were before ComfyUI loaded it, by their names.
 

@@ -187,11 +187,14 @@ class EvaluateLoRA(io.ComfyNode):
         from ...core.evaluation.setup import Setup
         from ...core.evaluation.threshold import ThresholdRule
         from ...core.lora.header import read_header
+        from ...core.verification.training import read_trained
+        from ...core.verification.troubleshooting import of_evaluation
         from ..comfy.identity import model_name
         from ..comfy.stock_graph import Sampling
         from ..curate.clip_cluster import clip_path
         from ..curate.face_validate import pack_path, reference_files
         from ..train.apply_lora import file_and_metadata
+        from ..train.files import work_folder
         from ..ui.disk_state import disk_state
         from ..ui.images import to_tensor
         from ..ui.paths import output_path
@@ -237,9 +240,13 @@ class EvaluateLoRA(io.ComfyNode):
                 [file], place, replace(setup, character=character), root, references=given,
                 backend=wires.backend, store=store, metadata={file: metadata}, progress=progress,
             )  # fmt: skip
+            found = of_evaluation(
+                evaluation, place, setup, store, root,
+                trained=read_trained(file, work_folder(lora_name)) if file.is_file() else None,
+            )  # fmt: skip
         disk_state.record(root, [root / path for path in evaluation.table["path"]])
         grid = to_tensor(grid_of(evaluation, root))
-        figures = figures_of(evaluation)
+        figures = figures_of(evaluation, found.sentences())
         return io.NodeOutput(
             grid, figures, float(evaluation.summary.score),
             ui={**ui.PreviewImage(grid, cls=cls).as_dict(), "text": (figures,)},

@@ -84,8 +84,13 @@ def character_of(
     return replace(known, trigger=without_class_word(known.trigger, known.class_word))
 
 
-def figures_of(evaluation: Evaluation) -> str:
-    """Say the figures beside the base model's, and what to do about those that miss their mark."""
+def figures_of(evaluation: Evaluation, told: Sequence[str]) -> str:
+    """Say the figures beside the base model's, and what to do about those that miss their mark.
+
+    Args:
+        evaluation: Whose figures.
+        told: What its diagnosis says.
+    """
     from ...core.evaluation.compare import figures_table
 
     own, base = figures_table([evaluation]).to_dicts()
@@ -98,7 +103,7 @@ def figures_of(evaluation: Evaluation) -> str:
             lines.append(f"{label:{width}}  {values[0]:>8}  {values[1]:>8}")
     threshold = evaluation.threshold
     lines.append(f"Identity threshold {threshold.value:.3f}: {threshold.explanation}.")
-    lines += [str(finding) for finding in evaluation.findings]
+    lines += told
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -105,7 +104,7 @@ class SeedBatchGenerate(io.ComfyNode):
 
         from ...core.generation.run import generate
         from ..comfy.backend import WiresBackend
-        from ..comfy.identity import model_name
+        from ..comfy.identity import model_name, wires_identity
         from ..comfy.stock_graph import Sampling, image_graph, installed, text_chunks
         from ..ui.disk_state import disk_state
         from ..ui.images import sheet_of
@@ -132,7 +131,7 @@ class SeedBatchGenerate(io.ComfyNode):
             negative,
             sampling,
             name=model_name(graph, inputs.get("model")),
-            fingerprint=_fingerprint(graph, inputs, given, (positive, negative)),
+            fingerprint=wires_identity(graph, inputs, given, (positive, negative)),
             on_image=progress.image,
         )
         wires = _wires(graph, inputs)
@@ -172,15 +171,3 @@ def _wires(graph: Any, inputs: Any) -> Any:
     if links["model"] is None or links["vae"] is None or not known:
         return None
     return Wires(**links)
-
-
-def _fingerprint(graph: Any, inputs: Any, given: Any, conditionings: Any) -> str:
-    """Hash everything on the wires that decides images."""
-    from ..comfy.identity import digest, graph_identity, weights_identity
-
-    parts = [digest(conditionings)]
-    for name, value in given.items():
-        if value is not None:
-            patcher = value if name == "model" else value.patcher
-            parts += [graph_identity(graph, inputs.get(name)), weights_identity(patcher)]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()

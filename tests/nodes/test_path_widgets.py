@@ -15,6 +15,7 @@ TEXTS = {
     "DatasetExport": {"name", "trigger", "captions", "license"},
     "TrainLoRA": {"sample_prompts", "trigger", "options"},
     "EvaluateLoRA": {"prompts", "seeds", "trigger", "class_word"},
+    "Verify": {"approved_by", "approved_fingerprint"},
 }  # fmt: skip
 """Texts that are no paths; DatasetExport's name is a title."""
 PATHS = [
@@ -23,7 +24,8 @@ PATHS = [
     ("ClipCluster", "pretrained"), ("DatasetExport", "folder"), ("LoadDataset", "folder"),
     ("TrainLoRA", "name"), ("TrainLoRA", "folder"), ("EvaluateLoRA", "folder"),
     ("EvaluateLoRA", "lora_name"), ("EvaluateLoRA", "pack"), ("EvaluateLoRA", "clip_model"),
-    ("EvaluateLoRA", "pretrained"),
+    ("EvaluateLoRA", "pretrained"), ("Verify", "folder"), ("Verify", "lora_name"),
+    ("Verify", "pack"), ("Verify", "clip_model"), ("Verify", "pretrained"),
 ]  # fmt: skip
 
 
@@ -60,6 +62,10 @@ def graph(server):
         "prompts": "portrait of {who}", "seeds": "1", "leakage": False,
     }  # fmt: skip
     made["25"] = node("EvaluateLoRA", **(defaults(server, "EvaluateLoRA") | evaluation), **wires)
+    made["26"] = node(
+        "Verify", **(defaults(server, "Verify") | {"regenerate": 0, "samples": 1}),
+        dataset=["21", 0],
+    )  # fmt: skip
     return made
 
 

@@ -14,7 +14,7 @@ ORDER = {
     "generate": "SeedBatchGenerate; it shows its images as the sheets of curation do.",
     "export": "DatasetExport.",
     "train": "TrainLoRA and ApplyLoRA.",
-    "evaluate": "EvaluateLoRA: it plans, applies a LoRA, generates and measures.",
+    "evaluate": "EvaluateLoRA and Verify: they apply a LoRA, generate and measure.",
     "": "The list of all nodes.",
 }
 """Every room, from the lowest to the highest: none imports one that stands after it."""

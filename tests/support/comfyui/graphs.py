@@ -8,7 +8,7 @@ NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
     "FaceValidate", "QualityScore", "ClipCluster", "BalancedSelect", "ContactSheet",
     "DatasetExport", "LoadDataset", "ImageSetToImages", "TrainLoRA",
-    "EvaluateLoRA",
+    "EvaluateLoRA", "Verify",
 ]  # fmt: skip
 
 SCENARIOS = """\
