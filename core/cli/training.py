@@ -317,8 +317,8 @@ def show_result(result: LoraResult, console: Console) -> None:
         console.print(f"Trigger: [bold]{escape(result.facts.trigger)}[/]")
     if result.base:
         console.print(escape(result.base))
-    if result.resolutions:
-        console.print(escape(result.resolutions))
+    for said in filter(None, (result.resolutions, result.memory)):
+        console.print(escape(said))
     console.print(f"Losses:  {escape(str(result.plot.with_suffix('.png')))}")
     if result.samples is not None:
         console.print(f"Samples: {escape(str(result.samples))}")

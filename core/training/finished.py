@@ -256,6 +256,7 @@ def _training(
         skipped=skipped,
         held_out=held_out,
         resolutions=outcome.get("resolutions", ""),
+        memory=outcome.get("memory", ""),
     )
 
 

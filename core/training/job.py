@@ -153,6 +153,11 @@ class LoraResult:
         return replace(self, chosen=chosen, warnings=warnings)
 
     @property
+    def memory(self) -> str:
+        """What was done to save memory, in words."""
+        return self.training.memory
+
+    @property
     def resolutions(self) -> str:
         """How many images were trained at each resolution, in words, where there are several."""
         return self.training.resolutions
@@ -187,6 +192,7 @@ class LoraResult:
             "warnings": list(self.warnings),
             "adapted": self.adapted,
             "resolutions": self.resolutions,
+            "memory": self.memory,
             "base": self.base,
             "preset": None if self.chosen is None else self.chosen.to_mapping(),
             "plot": str(self.plot),

@@ -125,6 +125,7 @@ class TrainingResult:
         held_out: Content hashes of the images it was validated with.
         resolutions: How many images were trained at each resolution, in words, where there are
             several.
+        memory: What was done to save memory, in words.
     """
 
     history: pl.DataFrame
@@ -139,6 +140,7 @@ class TrainingResult:
     skipped: tuple[Skipped, ...]
     held_out: tuple[str, ...]
     resolutions: str = ""
+    memory: str = ""
 
     @property
     def convergence_epoch(self) -> int | None:

@@ -190,6 +190,19 @@ class TrainingSettings(Model):
         default=False,
         description="Compute activations twice to hold fewer of them.",
     )
+    checkpointing_share: Number = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the model's blocks, the first ones, that gradient checkpointing is "
+        "for.",
+    )
+    block_swap: Whole = Field(
+        default=0,
+        ge=0,
+        description="Blocks, the last ones, whose frozen weights are on the card only while they "
+        "compute.",
+    )
     ema_decay: Number | None = Field(
         default=None,
         ge=0,
@@ -379,7 +392,7 @@ def _faults(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]
 
 LATER = frozenset({
     "file_spelling", "base_model_version", "resolutions", "timestep_sampling", "timestep_shift",
-    "timestep_spread", "resolution_shift",
+    "timestep_spread", "resolution_shift", "checkpointing_share", "block_swap",
 })  # fmt: skip
 """Options that files and folders of earlier versions know nothing of."""
 

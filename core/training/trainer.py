@@ -18,7 +18,7 @@ from .job import SUFFIX, LoraJob, LoraResult, OutputNameError, Score
 from .loop.processes import Processes
 from .outputs.card import jpeg_thumbnail
 from .result import Callbacks, joined
-from .settings import TrainingSettings
+from .settings import SettingsError, TrainingSettings
 
 if TYPE_CHECKING:
     from ..lora.adapters import Adapters
@@ -102,14 +102,14 @@ def train_lora(
     # What the model can't do is told before hours of work.
     denoiser.file_names(settings.file_spelling)
     Timesteps.of(settings).check(denoiser.prediction)
-    with placed_adapters(denoiser, settings) as adapters:
+    with placed_adapters(denoiser, settings) as adapters, _swap(denoiser, settings) as swap:
         if start is not None:
             restore(adapters, start, *denoiser.file_names.spellings.values())
         sampler = Sampler(job, settings, denoiser, adapters, examples)
         plotter = Plotter(job)
         if not resume and Processes.current().is_first:
             sampler.forget()
-        result = train(
+        trained = train(
             denoiser,
             adapters.named_parameters(),
             [*examples, *images.prior],
@@ -122,6 +122,7 @@ def train_lora(
             progress=progress,
             resume=resume,
         )
+        result = replace(trained, memory=" ".join(filter(None, [trained.memory, swap])))
         writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result)
         found = _finish(job, writer, sampler, plotter, score, prefer)
         return replace(
@@ -138,12 +139,36 @@ def train_lora(
 
 
 @contextmanager
+def _swap(denoiser: Denoiser, settings: TrainingSettings) -> Iterator[str]:
+    """Swap blocks of a model that does not do so itself; say what is done.
+
+    Raises:
+        SettingsError: Of adapters that need weights which are away.
+        BlockSwapError: It has fewer blocks.
+    """
+    from .loop.block_swap import swapped
+
+    if settings.block_swap and settings.dora:
+        raise SettingsError(
+            "block_swap does not go with dora, which needs every weight at hand. Switch one off."
+        )
+    if denoiser.swaps:
+        yield denoiser.swaps
+        return
+    with swapped(denoiser.module(), settings.block_swap, denoiser.device) as said:
+        yield said
+
+
+@contextmanager
 def placed_adapters(denoiser: Denoiser, settings: TrainingSettings) -> Iterator[Adapters]:
     """Place new adapters on a model, and take them away whatever happens."""
     from ..lora.adapters import inject
 
     modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
     adapters = inject(modules, settings.adapters(), seed=settings.seed)
+    for parameter in adapters.parameters("denoiser"):
+        # The weights below may be elsewhere while they do not compute.
+        parameter.data = parameter.data.to(denoiser.device)
     try:
         yield adapters
     finally:

@@ -35,6 +35,7 @@ from .model_kinds import (
     prediction_of,
     size_step,
 )
+from .partial_loading import PartialLoading
 from .stock_graph import Sampling
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class WireDenoiser:
         scheduler: KSampler's name of their scheduler.
         on_image: Called with each finished sample image, a PIL image.
         references: How control images are told, one of :data:`.references.ENCODINGS`.
+        block_swap: How many blocks' weights are on the card only while they compute.
 
     Raises:
         UntrainableError: The model predicts neither noise, nor velocity, nor a flow; or its text
@@ -88,6 +90,7 @@ class WireDenoiser:
         scheduler: str = "normal",
         on_image: Callable[[Any], None] = lambda _: None,
         references: str = references.AUTO,
+        block_swap: int = 0,
     ) -> None:
         found = prediction_of(model.get_model_object("model_sampling"))
         if found is None:
@@ -108,6 +111,11 @@ class WireDenoiser:
                 f"The text encoder {type(clip.cond_stage_model).__name__} takes no adapters that "
                 "a LoRA file could hold. Switch train_text_encoder off."
             )
+        if train_text_encoder and block_swap:
+            raise UntrainableError(
+                "block_swap does not go with train_text_encoder: ComfyUI would load the text "
+                "encoder in part too. Switch one off."
+            )
         self._trains_text = train_text_encoder
         self._sampler, self._scheduler, self._on_image = sampler, scheduler, on_image
         # Computed now: afterwards the weights may have been lent.
@@ -124,6 +132,7 @@ class WireDenoiser:
         adding = [] if is_unet(model.model) else [self._lent.model.diffusion_model]
         adding += self._texts.values() if train_text_encoder else ()
         self._loan = Loan(modules, adding)
+        self._partial = PartialLoading(self._lent, block_swap) if block_swap else None
 
     def __enter__(self) -> WireDenoiser:
         """Take the models."""
@@ -134,6 +143,11 @@ class WireDenoiser:
         """Give the models back."""
         self._give_back(self._loan.end)
         remove_checkpointing(self._lent.model.diffusion_model)
+
+    @property
+    def swaps(self) -> str:
+        """What is left to ComfyUI's partial loading, in words."""
+        return self._partial.note if self._partial is not None else ""
 
     def module(self) -> nn.Module:
         """Return the diffusion model, where it computes."""
@@ -322,18 +336,21 @@ class WireDenoiser:
         """Load the models whole, and open the loan."""
         if self._loan.is_open:
             return
-        wanted = [self._lent]
-        if self._trains_text:
-            wanted.append(self._clip.patcher)
-        comfy.model_management.load_models_gpu(
-            wanted, memory_required=_ALL_THERE_IS, force_full_load=True
-        )
+        if self._partial is not None:
+            self._partial.load()
+        else:
+            wanted = [self._lent, *([self._clip.patcher] if self._trains_text else [])]
+            comfy.model_management.load_models_gpu(
+                wanted, memory_required=_ALL_THERE_IS, force_full_load=True
+            )
         self._loan.open()
         # apply_model ends with it: the raw output is what the loss is of.
         self._sampling.calculate_denoised = _raw_output
 
     def _give_back(self, end: Callable[[], None]) -> None:
         if self._loan.is_open:
+            if self._partial is not None:
+                self._partial.close()
             del self._sampling.calculate_denoised
         end()
 

@@ -73,6 +73,7 @@ def train_on_wires(job: LoraJob, chosen: Chosen, base: Base, view: TrainingView)
         scheduler=base.scheduler,
         on_image=view.image,
         references=base.encoding,
+        block_swap=settings.block_swap,
     )
     settings = with_room_for(settings, denoiser.pixel_step)
     home = work_folder(job.output.stem)
@@ -137,8 +138,7 @@ def _summary(result: LoraResult) -> str:
     if training.convergence_epoch is not None:
         lines.append(f"Converged at epoch {training.convergence_epoch}.")
     lines += [result.adapted, result.base]
-    if result.resolutions:
-        lines.append(result.resolutions)
+    lines += filter(None, [result.resolutions, result.memory])
     lines += result.warnings
     if result.skipped:
         left = ", ".join(f"{s.path.name} ({s.reason})" for s in result.skipped)

@@ -1,6 +1,7 @@
 """Models of every layout train on the wire, and come back as they were; random weights."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_a_model_in_dynamic_vram_is_trained_as_its_own_whole_copy(found):
     assert dynamic["losses"] == pytest.approx(dynamic["plain"], rel=1e-5)
     assert dynamic["losses"][-1] < dynamic["losses"][0]
     assert dynamic["same_values"]
+
+
+@pytest.mark.parametrize("layout", ["sd15", "flux"])
+def test_weights_that_comfyui_brings_while_they_compute_train_to_the_same_bits(found, layout):
+    swapped = found["swapped"][layout]
+    assert swapped["losses"] == swapped["plain"]
+    assert swapped["losses"][-1] < swapped["losses"][0]
+    assert swapped["same"], "the files hold the same weights"
+    assert re.match(r"Block swap: \d+ layers, .* the last 2 of \d+ blocks", swapped["said"])
+    assert swapped["left_behind"] == []
+    assert swapped["same_values"]
 
 
 def test_an_edit_model_is_trained_with_control_images(found):

@@ -40,6 +40,7 @@ class TinyDenoiser:
 
     architecture = "tiny"
     pixel_step = 8
+    swaps = ""
 
     def __init__(self, prediction: str = "epsilon", seed: int = 0) -> None:
         torch.manual_seed(seed)

@@ -31,6 +31,7 @@ class DiffusersDenoiser(ABC):
     """What the families have in common; see :class:`.protocol.Denoiser` for the methods."""
 
     architecture = ""
+    swaps = ""
     _part = "unet"
 
     def __init__(

@@ -120,6 +120,10 @@ class Denoiser(Protocol):
     def device(self) -> torch.device:
         """Where the model computes."""
 
+    @property
+    def swaps(self) -> str:
+        """How it keeps weights elsewhere itself while they do not compute (block swap), if so."""
+
     def module(self) -> torch.nn.Module:
         """Return the diffusion model that carries the adapters (a UNet or a transformer)."""
 

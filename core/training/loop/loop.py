@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -105,7 +106,11 @@ def train(
             decoded.clear()
         for left_out in data.skipped:
             logger.warning("Left out %s: %s", left_out.path, left_out.reason)
-        stack.enter_context(checkpointed(denoiser.module(), settings.gradient_checkpointing))
+        said = stack.enter_context(
+            checkpointed(
+                denoiser.module(), settings.gradient_checkpointing, settings.checkpointing_share
+            )
+        )
         stack.enter_context(gates_recomputed(denoiser.module()))
         run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
         denoiser.offload_encoders()
@@ -113,7 +118,7 @@ def train(
             run.resume()
         processes.wait()  # no one may overwrite what another still reads
         _Loop(run, callbacks or Callbacks(), progress).execute()
-        return run.result()
+        return replace(run.result(), memory=said)
 
 
 class _Loop:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import CuratorError
 from ...generation.conditions import exact
+from .blocks import checkpointed_blocks
 
 
 @contextmanager
@@ -30,14 +31,27 @@ def training_modes(modules: Iterable[nn.Module], training: bool = True) -> Itera
 
 
 @contextmanager
-def checkpointed(module: nn.Module, wanted: bool) -> Iterator[None]:
+def checkpointed(module: nn.Module, wanted: bool, share: float = 1.0) -> Iterator[str]:
     """Switch gradient checkpointing on for a while.
+
+    Args:
+        module: A diffusion model.
+        wanted: Whether to.
+        share: For how many of its blocks, the first ones; below 1, see
+            :func:`.blocks.checkpointed_blocks`.
+
+    Yields:
+        For how many blocks of how many, in words, where it is not all.
 
     Raises:
         CuratorError: The model does not know it.
     """
     if not wanted:
-        yield
+        yield ""
+        return
+    if share < 1:
+        with checkpointed_blocks(module, share) as (count, total):
+            yield f"Gradient checkpointing: the first {count} of {total} blocks."
         return
     model: Any = module
     if not hasattr(model, "enable_gradient_checkpointing"):
@@ -48,7 +62,7 @@ def checkpointed(module: nn.Module, wanted: bool) -> Iterator[None]:
     before = getattr(model, "is_gradient_checkpointing", False)
     model.enable_gradient_checkpointing()
     try:
-        yield
+        yield ""
     finally:
         if not before:
             model.disable_gradient_checkpointing()

@@ -39,6 +39,7 @@ def main(comfyui: str, folder: str) -> None:
             found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
         found["half"] = half_precision(images, Path(folder) / "half")
         found["dynamic"] = dynamic(images, Path(folder) / "dynamic")
+        found["swapped"] = swapped(images, Path(folder) / "swapped")
         found["edits"] = edits(images, Path(folder) / "edits")
         found["stacked"] = stacked(images, Path(folder) / "sd15", Path(folder) / "stacked")
         found["miniature"] = compare()
@@ -78,8 +79,9 @@ def train(wires, images, output, settings, **further):
     job = training.LoraJob(images, output, samples=chosen, **further)
     with torch.inference_mode(False):
         denoiser = denoisers.WireDenoiser(
-            wires.model, wires.clip, wires.vae, train_text_encoder=settings.train_text_encoder
-        )
+            wires.model, wires.clip, wires.vae,
+            train_text_encoder=settings.train_text_encoder, block_swap=settings.block_swap,
+        )  # fmt: skip
         with denoiser:
             return training.train_lora(job, settings, denoiser=denoiser)
 
@@ -254,6 +256,40 @@ def dynamic(images, folder):
         "plain": plain.training.history["validation_loss"].to_list(),
         "same_values": all(bool((a == b).all()) for a, b in zip(values, found, strict=True)),
     }
+
+
+def swapped(images, folder):
+    """Train with weights that ComfyUI brings to their layers while these compute."""
+    from tests.support.wires.wire_models import flux, sd15
+
+    found = {}
+    for name, build in {"sd15": sd15, "flux": flux}.items():
+        wires = build()
+        values = [tensor.clone() for tensor in tensors_of(wires)]
+        settings = settings_of(train_text_encoder=False)
+        plain = train(wires, images, folder / f"{name}.safetensors", settings)
+        less = train(
+            wires, images, folder / f"{name}-swapped.safetensors",
+            settings.replace(block_swap=2),
+        )  # fmt: skip
+        found[name] = {
+            "plain": plain.training.history["validation_loss"].to_list(),
+            "losses": less.training.history["validation_loss"].to_list(),
+            "same": same_tensors(plain.file, less.file),
+            "said": less.memory,
+            "left_behind": left_behind(wires),
+            "same_values": all(
+                bool((a == b).all()) for a, b in zip(values, tensors_of(wires), strict=True)
+            ),
+        }
+    return found
+
+
+def same_tensors(one, other):
+    from safetensors.torch import load_file
+
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(bool((a[name] == b[name]).all()) for name in a)
 
 
 def edits(images, folder):
