@@ -128,7 +128,8 @@ def train(
 
     section = project.training or project_file.TrainingSection()
     model = section.base or project.model.path
-    chosen = section.chosen(recognise(model))
+    config = section.base_config if section.base else project.model.config
+    chosen = section.chosen(recognise(model, config=config))
     settings = chosen.settings
     output = _resolve(base, project.project.output)
     triggers = [subject.trigger or subject.name for subject in project.subjects]
@@ -153,7 +154,7 @@ def train(
         control_images=None
         if section.control_images is None
         else _resolve(base, section.control_images),
-        base_config=section.base_config if section.base else project.model.config,
+        base_config=config,
     )
     with FeatureStore(output / STORE_FILE) as store:
         try:

@@ -175,9 +175,8 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     settings_of(options)  # what makes no sense is told before a model is looked for
     if options.prefer == "evaluation" and not options.evaluate:
         raise SettingsError("--prefer evaluation needs --evaluate N, the number of prompts.")
-    chosen = chosen_of(options, recognise(options.base)).with_samples(
-        options.sample_guidance, options.sample_steps
-    )
+    guess = recognise(options.base, config=options.model_config)
+    chosen = chosen_of(options, guess).with_samples(options.sample_guidance, options.sample_steps)
     settings = chosen.settings
     console.print(escape(str(chosen)))
     job = LoraJob(

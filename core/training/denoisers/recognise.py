@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...generation import models
+from ...generation.model_files import located
 from ...lora.families import Guess, recognised
 
 _TEXT_WIDTHS = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"}
@@ -24,17 +25,20 @@ _PLAIN: Mapping[str, str] = {
 """Architectures by how the name of the pipeline's class begins, the first that fits."""
 
 
-def recognise(base: str | Path, says: Mapping[str, str] | None = None) -> Guess:
-    """Tell the family of a model that is a folder of diffusers or a name on the hub.
+def recognise(
+    base: str | Path, says: Mapping[str, str] | None = None, config: str | Path | None = None
+) -> Guess:
+    """Tell the family of a model that is a folder of diffusers, one file, or a name on the hub.
 
     Args:
         base: As :attr:`.LoraJob.base`.
         says: What else it is called, by where.
+        config: As :attr:`.LoraJob.base_config`.
 
     Raises:
         ModelNotFoundError: There is no such model.
     """
-    folder = models.model_path(base) or models.downloaded(str(base))
+    folder = located(base, config).folder
     name = models.reference(base)
     name = Path(name).name if Path(name).expanduser().exists() else name
     kind = str(_json(folder / "model_index.json").get("_class_name", ""))
