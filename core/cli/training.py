@@ -64,7 +64,7 @@ def add_commands(command: Command) -> None:
         "--control-images", type=Path, metavar="FOLDER",
         help="control images of an edit model, under the images' names or as NAME_control.png",
     )  # fmt: skip
-    sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA whose weights to start from")
+    sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA to train further")
     sub.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT",
         help="sample this while training (repeat; default: captions of the dataset)",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CuratorError
 from . import models, single_file
+
+if TYPE_CHECKING:
+    from ..lora.file import LoraFile
 
 
 class ModelSettingsError(CuratorError):
@@ -128,9 +131,15 @@ def add_lora(pipeline: Any, path: Path, name: str) -> None:
     """
     if not hasattr(pipeline, "load_lora_weights"):
         raise LoraError(f"{type(pipeline).__name__} takes no LoRA files.")
+    from ..lora.in_diffusers import add_lycoris
+
     try:
-        source, options = _lora_source(pipeline, path)
-        pipeline.load_lora_weights(source, adapter_name=name, **options)
+        file = _own_file(pipeline, path)
+        if file is not None and file.kind != "lora":
+            add_lycoris(pipeline, file, name)
+        else:
+            source, options = _lora_source(pipeline, path, file)
+            pipeline.load_lora_weights(source, adapter_name=name, **options)
         applied = any(name in names for names in pipeline.get_list_adapters().values())
         reason = "" if applied else "none of its weights belongs to a layer of the model"
     except (ValueError, KeyError, RuntimeError, OSError) as error:
@@ -142,16 +151,26 @@ def add_lora(pipeline: Any, path: Path, name: str) -> None:
         )
 
 
-def _lora_source(pipeline: Any, path: Path) -> tuple[Any, dict[str, Any]]:
-    """Return what ``load_lora_weights`` is given: the file, or what it leaves out of DoRA files."""
+def _own_file(pipeline: Any, path: Path) -> LoraFile | None:
+    """Return a file whose layers are a pipeline's by name; None if only diffusers may read it."""
     from ..lora import file as lora_file
     from ..lora import names as layer_names
 
-    if path.suffix == ".safetensors":
-        file = lora_file.read(path)
-        # Files by other tools may use names that only diffusers can translate.
-        if file.is_dora and set(file.names) <= layer_names.of_pipeline(pipeline).keys():
-            return lora_file.for_diffusers(pipeline, file), {}
+    if path.suffix != ".safetensors":
+        return None
+    file = lora_file.read(path)
+    # Files by other tools may use names that only diffusers can translate.
+    if set(file.names) <= layer_names.of_pipeline(pipeline).keys():
+        return file
+    return None
+
+
+def _lora_source(pipeline: Any, path: Path, file: LoraFile | None) -> tuple[Any, dict[str, Any]]:
+    """Return what ``load_lora_weights`` is given: the file, or what it leaves out of DoRA files."""
+    from ..lora import file as lora_file
+
+    if file is not None and file.is_dora:
+        return lora_file.for_diffusers(pipeline, file), {}
     return str(path.resolve().parent), {"weight_name": path.name}
 
 

@@ -1,4 +1,7 @@
-"""LoRA adapters on a frozen model: peft makes them, here they are placed and taken away again."""
+"""Adapters on a frozen model: peft makes them, here they are placed and taken away again.
+
+LoRA, LoKr or LoHa; what is said of LoRA holds of all three.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import torch
 
 from ..defaults import RECIPE_ALPHA, RECIPE_DROPOUT, RECIPE_RANK, SEED_DOCUMENT
 from ..errors import CuratorError
+from .lycoris import KINDS, PREFIXES, AdapterKind
 from .targets import LAYER_PRESETS, Placement, place
 
 ADAPTER = "default"
@@ -47,8 +51,26 @@ class LoraSettings:
     """Adapt the text encoders too."""
     text_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
     """Ends of the names of the text encoders' layers."""
+    kind: AdapterKind = "lora"
+    """What is added to a weight; see :mod:`.lycoris`. LoKr and LoHa drop rows of it
+    (:attr:`dropout`) where LoRA drops inputs."""
+    factor: int | None = None
+    """LoKr: the sides of the first factor, where they divide a layer's; as near as can be to the
+    square root of its sides if None."""
+    decompose_both: bool = False
+    """LoKr: both factors are of the rank, where it is below half of their sides; the second alone
+    otherwise."""
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise AdapterError(
+                f"There is no adapter '{self.kind}'. Use one of: {', '.join(KINDS)}."
+            )
+        if self.kind != "lora" and (self.rslora or self.dora):
+            wrong = "rslora" if self.rslora else "dora"
+            raise AdapterError(
+                f"{wrong} is of LoRA alone, not of {self.kind}: leave it out, or train a LoRA."
+            )
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise AdapterError(
                 f"rank = {self.rank}, alpha = {self.alpha}, dropout = {self.dropout}: rank must be "
@@ -105,7 +127,7 @@ class Adapters:
             for where, path, layer in self.layers()
             if part in (None, where)
             for name, parameter in layer.named_parameters()
-            if name.startswith("lora_")
+            if name.startswith(PREFIXES)
         }
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -157,7 +179,11 @@ class Adapters:
 
 
 def inject(
-    modules: Mapping[str, torch.nn.Module], settings: LoraSettings, *, seed: int = 0
+    modules: Mapping[str, torch.nn.Module],
+    settings: LoraSettings,
+    *,
+    seed: int = 0,
+    placements: Mapping[str, Placement] | None = None,
 ) -> Adapters:
     """Place new adapters on modules, which are frozen; at first they change no output.
 
@@ -168,40 +194,34 @@ def inject(
             :attr:`LoraSettings.text_encoder` is set (they are passed over where it is not).
         settings: Shape and place of the adapters.
         seed: Of their first weights.
+        placements: The layers that carry adapters, by part, instead of those that the settings
+            name; other parts carry none.
 
     Raises:
         AdapterError: A module has none of the layers, or carries adapters already.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import inject_adapter_in_model
 
     chosen = {
         part: module
         for part, module in modules.items()
-        if part == "denoiser" or settings.text_encoder
+        if (part == "denoiser" or settings.text_encoder)
+        and (placements is None or part in placements)
     }
     for part, module in chosen.items():
         if any(_is_adapted(layer) for layer in module.modules()):
             raise AdapterError(f"The model's part '{part}' carries adapters already: unload them.")
     flags = {p: p.requires_grad for module in chosen.values() for p in module.parameters()}
-    placements: dict[str, Placement] = {}
-    adapters = Adapters(chosen, settings, flags, placements)
+    found: dict[str, Placement] = {}
+    adapters = Adapters(chosen, settings, flags, found)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part, module in chosen.items():
             targets = settings.targets if part == "denoiser" else settings.text_targets
             try:
-                placement = placements[part] = _placed(module, targets)
-                config = LoraConfig(
-                    r=settings.rank,
-                    lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft only divides it
-                    lora_dropout=settings.dropout,
-                    # Whole paths: peft takes names in a list for ends of longer ones too.
-                    target_modules="|".join(map(re.escape, placement.paths)),
-                    use_rslora=settings.rslora,
-                    use_dora=settings.dora,
-                    bias="none",
-                )
-                config._register_custom_module(_not_of_torch(module, placement))
+                placement = placements[part] if placements else _placed(module, targets)
+                found[part] = placement
+                config = _config(settings, module, placement)
                 inject_adapter_in_model(config, module, adapter_name=ADAPTER)
             except (AdapterError, ValueError) as error:
                 adapters.remove()
@@ -212,6 +232,52 @@ def inject(
         parameter.data = parameter.data.float()
         parameter.requires_grad_()
     return adapters
+
+
+def _config(settings: LoraSettings, module: torch.nn.Module, placement: Placement) -> Any:
+    """Return what peft is told.
+
+    Raises:
+        AdapterError: The layers take LoRA alone.
+    """
+    from peft import LoHaConfig, LoKrConfig, LoraConfig
+
+    # Whole paths: peft takes names in a list for ends of longer ones too.
+    paths = "|".join(map(re.escape, placement.paths))
+    unusual = _not_of_torch(module, placement)
+    if settings.kind == "lora":
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft only divides it
+            lora_dropout=settings.dropout,
+            target_modules=paths,
+            use_rslora=settings.rslora,
+            use_dora=settings.dora,
+            bias="none",
+        )
+        config._register_custom_module(unusual)
+        return config
+    if unusual:
+        raise AdapterError(
+            f"{settings.kind} takes no quantised layers "
+            f"({', '.join(sorted(kind.__name__ for kind in unusual))}). Train a LoRA on this "
+            "model, or load it in 16 bits."
+        )
+    common = {
+        "r": settings.rank,
+        "alpha": settings.alpha,
+        "rank_dropout": settings.dropout,
+        "target_modules": paths,
+    }
+    if settings.kind == "loha":
+        return LoHaConfig(**common)
+    return LoKrConfig(
+        **common,
+        decompose_both=settings.decompose_both,
+        decompose_factor=settings.factor or -1,
+        rank_dropout_scale=True,  # as LoHa and LoRA: what is left makes up for what is dropped
+        init_weights="lycoris",  # the second factor is what begins at nothing
+    )
 
 
 def _placed(module: torch.nn.Module, targets: str | tuple[str, ...]) -> Placement:

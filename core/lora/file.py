@@ -1,5 +1,7 @@
 """The LoRA file: safetensors that ComfyUI, diffusers and kohya's tools load.
 
+LoKr and LoHa are in files of the same kind: :mod:`.lycoris` says what their layers hold.
+
 A layer has three tensors: ``<name>.lora_down.weight``, ``<name>.lora_up.weight`` and the scalar
 ``<name>.alpha``. Readers multiply by alpha / rank, so alpha also says rsLoRA's scale. Dotted names
 have ``lora_A`` and ``lora_B`` and no alpha: most of their readers know none, so that ``lora_B``
@@ -9,7 +11,7 @@ holds the scale. DoRA adds ``<name>.dora_scale``. :mod:`.spelling` has the spell
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from .. import atomic
 from ..errors import CuratorError
-from . import dora
+from . import dora, lycoris
 from . import names as layer_names
 from .adapters import ADAPTER, Adapters
 from .spelling import ALPHA, DORA, DOWN, ENDS, UP, FileKey, Piece, joined, pieces, written
@@ -54,8 +56,38 @@ class LoraFile:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the layers, sorted."""
+        return tuple(sorted({name for name, _ in self._kinds()}))
+
+    @property
+    def kind(self) -> lycoris.AdapterKind:
+        """What its layers are.
+
+        Raises:
+            CheckpointError: They are of several kinds.
+        """
+        kinds = sorted({kind for _, kind in self._kinds()})
+        if len(kinds) > 1:
+            raise CheckpointError(
+                f"The file holds layers of several kinds: {', '.join(kinds)}. ComfyUI's LoraLoader "
+                "applies it; nothing else can be done with it here."
+            )
+        return kinds[0] if kinds else "lora"
+
+    def _kinds(self) -> Iterator[tuple[str, lycoris.AdapterKind]]:
+        """Yield name and kind of the layer that each tensor of weights belongs to."""
         ends = tuple(end for pair in ENDS.values() for end in pair)
-        return tuple(sorted({_stem(key) for key in self.tensors if key.endswith(ends)}))
+        for key in self.tensors:
+            name, _, last = key.rpartition(".")
+            kind = lycoris.kind_of(last)
+            if kind is not None:
+                yield name, kind
+            elif key.endswith(ends):
+                yield _stem(key), "lora"
+
+    def factors(self, name: str) -> dict[str, Tensor]:
+        """Return a LoKr's or LoHa's layer: its factors by name, and ``alpha`` if it is there."""
+        known = (*(f for of_kind in lycoris.FACTORS.values() for f in of_kind), "alpha")
+        return {f: self.tensors[f"{name}.{f}"] for f in known if f"{name}.{f}" in self.tensors}
 
     def layer(self, name: str) -> tuple[Tensor, Tensor, float, Tensor | None]:
         """Return a layer's down and up weights, its scale, and its ``dora_scale``."""
@@ -92,6 +124,11 @@ def tensors_of(
     tensors: dict[str, Tensor] = {}
     with torch.no_grad():
         for part, path, layer in adapters.layers():
+            if adapters.settings.kind != "lora":
+                factors = lycoris.to_file(layer, ADAPTER)
+                name = _unbroken(pieces(file_key, part, path))
+                tensors |= {f"{name}.{end}": value for end, value in factors.items()}
+                continue
             down = layer.lora_A[ADAPTER].weight.float()
             up = layer.lora_B[ADAPTER].weight.float()
             alpha = layer.scaling[ADAPTER] * down.shape[0]
@@ -230,10 +267,18 @@ def restore(adapters: Adapters, file: LoraFile, *file_keys: FileKey) -> None:
         CheckpointError: The file's layers, ranks or kind are not those of the adapters.
     """
     names = _spelled(adapters, file, file_keys)
+    if file.kind != adapters.settings.kind:
+        raise CheckpointError(
+            f"The file is a {file.kind}, the adapters are {adapters.settings.kind}: the settings "
+            "must say the same."
+        )
+    if file.kind != "lora":
+        _restore_lycoris(names, file)
+        return
     with torch.no_grad():
         for layer, places in names:
             name = places[0].name
-            down, up, scale, magnitude = _whole(file, places)
+            down, up, scale, magnitude = whole(file, places)
             own_down, own_up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
             has_own = ADAPTER in layer.lora_magnitude_vector
             fits = down.shape == own_down.shape and up.shape == own_up.shape
@@ -270,7 +315,7 @@ def _spelled(
     )
 
 
-def _whole(file: LoraFile, places: Sequence[Piece]) -> tuple[Tensor, Tensor, float, Tensor | None]:
+def whole(file: LoraFile, places: Sequence[Piece]) -> tuple[Tensor, Tensor, float, Tensor | None]:
     """Return a layer's weights as :meth:`LoraFile.layer`, whatever pieces the file has it in."""
     if len(places) == 1:
         return file.layer(places[0].name)
@@ -283,8 +328,35 @@ def _whole(file: LoraFile, places: Sequence[Piece]) -> tuple[Tensor, Tensor, flo
         )
     ordered = [layers[piece] for piece in sorted(places, key=lambda piece: piece.start)]
     magnitudes = [magnitude for *_, magnitude in ordered if magnitude is not None]
-    whole = torch.cat(magnitudes) if len(magnitudes) == len(ordered) else None
-    return both[0], both[1], 1.0, whole
+    all_rows = torch.cat(magnitudes) if len(magnitudes) == len(ordered) else None
+    return both[0], both[1], 1.0, all_rows
+
+
+def _unbroken(places: Sequence[Piece]) -> str:
+    """Return the name of a layer that a file has in one piece.
+
+    Raises:
+        CheckpointError: It would be several: factors of LoKr and LoHa can't be parted.
+    """
+    if len(places) == 1:
+        return places[0].name
+    raise CheckpointError(
+        f"'{places[0].name}' and {len(places) - 1} more are one layer of this model, which only a "
+        "LoRA can hold in pieces. Choose another file_spelling than diffusers."
+    )
+
+
+def _restore_lycoris(layers: Sequence[tuple[Any, Sequence[Piece]]], file: LoraFile) -> None:
+    for layer, places in layers:
+        name = _unbroken(places)
+        values = file.factors(name)
+        if not lycoris.fits(layer, ADAPTER, values):
+            shapes = ", ".join(f"{key} {tuple(v.shape)}" for key, v in values.items() if v.dim())
+            raise CheckpointError(
+                f"'{name}' is of other factors in the file than the adapters are ({shapes}): the "
+                "settings must say the same rank, factor and decomposition."
+            )
+        lycoris.restore(layer, ADAPTER, values)
 
 
 def for_diffusers(pipeline: Any, file: LoraFile) -> dict[str, Tensor]:

@@ -77,6 +77,8 @@ class LoraCard:
     """Of the file's own weights."""
     comment: str = ""
     """The course of the training, for people."""
+    continued_from: Mapping[str, str] = field(default_factory=dict)
+    """The LoRA file that the training went on from: ``file``, its name, and ``sha256``."""
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,12 @@ def metadata(
         "rslora": lora.rslora, "dora": lora.dora, "dropout": lora.dropout,
         "target_modules": list(card.targets or lora.layers), "text_encoder": lora.text_encoder,
     }  # fmt: skip
+    if lora.kind != "lora":
+        arguments |= {"algo": lora.kind, "factor": lora.factor or -1}
     values: dict[str, Any] = {
         "ss_v2": card.architecture.startswith("stable-diffusion-v2"),
         "ss_base_model_version": card.version or _version(card.architecture),
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "networks.lora" if lora.kind == "lora" else "lycoris.kohya",
         "ss_network_dim": lora.rank,
         # Readers of this key divide by the rank: it says rsLoRA's scale too.
         "ss_network_alpha": lora.scale * lora.rank if _has_alphas(tensors) else float(lora.rank),
@@ -245,6 +249,7 @@ def metadata(
         f"{_OWN}dataset_fingerprint": card.dataset_fingerprint,
         f"{_OWN}generation": [dict(row) for row in card.generation] or "",
         f"{_OWN}settings": dict(card.settings) or "",
+        f"{_OWN}continued_from": dict(card.continued_from) or "",
     }
     filled = {key: _text(value) for key, value in values.items() if value not in ("", None)}
     return filled if tensors is None else filled | _hashes(filled, tensors)

@@ -10,7 +10,7 @@ nothing: alpha goes into the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,6 +107,27 @@ class FileNames:
                 f"one of: auto, {', '.join(self.spellings)}."
             )
         return self.spellings[chosen]  # type: ignore[index]
+
+    def unbroken(self, layers: Iterable[tuple[str, str]], spelling: str = "auto") -> FileKey:
+        """Return the names in a spelling that leaves layers whole, as LoKr and LoHa need it.
+
+        Args:
+            layers: Part and path of each.
+            spelling: ``auto`` takes another one where the best would part a layer.
+
+        Raises:
+            SpellingError: It would part a layer, or the model's layers have no names in it.
+        """
+        named = list(layers)
+        best = self(spelling)
+        others = self.spellings.values() if spelling == "auto" else ()
+        for found in (best, *others):
+            if all(len(pieces(found, part, path)) == 1 for part, path in named):
+                return found
+        raise SpellingError(
+            f"file_spelling '{spelling}' writes layers of this model in pieces, which only LoRA "
+            "can be divided into. Leave it at auto, or train a LoRA."
+        )
 
 
 def joined(layers: Sequence[tuple[Piece, Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:

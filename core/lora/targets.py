@@ -118,8 +118,26 @@ def place(module: torch.nn.Module, targets: str | Iterable[str]) -> Placement:
         paths, fused = _of_transformer(layers, linear, targets)
     else:
         names = LAYER_PRESETS[targets] if isinstance(targets, str) else tuple(targets)
-        found = (path for path, layer in layers.items() if _can_carry(layer))
+        found = (path for path, layer in layers.items() if can_carry(layer))
         paths, fused = [path for path in found if _is_named(path, names)], []
+    return _placement(layers, linear, paths, fused)
+
+
+def place_at(module: torch.nn.Module, paths: Iterable[str]) -> Placement:
+    """Let the layers of given paths carry adapters.
+
+    Args:
+        module: As for :func:`place`.
+        paths: Of some of its layers.
+    """
+    layers = dict(module.named_modules())
+    linear = [path for path, layer in layers.items() if is_linear(layer)]
+    return _placement(layers, linear, list(paths), [])
+
+
+def _placement(
+    layers: Mapping[str, Any], linear: list[str], paths: list[str], fused: list[str]
+) -> Placement:
     chosen = set(paths)
     bare = {_part(layers, path) for path in linear if path not in chosen}
     adapted = [path for path in linear if path in chosen]
@@ -139,7 +157,8 @@ def is_linear(layer: Any) -> bool:
     return has and isinstance(layer.weight, torch.Tensor) and layer.weight.dim() == 2
 
 
-def _can_carry(layer: Any) -> bool:
+def can_carry(layer: Any) -> bool:
+    """Whether a layer can carry adapters: a linear one, or a convolution."""
     return is_linear(layer) or isinstance(layer, torch.nn.Conv2d)
 
 

@@ -26,7 +26,7 @@ from .data.images import TrainingImages, read_images
 from .job import Checkpoint, LoraJob, LoraResult, Score
 from .result import HISTORY, Callbacks, TrainingResult
 from .settings import TrainingSettings
-from .trainer import check_output, train_lora
+from .trainer import check_output, following, start_of, train_lora
 
 FINISHED = "finished.json"
 
@@ -66,6 +66,7 @@ def train_once(
 
     check_output(job.output)
     images = read_images(job)
+    settings = following(settings, start_of(job))
 
     def inputs() -> str:
         model = identity_of(

@@ -36,7 +36,8 @@ class LoraJob:
         validation: Folder of images to validate with, instead of a share of the dataset.
         prior: Folder of prior-preservation images.
         prior_caption: For those that have none; the class prompt.
-        start: A LoRA file whose weights the training starts from, of the same shape.
+        start: A LoRA file that the training goes on from: kind, rank, alpha and layers are the
+            file's, whatever the settings say.
         samples: What is sampled, before, while (``sample_every``) and after it trains; ``None``
             samples nothing.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.

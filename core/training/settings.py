@@ -14,8 +14,11 @@ from ..options import Flag, Model, Number, Whole, option
 if TYPE_CHECKING:
     from ..lora.adapters import LoraSettings
 
-OptimizerName = Literal["adamw", "adamw8bit", "prodigy"]
+AdapterName = Literal["lora", "lokr", "loha"]
+OptimizerName = Literal["adamw", "adamw8bit", "prodigy", "adafactor", "schedulefree"]
 ScheduleName = Literal["constant", "cosine", "linear"]
+LossName = Literal["mse", "huber", "smooth_l1"]
+HuberSchedule = Literal["constant", "exponential", "snr"]
 Precision = Literal["fp32", "bf16"]
 CropMode = Literal["centre", "face"]
 TimestepSampling = Literal["model", "uniform", "logit-normal"]
@@ -59,6 +62,11 @@ class TrainingSettings(Model):
         character_curator.training.settings.SettingsError: dora is 1: say true or false.
     """
 
+    adapter: AdapterName = Field(
+        default="lora",
+        description="What is added to a weight: lora, or lokr or loha of LyCORIS (a Kronecker or "
+        "an elementwise product of small factors).",
+    )
     rank: Whole = Field(default=16, ge=1, description="Rank of the adapters.")
     alpha: Number = Field(
         default=16.0,
@@ -74,10 +82,21 @@ class TrainingSettings(Model):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of an adapter's inputs that a step drops.",
+        description="Share of an adapter's inputs that a step drops; of LoKr and LoHa, of its "
+        "outputs.",
     )
     rslora: Flag = Field(default=False, description="Rank-stabilised scale (arXiv 2312.03732).")
     dora: Flag = Field(default=False, description="Weight-decomposed adapters (arXiv 2402.09353).")
+    lokr_factor: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="LoKr: the sides of its first factor; nearest to the square root of a "
+        "layer's if None.",
+    )
+    lokr_decompose_both: Flag = Field(
+        default=False,
+        description="LoKr: the first factor is of the rank too, not the second alone.",
+    )
     train_text_encoder: Flag = Field(
         default=False,
         description="Also adapt the text encoders; captions are then encoded in every step.",
@@ -109,7 +128,8 @@ class TrainingSettings(Model):
     )
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="adamw, or with their libraries adamw8bit and prodigy.",
+        description="adamw; adafactor, which keeps hardly any state and knows no betas; or with "
+        "their libraries adamw8bit, prodigy, and schedulefree (AdamW that averages instead).",
     )
     weight_decay: Number = Field(default=0.01, ge=0, description="Decoupled weight decay.")
     betas: tuple[_Decay, _Decay] = Field(
@@ -153,6 +173,21 @@ class TrainingSettings(Model):
     )
     repeats: Whole = Field(default=1, ge=1, description="How often an epoch shows an image.")
 
+    loss: LossName = Field(
+        default="mse",
+        description="What an error counts: its square, or from huber_delta on linearly, so that "
+        "faults of the dataset pull less. The validation loss stays mse.",
+    )
+    huber_delta: Number = Field(
+        default=0.1,
+        gt=0,
+        description="From which error on huber and smooth_l1 are linear (huber_c of sd-scripts).",
+    )
+    huber_schedule: HuberSchedule = Field(
+        default="constant",
+        description="Course of huber_delta: from 1 without noise down to it by the timestep "
+        "(exponential), or by the noise's share (snr; not for flows).",
+    )
     min_snr_gamma: Number | None = Field(
         default=None,
         gt=0,
@@ -307,10 +342,14 @@ class TrainingSettings(Model):
     def _named(cls, values: Any, check: Callable[[Any], TrainingSettings]) -> TrainingSettings:
         """Say what is wrong in the words of the options."""
         try:
-            return check(values)
+            made = check(values)
         except ValidationError as error:
             faults = _faults(error, values if isinstance(values, Mapping) else {})
             raise SettingsError(" ".join(faults.values()), faults) from error
+        contradictions = _contradictions(made)
+        if contradictions:
+            raise SettingsError(" ".join(contradictions.values()), contradictions)
+        return made
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -333,6 +372,9 @@ class TrainingSettings(Model):
             rslora=self.rslora,
             dora=self.dora,
             text_encoder=self.train_text_encoder,
+            kind=self.adapter,
+            factor=self.lokr_factor,
+            decompose_both=self.lokr_decompose_both,
         )
 
     @staticmethod
@@ -392,9 +434,28 @@ def _faults(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]
 
 LATER = frozenset({
     "file_spelling", "base_model_version", "resolutions", "timestep_sampling", "timestep_shift",
-    "timestep_spread", "resolution_shift", "checkpointing_share", "block_swap",
+    "timestep_spread", "resolution_shift", "checkpointing_share", "block_swap", "adapter",
+    "lokr_factor", "lokr_decompose_both", "loss", "huber_delta", "huber_schedule",
 })  # fmt: skip
 """Options that files and folders of earlier versions know nothing of."""
+
+
+def _contradictions(settings: TrainingSettings) -> dict[str, str]:
+    """Return what can't be had together, by the option that has to give way."""
+    found: dict[str, str] = {}
+    for name in ("rslora", "dora"):
+        if getattr(settings, name) and settings.adapter != "lora":
+            found[name] = f"{name} is of LoRA alone: leave it out, or set adapter to lora."
+    if settings.optimizer == "schedulefree":
+        averages = "the optimizer schedulefree averages its weights itself"
+        if settings.schedule != "constant":
+            found["schedule"] = f"schedule is {settings.schedule!r}, and {averages}: constant."
+        if settings.ema_decay is not None:
+            found["ema_decay"] = f"ema_decay is {settings.ema_decay}, and {averages}: none."
+        if settings.betas[0] == 0:
+            found["betas"] = f"betas begin with 0, and {averages} by the first: above 0."
+    return found
+
 
 PRESETS: dict[str, TrainingSettings] = {
     "default": TrainingSettings(),

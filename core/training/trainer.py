@@ -22,6 +22,7 @@ from .settings import SettingsError, TrainingSettings
 
 if TYPE_CHECKING:
     from ..lora.adapters import Adapters
+    from ..lora.continuing import Origin
     from .denoisers.protocol import Denoiser, SamplingDenoiser
     from .outputs.watching import Plotter, Sampler
     from .outputs.writing import LoraWriter
@@ -78,18 +79,18 @@ def train_lora(
         >>> job.folder.name  # from here a training that was killed goes on
         'char1.work'
     """
-    from ..lora.file import read, restore
     from .denoisers.load import load
     from .loop.loop import train
     from .loop.timesteps import Timesteps
     from .outputs.watching import Plotter, Sampler
-    from .outputs.writing import LoraWriter
+    from .outputs.writing import LoraWriter, names_of
 
     check_output(job.output)
     if images is None:
         images = read_images(job)
     examples, facts = images.examples, images.facts
-    start = None if job.start is None else read(job.start, allow_pickle=job.allow_pickle)
+    start = start_of(job)
+    settings = following(settings, start)
     if denoiser is None:
         denoiser = load(
             job.base,
@@ -102,9 +103,8 @@ def train_lora(
     # What the model can't do is told before hours of work.
     denoiser.file_names(settings.file_spelling)
     Timesteps.of(settings).check(denoiser.prediction)
-    with placed_adapters(denoiser, settings) as adapters, _swap(denoiser, settings) as swap:
-        if start is not None:
-            restore(adapters, start, *denoiser.file_names.spellings.values())
+    with placed_adapters(denoiser, settings, start) as adapters, _swap(denoiser, settings) as swap:
+        names_of(adapters, denoiser, settings.file_spelling)
         sampler = Sampler(job, settings, denoiser, adapters, examples)
         plotter = Plotter(job)
         if not resume and Processes.current().is_first:
@@ -121,9 +121,10 @@ def train_lora(
             callbacks=joined(callbacks, plotter.callbacks(), sampler.callbacks()),
             progress=progress,
             resume=resume,
+            start=None if start is None else start.sha256,
         )
         result = replace(trained, memory=" ".join(filter(None, [trained.memory, swap])))
-        writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result)
+        writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result, start)
         found = _finish(job, writer, sampler, plotter, score, prefer)
         return replace(
             found,
@@ -133,9 +134,30 @@ def train_lora(
                 *_warnings(examples, facts),
                 *_without_text(settings, denoiser),
             ),
-            adapted=str(adapters.placements["denoiser"]),
+            adapted=_adapted(adapters, start),
             base=_base(job, settings, denoiser.architecture),
         )
+
+
+def start_of(job: LoraJob) -> Origin | None:
+    """Read the file that a job goes on from; None if it begins anew.
+
+    Raises:
+        PickleRefusedError: It is a pickle.
+        CheckpointError: It is missing or broken, or holds no adapters.
+    """
+    from ..lora.continuing import Origin
+
+    return None if job.start is None else Origin.of(job.start, allow_pickle=job.allow_pickle)
+
+
+def following(settings: TrainingSettings, start: Origin | None) -> TrainingSettings:
+    """Return settings with kind, rank and alpha of a file that is gone on from.
+
+    Raises:
+        CheckpointError: The file's layers are of several kinds.
+    """
+    return settings if start is None else settings.replace(**start.shape())
 
 
 @contextmanager
@@ -160,12 +182,19 @@ def _swap(denoiser: Denoiser, settings: TrainingSettings) -> Iterator[str]:
 
 
 @contextmanager
-def placed_adapters(denoiser: Denoiser, settings: TrainingSettings) -> Iterator[Adapters]:
-    """Place new adapters on a model, and take them away whatever happens."""
+def placed_adapters(
+    denoiser: Denoiser, settings: TrainingSettings, start: Origin | None = None
+) -> Iterator[Adapters]:
+    """Place adapters on a model, new ones or a file's, and take them away whatever happens."""
     from ..lora.adapters import inject
 
     modules = {"denoiser": denoiser.module(), **denoiser.text_modules()}
-    adapters = inject(modules, settings.adapters(), seed=settings.seed)
+    if start is None:
+        adapters = inject(modules, settings.adapters(), seed=settings.seed)
+    else:
+        adapters = start.adapters(
+            modules, settings.adapters(), *denoiser.file_names.spellings.values()
+        )
     for parameter in adapters.parameters("denoiser"):
         # The weights below may be elsewhere while they do not compute.
         parameter.data = parameter.data.to(denoiser.device)
@@ -173,6 +202,18 @@ def placed_adapters(denoiser: Denoiser, settings: TrainingSettings) -> Iterator[
         yield adapters
     finally:
         adapters.remove()
+
+
+def _adapted(adapters: Adapters, start: Origin | None) -> str:
+    """Say how many layers carry adapters, and where these come from."""
+    text = str(adapters.placements["denoiser"])
+    if start is None:
+        return text
+    own = adapters.settings
+    return (
+        f"Goes on from {start.name}, of whose layers, kind ({own.kind}), rank ({own.rank}) and "
+        f"alpha ({own.alpha:g}) it is, whatever the settings say. {text}"
+    )
 
 
 def _finish(

@@ -26,7 +26,7 @@ from .activation_checkpoints import add_checkpointing, remove_checkpointing
 from .backend import WiresBackend
 from .file_names import file_names
 from .identity import weights_identity
-from .loan import Loan
+from .loan import Loan, is_adapter
 from .model_kinds import (
     architecture_of,
     has_signal_scale,
@@ -366,7 +366,8 @@ def _compute_as_in_sampling(module: nn.Module) -> None:
     """Leave training mode to the adapters: the model's own parts would drop captions, for one."""
     if module.training:
         for path, part in module.named_modules():
-            part.training = "lora_dropout" in path
+            # LoRA asks a part of its layer whether to drop, DoRA, LoKr and LoHa the layer.
+            part.training = "lora_dropout" in path or is_adapter(part)
 
 
 def _raw_output(_: Tensor, output: Tensor, __: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from pathlib import Path
 STORE = "features.sqlite"
 REFERENCES = "references"
 """Folder of the control images that were wired."""
+NEW = "none"
+"""What the list of LoRAs to go on from says of a new one."""
 
 
 def lora_path(name: str) -> Path:
@@ -30,6 +32,38 @@ def lora_path(name: str) -> Path:
         raise ValueError("The LoRA needs a name, such as 'char1' or 'people/char1'.")
     root = Path(folder_paths.get_folder_paths("loras")[0])
     return contained(f"{stem}.safetensors", root, [root])
+
+
+def start_path(name: str, output: Path) -> Path | None:
+    """Return the LoRA that a training goes on from.
+
+    Args:
+        name: As ComfyUI's list calls it, or :data:`NEW`.
+        output: The file that the training writes.
+
+    Returns:
+        None for a new LoRA.
+
+    Raises:
+        FileNotFoundError: The list has no such file.
+        ValueError: It is the file that is to be written.
+    """
+    import folder_paths
+
+    if name == NEW or not name.strip():
+        return None
+    found = folder_paths.get_full_path("loras", name)
+    if found is None:
+        raise FileNotFoundError(
+            f"There is no LoRA '{name}' in models/loras to go on from. Choose another in "
+            f"continue_from, or '{NEW}'."
+        )
+    if Path(found).resolve() == output.resolve():
+        raise ValueError(
+            f"The training would go on from the file that it writes, {name}: each queue would "
+            "train further. Choose another 'name'."
+        )
+    return Path(found)
 
 
 def lora_name(path: Path) -> str:

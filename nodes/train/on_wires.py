@@ -58,12 +58,15 @@ def train_on_wires(job: LoraJob, chosen: Chosen, base: Base, view: TrainingView)
     """
     from ...core.features import FeatureStore
     from ...core.training import finished, train_lora
+    from ...core.training.trainer import following, start_of
     from ..comfy.denoiser import WireDenoiser
     from .files import REFERENCES, STORE, work_folder
     from .images import checked_images, with_references
     from .settings import with_room_for
 
-    settings = chosen.settings
+    start = start_of(job)
+    settings = following(chosen.settings, start)
+    chosen = replace(chosen, settings=settings)
     denoiser = WireDenoiser(
         base.model,
         base.clip,
@@ -81,7 +84,8 @@ def train_on_wires(job: LoraJob, chosen: Chosen, base: Base, view: TrainingView)
     if base.references is not None:
         images = with_references(images, base.references, home / REFERENCES)
     told = _told(base, images)
-    course = finished.course_key(denoiser.identity, [*images.examples, *images.prior], settings)
+    begin = denoiser.identity if start is None else f"{denoiser.identity} {start.sha256}"
+    course = finished.course_key(begin, [*images.examples, *images.prior], settings)
     job = replace(job, work=finished.course_folder(home, course, settings))
     further = [images.facts.trigger, base.sampler, base.scheduler]
     inputs = finished.inputs_key(job, settings, course, further)

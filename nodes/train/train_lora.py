@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import comfy.samplers
+import folder_paths
 from comfy_api.latest import io, ui
 
 from ..comfy.references import AUTO, ENCODINGS
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, node_id, searched_as
+from .files import NEW
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +187,12 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="The stock node that you sample with: the model is told of control "
                     "images as that node tells it. auto: the node of the model's family.",
                 )),
+                _advanced(io.Combo.Input(
+                    "continue_from", options=[NEW, *folder_paths.get_filename_list("loras")],
+                    default=NEW, optional=True,
+                    tooltip="A LoRA in models/loras to train further, under another name. Kind, "
+                    "rank, alpha and layers are then the file's, whatever the widgets say.",
+                )),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="The model with the LoRA."),
@@ -212,15 +220,18 @@ class TrainLoRA(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, name: str | None = None, folder: str = "", control_images: str = "", **_: Any
-    ) -> Any:
-        """Run again when the LoRA file is gone or changed, or a folder's files are."""
+        cls, name: str | None = None, folder: str = "", control_images: str = "",
+        continue_from: str = NEW, **_: Any,
+    ) -> Any:  # fmt: skip
+        """Run again when the LoRA file is gone or changed, or what it is made from is."""
         from ..ui.disk_state import disk_state, listing
         from ..ui.paths import readable_path
         from .files import lora_path
 
         files = "".join(str(listing(readable_path(f))) for f in (folder, control_images) if f)
-        return [disk_state.fingerprint(lora_path(name)) if name else 0, files]
+        found = folder_paths.get_full_path("loras", continue_from) if continue_from else None
+        begun = [] if found is None else [Path(found).stat().st_mtime_ns]
+        return [disk_state.fingerprint(lora_path(name)) if name else 0, files, *begun]
 
     @classmethod
     def execute(
@@ -243,6 +254,7 @@ class TrainLoRA(io.ComfyNode):
         reference_images: Any = None,
         control_images: str = "",
         reference_encoding: str = "auto",
+        continue_from: str = NEW,
         **widgets: Any,
     ) -> io.NodeOutput:
         """Train, or find the finished training, and apply its file."""
@@ -254,7 +266,7 @@ class TrainLoRA(io.ComfyNode):
         from ..ui.disk_state import disk_state
         from ..ui.paths import readable_path
         from .apply_lora import apply_lora, outputs_of
-        from .files import lora_name, lora_path
+        from .files import lora_name, lora_path, start_path
         from .on_wires import Base, train_on_wires
         from .settings import sample_settings, training_settings, with_samples
         from .view import TrainingView
@@ -281,6 +293,7 @@ class TrainLoRA(io.ComfyNode):
             base_says=says,
             trigger=trigger.strip() or None,
             prior=None if prior is None else Path(prior),
+            start=start_path(continue_from, output),
             samples=sample_settings(sample_prompts, chosen),
             control_images=readable_path(control_images) if control_images.strip() else None,
         )

@@ -55,13 +55,34 @@ def test_the_models_are_given_back_as_they_were(found, layout):
     assert found[layout]["cancelled"], "after an interrupted training too"
 
 
-@pytest.mark.parametrize("kind", ["rslora", "dora"])
+@pytest.mark.parametrize("kind", ["rslora", "dora", "lokr", "lokr, both", "loha"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_file_predicts_in_comfyui_what_the_adapters_predict(found, layout, kind):
     differences = found[layout]["differences"][kind]
     assert differences["file"] < 1e-3
     assert differences["effect"] > 0.05, "the adapters do something"
     assert found[layout]["said"] == [], "ComfyUI knows every key"
+
+
+@pytest.mark.parametrize("layout", ["sd15", "flux"])
+@pytest.mark.parametrize(("adapter", "has"), [("lokr", "lokr_w1"), ("loha", "hada_w1_a")])
+def test_lycoris_trains_on_the_wire(found, layout, adapter, has):
+    trained = found["lycoris"][f"{layout}, {adapter}"]
+    assert trained["losses"][-1] < trained["losses"][0]
+    assert has in trained["ends"]
+    assert trained["left_behind"] == []
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "lokr", "lokr, both", "loha"])
+def test_dropout_is_drawn_on_the_wire_while_it_trains_alone(found, kind):
+    assert found["drops"][kind] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["lora", "lokr", "lokr, both", "loha"])
+def test_a_file_is_merged_into_weights_of_16_bits_as_closely_as_they_allow(found, kind):
+    merged = found["bf16"][kind]
+    assert merged["file"] < 3e-2
+    assert merged["effect"] > 5 * merged["file"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """TrainLoRA in a real ComfyUI, on the miniature, with reduced numbers."""
 
+import hashlib
 import json
 import time
 
@@ -162,6 +163,38 @@ def test_a_longer_training_goes_on_and_a_shorter_one_begins_anew(server):
     assert len(works(server, "length")) == 2
     again = load_file(lora(server, "length"))
     assert all(np.array_equal(first[key], again[key]) for key in first)
+
+
+def test_a_training_goes_on_from_a_lora_of_the_list(server, trained):
+    first, content = load_file(lora(server)), lora(server).read_bytes()
+    graph = training(
+        name="further", continue_from="mini.safetensors", rank=16, alpha=1.0, targets="full",
+        train_text_encoder=True, epochs=1, learning_rate=1e-9,
+    )  # fmt: skip
+    run = server.run(graph, 600)
+    assert "Goes on from mini.safetensors" in run.outputs["2"]["text"][0]
+    assert "rank (4)" in run.outputs["2"]["text"][0]
+    further = load_file(lora(server, "further"))
+    assert further.keys() == first.keys()
+    assert all(np.allclose(further[key], first[key], rtol=1e-3, atol=1e-6) for key in first)
+    with safe_open(lora(server, "further"), "np") as file:
+        origin = json.loads(file.metadata()["character_curator.continued_from"])
+    assert origin == {
+        "file": "mini.safetensors", "sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
+    assert "2" in server.run(graph).cached
+    assert len(works(server, "further")) == 1
+    server.run(training(name="further", train_text_encoder=True, epochs=1), 600)
+    assert len(works(server, "further")) == 2, "a new LoRA is another training"
+
+
+def test_what_can_not_be_gone_on_from_is_said(server, trained):
+    run = server.wait(server.queue(training(continue_from="mini.safetensors")))
+    assert "from the file that it writes" in run.error
+    with pytest.raises(Refused, match="nowhere"):
+        server.queue(training(continue_from="nowhere.safetensors"))
+    run = server.wait(server.queue(training(name="b", continue_from="mini.safetensors")))
+    assert "switch train_text_encoder on" in run.error
 
 
 def others():

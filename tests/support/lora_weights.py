@@ -12,6 +12,10 @@ KINDS = {
     "lora": LoraSettings(rank=4, alpha=3, targets="full"),
     "rslora": LoraSettings(rank=4, alpha=3, targets="full", rslora=True),
     "dora": LoraSettings(rank=4, alpha=3, targets="full", dora=True),
+    "lokr": LoraSettings(rank=2, alpha=3, targets="full", kind="lokr", factor=4),
+    "lokr, both": LoraSettings(rank=1, alpha=3, targets="full", kind="lokr", decompose_both=True),
+    "lokr, whole": LoraSettings(rank=64, alpha=48, targets="full", kind="lokr"),
+    "loha": LoraSettings(rank=4, alpha=3, targets="full", kind="loha"),
 }
 """Every kind of adapter, on every layer that can have one."""
 

@@ -31,15 +31,18 @@ class AveragedWeights:
         for name, parameter in self._parameters.items():
             self.values[name].lerp_(parameter.detach().float(), 1 - decay)
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the average in the place of the weights for a while."""
-        trained = {name: p.detach().clone() for name, p in self._parameters.items()}
-        copy_into(self._parameters, self.values)
-        try:
-            yield
-        finally:
-            copy_into(self._parameters, trained)
+
+@contextmanager
+def in_place(
+    parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
+) -> Iterator[None]:
+    """Put values, such as an average, in the place of parameters for a while."""
+    trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    copy_into(parameters, values)
+    try:
+        yield
+    finally:
+        copy_into(parameters, trained)
 
 
 @torch.no_grad()

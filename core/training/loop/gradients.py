@@ -12,7 +12,7 @@ from ..data.order import Batch, draw
 from ..data.prepare import NO_CAPTION, TrainingData
 from ..denoisers.protocol import Denoiser
 from ..settings import TrainingSettings
-from .objective import draw_noise, face_mask, row_losses, row_weights
+from .objective import draw_noise, face_mask, huber_deltas, row_losses, row_weights
 from .processes import Processes
 from .timesteps import Timesteps
 
@@ -95,11 +95,16 @@ def _weighted_losses(
         predicted = denoiser.predict(
             denoiser.add_noise(latents, noise, timesteps), timesteps, text, image_sizes(items)
         )
-    losses = row_losses(predicted, denoiser.target(latents, noise, timesteps), mask)
+    snr = denoiser.snr(timesteps)
+    delta = None
+    if settings.loss != "mse":
+        delta = huber_deltas(settings.huber_schedule, settings.huber_delta, timesteps, snr)
+    target = denoiser.target(latents, noise, timesteps)
+    losses = row_losses(predicted, target, mask, loss=settings.loss, delta=delta)
     weights = row_weights(
         [example.prior for example, _ in items],
         settings.prior_weight,
-        denoiser.snr(timesteps) if settings.min_snr_gamma is not None else None,
+        snr,
         settings.min_snr_gamma,
         denoiser.prediction,
     )

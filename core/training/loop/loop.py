@@ -43,6 +43,7 @@ def train(
     callbacks: Callbacks | None = None,
     progress: Progress = silent,
     resume: bool = True,
+    start: str | None = None,
 ) -> TrainingResult:
     """Train parameters of a model on images.
 
@@ -67,6 +68,8 @@ def train(
         callbacks: Who is told what.
         progress: Told of every optimizer step. If it raises (Cancel), the state is saved first.
         resume: Go on from the folder's state where there is one; otherwise start anew.
+        start: Identity of what the parameters' values come from, where they are not new: the state
+            of a training from something else is not continued.
 
     Returns:
         The history, the best epoch, the epoch of convergence, and where the weights are. The
@@ -112,7 +115,7 @@ def train(
             )
         )
         stack.enter_context(gates_recomputed(denoiser.module()))
-        run = TrainingRun(denoiser, parameters, data, settings, folder, processes)
+        run = TrainingRun(denoiser, parameters, data, settings, folder, processes, start)
         denoiser.offload_encoders()
         if resume:
             run.resume()
@@ -211,8 +214,7 @@ class _Loop:
         """Evaluation mode, with the weights that a checkpoint would have."""
         with ExitStack() as stack:
             stack.enter_context(training_modes(self._modules, False))
-            if self._run.average is not None:
-                stack.enter_context(self._run.average.in_place())
+            stack.enter_context(self._run.kept_in_place())
             yield
 
     def _save_before_leaving(self) -> None:

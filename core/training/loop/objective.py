@@ -14,6 +14,10 @@ from torch import Tensor
 
 from ..data.buckets import Box, Size
 from ..denoisers.protocol import Prediction
+from ..settings import HuberSchedule, LossName, SettingsError
+
+_TIMESTEPS = 1000
+"""Where the timesteps of every family end."""
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction: Prediction) -> Tensor:
@@ -92,21 +96,70 @@ def face_mask(
     return torch.stack(rows)[:, None]
 
 
-def row_losses(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the mean squared error of each row, in float32.
+def row_losses(
+    prediction: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    loss: LossName = "mse",
+    delta: Tensor | None = None,
+) -> Tensor:
+    """Return the mean loss of each row, in float32.
+
+    With the error ``e`` of an element, ``mse`` is ``e²``. ``huber`` is that up to ``delta`` and
+    ``delta (2|e| - delta)`` beyond, twice ``torch.nn.functional.huber_loss``, so that small errors
+    count as in ``mse``; ``smooth_l1`` is ``huber / delta``, twice torch's function of that name.
+    The factors are those of kohya's sd-scripts.
 
     Args:
         prediction: ``(n, …)``.
         target: Of the same shape.
         mask: Weights ``(n, 1, height, width)`` with the mean 1; all frames of a row share them.
+        loss: What an element's error counts.
+        delta: From which error on it counts linearly, ``(n,)``; not for ``mse``.
     """
-    squared = (prediction.float() - target.float()) ** 2
+    error = prediction.float() - target.float()
+    losses = error**2 if delta is None or loss == "mse" else _huber(error, loss, delta)
     if mask is not None:
-        frames = (1,) * (squared.dim() - mask.dim())
-        squared = squared * mask.reshape(*mask.shape[:2], *frames, *mask.shape[2:]).to(
-            squared.device
+        frames = (1,) * (losses.dim() - mask.dim())
+        losses = losses * mask.reshape(*mask.shape[:2], *frames, *mask.shape[2:]).to(losses.device)
+    return losses.flatten(1).mean(1)
+
+
+def _huber(error: Tensor, loss: LossName, delta: Tensor) -> Tensor:
+    limit = delta.to(error).reshape(-1, *(1,) * (error.dim() - 1))
+    size = error.abs()
+    losses = torch.where(size <= limit, error**2, limit * (2 * size - limit))
+    return losses / limit if loss == "smooth_l1" else losses
+
+
+def huber_deltas(
+    schedule: HuberSchedule, delta: float, timesteps: Tensor, snr: Tensor | None
+) -> Tensor:
+    """Return from which error on each row's loss is linear, as kohya's sd-scripts schedules it.
+
+    Args:
+        schedule: ``constant``: ``delta``. ``exponential``: ``delta ** (timestep / 1000)``, 1
+            without noise. ``snr``: ``(1 - delta) / (1 + sigma)² + delta`` with
+            ``sigma = snr ** -0.5``.
+        delta: Above 0; where there is only noise.
+        timesteps: Of the rows, from 0 to 1000.
+        snr: Their signal-to-noise ratios; ``None`` for flow matching.
+
+    Raises:
+        SettingsError: The schedule is that of the ratio, and there is none.
+    """
+    if schedule == "constant":
+        return torch.full((len(timesteps),), delta)
+    if schedule == "exponential":
+        return delta ** (timesteps.float().cpu() / _TIMESTEPS)
+    if snr is None:
+        raise SettingsError(
+            "huber_schedule is 'snr', and a model that predicts a flow has no such ratio: use "
+            "'constant' or 'exponential'."
         )
-    return squared.flatten(1).mean(1)
+    sigma = snr.float().cpu() ** -0.5
+    return (1 - delta) / (1 + sigma) ** 2 + delta
 
 
 def row_weights(

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import MissingDependencyError
 from ..settings import SettingsError, TrainingSettings
+from .ema import copy_into
 
 
 def make_optimizer(
@@ -58,6 +59,10 @@ def make_optimizer(
         return Prodigy(
             groups, **common, use_bias_correction=True, safeguard_warmup=warm, decouple=True
         )
+    if settings.optimizer == "adafactor":
+        return _adafactor(groups, settings)
+    if settings.optimizer == "schedulefree":
+        return _schedule_free(groups, common)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
@@ -73,6 +78,62 @@ def _adamw(groups: list[dict[str, Any]], common: Mapping[str, Any]) -> torch.opt
         return torch.optim.AdamW([dict(group) for group in groups], fused=True, **common)
     except RuntimeError:  # this version of torch has none for this device
         return torch.optim.AdamW(groups, **common)
+
+
+def _adafactor(groups: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
+    # Not torch's own: that always multiplies the rate by the size of a parameter, and adapters
+    # begin with one that is zero, so that rates would mean something else than everywhere.
+    from transformers.optimization import Adafactor
+
+    return Adafactor(
+        groups,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        relative_step=False,
+        scale_parameter=False,
+        warmup_init=False,
+    )
+
+
+def _schedule_free(
+    groups: list[dict[str, Any]], common: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    try:
+        from schedulefree import AdamWScheduleFree
+    except ImportError:
+        raise MissingDependencyError(
+            "schedulefree", "The schedule-free optimizer", "pip install schedulefree"
+        ) from None
+    optimizer: Any = AdamWScheduleFree(groups, **common)
+    optimizer.train()
+    return optimizer
+
+
+@torch.no_grad()
+def smoothed(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor] | None:
+    """Return the weights that a schedule-free optimizer has come to (arXiv 2405.15682).
+
+    Gradients are taken at other weights than those that count: an average, which the optimizer
+    works out of both. The parameters are left as they are, to the bit.
+
+    Args:
+        optimizer: Of the parameters.
+        parameters: By name.
+
+    Returns:
+        Copies by name; None if the optimizer is of another kind, and the parameters count.
+    """
+    kind: Any = optimizer
+    if not (hasattr(kind, "train") and hasattr(kind, "eval")):
+        return None
+    trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    kind.eval()
+    found = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    kind.train()
+    copy_into(parameters, trained)  # the way back rounds
+    return found
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -27,6 +27,7 @@ def origin_of(
     parameters: Mapping[str, nn.Parameter],
     data: TrainingData,
     settings: TrainingSettings,
+    start: str | None = None,
 ) -> dict[str, Any]:
     """Return what determines the course of a run, a fact a key."""
     images = [
@@ -47,6 +48,7 @@ def origin_of(
         "adapters": json_hash({name: list(p.shape) for name, p in parameters.items()}),
         "model": denoiser.identity,
         "settings": course_options(settings),
+        **({} if start is None else {"what it goes on from": start}),
     }
 
 
@@ -72,7 +74,8 @@ def check_origin(path: Path, found: Mapping[str, Any], present: Mapping[str, Any
     Raises:
         StateMismatchError: They differ; the message says in what.
     """
-    other = [name for name in present if name != "settings" and found[name] != present[name]]
+    facts = {**found, **present}.keys() - {"settings"}
+    other = sorted(name for name in facts if found.get(name) != present.get(name))
     before, now = found["settings"], present["settings"]
     other += [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if other:

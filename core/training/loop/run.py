@@ -6,7 +6,8 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -24,9 +25,9 @@ from ..result import (
     history_table,
 )
 from ..settings import TrainingSettings
-from .ema import AveragedWeights, copy_into
+from .ema import AveragedWeights, copy_into, in_place
 from .gradients import add_gradients
-from .optimizers import make_optimizer, set_rate
+from .optimizers import make_optimizer, set_rate, smoothed
 from .origin import check_origin, origin_of
 from .processes import Processes
 from .schedule import lr_factor
@@ -73,6 +74,7 @@ class TrainingRun:
         settings: TrainingSettings,
         folder: Path,
         processes: Processes | None = None,
+        start: str | None = None,
     ) -> None:
         self.denoiser, self.parameters, self.data = denoiser, dict(parameters), data
         self.settings, self.folder = settings, folder
@@ -92,7 +94,7 @@ class TrainingRun:
         self._best: tuple[int, float] | None = None
         self._patience = Patience(settings.patience, settings.min_improvement)
         self._sums = _Sums()
-        self._origin = origin_of(denoiser, self.parameters, data, settings)
+        self._origin = origin_of(denoiser, self.parameters, data, settings, start)
         self._conditions = conditions.current(self.device.type)
 
     def take_step(self, batches: Sequence[Batch]) -> StepReport:
@@ -209,9 +211,20 @@ class TrainingRun:
         kept = self._best[0] if self._best else self.epoch
         self._message = f"{where}. The weights of epoch {kept} are kept. {advice}"
         self.processes.wait()
-        tensors, _ = load_tensors(self.folder / STATE)
+        tensors, facts = load_tensors(self.folder / STATE)
         self._restore_weights(tensors)
+        unpack_optimizer(self.optimizer, tensors, facts["optimizer"])
         self._write_weights(self.folder / LAST)
+
+    @contextmanager
+    def kept_in_place(self) -> Iterator[None]:
+        """Put what a checkpoint would hold in the place of the weights for a while."""
+        kept = self._kept()
+        if kept is self.parameters:
+            yield
+            return
+        with in_place(self.parameters, kept):
+            yield
 
     def keep_checkpoint(self) -> Path:
         """Write the present weights to a file of their own; return its path."""
@@ -301,9 +314,14 @@ class TrainingRun:
             for name, value in self.average.values.items():
                 value.copy_(tensors[f"average.{name}"])
 
+    def _kept(self) -> Mapping[str, Tensor]:
+        """Return the weights that count: the average where there is one."""
+        if self.average is not None:
+            return self.average.values
+        return smoothed(self.optimizer, self.parameters) or self.parameters
+
     def _write_weights(self, path: Path) -> None:
         if not self.processes.is_first:
             return
-        weights: Mapping[str, Tensor] = self.average.values if self.average else self.parameters
         loss = self.history[-1].validation_loss
-        save_tensors(path, weights, {"epoch": self.epoch, "validation_loss": loss})
+        save_tensors(path, self._kept(), {"epoch": self.epoch, "validation_loss": loss})

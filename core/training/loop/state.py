@@ -118,7 +118,9 @@ def unpack_optimizer(
         for number, group in enumerate(plain["groups"])
     ]
     for group in groups:
-        group["betas"] = tuple(group["betas"])
+        for name, value in group.items():
+            if isinstance(value, list) and name != "params":  # JSON knows no tuples
+                group[name] = tuple(value)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

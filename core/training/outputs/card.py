@@ -31,6 +31,7 @@ def lora_card(
     epoch: int | None = None,
     targets: tuple[str, ...] = (),
     says: Mapping[str, str] | None = None,
+    continued_from: Mapping[str, str] | None = None,
 ) -> LoraCard:
     """Put together what a LoRA file says of itself.
 
@@ -46,6 +47,7 @@ def lora_card(
         epoch: Of the weights; the best one's unless given.
         targets: Ends of the names of the layers that carry adapters.
         says: What the base model is called, by where, as for :func:`.families.recognised`.
+        continued_from: The file that the training went on from, ``file`` and ``sha256``.
     """
     family = recognised(denoiser.architecture, says).family
     held_out = set(result.held_out)
@@ -83,6 +85,7 @@ def lora_card(
         settings=settings.recorded(),
         validation_loss=row["validation_loss"],
         comment=_comment(result, row),
+        continued_from=continued_from or {},
     )
 
 

@@ -11,7 +11,9 @@ from ...dataset.facts import DatasetFacts
 from ...generation import models
 from ...lora import file as lora_file
 from ...lora.adapters import Adapters
+from ...lora.continuing import Origin
 from ...lora.header import LoraCard, metadata
+from ...lora.spelling import FileKey
 from ..data.examples import Example
 from ..denoisers.protocol import Denoiser
 from ..job import SUFFIX, Checkpoint, LoraJob
@@ -43,9 +45,23 @@ def write_lora(
     Raises:
         CuratorError: It cannot be written; what was there stays.
     """
-    names = denoiser.file_names(spelling)
+    names = names_of(adapters, denoiser, spelling)
     tensors = lora_file.tensors_of(adapters, names, magnitudes=magnitudes)
     lora_file.write(file, tensors, metadata(card, adapters.settings, tensors))
+
+
+def names_of(adapters: Adapters, denoiser: Denoiser, spelling: str) -> FileKey:
+    """Return what a file calls the adapted layers.
+
+    Raises:
+        SpellingError: The model's layers have no names in the spelling, or not as one layer each
+            where LoKr and LoHa need them so.
+    """
+    if adapters.settings.kind == "lora":
+        return denoiser.file_names(spelling)
+    return denoiser.file_names.unbroken(
+        ((part, path) for part, path, _ in adapters.layers()), spelling
+    )
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,7 @@ class LoraWriter:
         examples: What was trained with.
         facts: What the dataset says of itself.
         result: What the loop has to say.
+        start: What the training went on from.
     """
 
     job: LoraJob
@@ -69,6 +86,7 @@ class LoraWriter:
     examples: Sequence[Example]
     facts: DatasetFacts
     result: TrainingResult
+    start: Origin | None = None
 
     def kept_weights(self) -> list[tuple[int, Path]]:
         """Return epoch and weights of each checkpoint, the best included, in order."""
@@ -115,6 +133,7 @@ class LoraWriter:
                 epoch=epoch,
                 targets=self.adapters.placements["denoiser"].kinds,
                 says=self.job.base_names,
+                continued_from=self.start.to_mapping() if self.start else {},
             )
             write_lora(
                 target,

@@ -41,14 +41,14 @@ def test_presets_reach_more_layers(pipeline, preset, more):
     assert set(LAYER_PRESETS["attention"]) <= set(LAYER_PRESETS["full"])
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_the_model_is_unchanged_before_training_and_after_removal(pipeline, dora):
+@pytest.mark.parametrize("kind", [{}, {"dora": True}, {"kind": "lokr"}, {"kind": "loha"}])
+def test_the_model_is_unchanged_before_training_and_after_removal(pipeline, kind):
     unet = pipeline.unet
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     flags = [parameter.requires_grad for parameter in unet.parameters()]
     with torch.no_grad():
         plain = run(unet)
-        adapters = inject({"denoiser": unet}, LoraSettings(targets="full", dora=dora))
+        adapters = inject({"denoiser": unet}, LoraSettings(targets="full", **kind))
         unet.eval()
         assert torch.allclose(run(unet), plain, atol=1e-5)
         shake(adapters)
@@ -87,9 +87,10 @@ def test_text_encoders_take_part_only_if_asked(pipeline):
     assert len(adapters.parameters()) > len(adapters.parameters("te1"))
 
 
-def test_adapters_of_half_precision_weights_stay_in_float32(pipeline):
+@pytest.mark.parametrize("kind", [{"dora": True}, {"kind": "lokr"}, {"kind": "loha"}])
+def test_adapters_of_half_precision_weights_stay_in_float32(pipeline, kind):
     unet = pipeline.unet.to(torch.bfloat16)
-    adapters = inject({"denoiser": unet}, LoraSettings(dora=True))
+    adapters = inject({"denoiser": unet}, LoraSettings(**kind))
     assert {p.dtype for p in adapters.parameters()} == {torch.float32}
     noisy = torch.randn(1, 4, 8, 8, dtype=torch.bfloat16)
     context = torch.randn(1, 5, 32, dtype=torch.bfloat16)
@@ -121,6 +122,70 @@ def test_states_go_back_in_and_strange_ones_do_not(pipeline):
     state.pop(next(iter(state)))
     with pytest.raises(AdapterError, match="do not fit"):
         adapters.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"kind": "lora"},
+        {"kind": "lokr", "factor": 4},
+        {"kind": "lokr", "decompose_both": True, "rank": 1},
+        {"kind": "loha"},
+    ],
+)
+def test_gradients_are_those_of_finite_differences(pipeline, kind):
+    """In float64, along the gradient itself, for linear layers and convolutions."""
+    unet = pipeline.unet.double()
+    settings = LoraSettings(**{"rank": 2, "targets": "full", "dropout": 0.0, **kind})
+    adapters = inject({"denoiser": unet}, settings)
+    parameters = adapters.parameters()
+    for parameter in parameters:
+        parameter.data = parameter.data.double()
+    shake(adapters)
+    unet.eval()
+    generator = torch.Generator().manual_seed(1)
+    noisy, target = (torch.randn(1, 4, 8, 8, generator=generator).double() for _ in range(2))
+    context = torch.randn(1, 5, 32, generator=generator).double()
+
+    def loss():
+        found = unet(noisy, torch.tensor([300]), encoder_hidden_states=context).sample
+        return (found - target).square().mean()
+
+    gradient = torch.autograd.grad(loss(), parameters)
+    length = torch.stack([part.square().sum() for part in gradient]).sum().sqrt()
+    assert all(part.abs().max() > 0 for part in gradient)
+    step, found = 1e-5, []
+    with torch.no_grad():
+        for sign in (1, -2):
+            for parameter, part in zip(parameters, gradient, strict=True):
+                parameter.add_(part, alpha=sign * step / float(length))
+            found.append(loss())
+    assert float((found[0] - found[1]) / (2 * step)) == pytest.approx(float(length), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lora", "lokr", "loha"])
+def test_dropout_is_drawn_while_it_trains_alone(pipeline, kind):
+    unet = pipeline.unet
+    adapters = inject({"denoiser": unet}, LoraSettings(kind=kind, dropout=0.5))
+    shake(adapters)
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            return run(unet)
+
+    unet.train()
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+    unet.eval()
+    assert torch.equal(drawn(1), drawn(2))
+
+
+@pytest.mark.parametrize("wrong", ["rslora", "dora"])
+@pytest.mark.parametrize("kind", ["lokr", "loha"])
+def test_what_is_of_lora_alone_is_refused_elsewhere(kind, wrong):
+    with pytest.raises(AdapterError, match=f"{wrong} is of LoRA alone"):
+        LoraSettings(kind=kind, **{wrong: True})
 
 
 def test_scales():

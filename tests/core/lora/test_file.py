@@ -158,30 +158,81 @@ def test_training_goes_on_from_a_file(kind, tiny_sd15, tmp_path):
         lora_file.restore(adapters, file, kohya)
         assert distance(run_unet(unet, unet_inputs()), expected) < 1e-5
     adapters.remove()
-    smaller = inject({"denoiser": unet}, LoraSettings(rank=2, targets="full"))
-    with pytest.raises(lora_file.CheckpointError, match="rank 4"):
+    settings = KINDS[kind]
+    other = {"rank": 3, "dora": False, "rslora": False}
+    smaller = inject({"denoiser": unet}, LoraSettings(**{**vars(settings), **other}))
+    word = "rank 4" if settings.kind == "lora" else "other factors"
+    with pytest.raises(lora_file.CheckpointError, match=word):
         lora_file.restore(smaller, file, kohya)
     smaller.remove()
-    fewer = inject({"denoiser": unet}, LoraSettings())
+    fewer = inject({"denoiser": unet}, LoraSettings(kind=settings.kind))
     with pytest.raises(lora_file.CheckpointError, match="differ in"):
         lora_file.restore(fewer, file, kohya)
 
 
+@pytest.mark.parametrize("kind", ["lora", "lokr", "loha"])
 @pytest.mark.parametrize("alpha", [2.0, 24.0])
-def test_a_file_of_another_alpha_does_in_the_adapters_what_it_did(alpha, tiny_sd15):
+def test_a_file_of_another_alpha_does_in_the_adapters_what_it_did(alpha, kind, tiny_sd15):
     unet = pipeline_in(tiny_sd15).unet
-    adapters = trained({"denoiser": unet}, LoraSettings(alpha=8.0))
+    adapters = trained({"denoiser": unet}, LoraSettings(alpha=8.0, kind=kind))
     with torch.no_grad():
         expected = run_unet(unet, unet_inputs())
     file = lora_file.LoraFile(lora_file.tensors_of(adapters, kohya), {})
     adapters.remove()
-    other = inject({"denoiser": unet}, LoraSettings(alpha=alpha))
+    other = inject({"denoiser": unet}, LoraSettings(alpha=alpha, kind=kind))
     unet.eval()
     lora_file.restore(other, file, kohya)
     with torch.no_grad():
         assert distance(run_unet(unet, unet_inputs()), expected) < 1e-5
         with other.disabled():
             assert distance(run_unet(unet, unet_inputs()), expected) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        ("lokr", {"alpha", "lokr_w1", "lokr_w2_a", "lokr_w2_b"}),
+        ("lokr, both", {"alpha", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"}),
+        ("lokr, whole", {"alpha", "lokr_w1", "lokr_w2"}),
+        ("loha", {"alpha", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}),
+    ],
+)
+def test_a_layers_tensors_say_what_it_adds_to_the_weight(kind, ends, tiny_sd15):
+    """The file against torch's own products, and against what peft adds."""
+    unet = pipeline_in(tiny_sd15).unet
+    adapters = trained({"denoiser": unet}, KINDS[kind])
+    file = lora_file.LoraFile(lora_file.tensors_of(adapters, kohya), {})
+    assert file.kind == KINDS[kind].kind
+    seen = set()
+    for part, path, layer in adapters.layers():
+        name = kohya(part, path)
+        values = file.factors(name)
+        seen |= values.keys()
+        t = {key: value.double() for key, value in values.items()}
+        if kind == "loha":
+            product = (t["hada_w1_a"] @ t["hada_w1_b"]) * (t["hada_w2_a"] @ t["hada_w2_b"])
+            divisor = 4
+        else:
+            first = t["lokr_w1"] if "lokr_w1" in t else t["lokr_w1_a"] @ t["lokr_w1_b"]
+            second = t["lokr_w2"] if "lokr_w2" in t else t["lokr_w2_a"] @ t["lokr_w2_b"]
+            out = len(layer.weight)
+            product = torch.kron(first, second.reshape(out // len(first), -1))
+            thin = [key for key in ("lokr_w1_b", "lokr_w2_b") if key in t]
+            divisor = len(t[thin[0]]) if thin else float(t["alpha"])
+        added = float(t["alpha"]) / divisor * product.reshape(layer.weight.shape)
+        torch.testing.assert_close(
+            added, layer.get_delta_weight("default").double(), atol=1e-5, rtol=1e-4
+        )
+    assert ends <= seen
+    assert len(file.names) == len(list(adapters.layers()))
+
+
+def test_a_file_of_several_kinds_is_named():
+    keys = ("a.lora_down.weight", "a.lora_up.weight", "b.lokr_w1", "b.lokr_w2")
+    file = lora_file.LoraFile({key: torch.zeros(1, 1) for key in keys}, {})
+    assert file.names == ("a", "b")
+    with pytest.raises(lora_file.CheckpointError, match="lokr, lora"):
+        _ = file.kind
 
 
 def test_infinity_is_no_weight(tmp_path):

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from character_curator.generation.pipelines import add_lora
+from character_curator.generation.pipelines import LoraError, add_lora
 from character_curator.lora import file as lora_file
 from character_curator.lora import names as layer_names
 from character_curator.lora.adapters import LoraSettings
@@ -83,10 +83,11 @@ def test_diffusers_loads_dora(family, magnitudes, request, tmp_path, caplog):
     assert distance(outputs(pipeline)[0], expected) < 1e-3
 
 
-def test_our_own_back_end_renders_a_dora_file(tiny_sd15, tmp_path):
+@pytest.mark.parametrize("kind", ["dora", "lokr", "lokr, both", "lokr, whole", "loha"])
+def test_our_own_back_end_renders_what_diffusers_does_not_read(kind, tiny_sd15, tmp_path):
     """Images by the path that evaluation takes are those of the adapters that were trained."""
     pipeline = pipeline_in(tiny_sd15)
-    adapters = trained({"denoiser": pipeline.unet}, KINDS["dora"])
+    adapters = trained({"denoiser": pipeline.unet}, KINDS[kind])
     with torch.no_grad():
         expected = run_unet(pipeline.unet, unet_inputs())
     path = tmp_path / "lora.safetensors"
@@ -97,3 +98,33 @@ def test_our_own_back_end_renders_a_dora_file(tiny_sd15, tmp_path):
     pipeline.set_adapters(["char1"], [1.0])
     with torch.no_grad():
         assert distance(run_unet(pipeline.unet, unet_inputs()), expected) < 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ["lokr", "loha"])
+def test_our_own_back_end_loads_lycoris_of_every_family_and_weighs_it(
+    family, kind, request, tmp_path
+):
+    pipeline = pipeline_of(family, request)
+    settings = LoraSettings(**{**vars(KINDS[kind]), "text_encoder": True})
+    plain = outputs(pipeline)
+    adapters = trained(modules_of(pipeline), settings)
+    expected = outputs(pipeline)
+    path = tmp_path / "lora.safetensors"
+    lora_file.write(path, lora_file.tensors_of(adapters, FAMILIES[family]), {})
+    adapters.remove()
+    add_lora(pipeline, path, "char1")
+    pipeline.set_adapters(["char1"], [1.0])
+    for got, want in zip(outputs(pipeline), expected, strict=True):
+        assert distance(got, want) < 1e-4
+    pipeline.set_adapters(["char1"], [0.0])
+    for got, want in zip(outputs(pipeline), plain, strict=True):
+        assert distance(got, want) < 1e-6
+
+
+def test_lycoris_of_another_model_is_refused(tiny_sd15, tiny_sdxl, tmp_path):
+    adapters = trained({"denoiser": pipeline_in(tiny_sd15).unet}, KINDS["loha"])
+    path = tmp_path / "lora.safetensors"
+    lora_file.write(path, lora_file.tensors_of(adapters, kohya), {})
+    with pytest.raises(LoraError, match="does not fit"):
+        add_lora(pipeline_in(tiny_sdxl), path, "char1")

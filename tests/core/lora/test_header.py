@@ -29,6 +29,7 @@ FULL = LoraCard(
     generation=[{"seed": 1}],
     settings={"rank": 4},
     validation_loss=0.0812345678901234,
+    continued_from={"file": "first.safetensors", "sha256": "ab"},
 )
 
 

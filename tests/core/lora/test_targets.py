@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from character_curator.lora.adapters import LoraSettings, inject
+from character_curator.lora.adapters import AdapterError, LoraSettings, inject
 from character_curator.lora.targets import LAYER_PRESETS, is_linear, place
 from tests.support.lora_weights import pipeline_in
 
@@ -108,3 +108,15 @@ def test_a_quantised_layer_is_linear_and_computes_the_same_under_an_adapter():
         assert not torch.allclose(model(x), before)
         adapters.remove()
         assert torch.equal(model(x), before)
+
+
+@pytest.mark.parametrize("kind", ["lokr", "loha"])
+def test_lycoris_refuses_quantised_layers_and_leaves_the_model_as_it_was(kind):
+    model = Transformer().eval()
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        before = model(x)
+        with pytest.raises(AdapterError, match=r"quantised layers \(Quantised\)"):
+            inject({"denoiser": model}, LoraSettings(targets="attention", kind=kind))
+        assert torch.equal(model(x), before)
+    inject({"denoiser": model}, LoraSettings(targets="attention"))

@@ -17,6 +17,13 @@ from tests.support.comfyui.pack import NAME, import_pack, start_comfyui
 
 CAPTIONS = ["char1, a red disc", "char1, " + "a blue disc on the left, " * 20]
 """One of them is longer than a text encoder takes at once."""
+ADAPTERS = {
+    "rslora": {"rslora": True},
+    "dora": {"dora": True},
+    "lokr": {"adapter": "lokr", "rank": 2, "lokr_factor": 4},
+    "lokr, both": {"adapter": "lokr", "rank": 1, "lokr_decompose_both": True},
+    "loha": {"adapter": "loha"},
+}
 
 
 def main(comfyui: str, folder: str) -> None:
@@ -37,6 +44,9 @@ def main(comfyui: str, folder: str) -> None:
             said.lines.clear()
             found[name] = examine(build(), images, Path(folder) / name)
             found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
+        found["lycoris"] = lycoris(images, Path(folder) / "lycoris")
+        found["drops"] = drops()
+        found["bf16"] = in_bf16(Path(folder) / "bf16")
         found["half"] = half_precision(images, Path(folder) / "half")
         found["dynamic"] = dynamic(images, Path(folder) / "dynamic")
         found["swapped"] = swapped(images, Path(folder) / "swapped")
@@ -114,8 +124,7 @@ def examine(wires, images, folder):
         "checkpointed": checkpointed.training.history["validation_loss"].to_list(),
         "names": names(result.file),
         "differences": {
-            kind: differences(wires, folder, **options)
-            for kind, options in {"rslora": {"rslora": True}, "dora": {"dora": True}}.items()
+            kind: differences(wires, folder, **options) for kind, options in ADAPTERS.items()
         },
         "cancelled": cancelled(wires, images, folder / "cut.safetensors", values),
     }
@@ -129,15 +138,23 @@ def left_behind(wires):
             own = {"forward", "calculate_denoised", "enable_gradient_checkpointing", "peft_config"}
             found += [f"{path}.{name}" for name in own & set(vars(part))]
             found += [f"hook of {path}" for _ in part._forward_pre_hooks]
-            found += [path for name, _ in part.named_parameters(recurse=False) if "lora" in name]
+            found += [
+                f"{path}.{name}"
+                for name, _ in part.named_parameters()
+                if any(mark in name for mark in ("lora_", "lokr_", "hada_"))
+            ]
     return found
 
 
 def names(file):
+    return sorted(key for key in keys(file) if key.endswith(".alpha"))
+
+
+def keys(file):
     from safetensors import safe_open
 
     with safe_open(file, "pt") as opened:
-        return sorted(key for key in opened.keys() if key.endswith(".alpha"))  # noqa: SIM118
+        return list(opened.keys())
 
 
 def cancelled(wires, images, output, values):
@@ -209,6 +226,72 @@ def differences(wires, folder, **options):
     return {
         "file": float((with_file - with_adapters).norm() / scale),
         "effect": float((without - with_adapters).norm() / scale),
+    }
+
+
+def lycoris(images, folder):
+    """Train LoKr and LoHa as the node does; return losses, and kinds of the files' tensors."""
+    from tests.support.wires.wire_models import flux, sd15
+
+    found = {}
+    for name, build in {"sd15": sd15, "flux": flux}.items():
+        for adapter in ("lokr", "loha"):
+            wires = build()
+            settings = settings_of(
+                adapter=adapter, rslora=False, rank=2, lokr_factor=4, dropout=0.1
+            )
+            result = train(wires, images, folder / name / f"{adapter}.safetensors", settings)
+            found[f"{name}, {adapter}"] = {
+                "losses": result.training.history["validation_loss"].to_list(),
+                "ends": sorted({key.rpartition(".")[2] for key in keys(result.file)}),
+                "left_behind": left_behind(wires),
+            }
+    return found
+
+
+def drops():
+    """Return, by kind of adapter, whether the predictions of a training step draw dropout."""
+    import torch
+
+    from tests.support.wires.wire_models import sd15
+
+    adapters = importlib.import_module(f"{NAME}.core.lora.adapters")
+    denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
+    modes = importlib.import_module(f"{NAME}.core.training.loop.modes").training_modes
+    found = {}
+    for kind, options in {"lora": {}, **ADAPTERS}.items():
+        settings = settings_of(**{"rslora": False, "dropout": 0.5, **options}).adapters()
+        with (
+            torch.inference_mode(False),
+            denoisers.WireDenoiser(*vars(sd15()).values()) as denoiser,
+        ):
+            made = adapters.inject({"denoiser": denoiser.module()}, settings)
+            for parameter in made.parameters():
+                parameter.data += 0.1
+            noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+            said = []
+            for training in (True, False):
+                with modes((denoiser.module(),), training), torch.no_grad():
+                    text = denoiser.encode_text(CAPTIONS[:1])
+                    for seed in (1, 2):
+                        torch.manual_seed(seed)
+                        said.append(denoiser.predict(noisy, torch.tensor([500]), text, [(64, 64)]))
+            made.remove()
+        found[kind] = [not torch.equal(said[0], said[1]), not torch.equal(said[2], said[3])]
+    return found
+
+
+def in_bf16(folder):
+    """Compare adapters on weights of 16 bits with their file, merged into these weights."""
+    import torch
+
+    from tests.support.wires.wire_models import sd15
+
+    folder.mkdir()
+    kinds = {"lora": {}, **{k: v for k, v in ADAPTERS.items() if "adapter" in v}}
+    return {
+        kind: differences(sd15(dtype=torch.bfloat16), folder, **options)
+        for kind, options in kinds.items()
     }
 
 

@@ -333,6 +333,9 @@ def test_settings_survive_json():
         ({"targets": ()}, "targets"),
         ({"batch_size": "2"}, "batch_size is '2'"),
         ({"lr": 1e-3}, "No training option 'lr'"),
+        ({"adapter": "lycoris"}, "lora, lokr, loha"),
+        ({"adapter": "lokr", "dora": True}, "dora is of LoRA alone"),
+        ({"adapter": "loha", "rslora": True}, "rslora is of LoRA alone"),
     ],
     ids=lambda value: str(value)[:24],
 )

@@ -83,6 +83,22 @@ def test_every_fault_names_its_option(name, value):
     assert set(TrainingSettings.faults({name: value, "seed": 3})) == {name}
 
 
+@pytest.mark.parametrize(
+    ("values", "option"),
+    [
+        ({"schedule": "cosine"}, "schedule"),
+        ({"ema_decay": 0.9}, "ema_decay"),
+        ({"betas": (0.0, 0.9)}, "betas"),
+    ],
+)
+def test_what_does_not_go_with_a_schedule_free_optimizer_is_named(values, option):
+    values = {"optimizer": "schedulefree", **values}
+    with pytest.raises(SettingsError, match="averages its weights itself") as raised:
+        TrainingSettings.from_mapping(values)
+    assert raised.value.option == option
+    assert set(TrainingSettings.faults(values)) == {option}
+
+
 def test_nothing_to_train(examples, tmp_path):
     with pytest.raises(CuratorError, match="targets"):
         train(TinyDenoiser(), {}, examples, SETTINGS, tmp_path)
@@ -102,11 +118,16 @@ def test_image_that_became_unreadable_is_left_out(examples, tmp_path):
     assert result.history["pictures"].to_list()[1:] == [7] * 4
 
 
-def test_missing_library_is_named(examples, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
-    with pytest.raises(MissingDependencyError, match="pip install bitsandbytes"):
-        run(examples, tmp_path / "run", SETTINGS.replace(optimizer="adamw8bit"))
+@pytest.mark.parametrize(
+    ("optimizer", "library"),
+    [("adamw8bit", "bitsandbytes"), ("prodigy", "prodigyopt"), ("schedulefree", "schedulefree")],
+)
+def test_missing_library_is_named(examples, tmp_path, monkeypatch, optimizer, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, f"{library}.optim", None)
+    settings = SETTINGS.replace(optimizer=optimizer, schedule="constant", ema_decay=None)
+    with pytest.raises(MissingDependencyError, match=f"pip install {library}"):
+        run(examples, tmp_path / "run", settings)
 
 
 def test_bucket_step_must_suit_the_model(examples, tmp_path):

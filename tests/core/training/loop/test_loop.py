@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from character_curator.features import FeatureStore
@@ -18,6 +19,7 @@ from character_curator.training.data.prepare import prepare
 from character_curator.training.loop.gradients import add_gradients
 from character_curator.training.loop.run import TrainingRun
 from character_curator.training.loop.state import StateMismatchError
+from character_curator.training.settings import SettingsError
 from tests.support.tiny_denoiser import TinyDenoiser, make_examples
 from tests.support.training_runs import SETTINGS, assert_same, run, weights
 from tests.support.watchers import Cancelled
@@ -91,6 +93,21 @@ def seeded(*parts):
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+def counted(predicted, target, settings, snr, time):
+    """What each element's error counts, by torch's own functions."""
+    delta = {
+        "constant": settings.huber_delta,
+        "exponential": settings.huber_delta ** (time / 1000),
+        "snr": (1 - settings.huber_delta) / (1 + snr**-0.5) ** 2 + settings.huber_delta,
+    }[settings.huber_schedule]
+    options = {"reduction": "none"}
+    if settings.loss == "huber":
+        return 2 * F.huber_loss(predicted, target, delta=delta, **options)
+    if settings.loss == "smooth_l1":
+        return 2 * F.smooth_l1_loss(predicted, target, beta=delta, **options)
+    return F.mse_loss(predicted, target, **options)
+
+
 def defined_loss(denoiser, examples, settings, moment):
     """The loss of one step on whole images of one size, written down row by row."""
     total = 0.0
@@ -105,28 +122,51 @@ def defined_loss(denoiser, examples, settings, moment):
         text = denoiser.encode_text(["" if dropped else example.caption])
         alpha = denoiser.alphas[time]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        error = (denoiser.predict(noisy, time, text, [(64, 64)]) - noise) ** 2
+        target = {
+            "epsilon": noise,
+            "v_prediction": alpha.sqrt() * noise - (1 - alpha).sqrt() * clean,
+            "flow": noise - clean,
+        }[denoiser.prediction]
+        predicted = denoiser.predict(noisy, time, text, [(64, 64)])
+        snr = float(alpha / (1 - alpha))
+        error = counted(predicted, target, settings, snr, float(time))
         left, top, right, bottom = (int(edge) // 8 for edge in example.face)
         mask = torch.ones(8, 8)
         mask[top:bottom, left:right] = settings.face_weight
         loss = float((error * mask / mask.mean()).mean())
-        snr = float(alpha / (1 - alpha))
-        loss *= min(snr, settings.min_snr_gamma) / snr
+        if denoiser.prediction != "flow":
+            capped = min(snr, settings.min_snr_gamma)
+            loss *= capped / (snr if denoiser.prediction == "epsilon" else snr + 1)
         total += loss * (settings.prior_weight if example.prior else 1)
     return total / len(examples)
 
 
 @pytest.mark.parametrize("moment", [(1, 0), (2, 3)])
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_loss_of_a_step_is_the_one_defined(tmp_path, moment, seed):
-    settings = SETTINGS.replace(seed=seed, prior_weight=0.25, caption_dropout=0.5, noise_offset=0.3,
+@pytest.mark.parametrize(
+    ("prediction", "loss", "schedule"),
+    [
+        ("epsilon", "mse", "constant"),
+        ("v_prediction", "mse", "constant"),
+        ("flow", "mse", "constant"),
+        ("epsilon", "huber", "constant"),
+        ("epsilon", "smooth_l1", "snr"),
+        ("v_prediction", "huber", "snr"),
+        ("v_prediction", "smooth_l1", "exponential"),
+        ("flow", "huber", "exponential"),
+        ("flow", "smooth_l1", "constant"),
+    ],
+)
+def test_the_loss_of_a_step_is_the_one_defined(tmp_path, moment, seed, prediction, loss, schedule):
+    settings = SETTINGS.replace(seed=seed, loss=loss, huber_schedule=schedule, huber_delta=0.4,
+        prior_weight=0.25, caption_dropout=0.5, noise_offset=0.3,
         face_weight=3.0, min_snr_gamma=2.0, validation_share=0,
     )  # fmt: skip
     examples = [
         dataclasses.replace(example, prior=i % 3 == 1)
         for i, example in enumerate(make_examples(tmp_path / "pictures", 8))
     ]
-    denoiser = TinyDenoiser()
+    denoiser = TinyDenoiser(prediction)
     denoiser.network.eval()  # dropout is drawn for a batch as a whole
     data = prepare(denoiser, examples, settings, EncodedFeatures(denoiser, FeatureStore()))
     with torch.no_grad():
@@ -293,3 +333,17 @@ def test_the_last_epoch_is_validated_whenever_it_comes(examples, tmp_path):
     result, _ = run(examples, tmp_path, SETTINGS.replace(epochs=4, validate_every=3))
     losses = result.history["validation_loss"].to_list()
     assert [loss is not None for loss in losses] == [True, False, False, True, True]
+
+
+def test_the_validation_loss_is_that_of_squares_whatever_is_trained(examples, tmp_path):
+    first = {}
+    for loss in ("mse", "huber", "smooth_l1"):
+        result, _ = run(examples, tmp_path / loss, SETTINGS.replace(loss=loss, epochs=1))
+        first[loss] = result.history["validation_loss"][0]
+    assert first["mse"] == first["huber"] == first["smooth_l1"]
+
+
+def test_a_schedule_of_the_ratio_does_not_suit_a_flow(examples, tmp_path):
+    settings = SETTINGS.replace(loss="huber", huber_schedule="snr")
+    with pytest.raises(SettingsError, match="predicts a flow"):
+        run(examples, tmp_path, settings, TinyDenoiser("flow"))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from character_curator.training.data.buckets import Size
 from character_curator.training.loop.objective import (
     draw_noise,
     face_mask,
+    huber_deltas,
     min_snr_weights,
     row_losses,
     row_weights,
@@ -100,6 +102,60 @@ def test_losses_are_means_over_a_row():
     mask[:, :, 2:4] = 4.0
     part = [float(((x.float() - y.float())[:, 2:4] ** 2).mean()) for x, y in zip(a, b, strict=True)]
     assert row_losses(a, b, mask).tolist() == pytest.approx(part, rel=1e-5)
+
+
+@pytest.mark.parametrize("frames", [(), (2,)])
+@pytest.mark.parametrize("loss", ["huber", "smooth_l1"])
+def test_huber_losses_are_twice_torchs_own_and_keep_the_mask(loss, frames):
+    generator = torch.Generator().manual_seed(2)
+    shape = (3, 4, *frames, 8, 6)
+    a, b = torch.randn(2, *shape, generator=generator, dtype=torch.float64).bfloat16()
+    delta = torch.tensor([0.1, 0.7, 30.0])
+    faces = [(0.0, 0.0, 20.0, 30.0), None, (8.0, 8.0, 40.0, 64.0)]
+    mask = face_mask(faces, Size(48, 64), (8, 6), 3.0)
+    for weights in (None, mask):
+        found = row_losses(a, b, weights, loss=loss, delta=delta)
+        for row in range(3):
+            x, y, limit = a[row].float(), b[row].float(), float(delta[row])
+            if loss == "huber":
+                expected = 2 * F.huber_loss(x, y, reduction="none", delta=limit)
+            else:
+                expected = 2 * F.smooth_l1_loss(x, y, reduction="none", beta=limit)
+            if weights is not None:
+                expected = expected * weights[row, 0]
+            assert float(found[row]) == pytest.approx(float(expected.mean()), rel=1e-5)
+    large = row_losses(a, b, mask, loss="huber", delta=torch.full((3,), 100.0))
+    assert torch.allclose(large, row_losses(a, b, mask)), "far from delta it is the square"
+
+
+def test_huber_has_the_gradient_of_torchs_own():
+    prediction = torch.linspace(-2, 2, 41, requires_grad=True)
+    target = torch.zeros(1, 41)
+    own = row_losses(prediction[None], target, loss="huber", delta=torch.tensor([0.5])).sum()
+    (found,) = torch.autograd.grad(own, prediction)
+    (expected,) = torch.autograd.grad(
+        2 * F.huber_loss(prediction[None], target, delta=0.5), prediction
+    )
+    assert torch.allclose(found, expected)
+
+
+def test_huber_schedules_are_those_of_kohyas_scripts():
+    """Against their formulas, with their alphas: sigma is sqrt((1 - alpha) / alpha)."""
+    alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    times = torch.tensor([0, 250, 999])
+    snr = torch.from_numpy(alphas[times] / (1 - alphas[times]))
+    c = 0.1
+    assert huber_deltas("constant", c, times, None).tolist() == pytest.approx([c] * 3)
+    rate = -math.log(c) / 1000
+    expected = [math.exp(-rate * t) for t in times.tolist()]
+    assert huber_deltas("exponential", c, times, None).tolist() == pytest.approx(expected)
+    sigmas = ((1 - alphas[times]) / alphas[times]) ** 0.5
+    expected = (1 - c) / (1 + sigmas) ** 2 + c
+    assert huber_deltas("snr", c, times, snr).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    nothing = huber_deltas("snr", c, times[:1], torch.zeros(1))
+    assert nothing.tolist() == pytest.approx([c]), "zero terminal ratio"
+    with pytest.raises(SettingsError, match="'constant' or 'exponential'"):
+        huber_deltas("snr", c, times, None)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

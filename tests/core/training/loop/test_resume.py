@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from character_curator.training.loop.origin import course_options
 from character_curator.training.loop.state import (
     StateMismatchError,
     load_tensors,
@@ -20,6 +21,7 @@ from character_curator.training.loop.state import (
     save_tensors,
     unpack_optimizer,
 )
+from character_curator.training.settings import LATER
 from tests.support.tiny_denoiser import TinyDenoiser
 from tests.support.training_runs import SETTINGS, assert_same, run
 from tests.support.watchers import CancelAfter, Cancelled
@@ -98,18 +100,27 @@ def test_sigkill_and_resume_to_the_same_bits(examples, tmp_path):
 
 @pytest.mark.parametrize(
     ("optimizer", "library", "rate"),
-    [("prodigy", "prodigyopt", 1.0), ("adamw8bit", "bitsandbytes", 5e-3)],
+    [
+        ("prodigy", "prodigyopt", 1.0),
+        ("adamw8bit", "bitsandbytes", 5e-3),
+        ("adafactor", "transformers", 5e-3),
+        ("schedulefree", "schedulefree", 5e-3),
+    ],
 )
 def test_optimizers_of_libraries_resume_to_the_same_bits(
     examples, tmp_path, optimizer, library, rate
 ):
     pytest.importorskip(library)
-    settings = SETTINGS.replace(optimizer=optimizer, learning_rate=rate)
-    run(examples, tmp_path / "whole", settings)
+    changes = {"schedule": "constant", "ema_decay": None} if optimizer == "schedulefree" else {}
+    settings = SETTINGS.replace(optimizer=optimizer, learning_rate=rate, **changes)
+    whole, _ = run(examples, tmp_path / "whole", settings)
+    assert whole.history["validation_loss"][-1] < whole.history["validation_loss"][0]
     with pytest.raises(Cancelled):
         run(examples, tmp_path / "cut", settings, progress=CancelAfter(5, "Training"))
     run(examples, tmp_path / "cut", settings)
-    assert_same(tmp_path / "whole" / "state.safetensors", tmp_path / "cut" / "state.safetensors")
+    for name in ("state", "last", "best"):
+        file = f"{name}.safetensors"
+        assert_same(tmp_path / "whole" / file, tmp_path / "cut" / file)
 
 
 class NestingAdamW(torch.optim.AdamW):
@@ -233,3 +244,20 @@ def test_other_conditions_are_said(examples, tmp_path, caplog):
     finally:
         torch.set_num_threads(threads)
     assert f"threads: {threads} -> {threads + 1}" in caplog.text
+
+
+def test_a_training_that_began_before_an_option_was_there_goes_on(examples, tmp_path):
+    """States name the options of their day; one that came later is not said at its default."""
+    whole, _ = run(examples, tmp_path / "whole")
+    with pytest.raises(Cancelled):
+        run(examples, tmp_path / "cut", progress=CancelAfter(5, "Training"))
+    path = tmp_path / "cut" / "state.safetensors"
+    tensors, facts = load_tensors(path)
+    assert not LATER & facts["origin"]["settings"].keys()
+    resumed, _ = run(examples, tmp_path / "cut")
+    assert_same(whole.last, resumed.last)
+    assert course_options(SETTINGS.replace(adapter="loha"))["adapter"] == "loha"
+    facts["origin"]["settings"]["adapter"] = "lokr"
+    save_tensors(path, tensors, facts)
+    with pytest.raises(StateMismatchError, match="different are: adapter"):
+        run(examples, tmp_path / "cut")
