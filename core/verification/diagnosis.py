@@ -225,7 +225,7 @@ def _causes_of_collapse(symptoms: Symptoms, retold: Retold) -> Iterator[Cause]:
             f"Balance them over {CLUSTERS} clusters of different scenes: "
             + retold.curate(clusters__count=CLUSTERS),
         )
-    if given.captions and given.captions < given.images / 4:
+    if given.captions and given.captions < given.images / 10:
         yield Cause(
             "captions that repeat themselves",
             f"{given.captions} different captions for {given.images} images",
