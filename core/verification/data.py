@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from ..dataset.sidecars import METADATA_FILE
 from ..errors import CuratorError
 from ..selection.quotas import Quota
 from ..selection.resolve import resolve
@@ -39,7 +38,11 @@ def check_images(evidence: Evidence) -> Line:
             faults.append(Fault(name, "its bytes are not those that were exported", _PUT_BACK))
         elif name not in evidence.metadata:
             faults.append(
-                Fault(name, f"{METADATA_FILE} does not know it", "Take it away, or export again.")
+                Fault(
+                    name,
+                    f"{evidence.metadata_name} does not know it",
+                    "Take it away, or export again.",
+                )
             )
     total = evidence.section("selection").get("total")
     if isinstance(total, int) and total != len(there):
@@ -61,7 +64,7 @@ def check_quality(evidence: Evidence) -> Line:
     if evidence.measured is None:
         return unchecked("quality", evidence.measuring_problem, _models())
     minimum, faults, scores = evidence.minimum_quality, [], []
-    for row in evidence.measured.table.iter_rows(named=True):
+    for row in evidence.measured.iter_rows(named=True):
         score = row["quality"]
         scores.append(score if score is not None else 0.0)
         if score is None or score < minimum:
@@ -79,7 +82,7 @@ def check_quality(evidence: Evidence) -> Line:
             faults.append(
                 Fault(
                     row["path"],
-                    f"its quality is {score:.3f}, and {METADATA_FILE} says {recorded:.3f}",
+                    f"its quality is {score:.3f}, and {evidence.metadata_name} says {recorded:.3f}",
                     "The row or the image is not the exported one. " + _EXPORT,
                 )
             )
@@ -102,13 +105,14 @@ def check_faces(evidence: Evidence) -> Line:
             row["rejection_detail"] or row["rejection"],
             "Curate again, so that another image takes its place.",
         )
-        for row in evidence.measured.table.iter_rows(named=True)
+        for row in evidence.measured.iter_rows(named=True)
         if row["rejection"] is not None and row["rejection"] != "low_quality"
     ]
-    count = evidence.measured.table.height
+    count = evidence.measured.height
     found = (
         f"{count - len(faults)} of {count} images show exactly one face "
         f"(confidence at least {evidence.minimum_confidence:g})"
+        + (f"; {evidence.measured_note}" if evidence.measured_note else "")
     )
     return judged("faces", found, faults, passed=count - len(faults), images=count)
 
@@ -159,12 +163,12 @@ def check_metadata(evidence: Evidence) -> Line:
     for file in evidence.files:
         row = evidence.metadata.get(file.name)
         if row is None:
-            faults.append(Fault(METADATA_FILE, f"it has no row for {file.name}", _EXPORT))
+            faults.append(Fault(evidence.metadata_name, f"it has no row for {file.name}", _EXPORT))
             continue
         generated = file.is_generated or row.get("type") != "real"
         wrong = [*missing_of(row, generated=generated), *_disagreements(evidence, file, row)]
         if wrong:
-            where = f"{METADATA_FILE}, {file.name}"
+            where = f"{evidence.metadata_name}, {file.name}"
             faults.append(Fault(where, "; ".join(wrong), _EXPORT))
     found = (
         f"{len(evidence.metadata)} rows checked against the schema, the files, the captions and "
@@ -237,4 +241,4 @@ def _candidates(evidence: Evidence, counted: Counter[str]) -> tuple[pl.DataFrame
 
 
 def _models() -> str:
-    return "Name the models that measured the images: --faces, --clip (ComfyUI: pack, clip_model)."
+    return "Name the face pack that measured the images: --faces PACK (in ComfyUI: pack)."

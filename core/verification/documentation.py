@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..dataset.sidecars import METADATA_FILE
 from .checklist import Fault, Line, judged, not_applicable
 from .evidence import Evidence, ImageFile
 from .schema import RECORD_KEYS
@@ -38,12 +37,14 @@ def check_parameters(evidence: Evidence) -> Line:
         elif evidence.metadata.get(file.name, {}).get("generation") != file.record:
             faults.append(
                 Fault(
-                    f"{METADATA_FILE}, {file.name}",
+                    f"{evidence.metadata_name}, {file.name}",
                     "its generation is not what the image itself says",
                     _AGAIN,
                 )
             )
-    found = f"{len(generated)} images say how they were made, compared with {METADATA_FILE}"
+    found = (
+        f"{len(generated)} images say how they were made, compared with {evidence.metadata_name}"
+    )
     return judged("parameters", found, faults, images=len(generated))
 
 
@@ -59,7 +60,7 @@ def check_mapping(evidence: Evidence) -> Line:
         if wrong:
             faults.append(
                 Fault(
-                    f"{METADATA_FILE}, {file.name}",
+                    f"{evidence.metadata_name}, {file.name}",
                     f"the row is not of this image: {', '.join(wrong)}",
                     _AGAIN,
                 )
@@ -84,13 +85,15 @@ def check_prompts(evidence: Evidence) -> Line:
         if file.record is not None and row.get("prompt") != file.record.get("prompt"):
             faults.append(
                 Fault(
-                    f"{METADATA_FILE}, {file.name}",
+                    f"{evidence.metadata_name}, {file.name}",
                     "its prompt is not the one that the image was made with",
                     _AGAIN,
                 )
             )
         elif file in evidence.generated and not row.get("prompt"):
-            faults.append(Fault(f"{METADATA_FILE}, {file.name}", "it has no prompt", _AGAIN))
+            faults.append(
+                Fault(f"{evidence.metadata_name}, {file.name}", "it has no prompt", _AGAIN)
+            )
     made = len(evidence.generated)
     found = f"{len(evidence.files)} captions and {made} prompts, compared with the images"
     return judged("prompts", found, faults, captions=len(evidence.files), prompts=made)

@@ -13,14 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ..dataset.checksums import Verification, exported_checksums, verify
 from ..dataset.facts import RECIPE_FILE, DatasetFacts, read_facts
-from ..dataset.sidecars import METADATA_FILE, read_caption
-from ..defaults import MINIMUM_CONFIDENCE, MINIMUM_QUALITY
+from ..dataset.sidecars import metadata_path, read_caption
+from ..defaults import (
+    FACE_PACK,
+    MINIMUM_CONFIDENCE,
+    MINIMUM_FACE_SHARE,
+    MINIMUM_FACE_SIDE,
+    MINIMUM_QUALITY,
+    SEED_DOCUMENT,
+)
 from ..errors import CuratorError
 from ..features import FeatureStore
 from ..hashing import json_hash
@@ -28,7 +33,7 @@ from ..imageset import ImageSet
 from ..progress import Progress, silent
 
 if TYPE_CHECKING:
-    from ..evaluation.images import Analysers
+    from ..analysis.face_validation import FaceThresholds
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -68,23 +73,6 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What models see in the images now.
-
-    Attributes:
-        table: A row a readable image with the columns of the analysis, among them ``path``,
-            ``face_count``, ``face_confidence``, ``quality``, ``rejection``, ``rejection_detail``.
-        embeddings: A row an image, shape ``(n, d)``, L2-normalised.
-        identities: Similarity of each face to the set's centre, or to the references; NaN
-            without exactly one face.
-    """
-
-    table: pl.DataFrame
-    embeddings: NDArray[np.float32]
-    identities: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What a dataset holds.
 
@@ -100,7 +88,9 @@ class Evidence:
         expected: Names of images that metadata or the list of checksums name.
         checksums: Every file compared with the list.
         fingerprint: Of the list as it was exported.
-        measured: What models see in the images; ``None`` where the models are not here.
+        measured: What models see in the images now, a row a readable image with the columns of the
+            analysis; ``None`` where the models are not here.
+        measured_note: What was done otherwise than in the curation; empty if nothing was.
         measuring_problem: Why nothing could be measured; empty if it could.
     """
 
@@ -115,7 +105,8 @@ class Evidence:
     expected: frozenset[str]
     checksums: Verification
     fingerprint: str
-    measured: Measured | None = None
+    measured: pl.DataFrame | None = None
+    measured_note: str = ""
     measuring_problem: str = ""
 
     @property
@@ -129,6 +120,11 @@ class Evidence:
         """Return what the metadata call the kind of an image."""
         kind = self.metadata.get(name, {}).get("type")
         return kind if isinstance(kind, str) else None
+
+    @property
+    def metadata_name(self) -> str:
+        """What the file of metadata is called here."""
+        return metadata_path(self.folder).name
 
     @property
     def minimum_quality(self) -> float:
@@ -182,23 +178,22 @@ def measure(
     store: FeatureStore,
     *,
     faces: str | None = None,
-    clip: tuple[str, str] | None = None,
     progress: Progress = silent,
 ) -> Evidence:
-    """Measure every readable image anew.
+    """Look for faces in every readable image and score it, as the dataset's recipe says.
 
     Args:
         evidence: What was read.
         store: Empty; filled.
         faces: Face pack, in place of the dataset's own.
-        clip: open_clip model and weights, in place of the dataset's own.
         progress: Watches.
 
     Returns:
         The evidence with its measurements, or with what stood in their way.
     """
-    from ..analysis.identities import robust_centroid
-    from ..evaluation.images import measured, similarities
+    from ..analysis.face_analyser import FaceAnalyser
+    from ..analysis.face_validation import validate_faces
+    from ..analysis.quality import score_quality
 
     rows = [
         {
@@ -210,36 +205,41 @@ def measure(
     ]  # fmt: skip
     if not rows:
         return replace(evidence, measuring_problem="there is no readable image")
-    images = ImageSet.from_rows(rows, evidence.folder)
+    section, quality = evidence.section("faces"), evidence.section("quality")
+    references = [Path(str(path)).expanduser() for path in section.get("references", ())]
+    lost = [path for path in references if not path.is_file()]
+    thresholds = _thresholds(evidence, largest=bool(lost))
+    note = ""
+    if lost:
+        references = []
+        note = "the reference images are not here, so of several faces the largest counts"
     try:
-        analysers = analysers_of(evidence, store, faces=faces, clip=clip)
-        found, identities, embeddings = measured(images, analysers, progress)
+        pack = faces or evidence.facts.faces or FACE_PACK
+        analyser = FaceAnalyser(pack, section.get("detection_size"))
+        images = ImageSet.from_rows(rows, evidence.folder)
+        found = validate_faces(images, analyser, store, thresholds, references, progress)
+        found = score_quality(
+            found, store, minimum=evidence.minimum_quality, formula=quality.get("formula")
+        )
     except CuratorError as error:
         return replace(evidence, measuring_problem=str(error))
-    known = [vector for vector in identities if vector is not None]
-    centre = robust_centroid(np.stack(known)) if known else np.zeros(1, np.float32)
-    near = similarities(identities, centre) if known else np.full(len(rows), np.nan)
-    return replace(evidence, measured=Measured(found.table, embeddings, near))
+    return replace(evidence, measured=found.table, measured_note=note)
 
 
-def analysers_of(
-    evidence: Evidence,
-    store: FeatureStore,
-    *,
-    faces: str | None = None,
-    clip: tuple[str, str] | None = None,
-) -> Analysers:
-    """Return what a dataset's images were measured with: models and thresholds of its recipe."""
+def _thresholds(evidence: Evidence, *, largest: bool) -> FaceThresholds:
+    """Return what a valid face is in a dataset's recipe."""
+    from ..analysis.face_choice import LARGEST
     from ..analysis.face_validation import FaceThresholds
-    from ..evaluation.setup import Setup
 
-    setup = Setup.of_dataset(evidence.folder, faces=faces, clip=clip, count=1)
-    analysers = setup.analysers(store)
     section = evidence.section("faces")
-    stated = {"share": section.get("minimum_share"), "side": section.get("minimum_side")}
-    limits = {name: float(value) for name, value in stated.items() if value is not None}
-    thresholds = FaceThresholds(confidence=evidence.minimum_confidence, **limits)
-    return replace(analysers, thresholds=thresholds, minimum_quality=evidence.minimum_quality)
+    return FaceThresholds(
+        confidence=evidence.minimum_confidence,
+        share=float(section.get("minimum_share", MINIMUM_FACE_SHARE)),
+        side=float(section.get("minimum_side", MINIMUM_FACE_SIDE)),
+        identity=-1.0,  # whom a face shows is no matter of finding it
+        choice=section.get("choice") or (LARGEST if largest else None),
+        raw=evidence.section("quality").get("formula") == SEED_DOCUMENT,
+    )
 
 
 def _subject(evidence: Evidence, name: str) -> str | None:
@@ -291,12 +291,13 @@ def _recipe(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _metadata(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any]]:
+    path = metadata_path(folder)
     try:
-        values = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
             raise ValueError("it is no table of tables")
     except (OSError, ValueError) as error:
-        problems[METADATA_FILE] = str(error)
+        problems[path.name] = str(error)
         return {}
     return values
 

@@ -83,7 +83,7 @@ def check_readiness(
     evidence = read_evidence(place, progress)
     # What is measured here is measured anew, whatever has been measured before.
     with FeatureStore() as store:
-        evidence = measure(evidence, store, faces=faces, clip=clip, progress=progress)
+        evidence = measure(evidence, store, faces=faces, progress=progress)
         add(
             data.check_images(evidence),
             data.check_quality(evidence),

@@ -87,9 +87,9 @@ def check_seed_store(evidence: Evidence) -> Line:
         elif derived != record.get("noise_seed"):
             what = f"its noise seed {record.get('noise_seed')} does not follow from its seed"
             faults.append(Fault(file.name, what, "Take it as it was generated."))
-    if "metadata.json" in evidence.checksums.changed:
+    if evidence.metadata_name in evidence.checksums.changed:
         faults.append(
-            Fault("metadata.json", "the stored seeds are not those of this version", _RECIPE)
+            Fault(evidence.metadata_name, "the stored seeds are not those of this version", _RECIPE)
         )
     recipe = "as the recipe lists them" if listed else "the recipe is of a folder and lists none"
     found = f"seeds of {len(generated)} images in their records and the metadata, {recipe}"

@@ -230,9 +230,9 @@ def check_figures(
 def _comparison(quality: float, evidence: Evidence, name: str, advice: str) -> Line:
     if evidence.measured is None:
         return unchecked(
-            "comparison", evidence.measuring_problem, "Name the models: --faces, --clip."
+            "comparison", evidence.measuring_problem, "Name the face pack: --faces PACK."
         )
-    scores = evidence.measured.table["quality"].drop_nulls().to_list()
+    scores = evidence.measured["quality"].drop_nulls().to_list()
     training = sum(scores) / len(scores) if scores else float("nan")
     faults = []
     if not quality >= training - QUALITY_LOSS:
