@@ -119,7 +119,7 @@ def _show(readiness: Readiness, console: Console) -> None:
         Status.HOLDS: "[green]✓[/]", Status.FAILS: "[red]✗[/]",
         Status.UNCHECKED: "[yellow]?[/]", Status.NOT_APPLICABLE: "[dim]-[/]",
     }  # fmt: skip
-    group = ""
+    group = advice = ""
     for line in readiness.lines:
         if line.group != group:
             group = line.group
@@ -128,8 +128,9 @@ def _show(readiness: Readiness, console: Console) -> None:
             f"{line.status.value}: {line.found}"
         )  # fmt: skip
         console.print(f"  {marks[line.status]} {line.title}: {escape(said)}", soft_wrap=True)
-        if line.status is Status.UNCHECKED:
-            console.print(f"      {escape(line.faults[0].advice)}", soft_wrap=True)
+        if line.status is Status.UNCHECKED and line.faults[0].advice != advice:
+            advice = line.faults[0].advice
+            console.print(f"      {escape(advice)}", soft_wrap=True)
         for fault in line.faults[:_SHOWN] if line.status is Status.FAILS else ():
             console.print(f"      {escape(str(fault))}", soft_wrap=True)
         if line.status is Status.FAILS and len(line.faults) > _SHOWN:

@@ -116,7 +116,7 @@ def check_recipe(evidence: Evidence) -> Line:
         Fault(f"{RECIPE_FILE}, [model]", f"{text} ({count} of them)", _RECIPE)
         for text, count in differing.items()
     ]
-    found = f"{RECIPE_FILE} has {len(evidence.recipe)} sections, compared with the images' records"
+    found = f"{RECIPE_FILE} ({', '.join(evidence.recipe)}), compared with the images' records"
     return judged("recipe", found, faults)
 
 
@@ -255,7 +255,11 @@ def _without(evidence: Evidence, results: Sequence[Again], key: str) -> Line | N
             return judged(key, "no image has a whole record", [
                 Fault("the images", "none says how it was made", "Take them as generated.")
             ])  # fmt: skip
-        return unchecked(key, "no image was to be made again", "Say how many: --regenerate 3.")
+        return unchecked(
+            key,
+            "no image was to be made again",
+            "Say how many: --regenerate 3 (in ComfyUI: regenerate).",
+        )
     if all(again.needs_wires for again in results):
         return unchecked(
             key,

@@ -148,7 +148,8 @@ def read_sign_offs(dataset: Path) -> list[dict[str, Any]]:
 
 def check_approval(dataset: Path, lora: Path | None, samples: Path | None) -> Line:
     """Look for a sign-off of exactly what is there now."""
-    again = f"Look at {REPORT_FILE}" + (f" and {SHEET_FILE} of the test images" if lora else "")
+    again = "Look at " + (REPORT_FILE if (dataset / REPORT_FILE).is_file() else "the images")
+    again += f" and {SHEET_FILE} of the test images" if lora else ""
     again += f", then: character-curator sign-off {dataset} --name NAME"
     again += f" --lora {lora}" if lora is not None else ""
     try:

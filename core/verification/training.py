@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _TRAIN = "Train the LoRA again: character-curator train DATASET --output FILE."
 _NOTES = "Keep NAME.work beside the LoRA file, or say where it is: --work FOLDER."
-GIVE = "Name the LoRA file: --lora FILE."
+GIVE = "Name the LoRA file: --lora FILE (in ComfyUI: lora_name)."
 NO_LORA = "no LoRA file was given"
 KEYS = ("training", "loss", "file", "checkpoint", "hyperparameters")
 

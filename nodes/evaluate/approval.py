@@ -39,7 +39,13 @@ def approve(
     from ...core.errors import CuratorError
     from ...core.hashing import json_hash
     from ...core.verification.checklist import Status
-    from ...core.verification.sign_off import check_approval, fingerprints, shown_files, sign
+    from ...core.verification.sign_off import (
+        REPORT_FILE,
+        check_approval,
+        fingerprints,
+        shown_files,
+        sign,
+    )
 
     [line] = [line for line in readiness.lines if line.key == "approval"]
     if line.status is Status.HOLDS:
@@ -54,8 +60,9 @@ def approve(
             return replace(readiness, lines=lines), ""
     except CuratorError as error:
         return readiness, str(error)
+    report = dataset / REPORT_FILE
     how = (
-        f"To approve, look at {dataset / 'report.html'}"
+        f"To approve, look at {report if report.is_file() else dataset}"
         + (f" and the images in {samples}" if lora is not None else "")
         + f"; then put your name into approved_by, {now} into approved_fingerprint, and run again."
     )

@@ -23,7 +23,7 @@ def report_of(readiness: Readiness, told: str) -> str:
     marks = {
         Status.HOLDS: "✓", Status.FAILS: "✗", Status.UNCHECKED: "?", Status.NOT_APPLICABLE: "-",
     }  # fmt: skip
-    lines, group = [readiness.verdict], ""
+    lines, group, advice = [readiness.verdict], "", ""
     for line in readiness.lines:
         if line.group != group:
             group = line.group
@@ -31,8 +31,9 @@ def report_of(readiness: Readiness, told: str) -> str:
         plain = line.status in (Status.HOLDS, Status.FAILS)
         said = line.found if plain else f"{line.status.value}: {line.found}"
         lines.append(f"{marks[line.status]} {line.title}: {said}")
-        if line.status is Status.UNCHECKED:
-            lines.append(f"    {line.faults[0].advice}")
+        if line.status is Status.UNCHECKED and line.faults[0].advice != advice:
+            advice = line.faults[0].advice
+            lines.append(f"    {advice}")
         if line.status is Status.FAILS:
             lines += [f"    {fault}" for fault in line.faults[:_SHOWN]]
             if len(line.faults) > _SHOWN:
