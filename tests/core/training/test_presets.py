@@ -89,6 +89,7 @@ PROSE = "A freckled woman with wavy red hair stands in a park, smiling, in a whi
         ("pony", [TAGS], ""),
         ("flux1", [PROSE], ""),
         ("flux1", ["portrait of char1 woman, red dress, bar background"], ""),
+        ("flux1", ["red dress, bar"], ""),
         ("flux1", [], ""),
     ],
 )
