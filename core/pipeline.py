@@ -122,14 +122,14 @@ def train(
     """
     from .features import FeatureStore
     from .training import LoraJob, SampleSettings
-    from .training.denoisers.recognise import recognise
+    from .training.denoisers.recognise import recognise, said_by
     from .training.finished import train_once
     from .training.loop.state import StateMismatchError
 
     section = project.training or project_file.TrainingSection()
     model = section.base or project.model.path
     config = section.base_config if section.base else project.model.config
-    chosen = section.chosen(recognise(model, config=config))
+    chosen = section.chosen(recognise(model, config))
     settings = chosen.settings
     output = _resolve(base, project.project.output)
     triggers = [subject.trigger or subject.name for subject in project.subjects]
@@ -155,6 +155,7 @@ def train(
         if section.control_images is None
         else _resolve(base, section.control_images),
         base_config=config,
+        base_says=said_by(model),
     )
     with FeatureStore(output / STORE_FILE) as store:
         try:

@@ -166,7 +166,7 @@ def _or_nothing(number: Callable[[str], float]) -> Callable[[str], Any]:
 
 def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..training import LoraJob, SampleSettings, joined
-    from ..training.denoisers.recognise import recognise
+    from ..training.denoisers.recognise import recognise, said_by
     from ..training.finished import train_once
     from ..training.loop.processes import Processes
     from .memory import kept_while_training
@@ -175,8 +175,9 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     settings_of(options)  # what makes no sense is told before a model is looked for
     if options.prefer == "evaluation" and not options.evaluate:
         raise SettingsError("--prefer evaluation needs --evaluate N, the number of prompts.")
-    guess = recognise(options.base, config=options.model_config)
-    chosen = chosen_of(options, guess).with_samples(options.sample_guidance, options.sample_steps)
+    chosen = chosen_of(
+        options, recognise(options.base, options.model_config, options.variant)
+    ).with_samples(options.sample_guidance, options.sample_steps)
     settings = chosen.settings
     console.print(escape(str(chosen)))
     job = LoraJob(
@@ -205,6 +206,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         allow_pickle=options.allow_pickle,
         control_images=options.control_images,
         base_config=options.model_config,
+        base_says=said_by(options.base),
     )
     if not Processes.current().is_first:
         console.quiet, options.json = True, False

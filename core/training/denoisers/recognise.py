@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...generation import models
-from ...generation.model_files import located
+from ...generation import model_files, models
 from ...lora.families import Guess, recognised
+from ...lora.header import names_in
 
 _TEXT_WIDTHS = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"}
 """Width of the text that a UNet takes: CLIP's ViT-L, and OpenCLIP's ViT-H."""
@@ -26,26 +26,42 @@ _PLAIN: Mapping[str, str] = {
 
 
 def recognise(
-    base: str | Path, says: Mapping[str, str] | None = None, config: str | Path | None = None
+    base: str | Path, config: str | Path | None = None, variant: str | None = None
 ) -> Guess:
-    """Tell the family of a model that is a folder of diffusers, one file, or a name on the hub.
+    """Tell the family of a model.
 
     Args:
         base: As :attr:`.LoraJob.base`.
-        says: What else it is called, by where.
         config: As :attr:`.LoraJob.base_config`.
+        variant: As :attr:`.LoraJob.variant`.
 
     Raises:
         ModelNotFoundError: There is no such model.
     """
-    folder = located(base, config).folder
+    options: dict[str, Any] = {} if variant is None else {"variant": variant}
+    files = model_files.located(base, config, **options)
+    folder = files.folder
     name = models.reference(base)
     name = Path(name).name if Path(name).expanduser().exists() else name
     kind = str(_json(folder / "model_index.json").get("_class_name", ""))
     found = _architecture(kind, folder)
     if not found:
         return Guess(None, f"{name} is of no family with a preset")
-    return recognised(found, {"the base model's name": name, **(says or {})})
+    return recognised(found, {"the base model's name": name, **said_by(base)})
+
+
+def said_by(base: str | Path) -> dict[str, str]:
+    """Return what a single file says that it is called, by the key; nothing of other models."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(base).expanduser()
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return names_in(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
 
 
 def _architecture(kind: str, folder: Path) -> str:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from character_curator.training.denoisers.recognise import recognise
+from character_curator.training.denoisers.recognise import recognise, said_by
+from tests.support.single_files import save_single_file
 
 CASES = [
     ("sd1", "StableDiffusionPipeline", {"unet": {"cross_attention_dim": 768}}),
@@ -77,3 +78,15 @@ def test_the_embedded_model_has_no_preset():
     guess = recognise("miniature")
     assert guess.family is None
     assert "miniature" in guess.source
+
+
+def test_a_checkpoint_in_one_file_is_recognised_by_its_layout_and_what_it_says(tiny_sdxl, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    file = save_single_file(tiny_sdxl, tmp_path / "mix.safetensors")
+    assert recognise(file, tiny_sdxl).family.name == "sdxl"
+    save_file(load_file(file), file, {"modelspec.title": "Illustrious mix", "format": "pt"})
+    assert said_by(file) == {"modelspec.title": "Illustrious mix"}
+    guess = recognise(file, tiny_sdxl)
+    assert guess.family.name == "illustrious"
+    assert "modelspec.title" in guess.source
