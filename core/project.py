@@ -23,7 +23,7 @@ from .lora.families import Guess
 from .options import Flag, Fraction, Model, option
 from .plan import PlanRules, Scenario, Seed, Subject
 from .toml_lines import line_of
-from .training.presets import Chosen, choose
+from .training.presets import Chosen, choose, faults
 from .training.settings import TrainingSettings
 
 if sys.version_info >= (3, 11):
@@ -444,7 +444,7 @@ def _training_faults(data: dict[str, Any]) -> list[tuple[list[Any], str]]:
     own = TrainingSection.model_fields
     options = {name: value for name, value in section.items() if name not in own}
     preset = section.get("preset")
-    found = TrainingSettings.faults(options, preset if isinstance(preset, str) else None)
+    found = faults(options, preset if isinstance(preset, str) else None)
     return [(["training", name], message) for name, message in found.items()]
 
 

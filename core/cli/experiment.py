@@ -119,16 +119,22 @@ def plan_of(options: argparse.Namespace, project: Project) -> ExperimentPlan:
         SettingsError: A training option is unknown or makes no sense.
     """
     from ..experiment.plan import ExperimentPlan
-    from ..training.settings import TrainingSettings
+    from ..training.denoisers.recognise import recognise
+    from ..training.presets import AUTO, choose
 
     section = project.training
     values = dict(section.options) if section and options.preset is None else {}
     preset = options.preset or (section.preset if section else None)
+    guess = None
+    if preset in (None, AUTO):
+        base = section.base if section else ""
+        config = section.base_config if section and base else project.model.config
+        guess = recognise(base or project.model.path, config)
     return ExperimentPlan(
         steps=options.steps,
         repeats=options.repeats,
         ablation=options.ablation,
-        settings=TrainingSettings.from_mapping({**values, **dict(options.options)}, preset),
+        settings=choose({**values, **dict(options.options)}, preset, guess).settings,
         validation=options.validation,
         validate_steps=options.validate_steps,
         pictures=options.pictures,

@@ -241,6 +241,15 @@ def choose(
     return _of_family(stated, guess.family.name, guess.source)
 
 
+def faults(stated: Mapping[str, Any], preset: str | None = None) -> dict[str, str]:
+    """Return what is wrong with named values, and with the preset, a message by option."""
+    try:
+        choose(stated, preset)
+    except SettingsError as error:
+        return {name: error.faults[name] for name in (*stated, "preset") if name in error.faults}
+    return {}
+
+
 def _of_family(stated: Mapping[str, Any], name: str, source: str) -> Chosen:
     preset, family = FAMILY_PRESETS.get(name), named(name)
     if preset is None or family is None:

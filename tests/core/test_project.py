@@ -109,3 +109,16 @@ def test_requirements_are_the_projects_dependencies_without_pins_of_comfyui():
     assert [w.replace("'", '"') for w in wanted] == listed
     for shipped in ("torch", "numpy", "pillow", "safetensors", "transformers"):
         assert shipped in listed, "named without any version"
+
+
+@pytest.mark.parametrize("preset", ["auto", "default", "seed-document", "sdxl"])
+def test_a_training_names_a_preset_of_settings_or_of_a_family(preset):
+    read = project.parse(f'source = "x"\n[training]\npreset = "{preset}"\nsteps = 3\n')
+    settings = read.training.settings()
+    assert settings.steps == 3
+    assert settings.resolution == (1024 if preset == "sdxl" else 512)
+
+
+def test_a_preset_that_does_not_exist_is_told_with_its_line():
+    with pytest.raises(project.ProjectFileError, match=r"preset.*sdxxl"):
+        project.parse('source = "x"\n[training]\npreset = "sdxxl"\n')
