@@ -90,7 +90,7 @@ def test_a_file_is_merged_into_weights_of_16_bits_as_closely_as_they_allow(found
     [
         ("sd15", {"lora_unet_", "lora_te_"}),
         ("sdxl", {"lora_unet_", "lora_te1_", "lora_te2_"}),
-        ("flux", {"diffusion_model.", "lora_te1_"}),
+        ("flux", {"lora_unet_", "lora_te1_"}),
     ],
 )
 def test_a_file_names_layers_as_its_architecture_is_read(found, layout, beginnings):

@@ -217,7 +217,7 @@ def differences(wires, folder, **options):
             with made.disabled():
                 without = predict(denoiser)
             path = folder / "random.safetensors"
-            checkpoint.write(path, checkpoint.tensors_of(made, denoiser.file_key), {})
+            checkpoint.write(path, checkpoint.tensors_of(made, denoiser.file_names()), {})
             made.remove()
         model, clip = trained.apply_lora(wires.model, wires.clip, path)
         with denoisers.WireDenoiser(model, clip, wires.vae) as loaded:
