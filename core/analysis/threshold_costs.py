@@ -57,6 +57,8 @@ class ThresholdCosts:
         measured: How many of them show a face whose values are known.
         passing: How many of these pass every threshold.
         others: How many other reasons took, by reason.
+        hopeless: In how many no face was looked for, because no face could lift their quality (by
+            the seed-document formula) to the minimum.
         costs: Each threshold.
         together: By number of images, values of all thresholds at once (by option) that let so
             many pass, loosened as evenly as possible; those that cannot be reached are left out.
@@ -67,6 +69,7 @@ class ThresholdCosts:
     measured: int
     passing: int
     others: dict[str, int]
+    hopeless: int
     costs: tuple[ThresholdCost, ...]
     together: dict[int, dict[str, float]]
     best: tuple[int, ...]
@@ -83,7 +86,13 @@ class ThresholdCosts:
                 + ", ".join(f"{in_words(why)} {count}" for why, count in self.others.items())
                 + "."
             )
-        for cost in self.costs:
+        if self.hopeless:
+            lines.append(
+                f"In {self.hopeless} no face was looked for: by their pixels alone they are below "
+                "the minimum quality. A lower one (--min-quality), or --quality-formula "
+                "calibrated with a pack for photographs, looks at them."
+            )
+        for cost in self.costs if self.measured else ():
             lets = ", ".join(f"{value:g} lets {count} pass" for count, value in cost.lets.items())
             lines.append(
                 f"{cost.name} {cost.value:g} ({cost.option}): {cost.fails} are below, "
@@ -148,11 +157,13 @@ def threshold_costs(
     rejected = (table["rejection"].is_not_null()).to_numpy()[one]
     rows = np.flatnonzero(one)
     best = tuple(int(rows[i]) for i in order if rejected[i])[:BEST]
+    low = table["rejection"].fill_null("") == Rejection.LOW_QUALITY.value
     thresholded = {str(r) for r in _OF_THRESHOLDS}
     others = {why: n for why, n in images.rejections().items() if why not in thresholded}
     return ThresholdCosts(
-        len(images), int(one.sum()), int((failing == 0).sum()), others, tuple(costs), together, best
-    )
+        len(images), int(one.sum()), int((failing == 0).sum()), others,
+        int((low & table["face_count"].is_null()).sum()), tuple(costs), together, best,
+    )  # fmt: skip
 
 
 _OF_THRESHOLDS = (
