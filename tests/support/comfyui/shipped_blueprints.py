@@ -9,8 +9,8 @@ CURATE = curate(
     "Curate images to a dataset",
     {},
     {
-        "faces": {"pack": "buffalo_l", "minimum_confidence": 0.7, "minimum_identity": 0.3},
-        "quality": {"minimum": 0.6},
+        "faces": {"pack": "buffalo_l", "minimum_confidence": 0.85, "minimum_identity": 0.3},
+        "quality": {"minimum": 0.74},
         "cluster": {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79k", "clusters": 6},
         "select": {"total": 30, "quotas": "cluster=3..8", "duplicates": 0.95},
         "export": {"trigger": "char1", "captions": "trigger + what varies"},

@@ -233,9 +233,9 @@ FOLDER = (
         "*miniature*.",
         (
             faces(
-                ("load", 0), pack="buffalo_l", minimum_confidence=0.7, minimum_identity=0.3,
+                ("load", 0), pack="buffalo_l", minimum_confidence=0.85, minimum_identity=0.3,
             ),
-            Node("quality", curator("QualityScore"), {"images": ("faces", 0), "minimum": 0.6}),
+            Node("quality", curator("QualityScore"), {"images": ("faces", 0), "minimum": 0.74}),
             Node(
                 "cluster", curator("ClipCluster"),
                 {
