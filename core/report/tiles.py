@@ -17,6 +17,8 @@ from .thumbnails import data_uri, thumbnails
 MAX_SELECTED = 400
 MAX_REJECTED = 10
 MAX_ROWS = 5_000
+OF_PHOTOGRAPHS = "seed_document_quality"
+"""The column that a set has whose quality is the calibrated one, measured on faces."""
 
 REASONS = {
     Rejection.UNREADABLE: "The file could not be read as an image.",
@@ -65,16 +67,26 @@ def rejected_tiles(images: ImageSet) -> str:
         text = f"{rows.height:,}" + (f", {count} shown" if count < rows.height else "")
         parts.append(
             f"<h3>{escape(in_words(reason).capitalize())} "
-            f'<span class="quiet">{text}</span></h3><p class="quiet">{REASONS[reason]}</p>'
+            f'<span class="quiet">{text}</span></h3>'
+            f'<p class="quiet">{_why(reason, images)}</p>'
             + _tiles(ImageSet(shown, images.root), {}, details=True)
         )
     return "".join(parts) or '<p class="quiet">No image was rejected.</p>'
 
 
+def _why(reason: Rejection, images: ImageSet) -> str:
+    if reason is Rejection.LOW_QUALITY and OF_PHOTOGRAPHS in images.table.columns:
+        return "The face is blurred, noisy, badly exposed or too strongly compressed."
+    return REASONS[reason]
+
+
 def candidates_table(table: pl.DataFrame, selected: pl.Series) -> str:
     """List what became of each candidate, with a search field."""
-    columns = [c for c in ("quality", "seed", "cluster", "framing", "pose") if c in table.columns]
-    header = "".join(f"<th>{escape(c.capitalize())}</th>" for c in columns)
+    listed = ["quality", "seed", "cluster", "framing", "pose"]
+    if OF_PHOTOGRAPHS in table.columns:
+        listed[1:1] = [OF_PHOTOGRAPHS, "face_confidence", "identity_similarity"]
+    columns = [c for c in listed if c in table.columns]
+    header = "".join(f"<th>{escape(c.replace('_', ' ').capitalize())}</th>" for c in columns)
     rows = []
     for row, chosen in zip(
         table.head(MAX_ROWS).iter_rows(named=True), selected.to_list(), strict=False

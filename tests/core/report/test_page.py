@@ -136,6 +136,23 @@ def test_its_size_is_bounded(tmp_path):
     assert any("8,400" in word for word in page.words)
 
 
+def test_of_photographs_both_qualities_and_the_similarity_are_listed(tmp_path):
+    images = make_images(tmp_path, 6, selected=None)
+    plain = Page(render(images, name="drawn")).words
+    assert "Seed document quality" not in plain
+    measured = images.with_columns(
+        pl.lit(0.512).alias("seed_document_quality"),
+        pl.lit(0.913).alias("face_confidence"),
+        pl.lit(0.456).alias("identity_similarity"),
+    ).reject(np.arange(6) == 0, Rejection.LOW_QUALITY, "the face is blurred")
+    page = Page(render(measured, name="photographs"))
+    for heading in ("Seed document quality", "Face confidence", "Identity similarity"):
+        assert heading in page.words
+    (row,) = [row for row in page.rows if row and row[0] == images.table["path"][1]]
+    assert {"0.512", "0.913", "0.456"} <= set(row)
+    assert any(word.startswith("The face is blurred, noisy") for word in page.words)
+
+
 def test_a_folder_before_any_stage_has_a_report(tmp_path):
     make_images(tmp_path, 6)
     (tmp_path / "broken.png").write_bytes(b"no image")
