@@ -340,9 +340,12 @@ class WireDenoiser:
             self._partial.load()
         else:
             wanted = [self._lent, *([self._clip.patcher] if self._trains_text else [])]
-            comfy.model_management.load_models_gpu(
-                wanted, memory_required=_ALL_THERE_IS, force_full_load=True
-            )
+            # As in a prompt: elsewhere ComfyUI makes ordinary tensors of quantised weights, which
+            # it cannot move in any later prompt.
+            with torch.inference_mode():
+                comfy.model_management.load_models_gpu(
+                    wanted, memory_required=_ALL_THERE_IS, force_full_load=True
+                )
         self._loan.open()
         # apply_model ends with it: the raw output is what the loss is of.
         self._sampling.calculate_denoised = _raw_output

@@ -121,6 +121,17 @@ def _copy_input(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _ordinary(tensor: Tensor) -> Tensor:
     """Return a tensor on the same memory that gradients can flow through."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        return _ordinary_quantised(tensor)
     same = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     same.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    return nn.Parameter(same, requires_grad=False) if isinstance(tensor, nn.Parameter) else same
+
+
+def _ordinary_quantised(tensor: Any) -> Tensor:
+    """Return the same of a tensor that consists of others: a quantised weight and its scales."""
+    kind = type(tensor)
+    names, context = tensor.__tensor_flatten__()
+    parts = {name: _ordinary(getattr(tensor, name)) for name in names}
+    same = kind.__tensor_unflatten__(parts, context, tensor.size(), tensor.stride())
     return nn.Parameter(same, requires_grad=False) if isinstance(tensor, nn.Parameter) else same

@@ -110,6 +110,11 @@ def test_a_batch_of_unequal_prompts_is_sampled_in_the_wanted_size(facts):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_samples_and_evaluated_images_have_the_wanted_size(facts):
+    assert facts["sizes"] == [], "whatever a latent cell is"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_an_image_is_the_stock_nodes(facts):
     assert facts["stock"] == 0, "pixel for pixel"
 

@@ -38,7 +38,8 @@ row to it.
   stays unloaded.
 - **target**: how far the model's own formula takes the target from the clean latents.
 - **images**: SeedBatchGenerate's batch of prompts of unequal lengths has the wanted size, and its
-  images are what they are alone.
+  images are what they are alone; TrainLoRA's samples and EvaluateLoRA's images have the wanted
+  size, too, however many pixels a latent cell is.
 - **stock**: the largest difference of a pixel, in grey values of 255, between its image and that
   of EmptyLatentImage, CLIPTextEncode, KSampler and VAEDecode.
 - **diffusers**: whether diffusers {diffusers} reads the file: every layer arrives in its own model
@@ -73,7 +74,7 @@ def measure(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
 
 
 def _measured(name: str) -> dict[str, Any]:
-    from tests.support.wires import edit_checks
+    from tests.support.wires import edit_checks, size_checks
     from tests.support.wires import family_checks as checks
     from tests.support.wires.family_readers import readers
 
@@ -88,6 +89,7 @@ def _measured(name: str) -> dict[str, Any]:
             "told": checks.conditioning_faults(wires, side),
             "edits": edit_checks.edit_faults(wires, side, getattr(FAMILIES[name], "edits", "")),
             "images": checks.image_faults(wires, side),
+            "sizes": size_checks.size_faults(wires, side),
             "stock": checks.stock_error(wires, side),
             "named_as_ever": checks.named_as_ever(wires),
             "left_behind": checks.left_behind(wires),
@@ -117,7 +119,7 @@ def _row(name: str, facts: Mapping[str, Any]) -> list[str]:
         f"{abs(facts['gradient']):.0e}",
         file,
         f"{facts['target']:.0e}",
-        "; ".join(facts["images"]) or "right",
+        "; ".join([*facts["images"], *facts["sizes"]]) or "right",
         "another size" if facts["stock"] is None else f"{facts['stock']:.0f}",
         "; ".join(facts["told"]) or "the same",
         "; ".join(facts["edits"]) or getattr(FAMILIES[name], "edits", ""),
