@@ -22,6 +22,11 @@ _OUTSIDE = {
 _VAE_ATTENTION = {
     "group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out",
 }  # fmt: skip
+_Z_IMAGE = (
+    ("all_final_layer.2-1.", "final_layer."), ("all_x_embedder.2-1.", "x_embedder."),
+    (".attention.to_out.0.", ".attention.out."), (".attention.norm_k.", ".attention.k_norm."),
+    (".attention.norm_q.", ".attention.q_norm."),
+)  # fmt: skip
 _OPEN_CLIP = (
     ("text_model.", ""), ("encoder.layers.", "transformer.resblocks."),
     ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"), (".fc1.", ".c_fc."), (".fc2.", ".c_proj."),
@@ -152,4 +157,22 @@ def _open_clip(state: Mapping) -> dict:
         for own, original in _OPEN_CLIP:
             layer = layer.replace(own, original)
         found[f"{layer}.attn.in_proj_{kind}"] = joined
+    return found
+
+
+def z_image_names(state: Mapping) -> dict:
+    """Return the weights of Z-Image's transformer in the names that it is passed on with."""
+    import torch
+
+    found = {}
+    for key, value in state.items():
+        if ".attention.to_k." in key or ".attention.to_v." in key:
+            continue
+        name = key
+        if ".attention.to_q." in key:
+            value = torch.cat([state[key.replace("to_q", f"to_{n}")] for n in "qkv"])
+            name = key.replace("to_q", "qkv")
+        for own, original in _Z_IMAGE:
+            name = name.replace(own, original)
+        found[f"model.diffusion_model.{name}"] = value
     return found

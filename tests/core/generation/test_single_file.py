@@ -19,7 +19,8 @@ from character_curator.generation.reproduce import reproduce
 from character_curator.generation.run import generate
 from character_curator.plan import Request
 from character_curator.training.denoisers.load import identity_of, load
-from tests.support.single_files import save_single_file
+from tests.support.single_files import save_single_file, z_image_names
+from tests.support.tiny_flows import FLOWS
 
 SIZE = {"width": 64, "height": 64, "device": "cpu", "threads": 1, "steps": 2}
 REQUESTS = [
@@ -93,6 +94,34 @@ def test_a_file_of_the_unet_alone_takes_the_rest_from_the_folder(folder, file, t
     text = pipeline.text_encoder.state_dict()
     assert all(torch.equal(v, text[k]) for k, v in own.text_encoder.state_dict().items())
     assert not np.array_equal(image(alone, config=folder), image(folder))
+
+
+@pytest.mark.parametrize("family", FLOWS)
+def test_a_file_of_the_transformer_alone_is_trained_with_the_folders_other_parts(
+    family, request, tmp_path
+):
+    folder = request.getfixturevalue(family)
+    own = load(folder, device="cpu")
+    weights = own.module().state_dict()
+    last = [name for name, value in weights.items() if value.dim() == 2][-1]
+    weights[last] = 2 * weights[last]
+    names = z_image_names if family == "tiny_z_image" else dict
+    file = tmp_path / "transformer.safetensors"
+    save_file({k: v.contiguous().clone() for k, v in names(weights).items()}, file)
+    assert single_file.parts_in(file, folder) == {"transformer"}
+    denoiser = load(file, config=folder, device="cpu")
+    assert denoiser.architecture == own.architecture
+    assert denoiser.identity != own.identity
+    read = denoiser.module().state_dict()
+    assert read.keys() == weights.keys()
+    assert all(torch.equal(read[name], value) for name, value in weights.items())
+    expected = own.encode_text(["char1"]).tensors
+    denoiser.offload_encoders()
+    found = denoiser.encode_text(["char1"]).tensors
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(denoiser.encode_pixels(pixels, None), own.encode_pixels(pixels, None))
+    assert image(file, config=folder).shape == (64, 64, 3)
 
 
 def test_the_identity_is_that_of_the_file_and_of_what_it_lacks(tiny_sd15, tmp_path):
