@@ -8,7 +8,7 @@ import torch
 
 from character_curator.lora import file as lora_file
 from character_curator.lora.adapters import LoraSettings, inject
-from character_curator.training.denoisers.load import of_pipeline
+from character_curator.training.denoisers.load import load, of_pipeline
 from character_curator.training.denoisers.protocol import TextEmbeddings
 from tests.support.lora_weights import pipeline_in, shake
 from tests.support.tiny_flows import FLOWS
@@ -273,6 +273,22 @@ def test_the_file_loads_in_the_pipeline_and_predicts_as_trained(
 
     adapted = sum(isinstance(m, BaseTunerLayer) for m in fresh.module().modules())
     assert adapted == len(adapters.placements["denoiser"].paths)
+
+
+def test_half_precision_gives_float32_predictions_near_the_exact_ones(family, denoiser, request):
+    half = load(request.getfixturevalue(family), device="cpu", dtype="bfloat16")
+    inject({"denoiser": half.module()}, LoraSettings())  # float32 adapters do not change the type
+    half.module().eval()
+    _, _, timesteps, noisy = noisy_batch(denoiser)
+    text = cached_text(denoiser, CAPTIONS)
+    with torch.no_grad():
+        exact = denoiser.predict(noisy, timesteps, text, [(48, 64)] * 2)
+        rounded = half.predict(noisy, timesteps, text, [(48, 64)] * 2)
+        latents = half.encode_pixels(pixels(), None)
+        own = half.encode_text(CAPTIONS)
+    assert rounded.dtype == latents.dtype == torch.float32
+    assert own.tensors.keys() == text.tensors.keys()
+    assert (rounded - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
 def test_facts_of_the_family(family, denoiser):
