@@ -107,7 +107,8 @@ def _verify(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         )
     written = write_readiness(options.dataset, readiness)
     _show(readiness, console)
-    console.print(f"Written: [bold]{escape(str(written))}[/]")
+    page = written.with_suffix(".html")
+    console.print(f"Look at: [bold]{escape(str(page))}[/]")
     return EXIT_DONE if readiness.is_ready else EXIT_DIFFERENT, readiness.as_mapping()
 
 

@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 
 VERIFICATION_FILE, SIGN_OFF_FILE = "verification.json", "sign-offs.json"
+VERIFICATION_PAGE = "verification.html"
 CARD_FILE = "README.md"
 
-LATER = frozenset({VERIFICATION_FILE, SIGN_OFF_FILE})
+LATER = frozenset({VERIFICATION_FILE, VERIFICATION_PAGE, SIGN_OFF_FILE})
 """Files that are written after an export: the list of checksums does not name them."""
 
 _MARK = "<!-- verification -->"

@@ -12,7 +12,12 @@ from typing import Literal
 from .. import atomic
 from ..dataset.checksums import read_checksums, write_list
 from ..dataset.publish import versions, versions_folder
-from ..dataset.verdict import CARD_FILE, VERIFICATION_FILE, card_with_verdict
+from ..dataset.verdict import (
+    CARD_FILE,
+    VERIFICATION_FILE,
+    VERIFICATION_PAGE,
+    card_with_verdict,
+)
 from ..defaults import REGENERATED_IMAGES, TEST_PROMPTS
 from ..errors import CuratorError
 from ..evaluation.baseline import MakeBackend
@@ -25,6 +30,7 @@ from . import data, documentation, reproduction, sign_off, training
 from . import samples as test_images
 from .checklist import LINES, Line, Readiness, unchecked
 from .evidence import measure, read_evidence
+from .page import page
 from .reproduction import BackendOf
 from .training import read_trained
 
@@ -161,13 +167,13 @@ def version_of(dataset: Path) -> int:
 
 
 def write_readiness(dataset: Path | str, readiness: Readiness) -> Path:
-    """Write ``verification.json`` into a dataset, and the verdict's line into its card.
+    """Write ``verification.json`` and its page into a dataset, and the verdict into its card.
 
     The list of checksums follows the card, if the card was as listed; one that somebody has edited
     is left as it is, and so stays known as changed.
 
     Returns:
-        The file.
+        The file with everything.
 
     Raises:
         VerdictNotWrittenError: The folder can't be written to.
@@ -177,6 +183,7 @@ def write_readiness(dataset: Path | str, readiness: Readiness) -> Path:
     text = json.dumps(readiness.as_mapping(), indent=1, ensure_ascii=False, allow_nan=False)
     try:
         atomic.write_text(path, text + "\n")
+        atomic.write_text(folder / VERIFICATION_PAGE, page(readiness))
         _write_card(folder, readiness.verdict, read_checksums(folder))
     except OSError as error:
         raise VerdictNotWrittenError(

@@ -83,6 +83,13 @@ def test_the_command_says_what_is_missing_and_writes_it_down(dataset):
     for part in ("LoRA training", "not checked: no LoRA file was given", "--lora FILE",
                  "NOT READY FOR PRODUCTION", "sign-off", "✓ All images present"):  # fmt: skip
         assert part in words
+    page = (dataset / "verification.html").read_text()
+    assert "NOT READY FOR PRODUCTION" in page
+    assert page.count("<section>") == 5
+    assert page.count('class="holds">') == sum(x["status"] == "holds" for x in said["lines"])
+    assert "character-curator sign-off" in page
+    assert "<script" not in page
+    assert "http" not in page
     # The card says so, the list of checksums follows it, and the export is what it was.
     text = (dataset / "README.md").read_text()
     assert "> Verification: NOT READY FOR PRODUCTION" in text
