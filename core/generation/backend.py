@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 StepCallback = Callable[[int, int], None]
 """Called with (step, steps) while a batch is sampled; it may raise to cancel."""
 
-_WHEREABOUTS = ("model", "path", "config")
+_WHEREABOUTS = ("model", "path")
 
 
 class Backend(Protocol):
@@ -71,7 +71,8 @@ def request_fingerprint(request: Request, settings: Mapping[str, Any]) -> str:
         "noise_seed": request.noise_seed,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
-        "settings": _without_whereabouts(settings),
+        # Of a single file, where its configurations come from; a scheduler's own is no place.
+        "settings": _without_whereabouts({k: v for k, v in settings.items() if k != "config"}),
     }
     return json_hash(described)
 

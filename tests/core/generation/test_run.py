@@ -330,6 +330,22 @@ def test_a_fingerprint_sees_what_changes_the_image(change):
     assert request_fingerprint(replace(request, caption="x", category="x"), moved) == mark
     assert request_fingerprint(request, settings | {"steps": 3}) != mark
     assert request_fingerprint(request, settings | {"loras": [{"weight": 0.5}]}) != mark
+    # Of a single file, where its configurations come from; a scheduler's own decides the image.
+    assert request_fingerprint(request, settings | {"config": "somewhere"}) == mark
+    one, other = (
+        request_fingerprint(request, settings | {"scheduler": {"class": "D", "config": config}})
+        for config in ({"spacing": "leading"}, {"spacing": "trailing"})
+    )
+    assert one != other
+
+
+def test_a_fingerprint_stays_as_it_was_recorded():
+    """Images that are there are not made again by a later version."""
+    scheduler = {"class": "DDIMScheduler", "config": {"timestep_spacing": "leading"}}
+    mark = request_fingerprint(
+        plan_of().requests()[0], {"steps": 2, "model": "/here", "scheduler": scheduler}
+    )
+    assert mark == "f582bfd679f9b615f5796e8ad7121f199eecc7aea789db551c98165129ef0af2"
 
 
 @settings(max_examples=200)
