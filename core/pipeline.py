@@ -151,6 +151,7 @@ def train(
         samples=samples,
         device=project.model.device,
         dtype=project.model.dtype,
+        base_precision=section.base_precision,
         control_images=None
         if section.control_images is None
         else _resolve(base, section.control_images),

@@ -302,6 +302,10 @@ class TrainingSection(Model):
     prior_caption: str | None = Field(
         default=None, description="The class prompt, for those of them that have no caption."
     )
+    base_precision: Literal["as_is", "nf4", "int8"] = Field(
+        default="as_is",
+        description="What the frozen weights of the base model's blocks are held in.",
+    )
     control_images: str | None = Field(
         default=None, description="Folder of control images, for an edit model."
     )

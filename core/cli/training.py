@@ -80,6 +80,10 @@ def add_commands(command: Command) -> None:
     sub.add_argument(
         "--dtype", default="auto", help="of the frozen weights: auto, float32, float16, bfloat16"
     )
+    sub.add_argument(
+        "--base-precision", choices=("as_is", "nf4", "int8"), default="as_is",
+        help="hold the frozen weights of its blocks so, by bitsandbytes (%(default)s)",
+    )  # fmt: skip
     sub.add_argument("--variant", help="variant of the base model's files, such as fp16")
     sub.add_argument("--allow-pickle", action="store_true", help="load weights that are pickles")
     sub.add_argument(
@@ -205,6 +209,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         magnitudes=options.dora_file,
         allow_pickle=options.allow_pickle,
         control_images=options.control_images,
+        base_precision=options.base_precision,
         base_config=options.model_config,
         base_says=said_by(options.base),
     )

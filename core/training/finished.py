@@ -75,6 +75,7 @@ def train_once(
             dtype=job.dtype,
             variant=job.variant,
             config=job.base_config,
+            precision=job.base_precision,
         )
         return _inputs(job, settings, images, model, [prefer, *further])
 

@@ -13,6 +13,7 @@ from .data.examples import Skipped
 from .outputs.samples import SampleSettings
 from .presets import Chosen, caption_note
 from .result import TrainingResult
+from .settings import BasePrecision
 
 SUFFIX = ".safetensors"
 
@@ -50,6 +51,8 @@ class LoraJob:
             see :func:`.data.controls.control_paths`.
         base_config: Where a single file's configurations and tokenizers come from: a folder of
             diffusers or an id of the hub; what diffusers takes for the file unless given.
+        base_precision: What the frozen weights of the base model's blocks are held in: ``as_is``,
+            ``nf4`` or ``int8``.
     """
 
     dataset: Path
@@ -71,6 +74,7 @@ class LoraJob:
     base_says: Mapping[str, str] = field(default_factory=dict)
     control_images: Path | None = None
     base_config: str | Path | None = None
+    base_precision: BasePrecision = "as_is"
 
     @property
     def base_names(self) -> dict[str, str]:

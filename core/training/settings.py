@@ -23,6 +23,8 @@ Precision = Literal["fp32", "bf16"]
 CropMode = Literal["centre", "face"]
 TimestepSampling = Literal["model", "uniform", "logit-normal"]
 ResolutionShift = Literal["none", "flux", "qwen", "krea2", "ideogram4"]
+BasePrecision = Literal["as_is", "nf4", "int8"]
+"""What the frozen weights of a base model are held in."""
 FileSpelling = Literal["auto", "kohya", "ai-toolkit", "diffusers"]
 
 _Text = Annotated[str, Field(min_length=1)]

@@ -91,6 +91,7 @@ def train_lora(
     examples, facts = images.examples, images.facts
     start = start_of(job)
     settings = following(settings, start)
+    _check_weights(job, settings)
     if denoiser is None:
         denoiser = load(
             job.base,
@@ -99,6 +100,7 @@ def train_lora(
             variant=job.variant,
             allow_pickle=job.allow_pickle,
             config=job.base_config,
+            precision=job.base_precision,
         )
     # What the model can't do is told before hours of work.
     denoiser.file_names(settings.file_spelling)
@@ -123,7 +125,9 @@ def train_lora(
             resume=resume,
             start=None if start is None else start.sha256,
         )
-        result = replace(trained, memory=" ".join(filter(None, [trained.memory, swap])))
+        result = replace(
+            trained, memory=" ".join(filter(None, [denoiser.base_said, trained.memory, swap]))
+        )
         writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result, start)
         found = _finish(job, writer, sampler, plotter, score, prefer)
         return replace(
@@ -160,20 +164,35 @@ def following(settings: TrainingSettings, start: Origin | None) -> TrainingSetti
     return settings if start is None else settings.replace(**start.shape())
 
 
+def _check_weights(job: LoraJob, settings: TrainingSettings) -> None:
+    """Insist that the adapters find the weights that they need.
+
+    Raises:
+        SettingsError: The weights are elsewhere, or held otherwise.
+    """
+    if settings.block_swap and settings.dora:
+        raise SettingsError(
+            "block_swap does not go with dora, which needs every weight at hand. Switch one off."
+        )
+    if job.base_precision == "as_is":
+        return
+    if settings.block_swap or settings.dora or settings.adapter != "lora":
+        raise SettingsError(
+            f"base_precision {job.base_precision} goes with plain LoRA adapters (adapter lora, no "
+            "dora) and without block_swap, for they need the weights as they are. Leave it at "
+            "as_is, or switch those off."
+        )
+
+
 @contextmanager
 def _swap(denoiser: Denoiser, settings: TrainingSettings) -> Iterator[str]:
     """Swap blocks of a model that does not do so itself; say what is done.
 
     Raises:
-        SettingsError: Of adapters that need weights which are away.
         BlockSwapError: It has fewer blocks.
     """
     from .loop.block_swap import swapped
 
-    if settings.block_swap and settings.dora:
-        raise SettingsError(
-            "block_swap does not go with dora, which needs every weight at hand. Switch one off."
-        )
     if denoiser.swaps:
         yield denoiser.swaps
         return

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
@@ -326,6 +326,7 @@ def _base_faults(trained: Trained, base: str | None) -> list[Fault]:
     """Compare the base model with the one that the file names, where it can be found here."""
     from ..generation import models
     from ..training.denoisers.load import identity_of
+    from ..training.settings import BasePrecision
 
     origin = trained.origin
     name = base or origin.base_model
@@ -334,7 +335,11 @@ def _base_faults(trained: Trained, base: str | None) -> list[Fault]:
     try:
         if models.model_path(name) is None:
             return []  # a hub's id: what is downloaded there is the hub's version
-        found = {identity_of(name, dtype=dtype) for dtype in _DTYPES}
+        found = {
+            identity_of(name, dtype=dtype, precision=precision)
+            for dtype in _DTYPES
+            for precision in get_args(BasePrecision)
+        }
     except CuratorError:
         # A checkpoint of ComfyUI has another identity: what loads it is checked by inference.
         return []

@@ -144,6 +144,9 @@ class WireDenoiser:
         self._give_back(self._loan.end)
         remove_checkpointing(self._lent.model.diffusion_model)
 
+    base_said = ""
+    """ComfyUI holds a model as its file does."""
+
     @property
     def swaps(self) -> str:
         """What is left to ComfyUI's partial loading, in words."""

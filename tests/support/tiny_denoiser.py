@@ -41,6 +41,7 @@ class TinyDenoiser:
     architecture = "tiny"
     pixel_step = 8
     swaps = ""
+    base_said = ""
 
     def __init__(self, prediction: str = "epsilon", seed: int = 0) -> None:
         torch.manual_seed(seed)

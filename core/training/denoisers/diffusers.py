@@ -32,6 +32,7 @@ class DiffusersDenoiser(ABC):
 
     architecture = ""
     swaps = ""
+    base_said = ""
     _part = "unet"
 
     def __init__(

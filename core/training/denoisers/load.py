@@ -12,10 +12,12 @@ import torch
 from ...generation import models, pipelines
 from ...generation.model_files import ModelFiles, located
 from ...lora.file import PickleRefusedError
+from ..settings import BasePrecision
 from .diffusers import DiffusersDenoiser, UnknownModelError
 from .flux import ChromaDenoiser, FluxDenoiser
 from .flux2 import Flux2Denoiser
 from .frozen_parts import PipelineSource
+from .quantised import quantise
 from .qwen_image import QwenImageDenoiser
 from .stable_diffusion import SDXLDenoiser, StableDiffusionDenoiser
 from .stable_diffusion_3 import StableDiffusion3Denoiser
@@ -44,6 +46,7 @@ def load(
     variant: str | None = None,
     allow_pickle: bool = False,
     config: str | Path | None = None,
+    precision: BasePrecision = "as_is",
 ) -> DiffusersDenoiser:
     """Load a model for training.
 
@@ -57,12 +60,15 @@ def load(
         allow_pickle: Also load weights in Python's pickle format (``.bin``).
         config: Of a single file: where its configurations and tokenizers come from, as for
             :func:`...generation.single_file.configuration`.
+        precision: What the weights of the diffusion model's blocks are held in.
 
     Raises:
         ModelNotFoundError: There is no such model, or it is not whole.
         PickleRefusedError: Weights are there as pickles only.
         UnknownModelError: It can't be trained here.
         ModelSettingsError: Device or number type is impossible.
+        MissingDependencyError: The precision's library is not installed.
+        BasePrecisionError: The weights can't be held so on this device.
     """
     kind = pipelines.device_of(device)
     options: dict[str, Any] = {} if variant is None else {"variant": variant}
@@ -75,8 +81,12 @@ def load(
         options |= {"safety_checker": None, "requires_safety_checker": False}
     source = PipelineSource(folder, getattr(torch, name), options, files.file)
     pipeline = source.load()
+    part = getattr(pipeline, "transformer", None) or getattr(pipeline, "unet", None)
+    said = "" if part is None else quantise(part, precision, kind)
     pipeline.to(kind)
-    return of_pipeline(pipeline, _identity(files, variant, name), source)
+    denoiser = of_pipeline(pipeline, _identity(files, variant, name, precision), source)
+    denoiser.base_said = said
+    return denoiser
 
 
 def identity_of(
@@ -86,6 +96,7 @@ def identity_of(
     dtype: str = "auto",
     variant: str | None = None,
     config: str | Path | None = None,
+    precision: BasePrecision = "as_is",
 ) -> str:
     """Return what :attr:`.protocol.Denoiser.identity` would be, without loading the weights.
 
@@ -95,11 +106,12 @@ def identity_of(
         dtype: Of the frozen weights.
         variant: The variant of the weights.
         config: Of a single file.
+        precision: What the weights of the blocks are held in.
     """
     kind = pipelines.device_of(device)
     options: dict[str, Any] = {} if variant is None else {"variant": variant}
     files = located(model, config, **options)
-    return _identity(files, variant, _dtype(files.folder, kind, dtype))
+    return _identity(files, variant, _dtype(files.folder, kind, dtype), precision)
 
 
 def _dtype(folder: Path, device: str, dtype: str) -> str:
@@ -108,8 +120,10 @@ def _dtype(folder: Path, device: str, dtype: str) -> str:
     return pipelines.dtype_of(wanted, device, folder)
 
 
-def _identity(files: ModelFiles, variant: str | None, dtype: str) -> str:
+def _identity(files: ModelFiles, variant: str | None, dtype: str, precision: BasePrecision) -> str:
     mark = f"{files.fingerprint(variant)} {dtype}"
+    if precision != "as_is":
+        mark += f" {precision}"
     return hashlib.sha256(mark.encode()).hexdigest()
 
 

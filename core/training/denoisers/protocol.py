@@ -121,6 +121,10 @@ class Denoiser(Protocol):
         """Where the model computes."""
 
     @property
+    def base_said(self) -> str:
+        """What is to be said of how the base model is held; nothing where it is as it came."""
+
+    @property
     def swaps(self) -> str:
         """How it keeps weights elsewhere itself while they do not compute (block swap), if so."""
 
