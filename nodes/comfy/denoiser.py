@@ -339,13 +339,13 @@ class WireDenoiser:
         """Load the models whole, and open the loan."""
         if self._loan.is_open:
             return
-        if self._partial is not None:
-            self._partial.load()
-        else:
-            wanted = [self._lent, *([self._clip.patcher] if self._trains_text else [])]
-            # As in a prompt: elsewhere ComfyUI makes ordinary tensors of quantised weights, which
-            # it cannot move in any later prompt.
-            with torch.inference_mode():
+        # As in a prompt: elsewhere ComfyUI makes ordinary tensors of quantised weights, which it
+        # cannot move in any later prompt.
+        with torch.inference_mode():
+            if self._partial is not None:
+                self._partial.load()
+            else:
+                wanted = [self._lent, *([self._clip.patcher] if self._trains_text else [])]
                 comfy.model_management.load_models_gpu(
                     wanted, memory_required=_ALL_THERE_IS, force_full_load=True
                 )

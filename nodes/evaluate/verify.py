@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..ui.libraries import missing_libraries
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
-from ..ui.wires import Dataset, category, node_id
+from ..ui.wires import Dataset, category, node_id, searched_as
 
 _LIBRARIES = ("cv2", "insightface", "onnxruntime", "open_clip", "polars", "safetensors")
 
@@ -27,6 +27,7 @@ class Verify(io.ComfyNode):
         return io.Schema(
             node_id=node_id("Verify"),
             display_name="Verify",
+            **searched_as("check dataset", "deployment checklist", "production ready", "sign off"),
             category=category("4 Train"),
             description=(
                 "Goes through the deployment checklist of a dataset and its LoRA and does what "
