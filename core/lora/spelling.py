@@ -42,11 +42,13 @@ class Piece:
         name: What the file calls it.
         start: The first row of the model's layer that it holds.
         rows: How many rows; None is all of them.
+        whole: What a file calls the model's layer where what it holds can't be cut into rows.
     """
 
     name: str
     start: int = 0
     rows: int | None = None
+    whole: str = ""
 
 
 FileKey = Callable[[str, str], "str | Sequence[Piece]"]

@@ -87,7 +87,8 @@ def file_names(model: Any, architecture: str, text_encoders: int) -> FileNames:
     def dotted(begin: str, pieces: Pieces) -> FileKey:
         def find(part: str, path: str) -> Sequence[Piece]:
             if part == "denoiser" and path in pieces:
-                return [Piece(f"{begin}.{p.name}", p.start, p.rows) for p in pieces[path]]
+                whole = names.generic(part, path)
+                return [Piece(f"{begin}.{p.name}", p.start, p.rows, whole) for p in pieces[path]]
             # Layers that diffusers' class does not have are at least ComfyUI's to read.
             if part == "denoiser" or begin != "transformer":
                 return [Piece(names.generic(part, path))]
