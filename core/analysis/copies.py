@@ -11,7 +11,7 @@ not say at all. Here every image is a small one. Three stages find copies, mirro
    of one person in one pose only some do.
 3. Where both have colors, these must be the same: drawings of one figure share their lines.
 
-What was measured of them is in ``docs/real-images.md``.
+What was measured of them is in ``docs/folders.md``.
 """
 
 from __future__ import annotations
