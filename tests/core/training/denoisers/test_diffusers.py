@@ -271,3 +271,24 @@ def test_text_embeddings_are_indexed_joined_and_moved():
     moved = text.to(dtype=torch.bfloat16)
     assert (moved["a"].dtype, moved["b"].dtype) == (torch.bfloat16, torch.int64)
     assert math.isclose(float(moved["a"][1, 1]), 3)
+
+
+def test_a_schedule_that_ends_without_signal_is_trained_as_the_model_has_it(tiny_sd15):
+    from diffusers import DDIMScheduler, DiffusionPipeline
+
+    from character_curator.training.loop.objective import min_snr_weights
+
+    pipeline = DiffusionPipeline.from_pretrained(tiny_sd15)
+    plain = of_pipeline(pipeline)
+    last = torch.tensor([999])
+    assert float(plain.snr(last)) > 1e-3
+    pipeline.scheduler = DDIMScheduler.from_config(
+        pipeline.scheduler.config, prediction_type="v_prediction", rescale_betas_zero_snr=True
+    )
+    denoiser = of_pipeline(pipeline)
+    assert denoiser.prediction == "v_prediction"
+    assert float(denoiser.snr(last)) < 1e-6
+    assert float(min_snr_weights(denoiser.snr(last), 5.0, "v_prediction")) < 1e-6
+    latents, noise = torch.ones(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    assert torch.allclose(denoiser.add_noise(latents, noise, last), noise, atol=1e-3)
+    assert torch.allclose(denoiser.target(latents, noise, last), -latents, atol=1e-3)
