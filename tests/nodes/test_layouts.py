@@ -70,7 +70,12 @@ def test_lycoris_trains_on_the_wire(found, layout, adapter, has):
     trained = found["lycoris"][f"{layout}, {adapter}"]
     assert trained["losses"][-1] < trained["losses"][0]
     assert has in trained["ends"]
+    assert trained["continued"] < 1e-9, "a training that goes on begins with the file's weights"
     assert trained["left_behind"] == []
+
+
+def test_a_lora_in_pieces_is_gone_on_from_as_the_layers_of_the_model(found):
+    assert found["pieces"] < 1e-9
 
 
 @pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "lokr", "lokr, both", "loha"])

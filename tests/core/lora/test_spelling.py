@@ -7,6 +7,7 @@ import torch
 
 from character_curator.lora import file as lora_file
 from character_curator.lora.adapters import LoraSettings, inject
+from character_curator.lora.continuing import Origin
 from character_curator.lora.spelling import FileNames, Piece, SpellingError
 
 WIDTH = 12
@@ -122,3 +123,38 @@ def test_another_models_file_is_refused_by_its_first_strange_layer():
 def test_a_spelling_that_a_model_lacks_is_refused_with_those_that_it_has():
     with pytest.raises(SpellingError, match="one of: auto, kohya"):
         FileNames("kohya", {"kohya": kohya})("diffusers")
+
+
+@pytest.mark.parametrize("kind", ["lokr", "loha"])
+def test_factors_are_never_parted(kind):
+    adapters = adapted(kind=kind)
+    layers = [(part, path) for part, path, _ in adapters.layers()]
+    names = FileNames("diffusers", {"diffusers": split, "kohya": kohya})
+    assert names.unbroken(layers) is kohya, "auto finds one that leaves layers whole"
+    assert NAMES.unbroken(layers) is dotted
+    with pytest.raises(SpellingError, match="in pieces"):
+        names.unbroken(layers, "diffusers")
+    with pytest.raises(lora_file.CheckpointError, match="Choose another file_spelling"):
+        written(adapters, "diffusers")
+    for spelling in ("kohya", "ai-toolkit"):
+        file = written(adapters, spelling)
+        other = adapted(seed=1, kind=kind)
+        lora_file.restore(other, file, *NAMES.spellings.values())
+        found, expected = other.state_dict(), adapters.state_dict()
+        assert all(torch.allclose(found[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("spelling", NAMES.spellings)
+def test_what_goes_on_from_a_file_of_any_spelling_follows_it(spelling, tmp_path):
+    adapters = adapted()
+    path = tmp_path / "first.safetensors"
+    lora_file.write(path, written(adapters, spelling).tensors, {})
+    origin = Origin.of(path)
+    model = Transformer()
+    settings = LoraSettings(rank=3, alpha=1.0, targets=("mlp",))
+    again = origin.adapters({"denoiser": model}, settings, *NAMES.spellings.values())
+    expected = {at: layer.get_delta_weight("default") for _, at, layer in adapters.layers()}
+    found = {at: layer.get_delta_weight("default") for _, at, layer in again.layers()}
+    assert found.keys() == expected.keys()
+    for at, delta in expected.items():
+        torch.testing.assert_close(found[at], delta, rtol=1e-5, atol=1e-6)

@@ -45,6 +45,7 @@ def main(comfyui: str, folder: str) -> None:
             found[name] = examine(build(), images, Path(folder) / name)
             found[name]["said"] = [line for line in said.lines if "oaded" in line and "key" in line]
         found["lycoris"] = lycoris(images, Path(folder) / "lycoris")
+        found["pieces"] = pieces(images, Path(folder) / "pieces")
         found["drops"] = drops()
         found["bf16"] = in_bf16(Path(folder) / "bf16")
         found["half"] = half_precision(images, Path(folder) / "half")
@@ -244,9 +245,44 @@ def lycoris(images, folder):
             found[f"{name}, {adapter}"] = {
                 "losses": result.training.history["validation_loss"].to_list(),
                 "ends": sorted({key.rpartition(".")[2] for key in keys(result.file)}),
+                "continued": continued(wires, images, result.file),
                 "left_behind": left_behind(wires),
             }
     return found
+
+
+def pieces(images, folder):
+    """Go on from a LoRA whose file has fused layers in pieces; return the largest difference."""
+    from tests.support.wires.wire_models import flux
+
+    wires = flux()
+    settings = settings_of(file_spelling="diffusers")
+    result = train(wires, images, folder / "pieces.safetensors", settings)
+    return continued(wires, images, result.file, file_spelling="diffusers")
+
+
+def continued(wires, images, file, **options):
+    """Take a step of nothing from a file with other settings; return the largest difference."""
+    import torch
+
+    training = importlib.import_module(f"{NAME}.core.training")
+    denoisers = importlib.import_module(f"{NAME}.nodes.comfy.denoiser")
+    read = importlib.import_module(f"{NAME}.core.lora.file").read
+    output = file.with_name(f"{file.stem}-further.safetensors")
+    job = training.LoraJob(images, output, samples=None, start=file)
+    settings = settings_of(
+        rank=3, alpha=9.0, targets="attention", rslora=False, learning_rate=1e-12, epochs=1,
+        **options,
+    )  # fmt: skip
+    with torch.inference_mode(False):
+        denoiser = denoisers.WireDenoiser(
+            wires.model, wires.clip, wires.vae, train_text_encoder=True
+        )
+        with denoiser:
+            training.train_lora(job, settings, denoiser=denoiser)
+    before, after = read(file).tensors, read(output).tensors
+    assert before.keys() == after.keys()
+    return max(float((before[key] - after[key]).abs().max()) for key in before)
 
 
 def drops():
