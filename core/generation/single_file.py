@@ -24,7 +24,10 @@ _DENOISERS = ("unet", "transformer")
 _VAE = ("first_stage_model.", "vae.")
 _CLIP = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.clip_")
 _T5 = ("text_encoders.t5xxl.",)
-_OF_A_LORA = (".lora_down.weight", ".lora_up.weight", ".lora_A.weight", ".lora_B.weight")
+_OF_A_LORA = (
+    ".lora_down.weight", ".lora_up.weight", ".lora_A.weight", ".lora_B.weight",
+    ".lokr_w1", ".lokr_w1_a", ".hada_w1_a",
+)  # fmt: skip
 _FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
 
 

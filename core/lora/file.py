@@ -97,6 +97,20 @@ class LoraFile:
         scale = 1.0 if alpha is None else float(alpha) / down.shape[0]
         return down, up, scale, self.tensors.get(f"{name}.dora_scale")
 
+    def rank(self, name: str) -> int | None:
+        """Return a layer's rank; None of a LoKr's whose factors are both whole."""
+        factors = self.factors(name)
+        if lycoris.kind_of(next(iter(factors), "")) is None:
+            return self.layer(name)[0].shape[0]
+        return lycoris.rank(factors)
+
+    def is_silent(self, name: str) -> bool:
+        """Whether a layer adds nothing: one of the factors of a product is zero."""
+        factors = self.factors(name)
+        if lycoris.kind_of(next(iter(factors), "")) is None:
+            return not all(tensor.any() for tensor in self.layer(name)[:2])
+        return not all(tensor.any() for end, tensor in factors.items() if end != "alpha")
+
     @property
     def is_dora(self) -> bool:
         """Whether any layer is a DoRA layer."""

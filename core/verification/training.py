@@ -186,7 +186,7 @@ def check_file(trained: Trained) -> Line:
     broken = [k for k, tensor in content.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         faults.append(Fault(name, f"{len(broken)} tensors hold NaN or infinity", _TRAIN))
-    silent = [n for n in content.names if not any(t.any() for t in content.layer(n)[1:2])]
+    silent = [name for name in content.names if content.is_silent(name)]
     if content.names and len(silent) == len(content.names):
         faults.append(Fault(name, "every weight is zero: it changes no image", _TRAIN))
     said = trained.origin.tensors_hash
@@ -241,7 +241,7 @@ def check_hyperparameters(trained: Trained) -> Line:
     ]  # fmt: skip
     if lacking:
         faults.append(Fault(name, f"it does not say its {', '.join(lacking)}", advice))
-    ranks = {int(trained.content.layer(layer)[0].shape[0]) for layer in trained.content.names}
+    ranks = {rank for layer in trained.content.names if (rank := trained.content.rank(layer))}
     stated = origin.settings.get("rank")
     if isinstance(stated, int) and not trained.content.is_dora and ranks and max(ranks) < stated:
         faults.append(

@@ -199,13 +199,16 @@ def test_files_that_are_no_models_are_named(tiny_sd15, tmp_path):
     broken.write_bytes(b"weights and weights")
     lora = tmp_path / "lora.safetensors"
     save_file({"lora_unet_a.lora_down.weight": torch.ones(1, 1)}, lora)
+    lycoris = [tmp_path / f"{end}.safetensors" for end in ("lokr_w1", "lokr_w1_a", "hada_w1_a")]
+    for path in lycoris:
+        save_file({f"lora_unet_a.{path.stem}": torch.ones(1, 1)}, path)
     pickle = tmp_path / "model.ckpt"
     pickle.write_bytes(b"\x80")
     strange = tmp_path / "strange.safetensors"
     save_file({"layer.weight": torch.ones(1)}, strange)
     for path, message in (
         (broken, "no whole safetensors"), (lora, "LoRA file"), (pickle, "no .safetensors file"),
-        (strange, "layer.weight.*--model-config"),
+        (strange, "layer.weight.*--model-config"), *((path, "LoRA file") for path in lycoris),
     ):  # fmt: skip
         with pytest.raises(ModelNotFoundError, match=message):
             located(path)

@@ -227,6 +227,22 @@ def test_a_layers_tensors_say_what_it_adds_to_the_weight(kind, ends, tiny_sd15):
     assert len(file.names) == len(list(adapters.layers()))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_says_its_rank_and_whether_it_adds_anything(kind, tiny_sd15):
+    unet = pipeline_in(tiny_sd15).unet
+    adapters = trained({"denoiser": unet}, KINDS[kind])
+    file = lora_file.LoraFile(lora_file.tensors_of(adapters, kohya), {})
+    ranks = {file.rank(name) for name in file.names}
+    # Small layers' second factors are whole.
+    assert ranks <= ({None} if "whole" in kind else {KINDS[kind].rank, None})
+    assert ranks != {None} or "whole" in kind
+    assert not any(file.is_silent(name) for name in file.names)
+    adapters.remove()
+    anew = inject({"denoiser": unet}, KINDS[kind])
+    file = lora_file.LoraFile(lora_file.tensors_of(anew, kohya), {})
+    assert all(file.is_silent(name) for name in file.names)
+
+
 def test_a_file_of_several_kinds_is_named():
     keys = ("a.lora_down.weight", "a.lora_up.weight", "b.lokr_w1", "b.lokr_w2")
     file = lora_file.LoraFile({key: torch.zeros(1, 1) for key in keys}, {})
