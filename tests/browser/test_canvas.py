@@ -54,6 +54,22 @@ def test_the_page_queues_the_graph_that_the_file_holds(canvas, server, path):
         assert inputs == node["inputs"], node["class_type"]
 
 
+def test_a_subgraph_shows_the_widgets_of_its_nodes_with_their_values(canvas):
+    canvas.open(graph_of(ROOT / "workflows" / "quick_start.json"))
+    shown = dict(
+        canvas.page.evaluate(
+            "window.app.graph.nodes.filter(node => node.isSubgraphNode?.())"
+            ".flatMap(node => node.widgets.map(widget => [widget.name, widget.value]))"
+        )
+    )
+    assert shown.pop("prompt").startswith("portrait of char1 woman, ")
+    assert shown == {
+        "minimum_identity": 0.6, "minimum_quality": 0.74, "clusters": 4, "total": 12,
+        "quotas": "seed=2\nscenario=2..", "folder": "char1/dataset", "count": 4, "steps": 20,
+        "cfg": 2.5,
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def quick_start(canvas, server):
     """The quick start with small numbers, opened and run to its end by the button Run."""

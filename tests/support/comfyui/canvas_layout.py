@@ -101,13 +101,16 @@ class Subgraph:
         outputs = [describe(nodes[key].type)["output"][slot] for key, slot in self.gives.values()]
         return {"input": info, "output": outputs, "output_name": list(self.gives)}
 
-    def definition(self, describe):
-        """Return it in the form of the canvas."""
-        made = canvas(self.columns, describe)
-        numbers = api_graph(self.columns)[1]
+    def definition(self, describe, first):
+        """Return it in the form of the canvas, its nodes numbered from ``first``."""
+        made = canvas(self.columns, describe, first)
+        numbers = api_graph(self.columns, first)[1]
         placed = {node["id"]: node for node in made["nodes"]}
         names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
         links = [dict(zip(names, link, strict=True)) for link in made["links"]]
+        for node in made["nodes"]:
+            if node["type"] != "MarkdownNote":
+                _list_widgets(node, describe(node["type"]), links)
         described = self.described(describe)
 
         def link(**ends):
@@ -121,7 +124,7 @@ class Subgraph:
             into = []
             for key, entry in ends:
                 node = placed[int(numbers[key])]
-                slot = _slot(node, entry, kind, widget=name in self.shows)
+                slot = _slot(node, entry)
                 into.append(
                     link(
                         origin_id=-10, origin_slot=len(inputs), target_id=node["id"],
@@ -172,8 +175,8 @@ class Column:
     below: int = 0
 
 
-def api_graph(columns):
-    """Return the columns' nodes as an API graph, numbered from 1, sources first."""
+def api_graph(columns, first=1):
+    """Return the columns' nodes as an API graph, numbered from ``first``, sources first."""
     nodes = {node.key: node for column in columns for node in column.nodes}
     numbers = {}
 
@@ -182,7 +185,7 @@ def api_graph(columns):
             for value in nodes[key].inputs.values():
                 if isinstance(value, tuple):
                     number(value[0])
-            numbers[key] = str(len(numbers) + 1)
+            numbers[key] = str(len(numbers) + first)
         return numbers[key]
 
     for key in nodes:
@@ -200,12 +203,13 @@ def api_graph(columns):
     }, numbers
 
 
-def canvas(columns, describe):
+def canvas(columns, describe, first=1):
     """Return the columns in the form of the canvas.
 
     Args:
         columns: Of :class:`Column`, from left to right.
         describe: ``/object_info``'s entry of a class.
+        first: The number of the first node; the page takes no number twice, subgraphs included.
     """
 
     inside = [n for column in columns for n in column.nodes if isinstance(n, Subgraph)]
@@ -215,8 +219,9 @@ def canvas(columns, describe):
         info = known.get(kind) or describe(kind)
         return info["input"], [str(output) for output in info["output"]], info["output_name"]
 
-    graph, numbers = api_graph(columns)
+    graph, numbers = api_graph(columns, first)
     made = part("comfy.stock_graph").canvas_graph(graph, definition)
+    made["last_node_id"] = first - 1 + len(graph)
     placed = {node["id"]: node for node in made["nodes"]}
     left = 0
     for column in columns:
@@ -246,8 +251,12 @@ def canvas(columns, describe):
             }
         )
         left += column.width + BETWEEN
+    definitions, last = [], made["last_node_id"]
+    for node in inside:
+        definitions.append(node.definition(describe, last + 1))
+        last = definitions[-1]["state"]["lastNodeId"]
     if inside:
-        made["definitions"] = {"subgraphs": [node.definition(describe) for node in inside]}
+        made |= {"last_node_id": last, "definitions": {"subgraphs": definitions}}
     return made
 
 
@@ -313,14 +322,29 @@ def _as_subgraph(node, spec, info):
         node["inputs"].append({"name": name, "type": kind, "widget": {"name": name}, "link": None})
 
 
-def _slot(node, name, kind, *, widget):
-    """Return the number of a node's input; a widget's is made."""
-    for number, slot in enumerate(node["inputs"]):
-        if slot["name"] == name:
-            return number
-    assert widget, name
-    node["inputs"].append({"name": name, "type": kind, "widget": {"name": name}, "link": None})
-    return len(node["inputs"]) - 1
+def _list_widgets(node, info, links):
+    """List a node's widgets among its inputs, behind the others, as the page numbers them.
+
+    Older pages find the widget that a subgraph shows by this number.
+    """
+    there = {slot["name"]: slot for slot in node["inputs"]}
+    entries = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    widgets = [
+        there.get(name)
+        or {"name": name, "type": _kind(entry), "widget": {"name": name}, "link": None}
+        for name, entry in entries.items()
+        if _is_widget(entry)
+    ]
+    node["inputs"] = [slot for slot in node["inputs"] if "widget" not in slot] + widgets
+    numbers = {slot["link"]: number for number, slot in enumerate(node["inputs"])}
+    for link in links:
+        if link["target_id"] == node["id"]:
+            link["target_slot"] = numbers[link["id"]]
+
+
+def _slot(node, name):
+    """Return the number of a node's input."""
+    return [slot["name"] for slot in node["inputs"]].index(name)
 
 
 def _end(number, left, slots):
