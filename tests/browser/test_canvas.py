@@ -109,7 +109,7 @@ def test_a_generated_image_dropped_on_the_page_opens_the_graph_that_makes_it(
 
 
 def test_the_help_of_a_node_opens_with_its_image(canvas):
-    canvas.open(graph_of(ROOT / "workflows" / "quick_start.json"))
+    canvas.open(graph_of(ROOT / "workflows" / "curate_a_folder.json"))
     shown = canvas.help(PREFIX + "FaceValidate")
     assert "rejects images with no face" in shown.inner_text()
     image = shown.locator("img").first
