@@ -51,6 +51,8 @@ class Outcome:
         lora: The LoRA that was trained on the dataset, where the project says so.
         samples: Images made with it, one a prompt.
         costs: What each threshold costs, where fewer images pass than were wanted.
+        identity: Least similarity to the references, or to the set's own centre, that was asked
+            for, by the project or by the pack; ``None`` where it was only reported.
     """
 
     images: ImageSet
@@ -60,6 +62,7 @@ class Outcome:
     lora: LoraResult | None = None
     samples: tuple[Path, ...] = ()
     costs: ThresholdCosts | None = None
+    identity: float | None = None
 
 
 def run(
@@ -414,7 +417,7 @@ def curate(
         **project.dataset.model_dump(exclude={"trigger"}),
         progress=progress,
     )
-    return Outcome(images, chosen, exported, computed, costs=costs)
+    return Outcome(images, chosen, exported, computed, costs=costs, identity=thresholds.identity)
 
 
 def source_images(

@@ -16,6 +16,7 @@ from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on, sai
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..imageset import ImageSet
     from ..pipeline import Outcome
 
 DEMO = Path(__file__).parents[1] / "demo.toml"
@@ -265,6 +266,8 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
             f"Quality of the chosen: {scores.min():.2f} to {scores.max():.2f}, "
             f"mean {scores.mean():.2f}"
         )
+    if line := _said_of_identity(chosen, outcome.identity):
+        console.print(line)
     for sentence in outcome.selection.sentences():
         console.print(escape(sentence))
     if outcome.costs is not None:
@@ -294,11 +297,29 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         "rejections": images.rejections(),
         "selection": outcome.selection.proof(),
         "computed": outcome.computed,
+        "minimum_identity": outcome.identity,
         "threshold_costs": outcome.costs and asdict(outcome.costs),
         "lora": outcome.lora and outcome.lora.to_mapping(),
         "pictures": [str(image) for image in outcome.samples],
         "seconds": round(seconds, 1),
     }
+
+
+def _said_of_identity(chosen: ImageSet, least: float | None) -> str:
+    """Say how the chosen resemble the references, and whether others were turned away."""
+    table = chosen.table
+    if not len(chosen) or "references" not in set(table["identity_reference"]):
+        return ""
+    similar = table["identity_similarity"].drop_nulls().to_numpy()
+    asked = (
+        "others were not turned away (--min-identity does)"
+        if least is None
+        else f"at least {least:g} was asked for"
+    )
+    return (
+        f"Similarity of the chosen to the references: {similar.min():.2f} to {similar.max():.2f}; "
+        f"{asked}."
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -149,3 +149,16 @@ def test_where_nothing_passes_it_says_what_would(people, tmp_path):
 def test_a_limit_is_kept(tmp_path):
     write_images(tmp_path, {f"{i}.png": portrait(i) for i in range(6)})
     assert self_test(FaceAnalyser("miniature"), tmp_path, limit=3, spoil=1).images == 3
+
+
+@needs_miniature_faces
+def test_it_says_what_a_reference_did(people, tmp_path):
+    common = ("curate", people, "--faces", "miniature", "--total", 2, "--clusters", 2,
+              "--min-quality", 0.2, "--min-confidence", 0.3,
+              "--reference", people / "p0" / "0.png", "--work", tmp_path / "work")  # fmt: skip
+    found, text = command(*common, "--output", tmp_path / "any")
+    assert found["minimum_identity"] is None
+    assert "others were not turned away" in " ".join(text.split())
+    found, text = command(*common, "--output", tmp_path / "own", "--min-identity", 0.35)
+    assert found["minimum_identity"] == 0.35
+    assert "at least 0.35 was asked for" in " ".join(text.split())
