@@ -155,6 +155,11 @@ def test_a_reference_means_this_person(analyser, astronaut, stranger, tmp_path):
         again = validate_faces(images, analyser, store, references=[tmp_path / "reference.png"])
         assert not store.computed
         assert again.table.equals(found.table)
+        # The other person is taken where the reference is of the other.
+        write_images(tmp_path, {"other.png": stranger})
+        others = validate_faces(images, analyser, store, references=[tmp_path / "other.png"])
+        assert others.table["rejection"].to_list() == ["identity_mismatch", None, None]
+        assert others.table["face_box"][2][0] > 330
         # Nobody of several is the reference's.
         group = ImageSet.from_folder(tmp_path / "set").filter(pl.col("path") == "c.png")
         none = validate_faces(
