@@ -17,7 +17,7 @@ from character_curator.analysis.face_validation import (
     ReferenceFaceError,
     validate_faces,
 )
-from character_curator.analysis.quality import score_quality
+from character_curator.analysis.quality import quality_scores, score_quality
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
 from tests.support.tiny_analysis import write_images
@@ -66,7 +66,8 @@ def test_landmarks_boxes_and_identity(analyser, astronaut):
     assert len(faces) == 1  # the model in the background is none
     left, top, right, bottom = faces.boxes[0]
     assert left < 200 < 250 < right
-    assert 40 < top < 80  # the forehead, not the brows
+    assert 40 < top < 65  # the forehead, not the brows
+    assert bottom - top > 1.25 * (right - left)
     assert 160 < bottom < 225
     right_outer, right_inner, left_outer, left_inner, nose = faces.landmarks[0]
     assert left_outer[0] < left_inner[0] < nose[0] < right_inner[0] < right_outer[0]
@@ -128,6 +129,8 @@ def test_of_a_folder_the_good_photographs_pass(analyser, astronaut, stranger, tm
         table["seed_document_quality"].to_numpy(), again.table["quality"].to_numpy()
     )
     assert table["face_score"][0] != table["face_confidence"][0]
+    raw = [table[name][0] for name in ("raw_sharpness", "raw_contrast", "face_count", "face_score")]
+    assert table["seed_document_quality"][0] == pytest.approx(float(quality_scores(*raw).quality))
 
 
 @needs_dlib
