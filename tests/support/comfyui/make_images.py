@@ -109,7 +109,7 @@ def spare_nodes(canvas, server, imaged):
         Node("write", PREFIX + "ImagesToImageSet", {"images": ("read", 0)}, tall=20),
         Node("sheet", PREFIX + "ContactSheet", {"images": ("write", 0)}, room=300),
         Node("export", PREFIX + "DatasetExport", {"images": ("write", 0), "captions": "trigger"}),
-        Node("verify", PREFIX + "Verify", {"dataset": ("export", 0)}, room=300),
+        Node("verify", PREFIX + "Verify", {"dataset": ("export", 0)}),
     )
     columns = [Column(node.key, "", (node,)) for node in nodes]
     canvas.open(lay_out(columns, lambda kind: server.get(f"/object_info/{kind}")[kind]))
