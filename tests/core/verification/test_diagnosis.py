@@ -31,15 +31,16 @@ from character_curator.verification.symptoms import (
     _end_of,
 )
 
+# The demo's, as measured.
 HEALTHY = Symptoms(
     TrainingSetFigures(
-        images=70, quality=0.86, low=0, strangers=0.0, alike=0.0, vendi=3.0, distance=0.2,
-        clusters=8, captions=40,
+        images=70, quality=0.86, low=0, strangers=0.0, alike=0.0, vendi=7.7, distance=0.58,
+        clusters=8, captions=17,
     ),
     LoraFigures(
-        images=60, consistency=1.0, identity=0.74, quality=0.84, artefacts=0.02, vendi=3.0,
-        distance=0.2, memorised=0.0, seeds=0.9, base_vendi=3.5, base_distance=0.25,
-        base_artefacts=0.1, base_quality=0.83,
+        images=60, consistency=1.0, identity=0.77, quality=0.84, artefacts=0.02, vendi=6.8,
+        distance=0.61, memorised=0.0, seeds=0.80, base_vendi=6.5, base_distance=0.58,
+        base_artefacts=0.06, base_quality=0.84,
     ),
     Making(
         rank=16, learning_rate=2e-3, steps=400, passes=45.0, dropout=0.0, still_falling=False,
