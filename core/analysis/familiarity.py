@@ -53,13 +53,14 @@ def photographic_share(images: ImageSet, sample: int = SAMPLE) -> tuple[int, int
     return sum(seen), len(seen)
 
 
-def unfamiliar(images: ImageSet, pack: str, clip: str) -> str:
+def unfamiliar(images: ImageSet, pack: str, clip: str, *, as_command: bool = True) -> str:
     """Say that the embedded models are to measure photographs, and what to take instead.
 
     Args:
         images: What is going to be measured.
         pack: The face pack.
         clip: The open_clip model.
+        as_command: Whether what to take instead is said as options of the command line.
 
     Returns:
         One sentence or two; empty where other models are chosen, or less than half of the images
@@ -76,9 +77,14 @@ def unfamiliar(images: ImageSet, pack: str, clip: str) -> str:
     if not seen or found * 2 < seen:
         return ""
     what = {2: "face pack and CLIP model", 1: "face pack" if pack == MINIATURE else "CLIP model"}
+    instead = (
+        f"character-curator curate ... {' '.join(options)}"
+        if as_command
+        else " and ".join(option.split(" ")[1] for option in options)
+    )
     return (
         f"{found} of {seen} images that were looked at seem to be photographs, and the embedded "
         f"{what[len(options)]} know{'' if len(options) == 2 else 's'} drawn portraits only: faces, "
         "identity, near-duplicates and the names of clusters will mean little. With real models: "
-        f"character-curator curate ... {' '.join(options)}"
+        f"{instead}"
     )

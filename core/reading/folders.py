@@ -214,6 +214,6 @@ def _is_kept(name: str) -> bool:
 def _parts(name: str) -> tuple[str, ...]:
     """Return an entry's path as safe names; empty for hidden ones and for paths that lead out."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
-    if not parts or any(part in ("..", "__MACOSX") or part.startswith(".") for part in parts):
+    if not parts or any(part == "__MACOSX" or part.startswith(".") for part in parts):
         return ()
     return tuple(_FORBIDDEN.sub("_", part) for part in parts)

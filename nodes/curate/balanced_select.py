@@ -7,8 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.libraries import missing_libraries
+from ..ui.progress import NodeProgress
 from ..ui.widgets import widget
-from ..ui.wires import ImageSet, Selection, category, node_id, searched_as
+from ..ui.wires import ImageSet, Selection, category, feature_store, node_id, searched_as
 
 
 class BalancedSelect(io.ComfyNode):
@@ -41,6 +42,12 @@ class BalancedSelect(io.ComfyNode):
                     "seed 7), 'cluster=8..10', 'kind=original:18,scenario:52', 'pose=frontal:50%'.",
                 ),
                 widget(DuplicatesSection, "threshold", "duplicates", min=0.5, step=0.005),
+                widget(
+                    DuplicatesSection, "copies", default=True, optional=True,
+                    tooltip="Also find copies among collected images by their pixels: mirrored, "
+                    "cropped a little, brighter, grey, marked. Generated images are never "
+                    "compared.",
+                ),
             ],
             outputs=[
                 ImageSet.Output(
@@ -57,16 +64,23 @@ class BalancedSelect(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, images: Any = None) -> Any:
         """Refuse to be queued where a library is missing."""
-        return missing_libraries(("polars", "scipy")) or True
+        return missing_libraries(("cv2", "polars", "scipy")) or True
 
     @classmethod
-    def execute(cls, images: Any, total: int, quotas: str, duplicates: float) -> io.NodeOutput:
+    def execute(
+        cls, images: Any, total: int, quotas: str, duplicates: float, copies: bool = True
+    ) -> io.NodeOutput:
         """Select."""
+        from ...core.analysis.copies import copy_pairs
         from ...core.analysis.duplicates import duplicate_pairs, find_duplicates
         from ...core.selection import Quota, select
 
         stated = [Quota.parse(line) for line in quotas.splitlines() if line.strip()]
-        pairs = duplicate_pairs(images, duplicates)
+        found = None
+        if copies:
+            with feature_store() as store:
+                found = copy_pairs(images, store, progress=NodeProgress())
+        pairs = duplicate_pairs(images, duplicates, also=found)
         grouped = find_duplicates(images, pairs=pairs)
         made = select(grouped, total, stated, conflicts=pairs)
         return io.NodeOutput(made.images, made, "\n".join(made.sentences()))

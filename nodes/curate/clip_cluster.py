@@ -67,13 +67,15 @@ class ClipCluster(io.ComfyNode):
         from ...core.analysis.clusters import cluster
         from ...core.analysis.embed import embed
         from ...core.analysis.embeddings import Embedder
+        from ...core.analysis.familiarity import unfamiliar
         from ..ui.progress import NodeProgress
 
         embedder = Embedder(clip_path(model) or model, clip_path(pretrained) or None)
         with feature_store() as store:
             embedded = embed(images, embedder, store, NodeProgress())
             grouped = cluster(embedded, clusters, random_state, embedder, store=store)
-        return io.NodeOutput(grouped, _summary(grouped))
+        note = unfamiliar(images, "", embedder.model, as_command=False)
+        return io.NodeOutput(grouped, "\n".join([*([note] if note else []), _summary(grouped)]))
 
 
 def clip_path(name: str) -> str:

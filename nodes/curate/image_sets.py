@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
 from ..ui.wires import ImageSet, category, node_id, searched_as
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SHEET = 100
 
@@ -24,18 +27,24 @@ class LoadImageSet(io.ComfyNode):
             **searched_as("load folder", "load images", "import images", "photo folder"),
             category=category("2 Curate"),
             description=(
-                "Lists every image of a folder and its subfolders. Files that cannot be read "
-                "stay in the set with the reason."
+                "Lists every image of a folder and its subfolders, with the captions beside "
+                "them. Files that cannot be read stay in the set with the reason."
             ),
             inputs=[
                 io.String.Input(
                     "folder", default="photos",
-                    tooltip="A folder in ComfyUI's input folder, or else in its output folder.",
+                    tooltip="A folder in ComfyUI's input folder, or else in its output folder; or "
+                    "a zip file, or an image. Several are divided by ';'.",
                 ),
             ],
             outputs=[
                 ImageSet.Output(display_name="images", tooltip="A row an image; no pixels."),
                 io.Image.Output(display_name="sheet", tooltip="The first images at a glance."),
+                io.String.Output(
+                    display_name="notes",
+                    tooltip="What was read of captions, folders' names and other programs' data, "
+                    "and what is no image.",
+                ),
             ],
         )  # fmt: skip
 
@@ -43,21 +52,35 @@ class LoadImageSet(io.ComfyNode):
     def fingerprint_inputs(cls, folder: str | None = None) -> Any:
         """Run again when a file has been added, removed or changed."""
         from ..ui.disk_state import listing
-        from ..ui.paths import readable_path
 
-        return str(listing(readable_path(folder))) if folder else ""
+        return str([listing(place) for place in _places(folder)]) if folder else ""
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
         """List the folder."""
+        from pathlib import Path
+
+        import folder_paths
+
         from ...core.imageset import ImageSet as Set
         from ..ui.images import sheet_of
-        from ..ui.paths import readable_path
         from ..ui.progress import NodeProgress
 
-        images = Set.from_folder(readable_path(folder), progress=NodeProgress())
+        unpacked = Path(folder_paths.get_temp_directory()) / "character_curator"
+        images = Set.from_folder(_places(folder), unpacked=unpacked, progress=NodeProgress())
         sheet = sheet_of(images, by="kind", limit=_SHEET)
-        return io.NodeOutput(images, sheet, ui=ui.PreviewImage(sheet, cls=cls))
+        preview = ui.PreviewImage(sheet, cls=cls)
+        return io.NodeOutput(images, sheet, "\n".join(images.notes), ui=preview)
+
+
+def _places(text: str) -> list[Path]:
+    """Resolve a folder, a zip file or an image, or several of them divided by ';'."""
+    from ..ui.paths import readable_path
+
+    whole = readable_path(text)
+    if whole.exists() or ";" not in text:
+        return [whole]
+    return [readable_path(part.strip()) for part in text.split(";") if part.strip()]
 
 
 class ImagesToImageSet(io.ComfyNode):

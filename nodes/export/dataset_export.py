@@ -66,6 +66,26 @@ class DatasetExport(io.ComfyNode):
                     tooltip="What dataset.toml tells trainers; 0 takes the images' own.",
                 ),
                 widget(DatasetSection, "repeats", max=1000, optional=True),
+                widget(
+                    DatasetSection, "layout", default="flat", optional=True,
+                    tooltip="flat puts all images beside each other; kohya into folders of "
+                    "repeats, trigger and class word, such as '10_char1 woman'.",
+                ),
+                widget(
+                    DatasetSection, "background", default="white", optional=True,
+                    tooltip="What transparent pixels show: a color's name or #rrggbb.",
+                ),
+                widget(
+                    DatasetSection, "alpha", default="background", optional=True,
+                    tooltip="background stores no transparency; mask keeps it as the mask of the "
+                    "loss, with alpha_mask in dataset.toml.",
+                ),
+                widget(
+                    DatasetSection, "max_side", default=0, min=0, max=16384, step=64, optional=True,
+                    tooltip="Images with a longer side, in pixels, are scaled down to it; 0 keeps "
+                    "them as they are.",
+                ),
+                widget(DatasetSection, "keep_formats", default=False, optional=True),
             ],
             outputs=[
                 Dataset.Output(display_name="dataset", tooltip="For trainers and LoadDataset."),
@@ -101,6 +121,11 @@ class DatasetExport(io.ComfyNode):
         license: str = "other",
         resolution: int = 0,
         repeats: int = 1,
+        layout: str = "flat",
+        background: str = "white",
+        alpha: str = "background",
+        max_side: int = 0,
+        keep_formats: bool = False,
     ) -> io.NodeOutput:
         """Write the dataset."""
         from ...core.dataset import export
@@ -127,9 +152,14 @@ class DatasetExport(io.ComfyNode):
             resolution=resolution or None,
             repeats=repeats,
             metadata_name=METADATA_IN_COMFYUI if shared else None,
+            layout=layout,
+            background=background,
+            alpha=alpha,
+            max_side=max_side or None,
+            keep_formats=keep_formats,
             progress=NodeProgress(),
         )
-        files = [path for path in made.folder.iterdir() if path.is_file()]
+        files = [path for path in made.folder.rglob("*") if path.is_file()]
         disk_state.record(made.folder, files)
         state = "unchanged" if made.unchanged else f"version {made.version}"
         summary = f"{made.images} of {made.candidates} images in {made.folder} ({state})"

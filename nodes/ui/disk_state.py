@@ -56,7 +56,10 @@ disk_state = DiskState()
 
 
 def listing(folder: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of every file below a folder, sorted."""
+    """Return name, size and time of change of every file below a folder, or of one, sorted."""
+    if folder.is_file():
+        mark = _mark(folder)
+        return [(folder.name, *mark)] if mark else []
     found = []
     for path in sorted(folder.rglob("*")):
         mark = _mark(path)

@@ -53,6 +53,9 @@ def test_it_is_said_with_the_command_that_helps(photo_folder, pack, clip, option
     text = unfamiliar(ImageSet.from_folder(photo_folder), pack, clip)
     assert text.endswith(f"curate ... {options}")
     assert "photographs" in text
+    plain = unfamiliar(ImageSet.from_folder(photo_folder), pack, clip, as_command=False)
+    assert "curate" not in plain
+    assert "real models: " in plain
 
 
 def test_real_models_and_drawings_and_generated_images_are_no_matter(photo_folder, tmp_path):

@@ -214,6 +214,24 @@ def test_unknown_caption_strategies_say_what_exists(strategy, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+OWN = {**ROW, "caption": "a photo of ohwx, smiling", "caption_file": "a.txt"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trigger", "wanted"),
+    [
+        ("trigger + what varies", None, "a photo of ohwx, smiling"),
+        ("trigger + what varies", "ohwx", "a photo of ohwx, smiling"),
+        ("trigger + what varies", "zoe", "zoe, a photo of ohwx, smiling"),
+        ("trigger + caption", "ohwx", "a photo of ohwx, smiling"),
+        ("trigger", "zoe", "zoe"),
+        ("{trigger}, {varies}", "zoe", "zoe, a photo of ohwx, smiling"),
+    ],
+)
+def test_a_caption_that_somebody_has_written_is_kept(strategy, trigger, wanted):
+    assert caption(OWN, trigger, strategy) == wanted
+
+
 def test_a_phrase_within_a_word_is_not_said_yet():
     row = {"caption": "robust armour", "framing": "bust"}
     assert caption(row, "ohwx") == "ohwx, robust armour, bust"

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -286,6 +287,17 @@ def test_prior_images_are_never_validated_with(tmp_path):
     data = prepared([*make_examples(tmp_path / "own", 4), *prior])
     assert [example.prior for example, _ in data.validation] == [False]
     assert sum(example.prior for example, _ in data.items) == 12
+
+
+def test_an_example_is_shown_as_often_as_its_folder_says(tmp_path):
+    examples = [
+        replace(example, repeats=times)
+        for example, times in zip(make_examples(tmp_path / "own", 4), (1, 2, 3, 4), strict=True)
+    ]
+    data = prepared(examples)
+    settings = TrainingSettings(resolution=64, validation_share=0.25, repeats=2)
+    shown = Counter(i for step in data.steps(1, settings) for batch in step for i in batch)
+    assert shown == {i: 2 * e.repeats for i, (e, _) in enumerate(data.items)}
 
 
 def test_what_has_the_bytes_of_a_validation_image_is_not_trained_on(tmp_path):
