@@ -46,6 +46,8 @@ def test_blocks_are_held_in_fewer_bits_and_predict_nearly_the_same(folder, preci
     assert 0 < error < (0.3 if precision == "nf4" else 0.05)
     kinds = {type(part).__name__ for part in small.module().modules()}
     assert ("Linear4bit" if precision == "nf4" else "Linear8bitLt") in kinds
+    types = {getattr(p, "quant_type", None) for p in small.module().parameters()} - {None}
+    assert types == ({"nf4"} if precision == "nf4" else set())
     assert f"in {precision}, " in small.base_said
     assert plain.base_said == ""
     assert small.identity != plain.identity
