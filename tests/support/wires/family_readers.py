@@ -160,7 +160,8 @@ def _lumina(c: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "hidden_size": c["dim"], "num_layers": c["n_layers"], "cap_feat_dim": c["cap_feat_dim"],
         "num_refiner_layers": c["n_refiner_layers"], "num_attention_heads": c["n_heads"],
-        "num_kv_heads": c["n_kv_heads"], "axes_dim_rope": tuple(c["axes_dims"]),
+        "num_kv_heads": c["n_kv_heads"], "ffn_dim_multiplier": c["inner"] / (4 * c["dim"]),
+        "axes_dim_rope": tuple(c["axes_dims"]),
     }  # fmt: skip
 
 
@@ -293,7 +294,14 @@ def _sized(name: str, wires: Any, reader: Reader) -> tuple[Any, Mapping[str, Any
     settings = kind(own | dict(reader.wide))
     settings.unet_config.update(own | dict(reader.wide))
     settings.set_inference_dtype(torch.float32, None)
-    return settings.get_model({}, device=torch.device("meta")), settings.unet_config
+    sized = settings.get_model({}, device=torch.device("meta"))
+    # Versions of ComfyUI mean different things by the multiplier of Lumina 2's feed-forward part.
+    inner = {
+        path: layer.out_features
+        for path, layer in sized.diffusion_model.named_modules()
+        if path.endswith("feed_forward.w1")
+    }
+    return sized, settings.unet_config | {"inner": next(iter(inner.values()), 0)}
 
 
 def _file(model: Any, spelling: str) -> tuple[dict[str, torch.Tensor], float]:
