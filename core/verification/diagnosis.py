@@ -210,10 +210,12 @@ def _causes_of_another_face(symptoms: Symptoms, retold: Retold) -> Iterator[Caus
         )
     if given.images < FEW_IMAGES:
         yield _few_images(symptoms, retold)
+    if _has_overfitted(symptoms):
+        yield _overfitting(symptoms, retold)
 
 
 def _causes_of_collapse(symptoms: Symptoms, retold: Retold) -> Iterator[Cause]:
-    given, lora, making = symptoms.training_set, symptoms.lora, symptoms.making
+    given, lora = symptoms.training_set, symptoms.lora
     repeats = given.alike > ALIKE
     poor = not math.isnan(lora.base_vendi) and given.vendi < 0.5 * lora.base_vendi
     if repeats or poor:
@@ -233,16 +235,8 @@ def _causes_of_collapse(symptoms: Symptoms, retold: Retold) -> Iterator[Cause]:
         )
     if given.images < FEW_IMAGES and not repeats:
         yield _few_images(symptoms, retold)
-    risen = making.rising is not None and making.rising > RISEN
-    many = making.passes is not None and making.passes > MANY_PASSES
-    if (lora.memorised > 0 and not repeats) or risen or many:
-        measured = [f"rank {making.rank}"] if making.rank is not None else []
-        measured += [f"learning rate {making.learning_rate:g}"] if making.learning_rate else []
-        measured += [f"{making.passes:.0f} passes over the images"] if making.passes else []
-        if risen and making.rising is not None:
-            measured.append(f"validation loss {making.rising:.0%} above its best in the end")
-        measured.append(f"{lora.memorised:.0%} of the images repeat a training image")
-        yield Cause("overfitting", ", ".join(measured), "Learn less: " + _slower(symptoms, retold))
+    if (lora.memorised > 0 and not repeats) or _has_overfitted(symptoms):
+        yield _overfitting(symptoms, retold)
 
 
 def _causes_of_poor_images(symptoms: Symptoms, retold: Retold) -> Iterator[Cause]:
@@ -280,6 +274,23 @@ def _causes_of_poor_images(symptoms: Symptoms, retold: Retold) -> Iterator[Cause
             f"{making.dtype} weights",
             "Compare with the full one: " + retold.evaluate("--dtype", "float32"),
         )
+
+
+def _has_overfitted(symptoms: Symptoms) -> bool:
+    making = symptoms.making
+    risen = making.rising is not None and making.rising > RISEN
+    return risen or (making.passes is not None and making.passes >= MANY_PASSES)
+
+
+def _overfitting(symptoms: Symptoms, retold: Retold) -> Cause:
+    making, lora = symptoms.making, symptoms.lora
+    measured = [f"rank {making.rank}"] if making.rank is not None else []
+    measured += [f"learning rate {making.learning_rate:g}"] if making.learning_rate else []
+    measured += [f"{making.passes:.0f} passes over the images"] if making.passes else []
+    if making.rising is not None and making.rising > RISEN:
+        measured.append(f"validation loss {making.rising:.0%} above its best in the end")
+    measured.append(f"{lora.memorised:.0%} of the images repeat a training image")
+    return Cause("overfitting", ", ".join(measured), "Learn less: " + _slower(symptoms, retold))
 
 
 def _few_images(symptoms: Symptoms, retold: Retold) -> Cause:

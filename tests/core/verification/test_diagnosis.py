@@ -139,6 +139,13 @@ def test_a_rank_that_overfits_collapses():
         assert part in command
 
 
+def test_a_few_images_learnt_by_heart_do_not_look_like_the_subject():
+    """As measured of 8 images, rank 64, 150 steps of 8, without validation."""
+    symptoms = with_set(changed("lora", consistency=0.875, identity=0.69), images=8)
+    symptoms = replace(symptoms, making=replace(symptoms.making, rank=64, steps=150, passes=150.0))
+    assert causes(found(symptoms)) == (SUBJECT, ["few training images", "overfitting"])
+
+
 def test_blurred_images_make_poor_ones():
     symptoms = with_set(changed("lora", artefacts=0.9, quality=0.5), quality=0.55, low=70)
     issue, named = causes(found(symptoms))
