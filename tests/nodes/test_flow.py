@@ -289,11 +289,14 @@ def test_a_data_set_in_comfyuis_own_folder_is_read_by_us_and_not_offered_as_one_
     assert offered_datasets(server) == ["latents"]
     graph, _ = flow
     moved = {**graph, "14": {**graph["14"], "inputs": {**graph["14"]["inputs"]}}}
-    moved["14"]["inputs"]["folder"] = str(place / "char1")
-    moved["16"] = node("LoadDataset", folder="char1", minimum_quality=0.0)
-    moved["17"] = stock("PreviewAny", source=["16", 0])
+    moved["14"]["inputs"]["folder"] = str(place / "in_datasets")
     server.run(moved)
-    images = files(place / "char1")
+    images = files(place / "in_datasets")
     assert len(images) == 3
-    assert set(json.loads((place / "char1" / "curated.json").read_text())) == set(images)
+    named = json.loads((place / "in_datasets" / "curated.json").read_text())
+    assert set(named) == set(images)
+    server.run({
+        "1": node("LoadDataset", folder="in_datasets", minimum_quality=0.0),
+        "2": stock("PreviewAny", source=["1", 0]),
+    })  # fmt: skip
     assert offered_datasets(server) == ["latents"]

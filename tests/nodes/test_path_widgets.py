@@ -12,12 +12,12 @@ TEXTS = {
     },
     "ImagesToImageSet": {"subject", "caption"},
     "BalancedSelect": {"quotas"},
-    "DatasetExport": {"name", "trigger", "captions", "license"},
+    "DatasetExport": {"name", "trigger", "captions", "license", "background"},
     "TrainLoRA": {"sample_prompts", "trigger", "options"},
     "EvaluateLoRA": {"prompts", "seeds", "trigger", "class_word"},
     "Verify": {"approved_by", "approved_fingerprint"},
 }  # fmt: skip
-"""Texts that are no paths; DatasetExport's name is a title."""
+"""Texts that are no paths; DatasetExport's name is a title, its background a color."""
 PATHS = [
     ("CharacterPlan", "plan_file"), ("SeedBatchGenerate", "folder"), ("LoadImageSet", "folder"),
     ("ImagesToImageSet", "folder"), ("FaceValidate", "pack"), ("ClipCluster", "model"),
