@@ -104,17 +104,5 @@ def test_a_path_outside_is_refused(server, graph, name, widget, path):
     }
     # A LoRA is looked for by its name in the list of models/loras, never by a path.
     why = "There is no LoRA" if widget == "lora_name" else "outside the folders"
-    assert why in refusal(server, asked)
+    assert why in server.refusal(asked)
     assert not (server.base.parent / "outside").exists()
-
-
-def refusal(server, graph):
-    """Return why a graph is refused, when it is queued or when it runs."""
-    from tests.support.comfyui.server import Refused
-
-    try:
-        run = server.wait(server.queue(graph))
-    except Refused as error:
-        return str(error)
-    assert run.status == "error"
-    return run.error

@@ -191,8 +191,7 @@ def test_a_training_goes_on_from_a_lora_of_the_list(server, trained):
 def test_what_can_not_be_gone_on_from_is_said(server, trained):
     run = server.wait(server.queue(training(continue_from="mini.safetensors")))
     assert "from the file that it writes" in run.error
-    with pytest.raises(Refused, match="nowhere"):
-        server.queue(training(continue_from="nowhere.safetensors"))
+    assert "nowhere" in server.refusal(training(continue_from="nowhere.safetensors"))
     run = server.wait(server.queue(training(name="b", continue_from="mini.safetensors")))
     assert "switch train_text_encoder on" in run.error
 

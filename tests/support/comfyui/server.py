@@ -112,6 +112,15 @@ class Server:
         assert done.status == "success", f"{done.error}\n{self.text()[-3000:]}"
         return done
 
+    def refusal(self, graph):
+        """Return why a graph is refused, when it is queued or, by older versions, when it runs."""
+        try:
+            run = self.wait(self.queue(graph))
+        except Refused as error:
+            return str(error)
+        assert run.status == "error"
+        return run.error
+
 
 class Refused(Exception):
     """The server did not take a graph."""
