@@ -25,7 +25,8 @@ def own_packages():
     absent = [folder for folder in folders if not Path(folder).is_dir()]
     if absent:
         raise FileNotFoundError(f"COMFYUI_PACKAGES: there is no {', '.join(absent)}.")
-    paths = [*folders, os.environ.get("PYTHONPATH")]
+    # ComfyUI starts in a folder of its own.
+    paths = [*(str(Path(folder).resolve()) for folder in folders), os.environ.get("PYTHONPATH")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths))} if folders else {}
 
 
