@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import project
 from ..options import option
-from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on, said
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,9 +180,7 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
 
-    clip, _, pretrained = options.clip.partition(":")
-    if Path(options.clip).is_dir():
-        clip, pretrained = options.clip, ""
+    clip, pretrained = clip_of(options.clip) or ("", "")
     output = options.output.expanduser().resolve()
     work = (options.work or output.with_name(output.name + ".work")).expanduser().resolve()
     parsed = project.from_mapping(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .output import EXIT_DONE, escape, progress_on
+from .output import EXIT_DONE, clip_of, escape, progress_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,9 +142,7 @@ def _setup(options: argparse.Namespace, files: Sequence[Path]) -> Setup:
     prompts = None
     if options.prompts:
         prompts = read_prompts(options.prompts, trigger or character.trigger, character.class_word)
-    clip = tuple(options.clip.partition(":")[::2]) if options.clip else None
-    if options.clip and Path(options.clip).is_dir():
-        clip = (options.clip, "")
+    clip = clip_of(options.clip)
     count = options.count if not options.seeds else -(-options.count // len(options.seeds))
     setup = Setup.of_dataset(
         options.dataset,

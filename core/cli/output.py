@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import option
@@ -35,6 +36,16 @@ def progress_on(console: Console) -> ConsoleProgress:
     from .console import ConsoleProgress
 
     return ConsoleProgress(console)
+
+
+def clip_of(text: str | None) -> tuple[str, str] | None:
+    """Return model and weights of an option ``MODEL:WEIGHTS``, whose model may be a folder."""
+    if not text:
+        return None
+    if Path(text).is_dir():
+        return text, ""
+    model, _, weights = text.partition(":")
+    return model, weights
 
 
 def write_json(value: Any) -> None:

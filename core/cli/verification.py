@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..defaults import REGENERATED_IMAGES, TEST_PROMPTS
-from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,16 +78,6 @@ def _add_models(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--clip", metavar="MODEL[:WEIGHTS]", help="open_clip model (default: the dataset's)"
     )
-
-
-def clip_of(text: str | None) -> tuple[str, str] | None:
-    """Return model and weights of an option ``MODEL:WEIGHTS``, whose model may be a folder."""
-    if not text:
-        return None
-    if Path(text).is_dir():
-        return text, ""
-    model, _, weights = text.partition(":")
-    return model, weights
 
 
 def _verify(options: argparse.Namespace, console: Console) -> tuple[int, Any]:

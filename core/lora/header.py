@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .adapters import LoraSettings
@@ -116,6 +117,21 @@ def names_in(metadata: Mapping[str, str]) -> dict[str, str]:
         metadata: Of a ``.safetensors`` file of a model, as it stands there.
     """
     return {key: metadata[key] for key in _NAMES_OF_MODELS if metadata.get(key)}
+
+
+def names_in_file(path: Path) -> dict[str, str]:
+    """Return what a model's file says it is called; nothing if it is no safetensors file.
+
+    Args:
+        path: The file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return names_in(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
 
 
 @dataclass(frozen=True)

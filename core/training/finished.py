@@ -224,11 +224,22 @@ def note_finished(job: LoraJob, inputs: str, result: LoraResult, **words: str) -
     atomic.write_text(job.folder / FINISHED, json.dumps(noted, indent=1))
 
 
-def _note(job: LoraJob, inputs: str) -> dict[str, Any] | None:
+def read_notes(folder: Path) -> dict[str, Any] | None:
+    """Return the notes of the training that ended in a work folder; None if none can be read."""
     try:
-        found = json.loads((job.folder / FINISHED).read_text(encoding="utf-8"))
-        same = found["inputs"] == inputs and found["file"] == content_hash(job.output)
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _note(job: LoraJob, inputs: str) -> dict[str, Any] | None:
+    found = read_notes(job.folder)
+    try:
+        same = found is not None and (
+            found["inputs"] == inputs and found["file"] == content_hash(job.output)
+        )
+    except (OSError, KeyError):
         return None
     return found if same else None
 

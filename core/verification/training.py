@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..errors import CuratorError
 from ..imageset import content_hash
 from ..lora.file import CheckpointError, LoraFile, read
 from ..lora.header import LoraOrigin, read_header, read_origin, tensors_hash
-from ..training.finished import FINISHED
+from ..training.finished import FINISHED, read_notes
 from ..training.loop.state import StateMismatchError, load_tensors
 from ..training.loop.validation import convergence, course_of
 from ..training.result import HISTORY
@@ -86,11 +85,8 @@ def read_trained(path: Path, work: Path | None = None) -> Trained:
         problem = str(error)
     notes, folder = None, None
     for place in _places(path, work):
-        try:
-            found = json.loads((place / FINISHED).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(found, dict) and isinstance(found.get("outcome"), dict):
+        found = read_notes(place)
+        if found is not None and isinstance(found.get("outcome"), dict):
             notes, folder = found, place
             if found.get("file") == digest:
                 break

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -63,19 +64,12 @@ def model_says(name: str) -> dict[str, str]:
         name: Of the file, as a loader's list calls it.
     """
     import folder_paths
-    from safetensors import SafetensorError, safe_open
 
-    from ...core.lora.header import names_in
+    from ...core.lora.header import names_in_file
 
     found = (folder_paths.get_full_path(kind, name) for kind in _FOLDERS)
     path = next((path for path in found if path is not None), None)
-    if path is None:
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            return names_in(file.metadata() or {})
-    except (SafetensorError, OSError):
-        return {}
+    return {} if path is None else names_in_file(Path(path))
 
 
 def weights_identity(patcher: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...generation import model_files, models
 from ...lora.families import Guess, recognised
-from ...lora.header import names_in
+from ...lora.header import names_in_file
 
 _TEXT_WIDTHS = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"}
 """Width of the text that a UNet takes: CLIP's ViT-L, and OpenCLIP's ViT-H."""
@@ -52,16 +52,8 @@ def recognise(
 
 def said_by(base: str | Path) -> dict[str, str]:
     """Return what a single file says that it is called, by the key; nothing of other models."""
-    from safetensors import SafetensorError, safe_open
-
     path = Path(base).expanduser()
-    if not path.is_file():
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            return names_in(file.metadata() or {})
-    except (SafetensorError, OSError):
-        return {}
+    return names_in_file(path) if path.is_file() else {}
 
 
 def _architecture(kind: str, folder: Path) -> str:
