@@ -60,6 +60,19 @@ def aligned(image: Pixels, landmarks: FloatArray, size: int = 112) -> Pixels:
     return np.asarray(cv2.warpAffine(image, matrix, (size, size), borderValue=0.0), dtype=np.uint8)
 
 
+def _sleeping_session(model: Any, providers: Sequence[str]) -> Any:
+    """Return a model's session again, with threads that sleep while they wait.
+
+    onnxruntime's spin by default, which takes the processors from whatever else runs; not every
+    version of insightface lets its sessions be told.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model.model_file, options, providers=list(providers))
+
+
 class InsightfacePack:
     """An insightface pack; see :class:`.face_backends.FaceBackend`.
 
@@ -115,6 +128,8 @@ class InsightfacePack:
                     det_thresh=DETECTOR_THRESHOLD,
                     det_size=(640, 640),
                 )
+                for model in analysis.models.values():
+                    model.session = _sleeping_session(model, providers)
         except AssertionError as error:
             raise FacePackError(
                 f"The face pack in {self.folder} has no detector that insightface recognises "

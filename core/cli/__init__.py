@@ -18,6 +18,7 @@ from ..analysis.builds import build_faults
 from ..errors import CuratorError
 from . import curation, evaluation, experiment, faces, miniature, training, verification
 from .output import EXIT_STOPPED, escape, write_json
+from .threads import sleep_while_waiting
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but not as wanted (an image that could not be reproduced, a dataset
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     from rich.console import Console
 
+    if arguments is None:  # the process is ours
+        sleep_while_waiting()
     options = parser().parse_args(arguments)
     console = Console(stderr=True, quiet=options.quiet)
     logging.basicConfig(

@@ -21,7 +21,7 @@ from character_curator.analysis.face_validation import (
     validate_faces,
 )
 from character_curator.analysis.identities import robust_centroid
-from character_curator.analysis.insightface_pack import aligned
+from character_curator.analysis.insightface_pack import InsightfacePack, aligned
 from character_curator.analysis.poses import framing, pose, yaw
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
@@ -307,6 +307,15 @@ def test_the_centre_is_the_majoritys(seed, count, strangers):
     found = robust_centroid(vectors)
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
     assert found @ centre > 0.9
+
+
+@needs_miniature_faces
+def test_threads_of_both_models_sleep_while_they_wait():
+    models = InsightfacePack("miniature").analysis.models
+    assert set(models) == {"detection", "recognition"}
+    for model in models.values():
+        options = model.session.get_session_options()
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_a_missing_pack_says_where_it_belongs(tmp_path, monkeypatch):
