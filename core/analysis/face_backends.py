@@ -39,6 +39,13 @@ DLIB_CNN = Calibration(
     0.92,
     source="119 photographs of one face; identity as of dlib",
 )
+YUNET = Calibration(
+    ((0.5, 0.5), (0.88, 0.85), (0.926, 0.90), (0.939, 0.95), (0.953, 1.0)),
+    0.363,
+    source="YuNet (March 2023) on 231 photographs of one face; identity as OpenCV states it for "
+    "SFace on Labeled Faces in the Wild",
+)
+"""Of OpenCV's detector and recogniser."""
 
 
 class FaceBackend(Protocol):
@@ -112,6 +119,15 @@ BACKENDS = (
         "python -m pip install dlib-bin face-recognition-models",
     ),
     BackendInfo(
+        "auraface", "SCRFD 10G and AuraFace (trained on images for commercial use)",
+        "Apache-2.0; commercial use too", "350 MB",
+        f"fal/AuraFace-v1 of the Hugging Face hub, into {PACK_ROOT}/models/auraface",
+    ),
+    BackendInfo(
+        "FOLDER", "OpenCV's YuNet and SFace (files named *yunet*.onnx, *sface*.onnx)",
+        "MIT and Apache-2.0; commercial use too", "37 MB", "OpenCV's model zoo",
+    ),
+    BackendInfo(
         "FOLDER", "any SCRFD or RetinaFace detector and ArcFace recogniser as ONNX files",
         "as their authors say", "", "your own",
     ),
@@ -139,33 +155,42 @@ def open_backend(pack: str | Path, providers: Sequence[str] | None = None) -> Fa
 
     Args:
         pack: ``miniature``, ``dlib``, ``dlib-cnn``, the name of an insightface pack
-            (``buffalo_l``), or a folder of ONNX files.
-        providers: onnxruntime's execution providers, for a pack of ONNX files.
+            (``buffalo_l``), or a folder of ONNX files; with a file ``*yunet*.onnx`` it is
+            OpenCV's.
+        providers: onnxruntime's execution providers, for an insightface pack.
     """
     from .dlib_faces import CNN, HOG, DlibFaces
     from .insightface_pack import InsightfacePack
+    from .opencv_faces import OpenCVFaces, yunet_of
 
     if pack in (HOG, CNN):
         return DlibFaces(str(pack))
+    for folder in (Path(pack).expanduser(), PACK_ROOT.expanduser() / "models" / str(pack)):
+        if folder.is_dir():
+            return OpenCVFaces(folder) if yunet_of(folder) else InsightfacePack(pack, providers)
     return InsightfacePack(pack, providers)
 
 
 def calibration_of(pack: str | Path, backend: FaceBackend) -> Calibration:
     """Return how a pack's scores are read.
 
-    That is what lies in its folder as ``calibration.json``; what is known here of dlib's models
-    and of the embedded pack, which is recognised wherever it lies; else what was measured with
-    detectors of the SCRFD family.
+    That is what lies in its folder as ``calibration.json``; what is known here of dlib's models,
+    of OpenCV's, and of the embedded pack, which is recognised wherever it lies; else what was
+    measured with detectors of the SCRFD family.
 
     Raises:
         FacePackError: The pack is not there.
         CalibrationError: Its calibration is damaged.
     """
+    from .opencv_faces import yunet_of
+
     known = {"dlib": DLIB, "dlib-cnn": DLIB_CNN, MINIATURE: RAW}.get(str(pack))
     if known is not None:
         return known
     found = Calibration.read(backend.folder)
     if found is not None:
         return found
+    if yunet_of(backend.folder):
+        return YUNET
     embedded = folder_fingerprint(FACE_PACK_PATH, "*.onnx")
     return RAW if backend.fingerprint == embedded else SCRFD

@@ -11,6 +11,8 @@ from ..miniature import FACE_PACK_PATH
 
 MINIATURE = "miniature"
 PACK_ROOT = Path("~/.insightface")
+_HUB: dict[str | Path, str] = {"auraface": "fal/AuraFace-v1"}
+"""Packs that lie on the Hugging Face hub and not with insightface."""
 LICENCE = "insightface's pretrained packs are licensed for non-commercial research only."
 
 
@@ -39,6 +41,11 @@ def find_pack(pack: str | Path) -> Path:
             "files, an insightface pack such as buffalo_l, or 'miniature'."
         )
     installed = PACK_ROOT.expanduser() / "models" / str(pack)
+    if not installed.is_dir() and pack in _HUB:
+        raise FacePackError(
+            f"The face pack '{pack}' is not in {installed}. Get it with: hf download {_HUB[pack]} "
+            f"--local-dir {installed}"
+        )
     if not installed.is_dir():
         _download(str(pack), installed)
     return _holding_models(installed, pack)

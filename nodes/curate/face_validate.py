@@ -45,7 +45,8 @@ class FaceValidate(io.ComfyNode):
                     tooltip="'miniature' (drawn portraits), dlib or dlib-cnn (public domain; with "
                     "the packages dlib-bin and face-recognition-models), the name of an "
                     "insightface pack (buffalo_l, for non-commercial research only), or a folder "
-                    "of ONNX files in ComfyUI's models folder, such as insightface/models/mine.",
+                    "of ONNX files (SCRFD and ArcFace, or OpenCV's YuNet and SFace) in ComfyUI's "
+                    "models folder, such as insightface/models/mine.",
                 ),
                 widget(FacesSection, "minimum_confidence", step=0.01),
                 widget(FacesSection, "minimum_share", step=0.005),

@@ -31,6 +31,7 @@ def test_the_oldest_version_that_is_promised_was_tried(rows):
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     promised = re.search(r'^requires-comfyui = ">=([^"]+)"', pyproject, re.MULTILINE)[1]
     assert rows[0]["comfyui"] == promised
+    assert len({row["comfyui"] for row in rows}) > 1, "the newest is another"
 
 
 def test_rows_are_ordered_as_versions_and_a_new_run_replaces_an_old_one(tmp_path, monkeypatch):
