@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from character_curator.analysis import pixels
 from character_curator.analysis.decoding import UnreadableImageError
 from character_curator.analysis.face_validation import FaceAnalyser, validate_faces
+from character_curator.analysis.pixels import PixelMeasurement
 from character_curator.analysis.quality import (
     QualityAssessment,
     QualityThresholds,
@@ -214,3 +216,16 @@ def test_the_stage_scores_the_table(tmp_path):
     ]  # fmt: skip
     assert "below 0.6" in scored.table["rejection_detail"][1]
     assert scored.table["quality"][4] is None
+
+
+def test_a_large_image_is_measured_as_a_small_one_is(monkeypatch):
+    rng = np.random.default_rng(3)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (300, 500, 3), np.uint8), (0, 0), 1)
+    image[:40] = rng.choice([0, 255], (40, 500, 1))  # the Laplacian's extremes
+    plain = PixelMeasurement.of(image)
+    monkeypatch.setattr(pixels, "_LARGE", 1000)
+    large = PixelMeasurement.of(image)
+    assert (large.width, large.height) == (500, 300)
+    assert large.sharpness == pytest.approx(plain.sharpness, rel=1e-12)
+    assert large.contrast == pytest.approx(plain.contrast, rel=1e-12)
+    assert plain.sharpness > 5_000
