@@ -174,7 +174,7 @@ class CanvasPage:
         )
         self.page.get_by_test_id("info-button").click()
         shown = self.page.locator(".node-help-content")
-        shown.wait_for()
+        shown.locator("img").first.wait_for()  # the page is there before its text
         return shown
 
     def region(self, x, y, width, height, *, margin, above):
