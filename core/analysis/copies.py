@@ -140,7 +140,8 @@ def _measured(
     paths = [images.root / table["path"][i] for i in missing]
     areas = [(table["width"][i] or 0) * (table["height"][i] or 0) or None for i in missing]
     try:
-        for decoded in decode_ahead(paths, Small.of, sizes=areas):
+        expected = [hashes[i] for i in missing]
+        for decoded in decode_ahead(paths, Small.of, sizes=areas, expected=expected):
             if decoded.found is not None:
                 key = hashes[missing[decoded.index]]
                 known[key] = decoded.found

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from ..errors import CuratorError
 from ..reading.color import is_srgb
 from ..reading.kinds import missing_plugin
+from ..reading.opening import MAX_BYTES, REDUCIBLE, TooLargeError, as_seen, check_plain, opened
 from ..reading.opening import MAX_PIXELS as MAX_PIXELS
-from ..reading.opening import REDUCIBLE, TooLargeError, as_seen, opened
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -41,6 +41,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _OF_OPENCV = frozenset({"PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "PPM"})
 """Formats, in Pillow's names, that every build of OpenCV reads as Pillow does, or not at all."""
+CHANGED = "its bytes have changed since the folder was read"
 _NO_IMAGE = "not an image, whatever its name says"
 _ALPHA_TYPES = (4, 6)
 """PNG color types with an alpha channel."""
@@ -59,13 +60,16 @@ class UnreadableImageError(CuratorError):
         super().__init__(f"{path} cannot be read: {reason}. Replace the file or take it away.")
 
 
-def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_image(
+    path: Path | str, max_pixels: int = MAX_PIXELS, expected: str | None = None
+) -> Pixels:
     """Decode an image file.
 
     Args:
-        path: PNG, JPEG, WebP, AVIF, HEIC, JPEG XL, JPEG 2000, BMP, TIFF, GIF and what else Pillow
-            and its plug-ins read; of an animation, the first frame is taken.
+        path: PNG, JPEG, WebP, AVIF, HEIC, JPEG XL, JPEG 2000, BMP, TIFF, GIF and what else
+            :data:`.reading.kinds.FORMATS` names; of an animation, the first frame is taken.
         max_pixels: Most pixels (width times height) that are decoded.
+        expected: SHA-256 of the bytes that it must have; any unless given.
 
     Returns:
         BGR, uint8, shape ``(height, width, 3)``; equal to ``cv2.imread(path)`` wherever OpenCV can
@@ -73,16 +77,46 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Pixels:
 
     Raises:
         UnreadableImageError: The file is absent, locked, empty, truncated, damaged, no image at
-            all, or too large.
+            all, too large, or not the expected one.
     """
     path = Path(path)
-    return _pixels_of(path, _read_bytes(path, max_pixels), max_pixels)
+    data = _read_bytes(path, max_pixels)
+    if expected is not None:
+        _digest_of(path, data, expected)
+    return _pixels_of(path, data, max_pixels)
+
+
+def read_hashed(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, str]:
+    """Decode an image file and hash the very bytes that were decoded.
+
+    Args:
+        path: As of :func:`read_image`.
+        max_pixels: As of :func:`read_image`.
+
+    Returns:
+        The pixels, and the SHA-256 of the bytes, in hexadecimal.
+
+    Raises:
+        UnreadableImageError: As of :func:`read_image`.
+    """
+    path = Path(path)
+    data = _read_bytes(path, max_pixels)
+    return _pixels_of(path, data, max_pixels), hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(path: Path, data: bytes, expected: str | None) -> str:
+    """Hash the bytes that are decoded: what is measured is kept under no other file's name."""
+    digest = hashlib.sha256(data).hexdigest()
+    if expected is not None and digest != expected:
+        raise UnreadableImageError(path, CHANGED, lasting=False)
+    return digest
 
 
 def _read_bytes(path: Path, max_pixels: int) -> bytes:
     try:
+        check_plain(path)
         size = path.stat().st_size
-        if size > max(max_pixels, MAX_PIXELS) * _BYTES_PER_PIXEL:
+        if size > max(max_pixels * _BYTES_PER_PIXEL, MAX_BYTES):
             raise UnreadableImageError(path, f"the file is too large ({size:,} bytes)")
         return path.read_bytes()
     except OSError as error:
@@ -234,6 +268,7 @@ def decode_ahead(
     *,
     sizes: Sequence[int | None] | None = None,
     hashed: bool = False,
+    expected: Sequence[str | None] | None = None,
     max_pixels: int = MAX_PIXELS,
     workers: int | None = None,
     pixels_in_flight: int = PIXELS_IN_FLIGHT,
@@ -248,6 +283,8 @@ def decode_ahead(
         function: Applied to the pixels in the thread that decoded them.
         sizes: Pixels of each image where known; unknown ones count as one megapixel.
         hashed: Also hash the bytes, so that the file is read only once.
+        expected: SHA-256 that each file's bytes must have, where one is known: another file that
+            lies under the name meanwhile is not measured in its place.
         max_pixels: As in :func:`read_image`.
         workers: Number of threads; the number of processors, 8 at most, unless given.
         pixels_in_flight: How many pixels may wait; one image always may.
@@ -261,8 +298,9 @@ def decode_ahead(
     def task(index: int) -> Decoded[T]:
         try:
             data = _read_bytes(paths[index], max_pixels)
+            known = expected[index] if expected is not None else None
+            digest = _digest_of(paths[index], data, known) if hashed or known else ""
             image = _pixels_of(paths[index], data, max_pixels)
-            digest = hashlib.sha256(data).hexdigest() if hashed else ""
             return Decoded(index, image, function(image), "", digest=digest)
         except UnreadableImageError as error:
             return Decoded(index, None, None, error.reason, error.lasting)

@@ -17,7 +17,7 @@ from ..imageset import ImageSet, content_hash, pack_vector, unpack_vector, vecto
 from ..progress import Progress, silent
 from ..rejection_reasons import Rejection
 from .calibration import Calibration
-from .decoding import read_image
+from .decoding import read_hashed
 from .face_analyser import FaceAnalyser
 from .face_choice import LARGEST, REFERENCE, REJECT, FaceChoice, chosen_face
 from .face_looks import LOOK_COLUMNS
@@ -383,7 +383,7 @@ def read_references(
         key = content_hash(reference) if reference.is_file() else ""
         stored = store.get([key], IDENTITY, analyser.identity_fingerprint)
         if key not in stored:
-            image = read_image(reference)
+            image, key = read_hashed(reference)
             faces = analyser.detect(image)
             if len(faces) != 1:
                 raise ReferenceFaceError(reference, len(faces))

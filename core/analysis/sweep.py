@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..features import FeatureStoreError
 from ..imageset import ImageSet, pack_vector
 from ..progress import Progress, silent
 from . import pixels as pixels_module
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Condition = Callable[[PixelMeasurement, Faces | None], bool]
 
 _STORE_EVERY = 32
+_TRIES = 5
 
 
 def always(pixels: PixelMeasurement, faces: Faces | None) -> bool:
@@ -65,8 +67,35 @@ def sweep(
 
     Returns:
         The set, with the images that cannot be read rejected as ``unreadable``.
+
+    Raises:
+        FeatureStoreError: The store keeps losing what is written to it.
     """
-    run = _Run(store, analyser, embedder, detect, identify, embed, every_face)
+    for _ in range(_TRIES):
+        before = store.losses
+        found = _pass(
+            images, store, (analyser, embedder), (detect, identify, embed), every_face,
+            stage, progress,
+        )  # fmt: skip
+        if store.losses == before:
+            return found
+        # What turned out to be damaged meanwhile is measured by another pass.
+    raise FeatureStoreError(
+        store.path, "kept", OSError(f"what was written to it was lost {_TRIES} times")
+    )
+
+
+def _pass(
+    images: ImageSet,
+    store: FeatureStore,
+    models: tuple[FaceAnalyser | None, Embedder | None],
+    wants: tuple[Condition, Condition, Condition],
+    every_face: bool,
+    stage: str,
+    progress: Progress,
+) -> ImageSet:
+    """Fill the store once; see :func:`sweep`."""
+    run = _Run(store, *models, *wants, every_face)
     table = images.accepted.table.filter(images.accepted.table["hash"].is_not_null())
     rows = table.unique("hash", keep="first", maintain_order=True)
     hashes = rows["hash"].to_list()
@@ -78,7 +107,8 @@ def sweep(
         sizes = [_area(rows["width"][i], rows["height"][i]) for i in wanted]
         progress.start(stage, len(wanted))
         try:
-            for decoded in decode_ahead(paths, PixelMeasurement.of, sizes=sizes):
+            expected = [hashes[i] for i in wanted]
+            for decoded in decode_ahead(paths, PixelMeasurement.of, sizes=sizes, expected=expected):
                 key = hashes[wanted[decoded.index]]
                 if decoded.image is None or decoded.found is None:
                     run.fail(key, decoded.reason, decoded.lasting)

@@ -13,6 +13,9 @@ from .checksums import NotADatasetError
 from .images import SUFFIXES
 from .sidecars import METADATA_FILE, metadata_path
 
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP")
+"""What an export writes, in Pillow's names."""
+
 try:
     from torch.utils.data import Dataset
 except ImportError:  # to look at images, torch is not needed
@@ -84,7 +87,7 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
             ``quality_score``, ``seed``, ``cluster``, ``caption``, ….
         """
         entry = self.images[index]
-        image: Any = Image.open(entry["path"])
+        image: Any = Image.open(entry["path"], formats=_FORMATS)
         if self.transform is not None:
             with image:
                 image = self.transform(image)

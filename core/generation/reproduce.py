@@ -177,5 +177,5 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _pixels(data: bytes) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(BytesIO(data)) as image:
+    with Image.open(BytesIO(data), formats=("PNG",)) as image:
         return np.asarray(image.convert("RGB"))

@@ -24,6 +24,15 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 """The ends of the names that are taken for images, in small letters."""
 
+FORMATS = frozenset(
+    {
+        "PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "TGA",
+        "PCX", "PSD", "SGI", "QOI", "HEIF", "JXL",
+    }
+)  # fmt: skip
+"""The formats that are decoded, in Pillow's names: those of :data:`IMAGE_SUFFIXES`, whatever a
+file is called. Of others Pillow starts programs (PostScript), or they are no images."""
+
 CAPTION_SUFFIXES = (".txt", ".caption")
 """The ends of the names of captions beside an image, the first one that is there taken."""
 
@@ -44,6 +53,16 @@ def add_plugins() -> None:
         register_heif_opener()
     with suppress(ImportError):
         import pillow_jxl  # noqa: F401  registers itself
+
+
+@lru_cache(maxsize=1)
+def known_formats() -> tuple[str, ...]:
+    """Return what of :data:`FORMATS` can be decoded here, in the order that Pillow tries them."""
+    from PIL import Image
+
+    add_plugins()
+    Image.init()
+    return tuple(name for name in Image.ID if name in FORMATS)
 
 
 def missing_plugin(name: str | PurePath) -> str:

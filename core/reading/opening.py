@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from .color import WHITE, on_background, to_srgb
-from .kinds import add_plugins
+from .kinds import known_formats
 
 MAX_PIXELS = 100_000_000
 """The most pixels that are decoded of one image; 10,000 x 10,000 passes."""
 
 MAX_SOURCE_PIXELS = 400_000_000
 """The most pixels that an image may claim which can be decoded at a fraction of its size."""
+
+MAX_BYTES = MAX_PIXELS * 8
+"""The largest file that is read as an image."""
 
 REDUCIBLE = frozenset({"JPEG", "MPO", "JPEG2000", "TIFF"})
 """Formats, in Pillow's names, of which a fraction of the size can be decoded."""
@@ -27,6 +31,30 @@ DEEP_MODES = ("I", "F")
 _REDUCED_PAGE, _SUBFILE_TYPE = 1, 254
 _MOST_PAGES = 32
 _MOST_LEVELS = 5
+
+
+class NotPlainError(OSError):
+    """What lies under a name is no file: a folder, a pipe, a device, a link that leads nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__("a link that leads nowhere, or to itself, or not a plain file")
+
+
+def check_plain(path: Path) -> None:
+    """Insist that a name stands for a plain file: opening a pipe may wait for ever.
+
+    Raises:
+        NotPlainError: It stands for something else.
+        OSError: There is nothing under it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        if path.is_symlink():
+            raise NotPlainError from None
+        raise
+    if not stat.S_ISREG(mode):
+        raise NotPlainError
 
 
 class TooLargeError(ValueError):
@@ -44,18 +72,20 @@ def opened(source: Path | bytes) -> Iterator[Any]:
         source: A file, or its bytes.
 
     Raises:
-        OSError, ValueError, SyntaxError: It is no image, or a damaged one.
+        OSError, ValueError, SyntaxError: It is no image, or a damaged one; of a format that
+            :data:`.kinds.FORMATS` does not name, or no plain file.
         PIL.Image.DecompressionBombError: It claims more pixels than a bomb needs, and is of a
             format that cannot be decoded at a fraction of its size.
     """
     from PIL import Image
 
-    add_plugins()
+    if isinstance(source, Path):
+        check_plain(source)
     data = io.BytesIO(source) if isinstance(source, bytes) else source
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            image: Any = Image.open(data)
+            image: Any = Image.open(data, formats=known_formats())
         except Image.DecompressionBombError:
             image = _reducible(source)
             if image is None:

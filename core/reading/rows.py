@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..hashing import content_hash
 from ..rejection_reasons import Rejection
 from .concepts import Concept, concept_above
 from .folders import Listing
 from .kinds import missing_plugin, others_in_words
-from .opening import opened
+from .opening import MAX_BYTES, check_plain, opened
 from .recorded import PARAMETERS_KEY, Recorded, recorded
 from .texts import UTF_8, UnknownEncodingError, beside
 
@@ -42,12 +42,15 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
     row: Row = {"path": name, "kind": "real"}
     own = None
     try:
-        if not path.is_file():
-            raise OSError("a link that leads nowhere, or to itself, or not a plain file")
-        if path.stat().st_size == 0:
+        check_plain(path)
+        size = path.stat().st_size
+        if size == 0:
             raise OSError("the file is empty (0 bytes)")
-        row["hash"] = content_hash(path)
-        with opened(path) as image:
+        if size > MAX_BYTES:
+            raise OSError(f"the file is too large ({size:,} bytes)")
+        data = path.read_bytes()
+        row["hash"] = hashlib.sha256(data).hexdigest()
+        with opened(data) as image:
             row["width"], row["height"] = image.size
             own = image.info.get(PARAMETERS_KEY)
             foreign = None if isinstance(own, str) else recorded(image.info, image.getexif())

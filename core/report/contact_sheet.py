@@ -11,15 +11,15 @@ import polars as pl
 
 from ..imageset import ImageSet
 from ..rejection_reasons import Rejection
-from .thumbnails import thumbnails
+from .thumbnails import readable_path, thumbnails
 
 _GROUND = (250, 249, 247)
 _INK = (32, 33, 36)
 _FAINT = (84, 85, 90)
 _TILE = (232, 231, 228)
 
-Group = tuple[str, Sequence[tuple[Path, str]]]
-"""A heading, and (path, caption) of each image under it."""
+Group = tuple[str, Sequence[tuple[Path | None, str]]]
+"""A heading, and (path, caption) of each image under it; no path where none can be read."""
 
 
 def contact_sheet(
@@ -99,7 +99,7 @@ def contact_sheets(
         label = group_label(part, column)
         if part.height > share:
             label += f" ({part.height}, the first {share} shown)"
-        items = [(images.root / row["path"], tile_caption(row)) for row in shown.to_dicts()]
+        items = [(readable_path(row, images.root), tile_caption(row)) for row in shown.to_dicts()]
         groups.append((label, items))
     return contact_sheet(groups, title=f"{title}: {len(rows)}", columns=columns, side=side)
 

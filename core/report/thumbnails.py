@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ..reading.opening import MAX_PIXELS, as_seen, opened
+from ..rejection_reasons import Rejection
 
 SIDE = 160
 """Longest side of an embedded thumbnail in pixels."""
@@ -32,10 +33,15 @@ def thumbnail(path: Path, side: int = SIDE) -> Any | None:
     return small
 
 
-def thumbnails(paths: Sequence[Path], side: int = SIDE) -> list[Any | None]:
-    """Return the thumbnail of each path, read by a few threads."""
+def thumbnails(paths: Sequence[Path | None], side: int = SIDE) -> list[Any | None]:
+    """Return the thumbnail of each path, read by a few threads; none of ``None``."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(lambda path: thumbnail(path, side), paths))
+        return list(pool.map(lambda path: path and thumbnail(path, side), paths))
+
+
+def readable_path(row: Mapping[str, Any], root: Path) -> Path | None:
+    """Return where the image of a row lies; none of one that could not be read, for good."""
+    return None if row.get("rejection") == Rejection.UNREADABLE else root / row["path"]
 
 
 def data_uri(image: Any) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 from ..imageset import ImageSet
 from ..rejection_reasons import Rejection, in_words
 from .contact_sheet import group_label, tile_caption
-from .thumbnails import data_uri, thumbnails
+from .thumbnails import data_uri, readable_path, thumbnails
 
 MAX_SELECTED = 400
 MAX_REJECTED = 10
@@ -118,7 +118,8 @@ def candidates_table(table: pl.DataFrame, selected: pl.Series) -> str:
 def _tiles(part: ImageSet, names: Mapping[str, str], *, details: bool = False) -> str:
     tiles = []
     rows = part.table.to_dicts()
-    for row, small in zip(rows, thumbnails(part.paths()), strict=True):
+    paths = [readable_path(row, part.root) for row in rows]
+    for row, small in zip(rows, thumbnails(paths), strict=True):
         image = (
             f'<img alt="" loading="lazy" width="{small.width}" height="{small.height}" '
             f'src="{data_uri(small)}">'

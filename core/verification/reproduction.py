@@ -308,7 +308,7 @@ def _compared(evidence: Evidence, file: ImageFile, pixels: np.ndarray, backend: 
     from PIL import Image
 
     try:
-        with Image.open(evidence.folder / file.name) as image:
+        with Image.open(evidence.folder / file.name, formats=("PNG",)) as image:
             original = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
         return Again(file.name, f"it can't be read: {error}")

@@ -58,5 +58,5 @@ def _image(path: Path) -> torch.Tensor:
 
     if not path.is_file():  # the disk was full
         return to_tensor(Image.new("RGB", (64, 64), "grey"))
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG",)) as image:
         return to_tensor(image)

@@ -57,7 +57,7 @@ class TrainingView(NodeProgress):
         measured = [r.validation_loss for r in reports if r.validation_loss is not None]
         self._validation = measured[-1] if measured else None
         if self._plot.is_file():
-            with Image.open(self._plot) as plot:
+            with Image.open(self._plot, formats=("PNG",)) as plot:
                 self.image(plot.convert("RGB"))
 
     def _say(self, text: str) -> None:

@@ -1,5 +1,7 @@
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from character_curator.features import (
     encode_array,
     encode_arrays,
 )
+from tests.support.full_disk import disk_that_fills
 
 
 @given(
@@ -60,12 +63,113 @@ def test_two_processes_write_at_once(tmp_path):
         assert len(store.get([f"{n}{i}" for n in "pq" for i in range(100)], "a", "f")) == 200
 
 
-def test_a_foreign_file_is_a_clear_error(tmp_path):
+def test_what_is_no_store_is_set_aside_and_said(tmp_path, caplog):
     path = tmp_path / "features.sqlite"
     path.write_bytes(b"this is no database, whatever the name" * 100)
-    with pytest.raises(FeatureStoreError, match="Move the file away"):
-        FeatureStore(path)
-    assert path.read_bytes().startswith(b"this"), "nothing is overwritten"
+    with FeatureStore(path) as store:
+        store.put({"h": b"value"}, "a", "f")
+        assert store.losses == 1
+    assert (tmp_path / "features.sqlite.damaged-1").read_bytes().startswith(b"this")
+    assert "features.sqlite.damaged-1" in caplog.text
+    with FeatureStore(path) as store:
+        assert store.get(["h"], "a", "f") == {"h": b"value"}
+
+
+def filled(path, count=200):
+    """Make a store of values of several lengths; return them."""
+    rng = np.random.default_rng(0)
+    many = {f"{i:064x}": rng.bytes(20 + 37 * (i % 30)) for i in range(count)}
+    with FeatureStore(path) as store:
+        store.put(many, "faces", "f1")
+        store.put({key: value[::-1] for key, value in many.items()}, "faces", "f2")
+    return many
+
+
+@pytest.mark.parametrize("times", [25, pytest.param(1000, marks=pytest.mark.slow)])
+def test_damage_is_never_believed(tmp_path, times):
+    path = tmp_path / "features.sqlite"
+    many = filled(path)
+    whole = path.read_bytes()
+    assert not list(tmp_path.glob("*-wal")), "nothing waits beside the file"
+    rng = np.random.default_rng(1)
+    lost = set_aside = 0
+    for _ in range(times):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), rng.integers(1, 21)):
+            data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        with FeatureStore(path) as store:
+            found = store.get(many, "faces", "f1")
+            assert found == {key: many[key] for key in found}, "absent or right"
+            lost += len(many) - len(found)
+            set_aside += any(tmp_path.glob("*.damaged-*"))
+            store.put(many, "faces", "f1")
+        with FeatureStore(path) as store:
+            assert store.get(many, "faces", "f1") == many
+        for file in tmp_path.glob("*.damaged-*"):
+            file.unlink()
+    assert lost > times, "values were hit"
+    assert set_aside > times // 25, "and so was what holds them together"
+
+
+def test_one_flipped_bit_is_counted_and_said_once(tmp_path, caplog):
+    path = tmp_path / "features.sqlite"
+    many = filled(path)
+    key, value = next((k, v) for k, v in many.items() if len(v) > 500)
+    data = bytearray(path.read_bytes())
+    data[data.index(value[:100]) + 50] ^= 1
+    path.write_bytes(data)
+    with FeatureStore(path) as store:
+        for _ in range(2):
+            assert many.keys() - store.get(many, "faces", "f1").keys() == {key}
+        assert store.damaged == {"faces": 1}
+        assert caplog.text.count("1 damaged value (faces)") == 1
+        store.put({key: value}, "faces", "f1")
+        assert store.get(many, "faces", "f1") == many
+
+
+def test_a_value_under_another_key_is_not_believed(tmp_path):
+    path = tmp_path / "features.sqlite"
+    many = filled(path, 4)
+    first, second = list(many)[:2]
+    with closing(sqlite3.connect(path)) as opened, opened:
+        opened.execute("DELETE FROM feature WHERE hash = ?", (second,))
+        opened.execute("UPDATE feature SET hash = ? WHERE hash = ?", (second, first))
+    with FeatureStore(path) as store:
+        assert store.get([first, second], "faces", "f1") == {}
+
+
+def test_a_store_of_an_earlier_version_is_read(tmp_path):
+    path = tmp_path / "features.sqlite"
+    with closing(sqlite3.connect(path)) as opened, opened:
+        opened.execute(
+            "CREATE TABLE feature (analyser TEXT NOT NULL, fingerprint TEXT NOT NULL, "
+            "hash TEXT NOT NULL, value BLOB NOT NULL, "
+            "PRIMARY KEY (analyser, fingerprint, hash)) WITHOUT ROWID"
+        )
+        opened.execute("INSERT INTO feature VALUES ('a', 'f', 'h', X'0102')")
+    for _ in range(2):
+        with FeatureStore(path) as store:
+            assert store.get(["h"], "a", "f") == {"h": b"\1\2"}
+            assert not store.losses
+
+
+def test_what_is_said_fits_the_cause(tmp_path, monkeypatch):
+    path = tmp_path / "features.sqlite"
+    filled(path, 4)
+    monkeypatch.setattr("character_curator.features._PATIENCE", 0.1)
+    with FeatureStore(path) as store, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(FeatureStoreError, match="Another program holds it"):
+            store.put({"h": b"v"}, "a", "f")
+    with pytest.raises(FeatureStoreError, match="Choose a folder"):
+        FeatureStore(tmp_path)
+    with FeatureStore(path) as store, disk_that_fills() as fill:
+        fill()
+        with pytest.raises(FeatureStoreError) as told:
+            store.put({"h": bytes(100_000)}, "a", "f")
+    assert "damaged" not in str(told.value)
+    assert len(list(tmp_path.iterdir())) <= 3, "nothing was set aside"
 
 
 def test_no_pickle_comes_back():

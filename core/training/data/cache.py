@@ -200,12 +200,12 @@ def read_crop(example: Example | Control, crop: Crop, image: Pixels | None = Non
         image: Its pixels (as of ``read_image``), if it has been decoded already.
 
     Raises:
-        UnreadableImageError: The file cannot be read.
+        UnreadableImageError: The file cannot be read, or is another one by now.
     """
     from PIL import Image
 
     if image is None:
-        image = read_image(example.path)
+        image = read_image(example.path, expected=example.hash)
     size = (crop.size.width, crop.size.height)
     whole = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     part = whole.resize(size, Image.Resampling.LANCZOS, box=crop.box)
