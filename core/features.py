@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .errors import CuratorError
+from .hashing import file_state
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ _ADVICE = {
     "another one.",
 }
 
-_CHECKED: set[tuple[int, int, int, int]] = set()
-"""The states of files that SQLite has found in order: device, inode, size, time of change."""
+_CHECKED: set[tuple[str | int, ...]] = set()
+"""The states of files that SQLite has found in order: path and state."""
 
 _T = TypeVar("_T")
 
@@ -194,8 +195,7 @@ class FeatureStore:
         """Let SQLite look whether each row is where it is looked for, once a state of the file."""
         if self.path == _MEMORY:
             return
-        status = Path(self.path).stat()
-        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        state = (self.path, *file_state(Path(self.path)))
         if state in _CHECKED:
             return
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()

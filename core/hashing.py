@@ -22,6 +22,25 @@ def json_hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def file_state(path: Path) -> tuple[int, int, int, int]:
+    """Return what tells one state of a file from another, without reading it.
+
+    Size and time of change do not: a program can set the latter, as copying tools do. Which file
+    it is and when its entry was last touched can't be set.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Inode, size in bytes, time of change of the content and of the entry in nanoseconds.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .features import FeatureStore
     from .generation.backend import Backend
     from .selection import Quota, Selection
-    from .training.job import LoraResult
+    from .training.job import LoraResult, PriorImages
     from .training.result import Callbacks
 
 log = logging.getLogger(__name__)
@@ -174,8 +174,8 @@ def train(
 
 def prior_of(
     project: Project, dataset: Path, base: Path | str = ".", *, progress: Progress = silent
-) -> Path | None:
-    """Return the folder of a project's prior-preservation images; make them where it is to be.
+) -> Path | PriorImages | None:
+    """Return a project's prior-preservation images; make them where it is to be.
 
     Args:
         project: Its section [training] names a folder, or says how many images to make.
@@ -187,7 +187,7 @@ def prior_of(
     from .evaluation.character import Character
     from .training.data.prior import make_prior
 
-    def make(count: int, seed: int) -> Path:
+    def make(count: int, seed: int) -> PriorImages:
         people: dict[str, str] = {}
         for subject in project.subjects:
             character = Character(subject.trigger or subject.name, subject.class_word)
@@ -203,22 +203,21 @@ def prior_of(
             progress=progress,
         )
 
-    return prior_folder(project.training, base, make)
+    return prior_images(project.training, base, make)
 
 
-def prior_folder(
-    section: TrainingSection | None, base: Path | str, make: Callable[[int, int], Path]
-) -> Path | None:
-    """Return the folder of the prior-preservation images that a project wants.
+def prior_images(
+    section: TrainingSection | None, base: Path | str, make: Callable[[int, int], PriorImages]
+) -> Path | PriorImages | None:
+    """Return the prior-preservation images that a project wants.
 
     Args:
         section: Names a folder, or else says how many images to make; None wants none.
         base: The folder that the project's relative paths start from.
-        make: Makes that many images, from that seed, and returns their folder; called only where
-            images are to be made.
+        make: Makes that many images, from that seed; called only where images are to be made.
 
     Returns:
-        None where the project wants no such images.
+        A folder, or what was made; None where the project wants no such images.
     """
     if section is None:
         return None

@@ -6,13 +6,12 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from ..imageset import content_hash
+from ..hashing import content_hash, file_state
 
 
 def file_fingerprint(path: Path) -> str:
     """Return the SHA-256 of a file's bytes; one that has not changed is hashed once a process."""
-    status = path.stat()
-    return _hashed(path, status.st_size, status.st_mtime_ns)
+    return _hashed(path, file_state(path))
 
 
 def folder_fingerprint(folder: Path, pattern: str = "*") -> str:
@@ -24,6 +23,6 @@ def folder_fingerprint(folder: Path, pattern: str = "*") -> str:
 
 
 @lru_cache(maxsize=256)
-def _hashed(path: Path, size: int, modified: int) -> str:
-    del size, modified  # they tell one state of the file from another
+def _hashed(path: Path, state: tuple[int, ...]) -> str:
+    del state  # it tells one state of the file from another
     return content_hash(path)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..evaluation.setup import Setup
     from ..lora.families import Guess
     from ..progress import Progress
-    from ..training.job import LoraJob, LoraResult, Score
+    from ..training.job import LoraJob, LoraResult, PriorImages, Score
 
 _SHORT = {
     "learning_rate": ("--lr",),
@@ -222,8 +222,8 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         board = tensorboard(options.tensorboard)
     with TrainingView(console) as view, kept_while_training() as memory:
         if options.prior_pictures and job.prior is None:
-            folder = _make_prior(job, options.prior_pictures, settings.seed, view)
-            job = replace(job, prior=folder)
+            made = _make_prior(job, options.prior_pictures, settings.seed, view)
+            job = replace(job, prior=made)
         result = train_once(
             job,
             settings,
@@ -263,8 +263,8 @@ def _score(job: LoraJob, count: int, progress: Progress) -> Score | None:
     return scorer(job.dataset, _setup(job, count), job.beside(".evaluation"), progress=progress)
 
 
-def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> Path:
-    """Make prior-preservation images as the dataset's own were made; return their folder."""
+def _make_prior(job: LoraJob, count: int, seed: int, progress: Progress) -> PriorImages:
+    """Make prior-preservation images as the dataset's own were made."""
     from ..dataset.sidecars import read_captions
     from ..training.data.prior import make_prior
 

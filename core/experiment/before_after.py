@@ -20,8 +20,10 @@ from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..project import Project
 from ..training.data.buckets import Box, Size
-from ..training.data.examples import Example, read_examples
+from ..training.data.examples import Example
+from ..training.data.images import read_prior
 from ..training.data.prior import make_prior
+from ..training.job import PriorImages
 from .arms import ArmAssignment, Curation, analysed, make_arms, paths_of
 from .plan import ExperimentError, ExperimentPlan, commit
 from .runs import SharedInputs, known_result, run_arm
@@ -219,7 +221,7 @@ def prior_of(
         progress: Watches.
     """
 
-    def make(count: int, seed: int) -> Path:
+    def make(count: int, seed: int) -> PriorImages:
         return make_prior(
             [example.caption for example in examples],
             setup.character.as_anybody,
@@ -231,10 +233,10 @@ def prior_of(
             progress=progress,
         )
 
-    folder = pipeline.prior_folder(project.training, base, make)
-    if project.training is None or folder is None:
+    images = pipeline.prior_images(project.training, base, make)
+    if project.training is None or images is None:
         return []
-    return read_examples(folder, caption=project.training.prior_caption, prior=True)[0]
+    return read_prior(images, project.training.prior_caption)[0]
 
 
 def base_figures(result: Mapping[str, Any]) -> dict[str, Any]:

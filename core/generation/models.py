@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CuratorError
-from ..hashing import json_hash
-from ..imageset import content_hash
+from ..hashing import content_hash, file_state, json_hash
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +160,7 @@ def fingerprint(
 ) -> str:
     """Hash what decides a pipeline's images: weights, configurations and tokenizers.
 
-    Hashes of weights are remembered by path, size and time of change.
+    Hashes of weights are remembered by path and state, see :func:`file_hash`.
 
     Args:
         folder: A diffusers pipeline.
@@ -183,22 +182,27 @@ def fingerprint(
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a (large) file, remembered by path, size and time of change."""
+    """Return the SHA-256 of a (large) file, remembered by path and state.
+
+    A remembered hash is believed only with its checksum.
+    """
     path = path.resolve()
-    status = path.stat()
-    key = f"{path}|{status.st_size}|{status.st_mtime_ns}"
+    key = "|".join(map(str, (path, *file_state(path))))
     try:
         with closing(_known_hashes()) as known:
-            row = known.execute("SELECT hash FROM hashes WHERE file = ?", (key,)).fetchone()
+            row = known.execute(
+                "SELECT hash, checksum FROM states WHERE file = ?", (key,)
+            ).fetchone()
     except (OSError, sqlite3.Error) as error:
         log.debug("remembered hashes cannot be read: %s", error)
         row = None
-    if row is not None:
+    if row is not None and row[1] == json_hash([key, row[0]]):
         return str(row[0])
     found = content_hash(path)
     try:
         with closing(_known_hashes()) as known, known:
-            known.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?)", (key, found))
+            row = (key, found, json_hash([key, found]))
+            known.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", row)
     except (OSError, sqlite3.Error) as error:
         log.debug("hashes are not remembered: %s", error)
     return found
@@ -249,7 +253,9 @@ def _known_hashes() -> sqlite3.Connection:
     folder.mkdir(parents=True, exist_ok=True)
     known = sqlite3.connect(folder / "file-hashes.sqlite", timeout=30)
     try:
-        known.execute("CREATE TABLE IF NOT EXISTS hashes (file TEXT PRIMARY KEY, hash TEXT)")
+        known.execute(
+            "CREATE TABLE IF NOT EXISTS states (file TEXT PRIMARY KEY, hash TEXT, checksum TEXT)"
+        )
     except sqlite3.Error:
         known.close()
         raise

@@ -23,6 +23,19 @@ class OutputNameError(CuratorError):
 
 
 @dataclass(frozen=True)
+class PriorImages:
+    """Prior-preservation images that were made for a training: these, whatever else lies there.
+
+    Attributes:
+        folder: Where they are.
+        names: Their files.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LoraJob:
     """What a LoRA is made from, and where it goes.
 
@@ -35,7 +48,7 @@ class LoraJob:
         caption: For images that have none.
         trigger: The trigger word; what the dataset says unless given.
         validation: Folder of images to validate with, instead of a share of the dataset.
-        prior: Folder of prior-preservation images.
+        prior: Folder of prior-preservation images, or some of those that lie in a folder.
         prior_caption: For those that have none; the class prompt.
         start: A LoRA file that the training goes on from: kind, rank, alpha and layers are the
             file's, whatever the settings say.
@@ -62,7 +75,7 @@ class LoraJob:
     caption: str | None = None
     trigger: str | None = None
     validation: Path | None = None
-    prior: Path | None = None
+    prior: Path | PriorImages | None = None
     prior_caption: str | None = None
     start: Path | None = None
     samples: SampleSettings | None = field(default_factory=SampleSettings)

@@ -138,14 +138,14 @@ class EvaluateLoRA(io.ComfyNode):
         """Run again when an image is gone or changed, or the LoRA file has been replaced."""
         import folder_paths
 
+        from ...core.hashing import file_state
         from ..ui.disk_state import disk_state
         from ..ui.paths import output_path
 
         file = folder_paths.get_full_path("loras", lora_name) if lora_name else None
-        status = Path(file).stat() if file else None
         return [
             disk_state.fingerprint(output_path(folder)) if folder else 0,
-            [status.st_size, status.st_mtime_ns] if status else None,
+            list(file_state(Path(file))) if file else None,
         ]
 
     @classmethod

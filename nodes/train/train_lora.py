@@ -224,13 +224,14 @@ class TrainLoRA(io.ComfyNode):
         continue_from: str = NEW, **_: Any,
     ) -> Any:  # fmt: skip
         """Run again when the LoRA file is gone or changed, or what it is made from is."""
+        from ...core.hashing import file_state
         from ..ui.disk_state import disk_state, listing
         from ..ui.paths import readable_path
         from .files import lora_path
 
         files = "".join(str(listing(readable_path(f))) for f in (folder, control_images) if f)
         found = folder_paths.get_full_path("loras", continue_from) if continue_from else None
-        begun = [] if found is None else [Path(found).stat().st_mtime_ns]
+        begun = [] if found is None else file_state(Path(found))
         return [disk_state.fingerprint(lora_path(name)) if name else 0, files, *begun]
 
     @classmethod

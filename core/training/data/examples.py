@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -107,6 +107,7 @@ def read_examples(
     decoded: Decoded | None = None,
     notes: list[str] | None = None,
     controls: Path | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[list[Example], list[Skipped]]:
     """Read the images of a folder, in the order of their names.
 
@@ -124,6 +125,7 @@ def read_examples(
         notes: Takes what is to be said of how the folder was read, a sentence each.
         controls: Folder of control images, see :func:`.controls.control_paths`; may be the folder
             itself, whose control images are then no images of their own. What has none is left out.
+        only: Names of the images to read; all unless given.
 
     Returns:
         The examples, and what was left out with its reason.
@@ -138,6 +140,7 @@ def read_examples(
     root = Path(folder).expanduser()
     known = read_metadata(root)
     listing = _listed(root)
+    listing = _of_these(listing, only)
     paths = [root / name for name in listing.names]
     found = {} if controls is None else control_paths(paths, root, controls.expanduser())
     shown = {path for several in found.values() for path in several}
@@ -219,6 +222,12 @@ def _listed(root: Path) -> Listing:
         raise CuratorError(
             f"The dataset {root} cannot be read: {error.strerror or error}. Name its folder."
         ) from error
+
+
+def _of_these(listing: Listing, names: Collection[str] | None) -> Listing:
+    if names is None:
+        return listing
+    return replace(listing, names=tuple(name for name in listing.names if name in set(names)))
 
 
 def _written(path: Path) -> Caption | CuratorError | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...dataset.facts import DatasetFacts, read_facts, with_concepts
 from .examples import Decoded, Example, Skipped, read_examples
 
 if TYPE_CHECKING:
-    from ..job import LoraJob
+    from ..job import LoraJob, PriorImages
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,23 @@ class TrainingImages:
     notes: tuple[str, ...] = ()
 
 
+def read_prior(
+    images: Path | PriorImages, caption: str | None = None, decoded: Decoded | None = None
+) -> tuple[list[Example], list[Skipped]]:
+    """Read prior-preservation images: all of a folder, or those that were made for a training.
+
+    Args:
+        images: The folder, or what was made.
+        caption: For images that have none.
+        decoded: As for :func:`.examples.read_examples`.
+
+    Raises:
+        CuratorError: As :func:`.examples.read_examples`.
+    """
+    folder, names = (images, None) if isinstance(images, Path) else (images.folder, images.names)
+    return read_examples(folder, caption=caption, prior=True, decoded=decoded, only=names)
+
+
 def read_images(job: LoraJob) -> TrainingImages:
     """Read every image of a job once.
 
@@ -56,9 +74,7 @@ def read_images(job: LoraJob) -> TrainingImages:
     prior: list[Example] = []
     validation = None
     if job.prior is not None:
-        prior, others = read_examples(
-            job.prior, caption=job.prior_caption, prior=True, decoded=decoded
-        )
+        prior, others = read_prior(job.prior, job.prior_caption, decoded)
         skipped += others
     if job.validation is not None:
         controls = job.control_images

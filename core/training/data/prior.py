@@ -17,6 +17,7 @@ from ...errors import CuratorError
 from ...plan import Request
 from ...progress import Progress, silent
 from ...requests import tidy_request
+from ..job import PriorImages
 
 if TYPE_CHECKING:
     from ...generation.backend import Backend
@@ -74,11 +75,11 @@ def make_prior(
     seed: int = 0,
     batch_size: int = 8,
     progress: Progress = silent,
-) -> Path:
+) -> PriorImages:
     """Make images of the class with the base model, each with its caption beside it.
 
     They show the scenes of the training set with anybody in it. What is there already is not made
-    again.
+    again; what else lies in the folder, as of other seeds or a larger number, is not among them.
 
     Args:
         captions: Of the training images.
@@ -91,7 +92,7 @@ def make_prior(
         progress: Watches.
 
     Returns:
-        ``folder``, for :attr:`.LoraJob.prior`.
+        Which files they are, for :attr:`.LoraJob.prior`.
 
     Raises:
         NobodyNamedError: No caption names a subject.
@@ -104,7 +105,7 @@ def make_prior(
     made = generate(requests, backend, folder, batch_size=batch_size, progress=progress)
     for path, request in zip(made.paths(), requests, strict=True):
         write_text(path.with_suffix(".txt"), request.prompt + "\n")
-    return folder
+    return PriorImages(folder, tuple(made.table["path"]))
 
 
 def requests_of(prompts: Sequence[str], count: int, seed: int) -> list[Request]:

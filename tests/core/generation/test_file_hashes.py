@@ -5,9 +5,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 import pytest
 
+from character_curator.analysis.fingerprints import file_fingerprint
 from character_curator.generation import models
 
 PROCESSES, FILES = 4, 24
@@ -30,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 def rows(cache):
     known = sqlite3.connect(cache)
     try:
-        return dict(known.execute("SELECT file, hash FROM hashes"))
+        return dict(known.execute("SELECT file, hash FROM states"))
     finally:
         known.close()
 
@@ -45,6 +48,36 @@ def test_a_file_is_read_once_until_it_changes(cache, tmp_path, monkeypatch):
         assert models.file_hash(file) == first
     file.write_bytes(b"other")
     assert models.file_hash(file) == hashlib.sha256(b"other").hexdigest()
+
+
+def test_a_file_that_was_replaced_is_read_again(cache, tmp_path):
+    file = tmp_path / "unet.safetensors"
+    file.write_bytes(b"one")
+    times = file.stat()
+    models.file_hash(file)
+    file_fingerprint(file)
+    other = tmp_path / "other"
+    other.write_bytes(b"two")
+    other.replace(file)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    two = hashlib.sha256(b"two").hexdigest()
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (3, times.st_mtime_ns)
+    assert (models.file_hash(file), file_fingerprint(file)) == (two, two)
+    time.sleep(0.02)  # the clock of the file system
+    with file.open("r+b") as opened:  # in place
+        opened.write(b"six")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    six = hashlib.sha256(b"six").hexdigest()
+    assert (models.file_hash(file), file_fingerprint(file)) == (six, six)
+
+
+def test_a_damaged_memory_is_not_believed(cache, tmp_path):
+    file = tmp_path / "unet.safetensors"
+    file.write_bytes(b"one")
+    first = models.file_hash(file)
+    with closing(sqlite3.connect(cache)) as known, known:
+        known.execute("UPDATE states SET hash = ?", ("0" + first[1:],))
+    assert models.file_hash(file) == first
 
 
 def test_several_processes_lose_none_of_each_others(cache, tmp_path):

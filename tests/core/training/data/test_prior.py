@@ -1,11 +1,15 @@
 """Prior-preservation images: captions of the class, and the images that go with them."""
 
+from dataclasses import replace
+
 import pytest
 
 from character_curator import pipeline
+from character_curator.atomic import write_text
 from character_curator.project import parse
-from character_curator.training.data.examples import read_examples
+from character_curator.training.data.images import read_images, read_prior
 from character_curator.training.data.prior import NobodyNamedError, class_captions, make_prior
+from character_curator.training.job import LoraJob
 
 WOMAN = {"char1 woman": "a woman", "char1": "a woman"}
 
@@ -49,8 +53,9 @@ def backend():
 
 def test_images_of_the_class_carry_their_captions(tmp_path, backend):
     captions = ["portrait of char1 woman, red dress", "portrait of char1 woman, blue shirt"]
-    folder = make_prior(captions, WOMAN, backend, tmp_path / "prior", 3, batch_size=2)
-    examples, skipped = read_examples(folder, prior=True)
+    folder = tmp_path / "prior"
+    made = make_prior(captions, WOMAN, backend, folder, 3, batch_size=2)
+    examples, skipped = read_prior(made)
     assert not skipped
     assert all(example.prior for example in examples)
     said = sorted(example.caption for example in examples)
@@ -92,8 +97,23 @@ def test_a_project_makes_as_many_as_it_says(tmp_path):
     dataset.mkdir()
     (dataset / "a.txt").write_text("portrait of char1 woman, red dress")
     text = PROJECT.format(output=tmp_path.as_posix(), training="prior_pictures = 2")
-    folder = pipeline.prior_of(parse(text), dataset)
-    assert len(read_examples(folder, prior=True)[0]) == 2
+    assert len(read_prior(pipeline.prior_of(parse(text), dataset))[0]) == 2
+
+
+def test_what_was_made_before_is_not_trained_on(tmp_path, backend):
+    captions = ["portrait of char1 woman, red dress", "portrait of char1 woman, blue shirt"]
+    folder = tmp_path / "prior"
+    make_prior(captions, WOMAN, backend, folder, 4, batch_size=2)
+    fewer = make_prior(captions, WOMAN, backend, folder, 2, batch_size=2)
+    assert len(list(folder.glob("*.png"))) == 4
+    job = LoraJob(tmp_path, tmp_path / "a.safetensors", prior=fewer)
+    assert sorted(e.path.name for e in read_prior(job.prior)[0]) == sorted(fewer.names)
+    others = make_prior(captions, WOMAN, backend, folder, 2, seed=7, batch_size=2)
+    assert not set(others.names) & set(fewer.names)
+    write_text(tmp_path / "a.txt", captions[0])
+    (tmp_path / "a.png").write_bytes((folder / others.names[0]).read_bytes())
+    images = read_images(replace(job, prior=others))
+    assert sorted(e.path.name for e in images.prior) == sorted(others.names)
 
 
 def test_a_folder_goes_before_making_any(tmp_path):
@@ -110,8 +130,8 @@ def test_every_caption_has_a_turn_before_one_has_two_and_the_seed_is_that_of_the
     captions = [f"portrait of char1 woman, {scene}" for scene in scenes]
     made = []
     for seed in (0, 1):
-        folder = make_prior(captions, WOMAN, backend, tmp_path / f"{seed}", 4, seed=seed)
-        made.append(read_examples(folder, prior=True)[0])
+        images = make_prior(captions, WOMAN, backend, tmp_path / f"{seed}", 4, seed=seed)
+        made.append(read_prior(images)[0])
     said = sorted(example.caption for example in made[0])
     wanted = [f"portrait of a woman, {scene}" for scene in (*scenes, scenes[0])]
     assert said == sorted(wanted)
