@@ -1,13 +1,36 @@
-"""Files that are whole or absent: written beside their name, then renamed."""
+"""Files that are whole or absent: written beside their name, then renamed.
+
+A file's content is on the disk before its name is, and the name before whoever wrote it goes on:
+after a power cut, too, a file is whole or absent. The environment variable ``CURATOR_FSYNC=0``
+leaves that to the system, as a disk without power cuts allows.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from .errors import WriteError
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 TEMPORARY_SUFFIX = ".tmp"
+LEFT_BEHIND = 3600.0
+"""Seconds after which nobody writes a temporary file any more, where there are no locks."""
+
+_BYTES = 8
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -16,16 +39,128 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary name is hidden (starts with a dot) and ends with ``.tmp``, so that a reader of
     the folder never takes it for a result. On an exception it is removed and ``path`` is as it was.
+    What a killed process has left in the folder is removed before a process first writes there.
+
+    Raises:
+        WriteError: The folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    temporary = path.parent / f".{secrets.token_hex(_BYTES)}{TEMPORARY_SUFFIX}"
     try:
-        yield temporary
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            sweep(path.parent)
+        with _held(temporary):
+            try:
+                with os_errors(path):
+                    yield temporary
+                sync(temporary)
+                temporary.replace(path)
+                sync(path.parent)
+            finally:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    temporary.unlink()
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Let what a library written in Rust says of the system's errors be the system's errors.
+
+    safetensors, for one, raises errors of its own, which name the system's by its number.
+
+    Args:
+        path: What is written.
+
+    Raises:
+        OSError: In the place of a library's error.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        found = _OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Make a file and lock it while it is written, so that nobody takes it for one left behind."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):  # some network drives know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Let a file's content, or a folder's names, reach the disk.
+
+    Args:
+        path: The file or folder. What the system cannot do for it (a folder on Windows) is left.
+    """
+    if os.environ.get("CURATOR_FSYNC") == "0":
+        return
+    with suppress(PermissionError, IsADirectoryError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some network drives know no such thing
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> int:
+    """Remove temporary files that killed processes have left; return how many.
+
+    Only files that :func:`replacing` has named, and none that is still written: whoever writes one
+    holds its lock. Where there are no locks, those that nobody has written to for an hour.
+
+    Args:
+        folder: Where to look; folders in it are left alone.
+    """
+    swept = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                is_ours = _is_ours(entry.name) and entry.is_file(follow_symlinks=False)
+                if is_ours and _is_left(entry):
+                    Path(entry.path).unlink()
+                    swept += 1
+    return swept
+
+
+def _is_left(entry: os.DirEntry[str]) -> bool:
+    if fcntl is None:
+        return entry.stat().st_mtime < time.time() - LEFT_BEHIND
+    handle = os.open(entry.path, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _is_ours(name: str) -> bool:
+    if len(name) != 1 + 2 * _BYTES + len(TEMPORARY_SUFFIX) or not name.startswith("."):
+        return False
+    middle = name[1 : -len(TEMPORARY_SUFFIX)]
+    return name.endswith(TEMPORARY_SUFFIX) and set(middle) <= set("0123456789abcdef")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

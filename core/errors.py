@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class CuratorError(Exception):
     """Something the user can mend.
@@ -12,6 +14,39 @@ class CuratorError(Exception):
     """
 
     exit_code = 2
+
+
+class WriteError(CuratorError, OSError):
+    """A file cannot be written, or a folder not be read; the message says what that means.
+
+    It is an ``OSError`` too, with its number, for whoever can do without the file.
+    """
+
+    def __init__(self, path: object, error: OSError) -> None:
+        self._message = f"{path}: {_meaning(error)}"
+        super().__init__(self._message)
+        self.errno, self.strerror, self.filename = error.errno, error.strerror, error.filename
+
+    def __str__(self) -> str:
+        return self._message
+
+
+def _meaning(error: OSError) -> str:
+    """Say what an operating system's error means, and what to do about it."""
+    reason = (error.strerror or str(error)).lower().rstrip(".")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            f"{reason}. Nothing half-written is left. Free some space and run the same command "
+            "again: what is done is kept."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{reason}. Choose a place that you may read and write."
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+                       errno.EEXIST):  # fmt: skip
+        return f"{reason}. Check the name."
+    if error.errno == errno.EMFILE:
+        return f"{reason}. Let this process open more files (ulimit -n), and run again."
+    return f"{reason}. If that comes again, the disk or the network drive may be failing."
 
 
 class MissingDependencyError(CuratorError):

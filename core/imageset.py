@@ -7,6 +7,7 @@ edits what it was given. A rejected image stays in the table with its reason.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,7 +161,7 @@ class ImageSet:
             CuratorError: The file is absent or is no image set.
         """
         try:
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
             metadata = pl.read_parquet_metadata(path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise CuratorError(
@@ -171,9 +172,12 @@ class ImageSet:
         return ImageSet(table, Path(root))
 
     def write(self, path: Path | str) -> None:
-        """Write the table as Parquet, atomically."""
-        with atomic.replacing(Path(path)) as temporary:
-            self.table.write_parquet(temporary, metadata={"root": str(self.root)})
+        """Write the table as Parquet, atomically.
+
+        Raises:
+            WriteError: The disk is full, or the folder cannot be written.
+        """
+        atomic.write_bytes(Path(path), parquet_bytes(self.table, {"root": str(self.root)}))
 
     def __len__(self) -> int:
         return self.table.height
@@ -265,6 +269,20 @@ class ImageSet:
         """Return the SHA-256 of the content hashes, in row order: the set's identity."""
         text = "\n".join(value or "" for value in self.table["hash"])
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parquet_bytes(table: pl.DataFrame, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return a table as the content of a Parquet file.
+
+    It is made in memory: of a disk that is full Polars would not say so.
+
+    Args:
+        table: The table.
+        metadata: What else the file says.
+    """
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, metadata=dict(metadata) if metadata else None)
+    return buffer.getvalue()
 
 
 def pack_vector(vector: np.ndarray) -> bytes:

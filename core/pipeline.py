@@ -352,6 +352,38 @@ def curate(
     Raises:
         NothingPassesError: No image passes; it says what each threshold costs.
     """
+    from .analysis.measure import note_unreadable
+    from .dataset.images import UnreadableSourcesError
+    from .features import FeatureStore
+
+    known: set[str] = set()
+    while True:
+        try:
+            return _curated(images, project, output, base, dataset, progress)
+        except UnreadableSourcesError as error:
+            # What measures images decodes some that what exports them cannot. Both agree from now
+            # on, and the subset is chosen again among the others.
+            if error.reasons.keys() <= known:
+                raise
+            known |= error.reasons.keys()
+            with FeatureStore(output / STORE_FILE) as store:
+                note_unreadable(images, store, error.reasons)
+            log.warning(
+                "%d chosen %s damaged and left out, and the subset is chosen again: %s",
+                len(error.reasons), "image is" if len(error.reasons) == 1 else "images are",
+                ", ".join(sorted(error.reasons)[:5]),
+            )  # fmt: skip
+
+
+def _curated(
+    images: ImageSet,
+    project: Project,
+    output: Path,
+    base: Path | str,
+    dataset: Path | None,
+    progress: Progress,
+) -> Outcome:
+    """Curate once; see :func:`curate`."""
     from .analysis import clusters, duplicates, measure, quality
     from .analysis.embed import embed
     from .analysis.embeddings import Embedder

@@ -16,6 +16,8 @@ for _name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
     os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# No power cut is waited for, except where a test is about that.
+os.environ.setdefault("CURATOR_FSYNC", "0")
 
 # How long an example takes says nothing on a shared machine.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

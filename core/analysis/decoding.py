@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 from ..errors import CuratorError
 from ..reading.color import is_srgb
 from ..reading.kinds import missing_plugin
-from ..reading.opening import MAX_BYTES, REDUCIBLE, TooLargeError, as_seen, check_plain, opened
+from ..reading.opening import (
+    MAX_BYTES,
+    REDUCIBLE,
+    TooLargeError,
+    as_seen,
+    check_plain,
+    decoding_errors,
+    opened,
+)
 from ..reading.opening import MAX_PIXELS as MAX_PIXELS
 
 Pixels = NDArray[np.uint8]
@@ -194,7 +202,7 @@ def _header(data: bytes) -> tuple[str, _Header | None]:
         return _NO_IMAGE, None
     except Image.DecompressionBombError as error:
         return f"too many pixels: {error}", None
-    except (OSError, ValueError, SyntaxError) as error:
+    except decoding_errors() as error:
         return f"the header is damaged ({error})", None
 
 
@@ -232,14 +240,12 @@ def _is_cut_off(data: bytes) -> bool:
 
 def _decode_with_pillow(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[str, Pixels | None]:
     """Decode what OpenCV cannot, what it would show otherwise, and what has too many pixels."""
-    from PIL import Image
-
     try:
         with opened(data) as image:
             rgb = np.asarray(as_seen(image, most=max_pixels).convert("RGB"))
     except TooLargeError as error:
         return str(error), None
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
+    except decoding_errors() as error:
         return f"the file is damaged ({error})", None
     return "", np.ascontiguousarray(rgb[..., ::-1])
 

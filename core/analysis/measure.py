@@ -8,6 +8,7 @@ the feature store and decode nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..imageset import ImageSet
 from ..progress import Progress, silent
 from .face_choice import REJECT
 from .face_quality import face_quality
-from .pixels import PixelMeasurement, known_pixels
+from .pixels import ANALYSER, FINGERPRINT, PixelMeasurement, known_pixels
 from .quality import (
     SEED_DOCUMENT,
     QualityThresholds,
@@ -118,3 +119,17 @@ def measure(
     if calibrated:
         return with_raw_columns(images, measured)
     return reject_hopeless(images, measured, quality, minimum_quality)
+
+
+def note_unreadable(images: ImageSet, store: FeatureStore, reasons: Mapping[str, str]) -> None:
+    """Let the store know of images that turned out not to be readable as a whole.
+
+    Args:
+        images: The candidates.
+        store: Whoever asks it for these images is told the reason from now on.
+        reasons: Why, by the path in the table.
+    """
+    rows = images.table.select("path", "hash").drop_nulls().iter_rows()
+    found = {key: reasons[path] for path, key in rows if path in reasons}
+    values = {key: PixelMeasurement.unreadable(why).to_bytes() for key, why in found.items()}
+    store.put(values, ANALYSER, FINGERPRINT)

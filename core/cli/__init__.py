@@ -10,15 +10,25 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..analysis.builds import build_faults
-from ..errors import CuratorError
+from ..errors import CuratorError, WriteError
 from . import curation, evaluation, experiment, faces, miniature, training, verification
 from .output import EXIT_STOPPED, escape, write_json
+from .plain import visible
 from .threads import sleep_while_waiting
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger(__name__)
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but not as wanted (an image that could not be reproduced, a dataset
@@ -34,35 +44,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sleep_while_waiting()
     options = parser().parse_args(arguments)
     console = Console(stderr=True, quiet=options.quiet)
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.ERROR,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
     _quiet_libraries()
-    if getattr(options, "analyses", False):
-        for fault in build_faults():
-            console.print(f"[yellow]Note[/]: {escape(fault)}")
-    try:
-        code, result = options.command(options, console)
-    except CuratorError as error:
-        if options.json:
-            write_json({"error": type(error).__name__, "message": str(error)})
-        else:
-            console.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.print("Stopped. Run the same command again: it goes on where it was.")
-        return EXIT_STOPPED
+    with _logging(console, options.verbose), _stopped_as_by_ctrl_c():
+        try:
+            if getattr(options, "analyses", False):
+                for fault in build_faults():
+                    log.warning("%s", fault)
+            code, result = options.command(options, console)
+        except CuratorError as error:
+            return _say_error(error, error.exit_code, options)
+        except OSError as error:
+            found = WriteError(visible(str(error.filename or "A file")), error)
+            return _say_error(found, found.exit_code, options)
+        except KeyboardInterrupt:
+            with suppress(OSError):  # the terminal may be gone
+                console.print("Stopped. Run the same command again: it goes on where it was.")
+            return EXIT_STOPPED
     if options.json:
         write_json(result)
     return code
+
+
+def _say_error(error: CuratorError, code: int, options: argparse.Namespace) -> int:
+    """Show an error: as JSON where that is asked for, else on stderr, however quiet."""
+    from rich.console import Console
+
+    if options.json:
+        write_json({"error": type(error).__name__, "message": str(error)})
+    else:
+        name = f"[bold red]{type(error).__name__}[/]"
+        Console(stderr=True).print(f"{name}: {escape(error)}")
+    return code
+
+
+@contextmanager
+def _logging(console: Console, verbose: bool) -> Iterator[None]:
+    """Show what the stages warn of as notes; with ``verbose`` all that they log, line by line."""
+    from .console import NotesOnConsole
+    from .plain import PlainLog
+
+    if verbose:
+        logging.basicConfig(level=logging.DEBUG)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(PlainLog("%(levelname)s %(name)s: %(message)s"))
+        yield
+        return
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    ours, notes = logging.getLogger(__package__.partition(".")[0]), NotesOnConsole(console)
+    level = ours.level
+    ours.addHandler(notes)
+    ours.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ours.removeHandler(notes)
+        ours.setLevel(level)
+
+
+@contextmanager
+def _stopped_as_by_ctrl_c() -> Iterator[None]:
+    """Let a polite request to end (SIGTERM, SIGHUP) do what Ctrl-C does: save, and say so."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
-    common.add_argument("--quiet", action="store_true", help="no progress and no messages")
+    common.add_argument("--quiet", action="store_true", help="no messages but errors")
     common.add_argument("--verbose", action="store_true", help="log what the stages decide")
 
     whole = argparse.ArgumentParser(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -21,6 +22,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from .plain import escape
+
+
+class NotesOnConsole(logging.Handler):
+    """Shows on a console what the stages warn of: what is made again, begun anew, left out."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, of equal ones the first."""
+        try:
+            text = record.getMessage()
+            if text not in self._shown:
+                self._shown.add(text)
+                self._console.print(f"[yellow]Note[/]: {escape(text)}")
+        except Exception:
+            self.handleError(record)
 
 
 class _Rate(ProgressColumn):
@@ -100,7 +122,7 @@ class ConsoleProgress:
         """``n`` more steps are done."""
         self._done += n
         if self._task is not None:
-            self._bars.update(self._task, advance=n, note=note)
+            self._bars.update(self._task, advance=n, note=escape(note))
         now = time.monotonic()
         if not self._live and now - self._told >= self._interval:
             self._told = now
@@ -108,7 +130,7 @@ class ConsoleProgress:
             left = (self._total - self._done) / rate if rate else 0.0
             self._console.print(
                 f"{self._stage}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left"
-                + (f"; {note}" if note and self._stage == "Training" else "")
+                + (f"; {escape(note)}" if note and self._stage == "Training" else "")
             )
 
     def finish(self) -> None:

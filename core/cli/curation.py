@@ -135,7 +135,7 @@ def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     text = DEMO.read_text(encoding="utf-8")
     parsed = project.parse(text, "demo.toml")
     output = options.output.expanduser().resolve()
-    console.print(f"[bold]Demo[/]: one character, from nothing to a LoRA, in {output}")
+    console.print(f"[bold]Demo[/]: one character, from nothing to a LoRA, in {escape(output)}")
     started = time.monotonic()
     with TrainingView(console) as view:
         outcome = pipeline.run(
@@ -173,7 +173,7 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         images = pipeline.generate(
             parsed, options.project.parent, shard=options.shard, progress=progress
         )
-    console.print(f"{len(images)} images in {images.root}")
+    console.print(f"{len(images)} images in {escape(images.root)}")
     return EXIT_DONE, {"folder": str(images.root), "pictures": images.table["path"].to_list()}
 
 
@@ -229,7 +229,9 @@ def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]
 
         Image.fromarray(result.image).save(options.output)
     if result.identical:
-        console.print(f"[bold green]Identical[/]: every pixel of {options.image} came again.")
+        console.print(
+            f"[bold green]Identical[/]: every pixel of {escape(options.image)} came again."
+        )
     else:
         console.print(
             f"[bold yellow]Different[/]: PSNR {result.psnr:.1f} dB. What differs from when it was "
@@ -276,8 +278,8 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
             console.print("The best of the rejected are in rejected.jpg, beside the measurements.")
     folder = outcome.exported.folder
     console.print(f"\nDone in {seconds:.0f} s.")
-    console.print(f"Dataset: [bold]{folder}[/]")
-    console.print(f"Look at:  [bold]{folder / 'report.html'}[/]")
+    console.print(f"Dataset: [bold]{escape(folder)}[/]")
+    console.print(f"Look at:  [bold]{escape(folder / 'report.html')}[/]")
     if outcome.lora is not None:
         from .training import show_result
 

@@ -52,7 +52,7 @@ def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]
                 progress=progress,
             )
         console.print(
-            f"Trained. Measure with: character-curator miniature measure --output {weights}"
+            f"Trained. Measure with: character-curator miniature measure --output {escape(weights)}"
         )
         return EXIT_DONE, {"weights": str(weights)}
     if options.action == "measure":
@@ -68,7 +68,7 @@ def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]
         "clip": str(miniature.CLIP_PATH),
     }
     for name, place in places.items():
-        console.print(f"{name}: {place}")
+        console.print(f"{name}: {escape(place)}")
     return EXIT_DONE, places
 
 

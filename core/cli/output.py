@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import option
+from .plain import escape as escape
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -51,10 +52,3 @@ def clip_of(text: str | None) -> tuple[str, str] | None:
 def write_json(value: Any) -> None:
     """Write a value to stdout as JSON."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def escape(text: str) -> str:
-    """Return a text in which rich sees no markup."""
-    from rich.markup import escape as plain
-
-    return plain(text)

@@ -130,7 +130,7 @@ def _show(readiness: Readiness, console: Console) -> None:
     color = "green" if readiness.is_ready else "red"
     word, _, rest = readiness.verdict.partition(":")
     assert word in (READY, NOT_READY)  # noqa: S101  # the verdict begins with it
-    console.print(f"\n[bold {color}]{word}[/]:{rest}.")
+    console.print(f"\n[bold {color}]{word}[/]:{escape(rest)}.")
 
 
 _FIGURES: tuple[tuple[str, str, str, str], ...] = (

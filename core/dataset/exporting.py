@@ -13,6 +13,7 @@ import polars as pl
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
+from ..reading.opening import DamagedError
 from ..toml_lines import plain, recipe_toml
 from . import captions as caption_texts
 from .card import card
@@ -27,7 +28,17 @@ from .facts import (
     trigger_of,
 )
 from .formats import trainer_toml, write_provenance
-from .images import MASK, Earlier, Look, Placed, SourcesChangedError, look_of, place
+from .images import (
+    MASK,
+    ChangedError,
+    Earlier,
+    Look,
+    Placed,
+    SourcesChangedError,
+    UnreadableSourcesError,
+    look_of,
+    place,
+)
 from .names import export_names, safe_stem
 from .publish import DISK_FULL, publish, staging, versions
 from .records import Record, metadata_json, metadata_lines, record
@@ -151,6 +162,7 @@ def export(
         CaptionError: The caption strategy is unknown.
         LookError: The background is no color.
         SourcesChangedError: Sources are gone or changed since they were measured.
+        UnreadableSourcesError: Sources are damaged, so that they cannot be decoded as a whole.
         OutputError: The place cannot be used.
         DiskFullError: The disk is full; nothing is left behind.
     """
@@ -260,12 +272,16 @@ def _write_images(
         for group in set(groups):
             (shelf.folder / group).mkdir()
     records, placed, problems = [], [], []
+    damaged: dict[str, str] = {}
     progress.start("Exporting", len(names))
     rows = chosen.table.iter_rows(named=True)
     for row, source, name in zip(rows, chosen.paths(), names, strict=True):
         try:
             one = place(source, shelf.folder / name, row["hash"], shelf.look, shelf.earlier)
-        except (OSError, ValueError) as error:
+        except DamagedError as error:
+            damaged[row["path"]] = str(error)
+            continue
+        except (OSError, ChangedError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             problems.append(f"{source}: {getattr(error, 'strerror', None) or error}")
@@ -280,6 +296,8 @@ def _write_images(
     progress.finish()
     if problems:
         raise SourcesChangedError(problems)
+    if damaged:
+        raise UnreadableSourcesError(damaged)
     return records, placed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from ..imageset import ImageSet
+from ..imageset import ImageSet, parquet_bytes
 from ..reading.concepts import concept_of
 from .records import Record
 
@@ -117,4 +117,4 @@ def write_provenance(images: ImageSet, names: Mapping[str, str], path: Path) -> 
         .otherwise(pl.lit("not selected"))
         .alias("outcome")
     )
-    table.drop(binary).select(file_names, outcome, pl.all()).write_parquet(path)
+    path.write_bytes(parquet_bytes(table.drop(binary).select(file_names, outcome, pl.all())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CuratorError
-from ..hashing import content_hash
+from ..hashing import content_hash, file_state
 from ..reading.color import WHITE, is_srgb, on_background
-from ..reading.opening import DEEP_MODES, MAX_PIXELS, opened, upright
+from ..reading.opening import DEEP_MODES, MAX_PIXELS, check_plain, decoding, opened, upright
 from .cleaning import cleaned
 from .sidecars import read_metadata
 
@@ -37,6 +38,31 @@ class SourcesChangedError(CuratorError):
             f"{len(problems)} selected image(s) cannot be exported:\n  {listed}\n"
             "Put them back, or curate the folder again: what was measured is not what is there."
         )
+
+
+class UnreadableSourcesError(SourcesChangedError):
+    """Images are the ones that were measured, and cannot be decoded as a whole.
+
+    Attributes:
+        reasons: Why, by the path in the table.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__([f"{name}: {reason}" for name, reason in reasons.items()])
+        self.reasons = dict(reasons)
+        listed = "\n  ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:10])
+        self.args = (
+            f"{len(reasons)} selected image(s) are damaged and cannot be exported:\n  {listed}"
+            f"{chr(10) + '  …' if len(reasons) > 10 else ''}\n"
+            "Replace them, or take them out of the folder, and curate it again.",
+        )
+
+
+class ChangedError(ValueError):
+    """An image is not the one that was measured."""
+
+    def __init__(self) -> None:
+        super().__init__("its bytes have changed since it was measured")
 
 
 class LookError(CuratorError):
@@ -180,29 +206,37 @@ def place(
 
     Raises:
         OSError: The file is gone or cannot be read, or the disk is full.
-        ValueError: The file is not the one that was measured.
+        ChangedError: The file is not the one that was measured.
+        DamagedError: It cannot be decoded as a whole.
     """
-    digest = content_hash(source)
+    check_plain(source)
+    state = file_state(source)
+    data = source.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
     if expected_hash is not None and digest != expected_hash:
-        raise ValueError("its bytes have changed since it was measured")
-    with opened(source) as image:
+        raise ChangedError
+    with decoding(), opened(data) as image:
         suffix = _KEPT.get(image.format or "", "")
-        if (suffix == ".png" or look.keep_formats) and suffix and _is_shown_alike(image, look):
-            width, height = image.size
-            kept = _without_more(source, target.with_suffix(suffix), digest)
-            if kept is not None:
-                return Placed(kept[0], kept[1], width, height, suffix=suffix)
+        kept_as = suffix if suffix == ".png" or look.keep_formats else ""
+        alike = bool(kept_as) and _is_shown_alike(image, look)
+        width, height = image.size
+    if alike:
+        kept = _without_more(source, data, target.with_suffix(suffix), digest)
+        if kept is not None:
+            if kept[1] == "linked" and file_state(source)[:3] != state[:3]:
+                raise ChangedError
+            return Placed(kept[0], kept[1], width, height, suffix=suffix)
     if earlier is not None:
         reused = earlier.take(digest, look.way, target)
         if reused is not None:
             return reused
-    return _converted(source, target, look)
+    return _converted(source, data, target, look)
 
 
-def _converted(source: Path, target: Path, look: Look) -> Placed:
+def _converted(source: Path, data: bytes, target: Path, look: Look) -> Placed:
     from PIL import Image, PngImagePlugin
 
-    with opened(source) as image:
+    with decoding(), opened(data) as image:
         own = _own_texts(image)
         made = upright(image, MAX_PIXELS)
     seen = on_background(made, look.background)
@@ -256,9 +290,8 @@ def _is_shown_alike(image: Any, look: Look) -> bool:
     return True
 
 
-def _without_more(source: Path, target: Path, digest: str) -> tuple[str, str] | None:
+def _without_more(source: Path, data: bytes, target: Path, digest: str) -> tuple[str, str] | None:
     """Link a file, or copy it without what hides in it: hash and way; ``None`` if it can't be."""
-    data = source.read_bytes()
     clean = cleaned(data)
     if clean is None:
         return None

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from .. import atomic
+from ..imageset import parquet_bytes
 from .advice import Finding
 from .baseline import Baseline
 from .sheet import grid_parts, sheet, write_png
@@ -74,8 +75,7 @@ def summary_of(result: Evaluation, baseline: Baseline) -> dict[str, Any]:
 def write(result: Evaluation, baseline: Baseline) -> None:
     """Write table, summary and contact sheet into the folder of the result."""
     folder = result.folder
-    with atomic.replacing(folder / TABLE_FILE) as temporary:
-        result.table.write_parquet(temporary)
+    atomic.write_bytes(folder / TABLE_FILE, parquet_bytes(result.table))
     text = json.dumps(summary_of(result, baseline), indent=1, allow_nan=False)
     atomic.write_text(folder / SUMMARY_FILE, text + "\n")
     table, root = result.table, baseline.root

@@ -13,6 +13,7 @@ from .. import atomic
 from ..evaluation.baseline import Baseline
 from ..evaluation.images import Reference
 from ..evaluation.lora_files import evaluate_file
+from ..imageset import parquet_bytes
 from ..lora.header import LoraCard
 from ..progress import Progress, silent
 from ..training.data.examples import Example
@@ -116,8 +117,7 @@ def run_arm(
             targets=adapters.placements["denoiser"].kinds,
         )
         write_lora(file, adapters, denoiser, card)
-    with atomic.replacing(folder / HISTORY_FILE) as temporary:
-        result.history.write_parquet(temporary)
+    atomic.write_bytes(folder / HISTORY_FILE, parquet_bytes(result.history))
     started = time.monotonic()
     names = {example.path.name for example in examples}
     baseline = replace(shared.baseline, reference=of_images(shared.baseline.reference, names))

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import sync
 from ..errors import CuratorError
 from ..imageset import PARAMETERS_KEY
 
@@ -99,7 +100,9 @@ def write(
     temporary = temporary_path(path)
     try:
         temporary.write_bytes(data)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()

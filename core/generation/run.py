@@ -80,9 +80,14 @@ def generate(
     try:
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             kept = pool.map(lambda request: _kept(folder, request, marks[request]), requests)
+            faults: dict[str, list[str]] = {}
             for request, row in zip(requests, kept, strict=True):
-                if row is not None:
+                if isinstance(row, str):
+                    faults.setdefault(row, []).append(request.file_name)
+                elif row is not None:
                     rows[request] = row
+            for reason, names in sorted(faults.items()):
+                log.warning("%s", _said_again(folder, reason, names, len(requests)))
             if rows:
                 progress.advance(len(rows), "already there")
             missing = [request for request in requests if request not in rows]
@@ -168,8 +173,18 @@ def _make(
     return list(pool.map(save, wanted))
 
 
-def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | None:
-    """Return the row of an image that is there already, or ``None`` if it must be made."""
+def _said_again(folder: Path, reason: str, names: Sequence[str], total: int) -> str:
+    """Say that images are made again in the place of others, before that is done."""
+    count = len(names)
+    listed = ", ".join(names[:3]) + (", …" if count > 3 else "")
+    return (
+        f"{count} of {total} images in {folder} {'is' if count == 1 else 'are'} made again, in the "
+        f"place of the {'file' if count == 1 else 'files'} there: {reason} ({listed})."
+    )
+
+
+def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | str | None:
+    """Return the row of an image that is there already; else why it is made again, if it was."""
     path = folder / request.file_name
     with suppress(OSError):
         png.temporary_path(path).unlink()
@@ -179,16 +194,14 @@ def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | 
     except FileNotFoundError:
         return None
     except (OSError, png.DamagedPngError) as error:
-        log.warning("%s is made again: %s", path, error)
-        return None
+        return str(error)
     if record is None:
         raise ForeignFileError(
             f"{path} exists and was not made by this tool (it has no generation record). Move it "
             "away, or choose another output folder."
         )
     if record.get("request") != fingerprint:
-        log.warning("%s is made again: its prompt, model or settings have changed", path)
-        return None
+        return "prompt, model or settings have changed"
     # Signature (8), length and type of the first chunk (8), then width and height.
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     return _columns(request, data, (width, height), record)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,39 @@ DEEP_MODES = ("I", "F")
 _REDUCED_PAGE, _SUBFILE_TYPE = 1, 254
 _MOST_PAGES = 32
 _MOST_LEVELS = 5
+
+
+def decoding_errors() -> tuple[type[Exception], ...]:
+    """Return what Pillow and its plug-ins raise on damaged files: more than they document."""
+    from PIL import Image
+
+    return (
+        OSError, ValueError, SyntaxError, MemoryError, EOFError, TypeError, LookupError,
+        AttributeError, ArithmeticError, RuntimeError, AssertionError, struct.error, zlib.error,
+        Image.DecompressionBombError,
+    )  # fmt: skip
+
+
+class DamagedError(ValueError):
+    """An image cannot be decoded as a whole."""
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Let whatever Pillow raises of a damaged image be one error.
+
+    Raises:
+        DamagedError: In the place of any of :func:`decoding_errors`, other than those of getting
+            at a file and of too little memory.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except decoding_errors() as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DamagedError(str(error) or type(error).__name__) from error
 
 
 class NotPlainError(OSError):
@@ -106,7 +141,7 @@ def _reducible(source: Path | bytes) -> Any | None:
         data = io.BytesIO(source) if isinstance(source, bytes) else io.BytesIO(source.read_bytes())
         try:
             return kind(data)
-        except (SyntaxError, OSError, ValueError):
+        except decoding_errors():
             continue
     return None
 

@@ -12,7 +12,7 @@ from ..rejection_reasons import Rejection
 from .concepts import Concept, concept_above
 from .folders import Listing
 from .kinds import missing_plugin, others_in_words
-from .opening import MAX_BYTES, check_plain, opened
+from .opening import MAX_BYTES, check_plain, decoding_errors, opened
 from .recorded import PARAMETERS_KEY, Recorded, recorded
 from .texts import UTF_8, UnknownEncodingError, beside
 
@@ -36,8 +36,6 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
         The columns of the row; keys with ``_`` in front are for :func:`notes_on`, which takes
         them away.
     """
-    from PIL import Image
-
     path = root / name
     row: Row = {"path": name, "kind": "real"}
     own = None
@@ -58,7 +56,7 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
             row |= columns_of(own)
         elif foreign is not None:
             row |= _of_foreign(foreign)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except decoding_errors() as error:
         row |= {
             "rejection": Rejection.UNREADABLE.value,
             "rejection_detail": _reason(error, path),
@@ -104,7 +102,7 @@ def _reason(error: Exception, path: Path) -> str:
         return missing or f"not an image, whatever its name says ({path.suffix})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error)
+    return str(error) or f"the file is damaged ({type(error).__name__})"
 
 
 def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:

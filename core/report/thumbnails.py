@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..reading.opening import MAX_PIXELS, as_seen, opened
+from ..reading.opening import MAX_PIXELS, as_seen, decoding_errors, opened
 from ..rejection_reasons import Rejection
 
 SIDE = 160
@@ -27,7 +27,7 @@ def thumbnail(path: Path, side: int = SIDE) -> Any | None:
             if image.size[0] * image.size[1] <= MAX_PIXELS:
                 image.draft("RGB", (side, side))  # lets JPEG decode at a fraction of its size
             small = as_seen(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
+    except decoding_errors():
         return None
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

@@ -232,7 +232,9 @@ def _wanted_seeds(
 def _candidates(evidence: Evidence, counted: Counter[str]) -> tuple[pl.DataFrame, pl.Series]:
     """Return every candidate's seed and whether it could have been selected."""
     try:
-        table = pl.read_parquet(evidence.folder / PROVENANCE_FILE, columns=["seed", "rejection"])
+        table = pl.read_parquet(
+            evidence.folder / PROVENANCE_FILE, columns=["seed", "rejection"], glob=False
+        )
     except (OSError, pl.exceptions.PolarsError):
         seeds = [int(seed) for seed in counted if seed.isdigit()]
         table = pl.DataFrame({"seed": seeds, "rejection": [None] * len(seeds)})

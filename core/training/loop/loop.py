@@ -107,8 +107,10 @@ def train(
             )  # fmt: skip
         if decoded is not None:
             decoded.clear()
-        for left_out in data.skipped:
-            logger.warning("Left out %s: %s", left_out.path, left_out.reason)
+        if data.skipped:
+            listed = [f"{left_out.path}: {left_out.reason}" for left_out in data.skipped]
+            more = f"; and {len(listed) - 5} more" if len(listed) > 5 else ""
+            logger.warning("Left out of the training: %s%s", "; ".join(listed[:5]), more)
         said = stack.enter_context(
             checkpointed(
                 denoiser.module(), settings.gradient_checkpointing, settings.checkpointing_share

@@ -29,7 +29,8 @@ class StateWriteError(CuratorError):
     def __init__(self, path: Path, reason: object) -> None:
         kept = f" The last good one is still there: {path}." if path.exists() else ""
         super().__init__(
-            f"The checkpoint {path.name} cannot be written to {path.parent}: {reason}.{kept} Free "
+            f"The checkpoint {path.name} cannot be written to {path.parent}: "
+            f"{getattr(reason, 'strerror', None) or reason}.{kept} Free "
             "some space on that disk and start the training again: it goes on from there."
         )
 

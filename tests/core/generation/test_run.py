@@ -141,13 +141,20 @@ def test_a_run_that_finds_everything_loads_no_weights(tiny_sd15, undisturbed):
     assert "_pipeline" not in vars(idle)
 
 
-def test_only_what_has_changed_is_made_again(backend, tmp_path):
+def test_only_what_has_changed_is_made_again(backend, tmp_path, caplog, monkeypatch):
     plan = plan_of()
     generate(plan, backend, tmp_path, batch_size=BATCH)
     before = marks(tmp_path)
     scenarios = [plan.scenarios[0].replace(prompt="else"), *plan.scenarios[1:]]
     renamed = [s.replace(category="other", name="other") for s in scenarios]
+    real, told = backend.sample, []
+    monkeypatch.setattr(
+        backend, "sample", lambda *a, **k: (told.append(caplog.text), real(*a, **k))[1]
+    )
     after = generate(plan.replace(scenarios=renamed), backend, tmp_path, batch_size=BATCH)
+    assert told[0].count("\n") == 1, "said once, before anything is made"
+    assert "2 of 10 images" in told[0]
+    assert "settings have changed" in told[0]
     changed = {name for name, mark in marks(tmp_path).items() if mark != before[name]}
     assert changed == {f"char_char1_seed_{seed}_scenario_01_01.png" for seed in (1, 2)}
     assert set(after.table["category"]) == {"other", "original"}

@@ -1,0 +1,151 @@
+"""Damage, odd files and steering names against ``curate``: nothing wrong is believed or obeyed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+from contextlib import closing
+from shutil import copy
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from character_curator.analysis.embeddings import ANALYSER
+from tests.support.commands import command, curate, draw_people
+from tests.support.tiny_analysis import needs_miniature_faces
+
+pytestmark = needs_miniature_faces
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    return draw_people(tmp_path_factory.mktemp("people") / "in")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(people, tmp_path_factory):
+    """The folder of a whole run, and its table."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    result, _, table = curate(people, output)
+    assert result["computed"]
+    return output, table
+
+
+@pytest.mark.parametrize("times", [6, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_damaged_store_gives_the_same_result(people, undisturbed, tmp_path, times):
+    output, expected = undisturbed
+    whole = (output.with_name("out.work") / "features.sqlite").read_bytes()
+    rng = np.random.default_rng(0)
+    again = said = 0
+    for number in range(times):
+        work = tmp_path / f"{number}"
+        work.mkdir()
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), rng.integers(1, 21)):
+            data[place] ^= 1 << int(rng.integers(8))
+        (work / "features.sqlite").write_bytes(data)
+        result, told, table = curate(people, tmp_path / "out", work=work)
+        assert table.equals(expected), "another result"
+        again += bool(result["computed"])
+        said += "damaged" in told
+    assert again >= times // 3
+    assert said >= again
+
+
+def test_one_flipped_bit_of_an_embedding_is_counted(people, undisturbed, tmp_path):
+    output, expected = undisturbed
+    work = tmp_path / "out.work"
+    work.mkdir()
+    copy(output.with_name("out.work") / "features.sqlite", work)
+    with closing(sqlite3.connect(work / "features.sqlite")) as store, store:
+        row = "analyser = ? AND hash = (SELECT max(hash) FROM feature WHERE analyser = ?)"
+        found = store.execute(f"SELECT value FROM feature WHERE {row}", (ANALYSER, ANALYSER))
+        value = found.fetchone()[0]
+        value = bytes([value[0] ^ 64]) + value[1:]
+        store.execute(f"UPDATE feature SET value = ? WHERE {row}", (value, ANALYSER, ANALYSER))
+    result, told, table = curate(people, tmp_path / "out")
+    assert table.equals(expected)
+    assert sum(result["computed"].values()) >= 1
+    assert "1 damaged value" in told
+
+
+def test_what_measures_reads_and_what_exports_does_not_is_left_out(people, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in people.iterdir():
+        Image.open(path).convert("RGB").save(folder / f"{path.stem}.jpg", quality=95)
+    _, _, table = curate(folder, tmp_path / "first")
+    chosen = table.filter("selected")["path"].to_list()
+    assert len(chosen) == 3
+    for name in chosen[:2]:
+        cut = only_opencv_reads((folder / name).read_bytes())
+        (folder / name).write_bytes(cut)
+    for _ in range(2):
+        result, told, table = curate(folder, tmp_path / "second")
+        assert result["chosen"] == 3
+        assert set(table.filter("selected")["path"]) & set(chosen[:2]) == set()
+    assert "chosen again" not in told, "it is known by now"
+
+
+def only_opencv_reads(data):
+    """Damage a JPEG so that OpenCV decodes it and Pillow does not."""
+    import io
+
+    import cv2
+
+    rng = np.random.default_rng(0)
+    for _ in range(5000):
+        changed = bytearray(data)
+        changed[int(rng.integers(2, len(data)))] = int(rng.integers(256))
+        if cv2.imdecode(np.frombuffer(changed, np.uint8), cv2.IMREAD_COLOR) is None:
+            continue
+        try:
+            with Image.open(io.BytesIO(changed)) as image:
+                image.load()
+        except Exception:
+            return bytes(changed)
+    raise AssertionError("no such damage was found")
+
+
+def test_errors_are_said_however_quiet(tmp_path):
+    out, err = command("curate", tmp_path / "absent", "--output", tmp_path / "out", "--quiet",
+                       "--faces", "miniature", check=2)  # fmt: skip
+    assert not out
+    assert "EmptyFolderError" in err
+    assert err.count("\n") < 8
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be there")
+def test_names_neither_steer_the_terminal_nor_are_markup(people, tmp_path):
+    folder = tmp_path / "a[/b]\x1b[31m"
+    folder.mkdir(parents=True)
+    for number, path in enumerate(sorted(people.iterdir())):
+        (folder / f"\x1b]0;owned\x07[final]{number}.png").write_bytes(path.read_bytes())
+    (folder / "\x1b[2Jbroken[b].png").write_bytes(b"no image")
+    result, told, _ = curate(folder, tmp_path / "out[/c]\x1b[1m")
+    assert result["chosen"] == 3
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", told)
+    assert "out[/c]\\x1b[1m" in told.replace("\n", "")
+    _, told = command("reproduce", folder / "\x1b[2Jbroken[b].png", check=2)
+    assert "\\x1b[2Jbroken[b].png" in told.replace("\n", "")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_request_to_end_is_as_ctrl_c(people, tmp_path, monkeypatch, name):
+    number = getattr(signal, name, None)
+    if number is None or os.name == "nt":
+        pytest.skip("this system has no such signal")
+
+    def ended(*arguments, **options):
+        os.kill(os.getpid(), number)
+        raise AssertionError("it went on")
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr("character_curator.pipeline.source_images", ended)
+    _, told = command("curate", people, "--output", tmp_path / "out", "--faces", "miniature",
+                      check=130)  # fmt: skip
+    assert "Run the same command again" in told
+    assert signal.getsignal(number) == before
