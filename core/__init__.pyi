@@ -20,6 +20,7 @@ from .plan import Scenario as Scenario
 from .plan import Subject as Subject
 from .rejection_reasons import Rejection as Rejection
 from .selection.balance import select as select
+from .selection.decisions import Decisions as Decisions
 from .selection.quotas import Quota as Quota
 from .training.job import LoraJob as LoraJob
 from .training.settings import TrainingSettings as TrainingSettings

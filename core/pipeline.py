@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import project as project_file
 from .defaults import SEED_DOCUMENT
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .dataset import Exported
     from .features import FeatureStore
     from .generation.backend import Backend
-    from .selection import Quota, Selection
+    from .selection import Decisions, Quota, Selection
     from .training.job import LoraResult, PriorImages
     from .training.result import Callbacks
 
@@ -89,6 +89,7 @@ def run(
         CuratorError: Something that the message says how to mend.
     """
     output = _resolve(base, project.project.output)
+    decisions_of(project, base)  # refused before anything is generated
     if project.source is not None:
         images = source_images(project, base, progress=progress)
         if on_notes is not None:
@@ -396,6 +397,7 @@ def _curated(
     from .selection import select
 
     minimum, formula = project.quality.minimum, project.quality.formula
+    decisions = decisions_of(project, base)  # refused before the folder is measured
     references = [_resolve(base, path) for path in project.faces.references]
     analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
     embedder = Embedder(project.clip.model, project.clip.pretrained or None)
@@ -433,7 +435,9 @@ def _curated(
     images.write(output / TABLE_FILE)
     if costs is not None and not len(images.accepted):
         raise NothingPassesError(images, costs, output / REJECTED_FILE)
-    chosen = select(images, project.selection.total, quotas_of(project), conflicts=pairs)
+    chosen = select(
+        images, project.selection.total, quotas_of(project), conflicts=pairs, decisions=decisions
+    )
     images = chosen.images
     images.write(output / TABLE_FILE)
     exported = export(
@@ -444,7 +448,7 @@ def _curated(
         or {subject.name: subject.trigger or subject.name for subject in project.subjects}
         or None,
         selection=chosen,
-        recipe=project.model_dump(mode="json", exclude_none=True),
+        recipe=recipe_of(project),
         **project.dataset.model_dump(exclude={"trigger"}),
         progress=progress,
     )
@@ -510,6 +514,33 @@ def quotas_of(project: Project) -> list[Quota]:
     from .selection import Quota
 
     return [Quota.parse(text) for text in project.selection.quotas]
+
+
+def decisions_of(project: Project, base: Path | str = ".") -> Decisions | None:
+    """Return what a person has decided about single images, where the project names a file.
+
+    Args:
+        project: With its section [selection].
+        base: The folder that relative paths start from.
+
+    Raises:
+        DecisionsFileError: The file cannot be used.
+    """
+    if project.selection.decisions is None:
+        return None
+    from .selection import Decisions
+
+    return Decisions.read(_resolve(base, project.selection.decisions))
+
+
+def recipe_of(project: Project) -> dict[str, Any]:
+    """Return a project as its dataset's recipe: decisions are a file beside it."""
+    from .selection.decisions import DECISIONS_FILE
+
+    recipe = project.model_dump(mode="json", exclude_none=True)
+    if "decisions" in recipe["selection"]:
+        recipe["selection"]["decisions"] = DECISIONS_FILE
+    return recipe
 
 
 def with_output(project: Project, output: Path) -> Project:

@@ -214,6 +214,11 @@ class SelectionSection(Model):
         description="'seed=7', 'cluster=8..10', 'kind=original:18,scenario:52', "
         "'pose=frontal:50%..', the most important first.",
     )
+    decisions: str | None = Field(
+        default=None,
+        description="File of decisions (keep, veto) that report.html has saved; they come before "
+        "every quota.",
+    )
 
     @field_validator("quotas")
     @classmethod

@@ -17,6 +17,7 @@ class Rejection(str, Enum):
     LOW_QUALITY = "low_quality"
     DUPLICATE = "duplicate"
     QUOTA = "quota"
+    VETO = "veto"
 
     def __str__(self) -> str:
         return self.value

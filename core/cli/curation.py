@@ -90,6 +90,11 @@ def add_commands(command: Command) -> None:
         "(of any column); repeat, the most important first",
     )
     sub.add_argument(
+        "--decisions",
+        metavar="FILE",
+        **said(project.SelectionSection, "decisions"),
+    )
+    sub.add_argument(
         "--copies",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -202,6 +207,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             "selection": {
                 "total": options.total,
                 "quotas": options.quota,
+                "decisions": options.decisions,
             },
             "duplicates": {} if options.copies is None else {"copies": options.copies},
             "dataset": {

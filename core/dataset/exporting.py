@@ -14,6 +14,7 @@ from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..reading.opening import DamagedError
+from ..selection.decisions import DECISIONS_FILE
 from ..toml_lines import plain, recipe_toml
 from . import captions as caption_texts
 from .card import card
@@ -190,6 +191,8 @@ def export(
         write("metadata.jsonl", metadata_lines(records))
         write("dataset.toml", trainer_toml(records, word, resolution, repeats, look.alpha == MASK))
         write(RECIPE_FILE, recipe_toml(recipe or {}))
+        if selection is not None and selection.followed is not None:
+            write(DECISIONS_FILE, selection.followed.decisions.to_json())
         names = dict(zip(chosen.table["path"], (r.file_name for r in records), strict=True))
         write_provenance(images, names, folder / "provenance.parquet")
         write(

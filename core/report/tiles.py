@@ -30,6 +30,7 @@ REASONS = {
     Rejection.LOW_QUALITY: "Sharpness, contrast and confidence together are below the minimum.",
     Rejection.DUPLICATE: "Nearly the same image is in the set, with a better score.",
     Rejection.QUOTA: "Good enough, but the balanced optimum is better without it.",
+    Rejection.VETO: "Left out by a decision.",
 }
 
 

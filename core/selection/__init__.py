@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .balance import NoCandidatesError, NonFiniteValueError, UnknownPairError, select
+from .decisions import Decisions, DecisionsFileError, Followed, ImpossibleDecisionsError
 from .optimum import Bounds, Solution, SolverError, solve
 from .quotas import ContradictoryQuotaError, Quota, QuotaSyntaxError
 from .resolve import UncountableColumnError, UnknownColumnError
@@ -12,6 +13,10 @@ __all__ = [
     "Bounds",
     "Cause",
     "ContradictoryQuotaError",
+    "Decisions",
+    "DecisionsFileError",
+    "Followed",
+    "ImpossibleDecisionsError",
     "NoCandidatesError",
     "NonFiniteValueError",
     "Quota",

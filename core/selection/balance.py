@@ -14,12 +14,13 @@ from ..imageset import ImageSet
 from ..rejection_reasons import Rejection
 from .advice import advise
 from .conflicts import Conflicts, IntArray
+from .decisions import KEEP, VETO, Decisions, Placed, check_possible, placed
 from .explain import explain_relaxations, nearest_selected, places_taken
 from .optimum import solve
 from .quotas import ContradictoryQuotaError, Quota
 from .reduction import Bounds, FloatArray
 from .resolve import ResolvedQuota, UncountableColumnError, UnknownColumnError, resolve
-from .result import QuotaCount, Selection
+from .result import Problem, QuotaCount, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def select(
     conflicts: npt.ArrayLike | None = None,
     similarities: npt.ArrayLike | None = None,
     time_limit: float | None = None,
+    decisions: Decisions | None = None,
 ) -> Selection:
     """Select ``total`` accepted images of the greatest total value under quotas.
 
@@ -87,6 +89,9 @@ def select(
         similarities: How similar the pairs are, shape ``(m,)``; named in the rejection details.
         time_limit: Seconds for each integer program. None, the default, waits for the proof; with
             a limit the result depends on the machine's speed.
+        decisions: Images that are selected whatever they are worth, and images that are not, by
+            content hash. They come before every quota; a vetoed image is no candidate. Adds a
+            column ``decision``.
 
     Raises:
         UnknownColumnError: ``value`` or a quota names a column that does not exist.
@@ -95,6 +100,7 @@ def select(
         NoCandidatesError: No accepted image.
         NonFiniteValueError: An accepted image has no value.
         UnknownPairError: A pair names a row that does not exist.
+        ImpossibleDecisionsError: No selection follows the decisions; the message says which.
         SolverError: The time limit passed before any selection was found.
 
     Example:
@@ -113,6 +119,9 @@ def select(
     """
     if total < 1:
         raise CuratorError(f"The total to select is {total}. Ask for at least 1 image.")
+    decided = None if decisions is None else placed(decisions, images.table)
+    if decided is not None:
+        images = _decided(images, decided)
     table = images.table
     accepted = table["rejection"].is_null()
     if not accepted.any():
@@ -127,15 +136,24 @@ def select(
     resolved = [_reordered(resolve(quota, table, accepted, total), order) for quota in quotas]
     pairs, alike = _candidate_pairs(conflicts, similarities, place, table.height)
 
-    solution = solve(worth, [item.bounds for item in resolved], pairs, total, time_limit=time_limit)
+    keep = np.zeros(0, dtype=np.int64)
+    if decided is not None:
+        keep = np.flatnonzero(np.isin(place, decided.keep))
+        check_possible(keep, table["path"].gather(place).to_list(), pairs, resolved, total)
+
+    solution = solve(
+        worth, [item.bounds for item in resolved], pairs, total, keep=keep, time_limit=time_limit
+    )
     logger.debug("selected %d of %d in %d nodes", len(solution.rows), len(worth), solution.nodes)
     chosen = np.zeros(len(worth), dtype=bool)
     chosen[solution.rows] = True
     relaxations = explain_relaxations(
-        resolved, Conflicts.of(pairs, len(worth)), chosen, total, time_limit
+        resolved, Conflicts.of(pairs, len(worth)), chosen, total, time_limit, kept=len(keep)
     )
     relaxations = advise(table, relaxations, resolved, int(chosen.sum()))
-    marked, duplicates = _marked(images, place, worth, chosen, resolved, pairs, alike)
+    marked, duplicates = _marked(
+        images, place, worth, chosen, resolved, pairs, alike, kept=len(keep) > 0
+    )
     return Selection(
         images=marked,
         value=value,
@@ -151,7 +169,18 @@ def select(
         stated=tuple(quotas),
         quotas=tuple(_counts(resolved, chosen)),
         relaxations=tuple(relaxations),
+        followed=None if decided is None else decided.followed,
+        problem=Problem(place, worth, tuple(resolved), pairs, keep, solution),
     )
+
+
+def _decided(images: ImageSet, decided: Placed) -> ImageSet:
+    """Add the column ``decision``, and reject what was vetoed."""
+    said = np.full(len(images), None, dtype=object)
+    said[decided.keep] = KEEP
+    said[decided.veto] = VETO
+    images = images.with_columns(pl.Series("decision", said.tolist(), dtype=pl.String))
+    return images.reject(decided.veto, Rejection.VETO, "left out by a decision")
 
 
 def _values(table: pl.DataFrame, accepted: pl.Series, column: str) -> FloatArray:
@@ -226,6 +255,8 @@ def _marked(
     resolved: Sequence[ResolvedQuota],
     pairs: IntArray,
     alike: FloatArray | None,
+    *,
+    kept: bool,
 ) -> tuple[ImageSet, int]:
     """Add ``selected``, ``selection_rank`` and reasons; count the near-duplicates."""
     rows = len(images)
@@ -242,7 +273,7 @@ def _marked(
     paths = images.table["path"]
     near, original, similarity = nearest_selected(pairs, alike, chosen)
     texts = np.full(rows, "", dtype=object)
-    texts[place] = places_taken(worth, chosen, resolved)
+    texts[place] = places_taken(worth, chosen, resolved, kept=kept)
     for k, (row, winner) in enumerate(zip(place[near], place[original], strict=True)):
         suffix = "" if similarity is None else f" ({similarity[k]:.2f})"
         texts[row] = f"near-duplicate of {paths[int(winner)]}{suffix}"

@@ -44,18 +44,25 @@ def nearest_selected(
 
 
 def places_taken(
-    values: FloatArray, chosen: BoolArray, resolved: Sequence[ResolvedQuota]
+    values: FloatArray,
+    chosen: BoolArray,
+    resolved: Sequence[ResolvedQuota],
+    *,
+    kept: bool = False,
 ) -> npt.NDArray[np.object_]:
     """Say of each candidate why there is no place for it, were it not selected.
 
-    The first quota, in the order listed, whose value is full is named.
+    The first quota, in the order listed, whose value is full is named. ``kept`` says whether
+    decisions keep some of the selected.
     """
+    others = "the decisions and other quotas" if kept else "other quotas"
+    rules = "the quotas and the decisions" if kept else "the quotas"
     total = int(chosen.sum())
     worst = values[chosen].min(initial=np.inf)
     texts = np.where(
         values <= worst,
         f"the {total} places went to images as good or better",
-        f"no selection of {total} that includes it and keeps the quotas is better",
+        f"no selection of {total} that includes it and keeps {rules} is better",
     ).astype(object)
     undecided = np.ones(len(values), dtype=bool)
     for strict in (True, False):
@@ -71,7 +78,7 @@ def places_taken(
             here = undecided & full
             if strict:
                 here &= values <= lowest[bounds.codes]
-            ending = " as good or better" if strict else ", the best in balance with other quotas"
+            ending = " as good or better" if strict else f", the best in balance with {others}"
             words = np.asarray(
                 [
                     f"{column} {label} already has {number}{ending}"
@@ -90,8 +97,13 @@ def explain_relaxations(
     chosen: BoolArray,
     total: int,
     time_limit: float | None,
+    *,
+    kept: int = 0,
 ) -> list[Relaxation]:
-    """List what was missed, the total first, then the quotas as listed; without advice yet."""
+    """List what was missed, the total first, then the quotas as listed; without advice yet.
+
+    ``kept`` says how many of the selected a decision keeps.
+    """
     found: list[Relaxation] = []
     got_total = int(chosen.sum())
     if got_total < total:
@@ -100,7 +112,7 @@ def explain_relaxations(
             cause = Cause.ALIKE
             reason = (
                 f"of {len(chosen)} candidates only {got_total} are left when of each pair of "
-                "near-duplicates one is taken"
+                "near-duplicates one is taken" + (" and the decisions are followed" if kept else "")
             )
         missing = total - got_total
         numbers = (total, total, got_total, missing, got_total)
@@ -109,7 +121,8 @@ def explain_relaxations(
         bounds, column = item.bounds, item.quota.column
         counted = bounds.codes >= 0
         got = np.bincount(bounds.codes[counted & chosen], minlength=len(bounds.minimum))
-        first = [f"the total of {got_total}"] + [other.quota.column for other in resolved[:listed]]
+        before = f"the total of {got_total}" + (", the decisions" if kept else "")
+        first = [before] + [other.quota.column for other in resolved[:listed]]
         for value, label in enumerate(item.labels):
             least, most = int(bounds.minimum[value]), int(bounds.maximum[value])
             number = int(got[value])
@@ -122,7 +135,7 @@ def explain_relaxations(
                 else _why_beyond(item, len(members), got_total)
             ) or _Why(
                 Cause.OTHERS,
-                f"{_listing(first)} {'comes' if len(first) == 1 else 'come'} first",
+                f"{_listing(first)} {'comes' if len(first) == 1 and not kept else 'come'} first",
                 len(members),
             )
             amount = max(least - number, number - most)

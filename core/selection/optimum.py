@@ -55,6 +55,7 @@ def solve(
     conflicts: npt.ArrayLike | None,
     total: int,
     *,
+    keep: npt.ArrayLike | None = None,
     time_limit: float | None = None,
     price_above: int = 2000,
 ) -> Solution:
@@ -73,6 +74,8 @@ def solve(
         conflicts: Pairs of rows of which at most one may be selected, shape ``(m, 2)``; not
             transitive.
         total: How many rows to select, at least 1.
+        keep: Rows that are selected whatever they are worth: distinct, at most ``total``, and no
+            two of them in conflict.
         time_limit: Seconds for each integer program; ``None`` for as long as the proof takes.
         price_above: Models of more rows than this are solved through :mod:`.pricing`; the optimum
             is the same.
@@ -82,6 +85,9 @@ def solve(
     """
     worth = np.asarray(values, dtype=np.float64)
     graph = Conflicts.of(conflicts, len(worth))
+    kept = np.sort(np.asarray([] if keep is None else keep, dtype=np.int64))
+    if len(kept):
+        return _around(worth, groups, graph, total, kept, time_limit, price_above)
     found = None
     relaxed = Relaxed(total, (0,) * len(groups))
     if total <= len(worth):
@@ -101,6 +107,65 @@ def solve(
         bound, gap = objective, 0.0
     return Solution(
         rows, objective, bound, gap, outcome.optimal, outcome.nodes, relaxed.deviations, considered
+    )
+
+
+def _around(
+    worth: FloatArray,
+    groups: Sequence[Bounds],
+    graph: Conflicts,
+    total: int,
+    kept: IntArray,
+    time_limit: float | None,
+    price_above: int,
+) -> Solution:
+    """Select the best rows beside those that are kept.
+
+    Taking the kept rows for granted is exact: what is left is the same problem over the rows that
+    conflict with none of them, with as many places fewer, and every quota's numbers lowered by
+    what they count for. Where they exceed a maximum, they miss the quota by a constant.
+    """
+    free = np.ones(len(worth), dtype=bool)
+    free[kept] = False
+    for row in kept:
+        free[graph.around(int(row))] = False
+    rest = np.flatnonzero(free)
+    beyond, lowered = [], []
+    for group in groups:
+        codes = group.codes[kept]
+        got = np.bincount(codes[codes >= 0], minlength=len(group.minimum))
+        beyond.append(int(np.maximum(got - group.maximum, 0).sum()))
+        lowered.append(
+            Bounds(
+                group.codes[rest],
+                np.maximum(group.minimum - got, 0),
+                np.maximum(group.maximum - got, 0),
+            )
+        )
+    places = total - len(kept)
+    if places < 1 or not len(rest):
+        missed = [
+            more + int(np.maximum(group.minimum, 0).sum())
+            for more, group in zip(beyond, lowered, strict=True)
+        ]
+        objective = math.fsum(worth[kept])
+        return Solution(kept, objective, objective, 0.0, True, 0, tuple(missed), len(kept))
+    pairs = graph.among(rest).pairs
+    other = solve(
+        worth[rest], lowered, pairs, places, time_limit=time_limit, price_above=price_above
+    )
+    rows = np.sort(np.concatenate([kept, rest[other.rows]]))
+    objective = math.fsum(worth[rows])
+    bound = objective if other.gap == 0 else max(objective, other.bound + math.fsum(worth[kept]))
+    return Solution(
+        rows,
+        objective,
+        bound,
+        (bound - objective) / max(1.0, abs(objective)),
+        other.optimal,
+        other.nodes,
+        tuple(a + b for a, b in zip(beyond, other.deviations, strict=True)),
+        other.considered + len(kept),
     )
 
 

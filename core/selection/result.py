@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
 import polars as pl
 
 from ..imageset import ImageSet
+from .conflicts import IntArray
+from .decisions import Followed
+from .optimum import Solution
 from .quotas import Quota
+from .reduction import FloatArray
+from .resolve import ResolvedQuota
 
 
 class Cause(str, Enum):
@@ -85,6 +90,27 @@ class QuotaCount:
         return self.minimum <= self.selected <= self.maximum
 
 
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What was solved, so that more can be asked of it.
+
+    Attributes:
+        place: The row of each candidate in the table; candidates are in the order of their paths.
+        values: What each candidate is worth.
+        resolved: The quotas over the candidates.
+        pairs: Near-duplicates among the candidates, shape ``(m, 2)``.
+        keep: The candidates that decisions keep, ascending.
+        solution: The selection that was found.
+    """
+
+    place: IntArray
+    values: FloatArray
+    resolved: tuple[ResolvedQuota, ...]
+    pairs: IntArray
+    keep: IntArray
+    solution: Solution
+
+
 @dataclass(frozen=True)
 class Selection:
     """The best images under the quotas, with the proof that there are no better ones.
@@ -106,6 +132,8 @@ class Selection:
         stated: The quotas, as asked.
         quotas: The count of every value of every quota.
         relaxations: What could not be met; empty when everything was.
+        followed: What came of decisions; None when there were none.
+        problem: What was solved, for further questions; None in a selection made otherwise.
     """
 
     images: ImageSet
@@ -122,6 +150,8 @@ class Selection:
     stated: tuple[Quota, ...]
     quotas: tuple[QuotaCount, ...]
     relaxations: tuple[Relaxation, ...]
+    followed: Followed | None = None
+    problem: Problem | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         """How many images are selected."""
@@ -153,7 +183,7 @@ class Selection:
 
     def proof(self) -> dict[str, Any]:
         """Return everything but the images, ready for JSON."""
-        return {
+        found = {
             "value": self.value,
             "total": self.total,
             "selected": len(self),
@@ -175,6 +205,10 @@ class Selection:
                 for r in self.relaxations
             ],
         }
+        if self.followed is not None:
+            counts = ("kept", "vetoed", "idle", "unknown")
+            found["decisions"] = {name: getattr(self.followed, name) for name in counts}
+        return found
 
     def sentences(self) -> list[str]:
         """Return the outcome for people: a sentence for each quota, advice for each not met."""
@@ -189,6 +223,8 @@ class Selection:
             f"{self.objective:.4f} in total, {self.objective / max(1, count):.4f} on average; "
             f"{proven}."
         ]
+        if self.followed is not None:
+            lines.append(self.followed.sentence())
         for relaxation in self.relaxations:
             if relaxation.value is None:
                 lines.append(

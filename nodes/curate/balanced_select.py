@@ -48,6 +48,11 @@ class BalancedSelect(io.ComfyNode):
                     "cropped a little, brighter, grey, marked. Generated images are never "
                     "compared.",
                 ),
+                widget(
+                    SelectionSection, "decisions", default="", optional=True,
+                    tooltip="File of decisions (keep, veto) that report.html has saved, in "
+                    "ComfyUI's input or output folder; they come before every quota.",
+                ),
             ],
             outputs=[
                 ImageSet.Output(
@@ -67,14 +72,33 @@ class BalancedSelect(io.ComfyNode):
         return missing_libraries(("cv2", "polars", "scipy")) or True
 
     @classmethod
+    def fingerprint_inputs(cls, decisions: str | None = None, **_: Any) -> Any:
+        """Run again when the file of decisions is another."""
+        from ...core.hashing import content_hash
+        from ..ui.paths import readable_path
+
+        if not (decisions or "").strip():
+            return 0
+        path = readable_path(decisions or "")
+        return content_hash(path) if path.is_file() else 0
+
+    @classmethod
     def execute(
-        cls, images: Any, total: int, quotas: str, duplicates: float, copies: bool = True
+        cls,
+        images: Any,
+        total: int,
+        quotas: str,
+        duplicates: float,
+        copies: bool = True,
+        decisions: str = "",
     ) -> io.NodeOutput:
         """Select."""
         from ...core.analysis.copies import copy_pairs
         from ...core.analysis.duplicates import duplicate_pairs, find_duplicates
-        from ...core.selection import Quota, select
+        from ...core.selection import Decisions, Quota, select
+        from ..ui.paths import readable_path
 
+        decided = Decisions.read(readable_path(decisions)) if decisions.strip() else None
         stated = [Quota.parse(line) for line in quotas.splitlines() if line.strip()]
         found = None
         if copies:
@@ -82,5 +106,5 @@ class BalancedSelect(io.ComfyNode):
                 found = copy_pairs(images, store, progress=NodeProgress())
         pairs = duplicate_pairs(images, duplicates, also=found)
         grouped = find_duplicates(images, pairs=pairs)
-        made = select(grouped, total, stated, conflicts=pairs)
+        made = select(grouped, total, stated, conflicts=pairs, decisions=decided)
         return io.NodeOutput(made.images, made, "\n".join(made.sentences()))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -239,6 +240,39 @@ def test_a_image_comes_again_in_a_new_process(undisturbed):
     image = next((undisturbed / "out" / "raw").glob("*scenario_26_01.png"))
     out, _ = process("reproduce", image, "--json")
     assert json.loads(out)["identical"] is True
+
+
+def test_decisions_are_followed_after_a_rename(undisturbed, tmp_path):
+    table = pl.read_parquet(undisturbed / "out" / "images.parquet")
+    [kept] = table.filter(pl.col("rejection") == "quota").sort("path").rows(named=True)[:1]
+    [vetoed] = table.filter("selected").sort("path").rows(named=True)[:1]
+    renamed = {path.name: f"{i}.png" for i, path in enumerate(
+        sorted((undisturbed / "out" / "raw").glob("*.png")), 100)}  # fmt: skip
+    (tmp_path / "photos").mkdir()
+    for old, new in renamed.items():
+        shutil.copy(undisturbed / "out" / "raw" / old, tmp_path / "photos" / new)
+    rows = [
+        {"hash": kept["hash"], "decision": "keep"},
+        {"hash": vetoed["hash"], "decision": "veto"},
+    ]
+    (tmp_path / "d.json").write_text(json.dumps({"format": 1, "decisions": rows}))
+    given = ["curate", tmp_path / "photos", "--output", tmp_path / "set", "--total", 4,
+             "--min-quality", 0.0, "--min-confidence", 0.0, "--clusters", 2,
+             "--work", undisturbed / "decided", "--decisions", tmp_path / "d.json"]  # fmt: skip
+    out, err = command(*given, "--json")
+    assert json.loads(out)["selection"]["decisions"] == {
+        "kept": 1, "vetoed": 1, "idle": 0, "unknown": 0,
+    }  # fmt: skip
+    assert "1 kept, 1 vetoed" in err
+    names = json.loads((tmp_path / "set" / "metadata.json").read_text())
+    assert renamed[kept["path"]] in names
+    assert renamed[vetoed["path"]] not in names
+    recipe = (tmp_path / "set" / "recipe.toml").read_text()
+    assert 'decisions = "decisions.json"' in recipe
+    assert (tmp_path / "set" / "decisions.json").is_file()
+    (tmp_path / "d.json").write_text("[]")
+    _, err = command(*given, check=2)
+    assert "d.json cannot be used" in " ".join(err.split())
 
 
 def test_shards_make_the_same_set(undisturbed, tmp_path):

@@ -21,7 +21,8 @@ TEXTS = {
 PATHS = [
     ("CharacterPlan", "plan_file"), ("SeedBatchGenerate", "folder"), ("LoadImageSet", "folder"),
     ("ImagesToImageSet", "folder"), ("FaceValidate", "pack"), ("ClipCluster", "model"),
-    ("ClipCluster", "pretrained"), ("DatasetExport", "folder"), ("LoadDataset", "folder"),
+    ("ClipCluster", "pretrained"), ("BalancedSelect", "decisions"), ("DatasetExport", "folder"),
+    ("LoadDataset", "folder"),
     ("TrainLoRA", "name"), ("TrainLoRA", "folder"), ("TrainLoRA", "control_images"),
     ("EvaluateLoRA", "folder"),
     ("EvaluateLoRA", "lora_name"), ("EvaluateLoRA", "pack"), ("EvaluateLoRA", "clip_model"),
