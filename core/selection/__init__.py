@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .balance import NoCandidatesError, NonFiniteValueError, UnknownPairError, select
 from .decisions import Decisions, DecisionsFileError, Followed, ImpossibleDecisionsError
+from .forcing import Price, prices
 from .optimum import Bounds, Solution, SolverError, solve
 from .quotas import ContradictoryQuotaError, Quota, QuotaSyntaxError
 from .resolve import UncountableColumnError, UnknownColumnError
@@ -19,6 +20,7 @@ __all__ = [
     "ImpossibleDecisionsError",
     "NoCandidatesError",
     "NonFiniteValueError",
+    "Price",
     "Quota",
     "QuotaCount",
     "QuotaSyntaxError",
@@ -29,6 +31,7 @@ __all__ = [
     "UncountableColumnError",
     "UnknownColumnError",
     "UnknownPairError",
+    "prices",
     "select",
     "solve",
 ]

@@ -64,8 +64,12 @@ class Program:
             len(items),
         )
 
-    def solve(self, time_limit: float | None) -> Outcome:
+    def solve(self, time_limit: float | None, forced: int | None = None) -> Outcome:
         """Find the least cost, with gap 0.
+
+        Args:
+            time_limit: Seconds; ``None`` for as long as the proof takes.
+            forced: An item that is taken once at least.
 
         Raises:
             SolverError: Neither a solution nor a proof that there is none.
@@ -75,6 +79,8 @@ class Program:
 
         # scipy's annotations know scalar sides only.
         zero: Any = np.zeros(len(self.costs))
+        if forced is not None:
+            zero[forced] = 1
         upper: Any = self.upper
         low: Any = self.low
         high: Any = self.high

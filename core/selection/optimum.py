@@ -99,7 +99,7 @@ def solve(
         raise SolverError("the relaxed quotas were found infeasible, a numerical failure")
     rows, outcome, considered = found
     objective = math.fsum(worth[rows])
-    low, unit = _scale(worth)
+    low, unit = scale(worth)
     bound = max(objective, -outcome.bound * unit + low * relaxed.total)
     gap = (bound - objective) / max(1.0, abs(objective))
     rounding = _ROUNDING * unit + 1e-12 * relaxed.total * float(np.abs(worth).max())
@@ -125,23 +125,7 @@ def _around(
     conflict with none of them, with as many places fewer, and every quota's numbers lowered by
     what they count for. Where they exceed a maximum, they miss the quota by a constant.
     """
-    free = np.ones(len(worth), dtype=bool)
-    free[kept] = False
-    for row in kept:
-        free[graph.around(int(row))] = False
-    rest = np.flatnonzero(free)
-    beyond, lowered = [], []
-    for group in groups:
-        codes = group.codes[kept]
-        got = np.bincount(codes[codes >= 0], minlength=len(group.minimum))
-        beyond.append(int(np.maximum(got - group.maximum, 0).sum()))
-        lowered.append(
-            Bounds(
-                group.codes[rest],
-                np.maximum(group.minimum - got, 0),
-                np.maximum(group.maximum - got, 0),
-            )
-        )
+    rest, lowered, beyond = beside(kept, groups, graph)
     places = total - len(kept)
     if places < 1 or not len(rest):
         missed = [
@@ -169,7 +153,31 @@ def _around(
     )
 
 
-def _scale(values: FloatArray) -> tuple[float, float]:
+def beside(
+    kept: IntArray, groups: Sequence[Bounds], graph: Conflicts
+) -> tuple[IntArray, list[Bounds], list[int]]:
+    """Take rows for granted.
+
+    Returns:
+        The other rows that conflict with none of them, the quotas over these, and by how much the
+        kept rows exceed each quota already.
+    """
+    free = np.ones(len(graph.starts) - 1, dtype=bool)
+    free[kept] = False
+    for row in kept:
+        free[graph.around(int(row))] = False
+    rest = np.flatnonzero(free)
+    beyond, lowered = [], []
+    for group in groups:
+        codes = group.codes[kept]
+        got = np.bincount(codes[codes >= 0], minlength=len(group.minimum))
+        beyond.append(int(np.maximum(got - group.maximum, 0).sum()))
+        least, most = np.maximum(group.minimum - got, 0), np.maximum(group.maximum - got, 0)
+        lowered.append(Bounds(group.codes[rest], least, most))
+    return rest, lowered, beyond
+
+
+def scale(values: FloatArray) -> tuple[float, float]:
     """Return the least value, and the value of one unit of cost."""
     low = float(values.min())
     spread = float(values.max()) - low
@@ -200,7 +208,7 @@ def _best(
     kept = needed_rows(values, class_of, limits, conflicts, total)
     if len(kept) < total:
         return None
-    low, unit = _scale(values)
+    low, unit = scale(values)
     written = program(
         -(values[kept] - low) / unit,
         np.ones(len(kept), dtype=np.int64),
@@ -211,7 +219,7 @@ def _best(
         total,
     )
     if len(kept) > price_above:
-        start = _promising(values[kept], [group.of(kept) for group in groups], total)
+        start = promising(values[kept], [group.of(kept) for group in groups], total)
         outcome, considered = solve_priced(written, start, time_limit)
     else:
         outcome, considered = written.solve(time_limit), len(kept)
@@ -220,7 +228,7 @@ def _best(
     return kept[outcome.counts > 0], outcome, considered
 
 
-def _promising(values: FloatArray, groups: Sequence[Bounds], total: int) -> IntArray:
+def promising(values: FloatArray, groups: Sequence[Bounds], total: int) -> IntArray:
     """Return the best rows of each value, ascending: they likely hold a feasible selection."""
     chosen = [np.argsort(-values, kind="stable")[: 3 * total]]
     for group in groups:

@@ -40,15 +40,10 @@ def solve_priced(full: Program, start: IntArray, time_limit: float | None) -> tu
     Returns:
         The outcome over all items, and how many of them the last integer program saw.
     """
-    duals = _dual_prices(full, start)
-    if duals is None:
+    found = floor_and_prices(full, start)
+    if found is None:
         return full.solve(time_limit), full.items
-    reduced = full.costs - full.matrix.T @ duals
-    floor = float(
-        np.where(duals > 0, duals * full.low, duals * full.high).sum()
-        + (full.upper * np.minimum(0.0, reduced)).sum()
-    )
-    price = np.maximum(0.0, reduced[: full.items])
+    floor, price = found
     core = np.sort(np.argsort(price, kind="stable")[:_CORE])
     outcome = full.restricted(core).solve(time_limit)
     if outcome.counts is None or not outcome.optimal:
@@ -66,6 +61,27 @@ def solve_priced(full: Program, start: IntArray, time_limit: float | None) -> tu
         Outcome(counts, outcome.cost, outcome.bound, outcome.nodes, outcome.optimal),
         len(core),
     )
+
+
+def floor_and_prices(full: Program, start: IntArray) -> tuple[float, FloatArray] | None:
+    """Return a cost that no feasible choice is below, and by how much each item raises it.
+
+    Args:
+        full: The program.
+        start: Items (ascending) to begin with, likely to hold a feasible selection.
+
+    Returns:
+        None when the linear relaxation is not solved.
+    """
+    duals = _dual_prices(full, start)
+    if duals is None:
+        return None
+    reduced = full.costs - full.matrix.T @ duals
+    floor = float(
+        np.where(duals > 0, duals * full.low, duals * full.high).sum()
+        + (full.upper * np.minimum(0.0, reduced)).sum()
+    )
+    return floor, np.maximum(0.0, reduced[: full.items])
 
 
 def _dual_prices(full: Program, start: IntArray) -> FloatArray | None:
