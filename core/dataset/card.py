@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ..report.composition import COLUMNS, value_counts
+from .portfolio_text import composition_text, diversity_text, samples_text, seeds_text
 from .records import Record, column_types, flat_rows
 from .sidecars import METADATA_FILE
 
@@ -30,6 +31,8 @@ def card(
     license: str = "other",
     selection: Selection | None = None,
     metadata_file: str = METADATA_FILE,
+    tones: Mapping[str, str] | None = None,
+    thresholds: tuple[float | None, float | None] = (None, None),
 ) -> str:
     """Write the card of a dataset.
 
@@ -43,15 +46,26 @@ def card(
         license: Identifier of a licence as the Hub knows it.
         selection: How the images were selected.
         metadata_file: The name of the file that :class:`CuratedDataset` reads.
+        tones: What the light of each image was measured to be, by its name in the dataset.
+        thresholds: Least quality, and the similarity of two images that count as one, where they
+            are known.
     """
+    least, same = thresholds
     parts = [
         _head(records, table, name, license, size_bytes),
         f"# {name}\n",
         _portfolio(records, table, trigger, size_bytes),
+        composition_text(records, least),
     ]
     for column, title in COLUMNS.items():
         if part := _table(table, selected, column, title):
             parts.append(part)
+    said = (
+        seeds_text(records),
+        diversity_text(records, table.filter(selected), tones or {}, same),
+        samples_text(records, trigger, tones or {}),
+    )
+    parts += [part for part in said if part]
     if selection is not None:
         lines = "\n".join(f"- {sentence}" for sentence in selection.sentences())
         parts.append(f"## Selection\n\n{lines}\n")

@@ -41,6 +41,7 @@ from .images import (
     place,
 )
 from .names import export_names, safe_stem
+from .portfolio_text import tones_of
 from .publish import DISK_FULL, publish, staging, versions
 from .records import Record, metadata_json, metadata_lines, record
 from .sidecars import metadata_name as usual_name
@@ -207,6 +208,8 @@ def export(
                 license=license,
                 selection=selection,
                 metadata_file=metadata_file,
+                tones=tones_of(folder, records),
+                thresholds=(facts.minimum_quality, facts.duplicates),
             ),
         )
         if report:
