@@ -11,6 +11,8 @@ Formula = Literal["seed-document", "calibrated"]
 """How the quality of an image is found."""
 FaceChoice = Literal["reject", "largest", "reference"]
 """What is done with an image of several faces."""
+CropFraming = Literal["close-up", "bust", "half", "full"]
+"""How much of a person a crop shows."""
 
 MINIMUM_QUALITY = 0.74
 """The seed-document recipe keeps images above this quality."""

@@ -18,6 +18,7 @@ from .requests import tidy_request
 
 if TYPE_CHECKING:
     from .analysis.duplicates import IntArray
+    from .analysis.face_analyser import FaceAnalyser
     from .analysis.face_validation import FaceThresholds
     from .analysis.threshold_costs import ThresholdCosts
     from .dataset import Exported
@@ -35,6 +36,7 @@ STORE_FILE = "features.sqlite"
 TABLE_FILE = "images.parquet"
 REJECTED_FILE = "rejected.jpg"
 UNPACKED_FOLDER = "unpacked"
+CROPS_FOLDER = "crops"
 LORA_FOLDER = "lora"
 PRIOR_FOLDER = "prior"
 
@@ -53,6 +55,7 @@ class Outcome:
         costs: What each threshold costs, where fewer images pass than were wanted.
         identity: Least similarity to the references, or to the set's own centre, that was asked
             for, by the project or by the pack; ``None`` where it was only reported.
+        crops: How many images were cropped, how many not and why, a sentence each.
     """
 
     images: ImageSet
@@ -63,6 +66,7 @@ class Outcome:
     samples: tuple[Path, ...] = ()
     costs: ThresholdCosts | None = None
     identity: float | None = None
+    crops: tuple[str, ...] = ()
 
 
 def run(
@@ -404,6 +408,8 @@ def _curated(
     thresholds = thresholds_of(project).of_pack(analyser, bool(references))
     with FeatureStore(output / STORE_FILE) as store:
         read_references(analyser, store, references)  # refused before the folder is measured
+        before = len(images.notes)
+        images = cropped(project, images, analyser, store, output, base=base, progress=progress)
         images = measure.measure(
             images,
             analyser,
@@ -452,7 +458,49 @@ def _curated(
         **project.dataset.model_dump(exclude={"trigger"}),
         progress=progress,
     )
-    return Outcome(images, chosen, exported, computed, costs=costs, identity=thresholds.identity)
+    return Outcome(
+        images,
+        chosen,
+        exported,
+        computed,
+        costs=costs,
+        identity=thresholds.identity,
+        crops=images.notes[before:],
+    )
+
+
+def cropped(
+    project: Project,
+    images: ImageSet,
+    analyser: FaceAnalyser,
+    store: FeatureStore,
+    output: Path,
+    *,
+    base: Path | str = ".",
+    progress: Progress = silent,
+) -> ImageSet:
+    """Return the images cropped as the project says, or as they are; see ``crop_images``."""
+    if project.crop is None:
+        return images
+    from .analysis.cropping import CropWish, crop_images
+
+    crop = project.crop
+    return crop_images(
+        images,
+        analyser,
+        store,
+        output / CROPS_FOLDER,
+        CropWish(
+            crop.framing,
+            crop.aspect,
+            crop.minimum_side,
+            upscale=bool(crop.upscale),
+            reject=crop.impossible == "reject",
+        ),
+        thresholds=thresholds_of(project),
+        references=[_resolve(base, path) for path in project.faces.references],
+        progress=progress,
+    )
 
 
 def source_images(

@@ -15,6 +15,7 @@ from .defaults import (
     MINIMUM_FACE_SHARE,
     MINIMUM_FACE_SIDE,
     MINIMUM_QUALITY,
+    CropFraming,
     FaceChoice,
     Formula,
 )
@@ -152,6 +153,45 @@ class FacesSection(Model):
         "'reference' the one of the references; unset, 'reference' where there are references and "
         "the pack is for photographs, else 'reject'.",
     )
+
+
+class CropSection(Model):
+    """Each image becomes the part of it around the person, before it is measured."""
+
+    framing: CropFraming = Field(
+        description="What of the person a crop shows, always with the whole head.",
+    )
+    aspect: str | None = Field(
+        default=None,
+        description="Width over height of the crops, such as 4:5 or 832:1216; what suits the "
+        "framing (1:1, 4:5, 2:3, 1:2) unless given.",
+    )
+    impossible: Literal["whole", "reject"] | None = Field(
+        default=None,
+        description="Where an image shows too little for its crop: whole (unless given) keeps the "
+        "image as it is, reject leaves it out.",
+    )
+    minimum_side: int | None = Field(
+        default=None,
+        ge=16,
+        description="Least shorter side of a crop in pixels; any unless given.",
+    )
+    upscale: Flag | None = Field(
+        default=None,
+        description="Enlarge crops that are smaller than that, instead of not having them.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> CropSection:
+        from .analysis.crop_boxes import AspectError, aspect_of
+
+        try:
+            aspect_of(self.aspect, self.framing)
+        except AspectError as error:
+            raise ValueError(str(error)) from error
+        if self.upscale and not self.minimum_side:
+            raise ValueError("upscale needs minimum_side: to what the crops are enlarged")
+        return self
 
 
 class QualitySection(Model):
@@ -360,6 +400,7 @@ class Project(Model):
     originals: tuple[ScenarioSection, ...] = ()
     scenarios: tuple[ScenarioSection, ...] = ()
     faces: FacesSection = FacesSection()
+    crop: CropSection | None = None
     quality: QualitySection = QualitySection()
     clip: ClipSection = ClipSection()
     clusters: ClustersSection = ClustersSection()

@@ -15,6 +15,7 @@ class Rejection(str, Enum):
     FACE_TOO_SMALL = "face_too_small"
     IDENTITY_MISMATCH = "identity_mismatch"
     LOW_QUALITY = "low_quality"
+    NO_CROP = "no_crop"
     DUPLICATE = "duplicate"
     QUOTA = "quota"
     VETO = "veto"

@@ -14,10 +14,17 @@ from ..options import option
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console
 
     from ..imageset import ImageSet
     from ..pipeline import Outcome
+
+_CROP_OPTIONS = {
+    "--crop": "framing", "--crop-aspect": "aspect", "--crop-impossible": "impossible",
+    "--crop-min-side": "minimum_side", "--crop-upscale": "upscale",
+}  # fmt: skip
+"""Options of the command line, and the fields of the project's section [crop] that they set."""
 
 DEMO = Path(__file__).parents[1] / "demo.toml"
 
@@ -81,6 +88,8 @@ def add_commands(command: Command) -> None:
         choices=option(project.FacesSection, "choice").choices,
         **said(project.FacesSection, "choice"),
     )
+    for flag, name in _CROP_OPTIONS.items():
+        _add_option(sub, flag, project.CropSection, name)
     sub.add_argument(
         "--quota",
         action="append",
@@ -102,19 +111,30 @@ def add_commands(command: Command) -> None:
     )
     for name in ("trigger", "captions", "layout", "background", "alpha", "max_side",
                  "keep_formats", "repeats"):  # fmt: skip
-        _add_dataset_option(sub, name)
+        _add_option(sub, f"--{name.replace('_', '-')}", project.DatasetSection, name)
     sub.add_argument(
         "--work", type=Path, default=None, help="folder of measurements (default: DATASET.work)"
     )
 
-    sub = command("reproduce", _reproduce, "Make a generated image again and compare pixels.")
+    sub = command(
+        "reproduce", _reproduce, "Make a generated image, or a crop, again and compare pixels."
+    )
     sub.add_argument("image", type=Path, metavar="IMAGE.png")
     sub.add_argument("--output", type=Path, default=None, help="also save the new image here")
+    sub.add_argument(
+        "--source",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="of a crop: the original, or a folder or zip file that holds it",
+    )
 
 
-def _add_dataset_option(sub: argparse.ArgumentParser, name: str) -> None:
-    """Add an option of the exported dataset, as its field in the project file says it."""
-    field = option(project.DatasetSection, name)
+def _add_option(
+    sub: argparse.ArgumentParser, flag: str, section: type[BaseModel], name: str
+) -> None:
+    """Add an option as its field in a section of the project file says it; None where not given."""
+    field = option(section, name)
     given: dict[str, Any] = {"default": None, "help": field.text.replace("%", "%%")}
     if field.kind == "flag":
         given["action"] = "store_true"
@@ -124,7 +144,7 @@ def _add_dataset_option(sub: argparse.ArgumentParser, name: str) -> None:
         given |= {"type": int, "metavar": "N"}
     else:
         given["metavar"] = "TEXT"
-    sub.add_argument(f"--{name.replace('_', '-')}", **given)
+    sub.add_argument(flag, **given)
 
 
 def say(console: Console, notes: Sequence[str]) -> None:
@@ -201,6 +221,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
                 "minimum_identity": options.min_identity,
                 "choice": options.face_choice,
             },
+            "crop": _crop_of(options),
             "quality": {"minimum": options.min_quality, "formula": options.quality_formula},
             "clip": {"model": clip, "pretrained": pretrained},
             "clusters": {"count": options.clusters},
@@ -226,10 +247,20 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     return _report(outcome, console, time.monotonic() - started)
 
 
+def _crop_of(options: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the section of the crops that options ask for; nothing where none does."""
+    given = {
+        field: value
+        for flag, field in _CROP_OPTIONS.items()
+        if (value := getattr(options, flag[2:].replace("-", "_"))) is not None
+    }
+    return given or None
+
+
 def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..generation.reproduce import reproduce
 
-    result = reproduce(options.image)
+    result = reproduce(options.image, source=options.source)
     if options.output is not None:
         from PIL import Image
 
@@ -258,6 +289,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
 
     images, total = outcome.images, len(outcome.images)
     chosen = images.filter(images.table["selected"])
+    say(console, outcome.crops)
     funnel = Table(title="What became of every image", title_justify="left")
     funnel.add_column("")
     funnel.add_column("pictures", justify="right")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from ..reading.crops import CROP_KEY
 from ..reading.recorded import PARAMETERS_KEY
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -19,6 +20,7 @@ _PNG_KEPT = frozenset(
 )  # fmt: skip
 _OWN = PARAMETERS_KEY.encode() + b"\0"
 _OWN_TEXTS = (_OWN, b"prompt\0", b"workflow\0")
+_CROP = CROP_KEY.encode() + b"\0"
 _JPEG_DROPPED = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _JFIF, _JFIF_HEAD = b"JFIF\0", 12
 _WEBP_KEPT = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH"})
@@ -28,8 +30,8 @@ _WEBP_ALPHA = 0x10
 def cleaned(data: bytes) -> bytes | None:
     """Return an image file's bytes without anything but its pixels.
 
-    A PNG that this program has made keeps how it was made; a color profile is left out, so the
-    pixels must be sRGB.
+    A PNG that this program has made keeps how it was made, or cut; a color profile is left out, so
+    the pixels must be sRGB.
 
     Args:
         data: A whole file.
@@ -55,8 +57,9 @@ def _png(data: bytes) -> bytes:
     found = list(_png_chunks(data))
     is_own = any(kind == b"tEXt" and part[8:].startswith(_OWN) for kind, part in found)
     for kind, part in found:
-        own_text = is_own and kind == b"tEXt" and part[8:].startswith(_OWN_TEXTS)
-        if kind in _PNG_KEPT or own_text:
+        is_text = kind == b"tEXt"
+        own_text = is_text and is_own and part[8:].startswith(_OWN_TEXTS)
+        if kind in _PNG_KEPT or own_text or (is_text and part[8:].startswith(_CROP)):
             parts.append(part)
     return b"".join(parts)
 

@@ -259,17 +259,21 @@ def _converted(source: Path, data: bytes, target: Path, look: Look) -> Placed:
 
 
 def _own_texts(image: Any) -> dict[str, str]:
-    """Return how this program has made an image, if it has."""
+    """Return how this program has made or cut an image, if it has."""
+    from ..reading.crops import CROP_KEY
     from ..reading.recorded import PARAMETERS_KEY
 
-    text = image.info.get(PARAMETERS_KEY)
-    if not isinstance(text, str):
-        return {}
-    try:
-        json.loads(text)
-    except ValueError:
-        return {}
-    return {PARAMETERS_KEY: text}
+    texts = {}
+    for key in (PARAMETERS_KEY, CROP_KEY):
+        text = image.info.get(key)
+        if not isinstance(text, str):
+            continue
+        try:
+            json.loads(text)
+        except ValueError:
+            continue
+        texts[key] = text
+    return texts
 
 
 def _is_shown_alike(image: Any, look: Look) -> bool:

@@ -44,6 +44,9 @@ _COLUMNS = {
     "generation": "generation",
     "repeats": "repeats",
     "class_word": "class_word",
+    "crop_box": "crop_box",
+    "crop_source_hash": "crop_source_hash",
+    "crop_scale": "crop_scale",
 }
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ..errors import CuratorError
+from ..hashing import content_hash
 from ..plan import Request
+from ..reading.color import on_background
+from ..reading.crops import CropRecord, crop_record, cut, cut_file
+from ..reading.folders import list_sources
+from ..reading.opening import opened, upright
 from . import conditions, png
 from .backend import Backend
 
@@ -20,13 +25,23 @@ class NoRecordError(CuratorError):
     """An image does not say how it was made."""
 
 
+class OriginalNotFoundError(CuratorError):
+    """The original of a crop is not here."""
+
+    def __init__(self, path: Path, crop: CropRecord, why: str) -> None:
+        super().__init__(
+            f"{path} is a crop of '{crop.source}' (SHA-256 {crop.source_hash[:16]}...), and {why}. "
+            "Name that image, or a folder that holds it: --source."
+        )
+
+
 @dataclass(frozen=True)
 class Reproduction:
     """An image made again.
 
     Attributes:
         path: The image that was given.
-        request: What it shows.
+        request: What it shows; ``None`` for a crop of an image that nobody has generated.
         image: The new image: uint8 RGB array of shape ``(height, width, 3)``.
         identical: Whether every pixel is the same.
         psnr: Peak signal-to-noise ratio in dB; infinite when identical, NaN when the sizes differ.
@@ -34,7 +49,7 @@ class Reproduction:
     """
 
     path: Path
-    request: Request
+    request: Request | None
     image: np.ndarray
     identical: bool
     psnr: float
@@ -42,26 +57,36 @@ class Reproduction:
 
 
 def reproduce(
-    image: Path | str, backend: Backend | None = None, *, model: str | Path | None = None
+    image: Path | str,
+    backend: Backend | None = None,
+    *,
+    model: str | Path | None = None,
+    source: str | Path | None = None,
 ) -> Reproduction:
-    """Make a generated image again and compare it pixel by pixel.
+    """Make a generated image, or a crop, again and compare it pixel by pixel.
 
-    Only the image's own record is read. The pixels are identical on the same kind of machine
-    and the same versions; elsewhere ``differences`` says what has changed and ``psnr`` how much
-    it matters.
+    Only the image's own record is read. A crop is cut again from its original, which is made again
+    where this tool has generated it, and else found by its content in ``source``. The pixels are
+    identical on the same kind of machine and the same versions; elsewhere ``differences`` says
+    what has changed and ``psnr`` how much it matters.
 
     Args:
-        image: A PNG that this tool has generated.
+        image: A PNG that this tool has generated or cropped.
         backend: The back end, to spare loading the model again for image after image; by
             default made from the record.
         model: Where the model lies now, if not where the record says.
+        source: Of a crop of somebody's image: that image, or a folder or zip file that holds it.
 
     Raises:
         NoRecordError: The image has no record, or was made by a back end that is not here.
+        OriginalNotFoundError: The original of a crop is not here, or not as it was.
         ModelNotFoundError: Its model is not here.
         LoraError: Its LoRA is not here.
     """
     path = Path(image).expanduser()
+    crop = crop_record(path)
+    if crop is not None and crop.generation is None:
+        return cut_again(path, crop, source)
     record, data = read(path)
     recorded, settings = record["conditions"], record["settings"]
     if backend is None:
@@ -70,6 +95,8 @@ def reproduce(
     size, row = record["batch"]["size"], record["batch"]["row"]
     # The neighbours of then are not needed: a row depends on the batch's size, not on them.
     pixels = backend.sample([request] * size)[row]
+    if crop is not None:
+        pixels = pixels_of_crop(pixels, crop)
     original = _pixels(data)
     differences = [
         *settings_differences(record, backend),
@@ -99,6 +126,8 @@ def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
     try:
         data = path.read_bytes()
         record = png.read_record(data)
+        if record is None and (crop := crop_record(path)) is not None and crop.generation:
+            record = dict(crop.generation)
     except OSError as error:
         raise NoRecordError(f"{path} can't be read: {error.strerror}. Check the name.") from error
     except png.DamagedPngError as error:
@@ -113,6 +142,61 @@ def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
             "image that this tool has generated; image editors and many sites remove the record."
         )
     return record, data
+
+
+def pixels_of_crop(pixels: np.ndarray, crop: CropRecord) -> np.ndarray:
+    """Cut a crop out of a generated image's pixels."""
+    from PIL import Image
+
+    return np.asarray(cut(Image.fromarray(pixels), crop))
+
+
+def cut_again(path: Path, crop: CropRecord, source: str | Path | None) -> Reproduction:
+    """Cut a crop again from somebody's image.
+
+    Args:
+        path: The crop.
+        crop: What it says of itself.
+        source: The original, or a folder or zip file that holds it.
+
+    Raises:
+        OriginalNotFoundError: It is not there, or not as it was.
+    """
+    from PIL import Image
+
+    original = _original(path, crop, source)
+    try:
+        again = on_background(cut_file(original, crop))
+        with opened(path) as image:
+            kept = on_background(upright(image))
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        raise OriginalNotFoundError(path, crop, f"{original} can't be used: {error}") from error
+    differences = []
+    if kept.size != again.size:
+        differences.append(
+            f"size of the file: {kept.width}x{kept.height} now, and {again.width}x{again.height} "
+            "when it was cut; it was scaled at the export, and is compared at that size"
+        )
+        again = again.resize(kept.size, Image.Resampling.LANCZOS)
+    one, other = (np.asarray(side.convert("RGB")) for side in (kept, again))
+    same = np.array_equal(one, other)
+    return Reproduction(path, None, other, same, psnr(one, other), tuple(differences))
+
+
+def _original(path: Path, crop: CropRecord, source: str | Path | None) -> Path:
+    """Find a crop's original by its content, those of its name first."""
+    if source is None:
+        raise OriginalNotFoundError(path, crop, "it was not said where the original lies")
+    place = Path(source).expanduser()
+    if not place.exists():
+        raise OriginalNotFoundError(path, crop, f"there is no {place}")
+    listing = list_sources([place])
+    names = sorted(listing.names, key=lambda name: PurePosixPath(name).name != crop.source)
+    for name in names:
+        found = listing.root / name
+        if content_hash(found) == crop.source_hash:
+            return found
+    raise OriginalNotFoundError(path, crop, f"no image of {place} is the original, byte for byte")
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:

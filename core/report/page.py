@@ -32,6 +32,7 @@ _STEPS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
             Rejection.SEVERAL_FACES,
             Rejection.LOW_CONFIDENCE,
             Rejection.FACE_TOO_SMALL,
+            Rejection.NO_CROP,
         ),
     ),
     ("Right identity", (Rejection.IDENTITY_MISMATCH,)),

@@ -31,6 +31,7 @@ from ..features import FeatureStore
 from ..hashing import json_hash
 from ..imageset import ImageSet
 from ..progress import Progress, silent
+from ..reading.crops import crop_record
 
 if TYPE_CHECKING:
     from ..analysis.face_validation import FaceThresholds
@@ -278,9 +279,12 @@ def _record(path: Path) -> dict[str, Any] | None:
     from ..generation.png import DamagedPngError, read_record
 
     try:
-        return read_record(path.read_bytes())
+        record = read_record(path.read_bytes())
     except (OSError, DamagedPngError):
         return None
+    if record is None and (crop := crop_record(path)) is not None and crop.generation:
+        return dict(crop.generation)  # of the image that it was cut from
+    return record
 
 
 def _recipe(folder: Path) -> tuple[dict[str, Any], str]:

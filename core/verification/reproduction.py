@@ -12,11 +12,18 @@ import numpy as np
 from ..dataset.facts import RECIPE_FILE
 from ..errors import CuratorError
 from ..generation import conditions
-from ..generation.reproduce import NoRecordError, backend_of, psnr, settings_differences
+from ..generation.reproduce import (
+    NoRecordError,
+    backend_of,
+    pixels_of_crop,
+    psnr,
+    settings_differences,
+)
 from ..hashing import json_hash
 from ..naming import noise_seed
 from ..plan import Plan, Request
 from ..progress import Progress, silent
+from ..reading.crops import crop_record
 from .checklist import Fault, Line, judged, not_applicable, unchecked
 from .evidence import Evidence, ImageFile
 from .schema import RECORD_KEYS
@@ -313,6 +320,9 @@ def _compared(evidence: Evidence, file: ImageFile, pixels: np.ndarray, backend: 
     except (OSError, SyntaxError) as error:
         return Again(file.name, f"it can't be read: {error}")
     record = file.record or {}
+    crop = crop_record(evidence.folder / file.name)
+    if crop is not None:
+        pixels = pixels_of_crop(pixels, crop)
     return Again(
         file.name,
         identical=np.array_equal(original, pixels),
