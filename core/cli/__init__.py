@@ -1,9 +1,9 @@
 """The command line: ``character-curator COMMAND``; a module here for each group of commands.
 
 A module of commands has one entry, ``add_commands(command)``, which calls ``command(name, run,
-text)`` for each of them and adds its arguments. ``run(options, console)`` returns the exit code and
-what ``--json`` prints. A command that looks for faces sets ``analyses``: what is wrong with the
-libraries' builds is then said first.
+text)`` for each of them and adds its arguments; a name of two words is an action of a command.
+``run(options, console)`` returns the exit code and what ``--json`` prints. A command that looks for
+faces sets ``analyses``: what is wrong with the libraries' builds is then said first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..analysis.builds import build_faults
 from ..errors import CuratorError, WriteError
-from . import curation, evaluation, experiment, faces, miniature, training, verification
+from . import (
+    captions,
+    curation,
+    evaluation,
+    experiment,
+    faces,
+    miniature,
+    training,
+    verification,
+)
 from .output import EXIT_STOPPED, escape, write_json
 from .plain import visible
 from .threads import sleep_while_waiting
@@ -29,6 +38,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 log = logging.getLogger(__name__)
+
+_GROUPS = {
+    "captions": "Look at the captions of a folder, check and edit them, and take edits back.",
+}
+"""What the commands are about that have actions of their own."""
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but not as wanted (an image that could not be reproduced, a dataset
@@ -138,12 +152,23 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
+    groups: dict[str, Any] = {"": commands}
+
     def command(name: str, run: Callable[..., Any], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+        group, _, own = name.rpartition(" ")
+        if group not in groups:
+            about = _GROUPS[group]
+            named = commands.add_parser(group, help=about, description=about)
+            groups[group] = named.add_subparsers(required=True, metavar="ACTION")
+        sub: argparse.ArgumentParser = groups[group].add_parser(
+            own, parents=[common], help=text, description=text
+        )
         sub.set_defaults(command=run)
         return sub
 
-    for module in (curation, faces, training, evaluation, verification, experiment, miniature):
+    for module in (
+        curation, faces, captions, training, evaluation, verification, experiment, miniature,
+    ):  # fmt: skip
         module.add_commands(command)
     return whole
 

@@ -172,7 +172,7 @@ class Earlier:
             return None
         if content_hash(self.folder / name) != values.get("hash"):
             return None
-        _link_or_copy(self.folder / name, target)
+        link_or_copy(self.folder / name, target)
         return Placed(
             str(values["hash"]), "reused", int(values["width"]), int(values["height"]),
             float(values.get("scale", 1.0)), way,
@@ -300,7 +300,7 @@ def _without_more(source: Path, data: bytes, target: Path, digest: str) -> tuple
     if clean is None:
         return None
     if clean == data or clean == _with_profile(data):
-        return digest, _link_or_copy(source, target)
+        return digest, link_or_copy(source, target)
     with target.open("xb") as file:
         file.write(clean)
     return content_hash(target), "cleaned"
@@ -318,7 +318,12 @@ def _with_profile(data: bytes) -> bytes | None:
     return data[: found.start()] + data[end:]
 
 
-def _link_or_copy(source: Path, target: Path) -> str:
+def link_or_copy(source: Path, target: Path) -> str:
+    """Put a file at ``target`` as a hard link, or a copy where links are not possible.
+
+    Returns:
+        ``linked`` or ``copied``.
+    """
     try:
         # A link to a link would not outlive what it points to.
         os.link(source.resolve(), target)

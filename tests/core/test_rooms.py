@@ -30,6 +30,7 @@ ORDER = {
     "report": "Pages and sheets for people, of what was measured and selected.",
     "dataset": "The exported folder, with its report, and the one reader of such a folder.",
     "training": "A dataset becomes a LoRA file.",
+    "captions": "Captions of a folder: edited, checked, and written by models.",
     "evaluation": "What a LoRA file is worth: it generates with it, and analyses the images.",
     "project": "The project file, whose sections hold the settings of the stages below.",
     "pipeline": "A project through every stage.",

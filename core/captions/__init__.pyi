@@ -1,0 +1,17 @@
+from .counting import frequencies as frequencies
+from .edits import Add as Add
+from .edits import Deduplicate as Deduplicate
+from .edits import Operation as Operation
+from .edits import Prune as Prune
+from .edits import Remove as Remove
+from .edits import Replace as Replace
+from .edits import Substitute as Substitute
+from .edits import Trigger as Trigger
+from .history import read_history as read_history
+from .linting import lint as lint
+from .preview import edit as edit
+from .table import CaptionTable as CaptionTable
+from .table import read_table as read_table
+from .tokens import text_encoder as text_encoder
+from .writing import undo as undo
+from .writing import write as write
