@@ -1,3 +1,5 @@
+from .captioners import Captioner as Captioner
+from .captioners import captioner as captioner
 from .counting import frequencies as frequencies
 from .edits import Add as Add
 from .edits import Deduplicate as Deduplicate
@@ -9,7 +11,10 @@ from .edits import Substitute as Substitute
 from .edits import Trigger as Trigger
 from .history import read_history as read_history
 from .linting import lint as lint
+from .making import caption_folder as caption_folder
+from .making import make_captions as make_captions
 from .preview import edit as edit
+from .settings import CaptionSettings as CaptionSettings
 from .table import CaptionTable as CaptionTable
 from .table import read_table as read_table
 from .tokens import text_encoder as text_encoder

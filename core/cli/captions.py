@@ -1,4 +1,4 @@
-"""Commands about captions: edit, undo, history, frequencies, lint."""
+"""Commands about captions: written by models, edited, taken back, counted, checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
+from ..captions.settings import CaptionSettings
+from ..options import Option, options
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +40,27 @@ class _InOrder(argparse.Action):
 
 def add_commands(command: Command) -> None:
     """Add the commands and their arguments."""
+    sub = command(
+        "caption",
+        _caption,
+        "Let a model write the captions of a folder's images; 'captions undo' takes it back.",
+    )
+    _add_folder(sub)
+    sub.add_argument(
+        "--model", required=True, metavar="MODEL",
+        help="a tagger (wd-eva02-large-tagger-v3, or a folder with model.onnx and "
+        "selected_tags.csv), or a vision-language model (florence-2-large, "
+        "Qwen/Qwen2.5-VL-3B-Instruct, or a folder of transformers)",
+    )  # fmt: skip
+    _add_trigger(sub, "what is put in front; the folder's own unless given, '' for none")
+    sub.add_argument("--preview", action="store_true", help="show the captions, write nothing")
+    sub.add_argument(
+        "--work", type=Path, metavar="FOLDER",
+        help="where what models have said is kept, so that it is not asked again (FOLDER.work)",
+    )  # fmt: skip
+    for option in options(CaptionSettings):
+        _add_option(sub, option)
+
     sub = command(
         "captions edit",
         _edit,
@@ -103,6 +126,63 @@ def _add_folder(sub: argparse.ArgumentParser) -> None:
 
 def _add_trigger(sub: argparse.ArgumentParser, text: str) -> None:
     sub.add_argument("--trigger", default=None, metavar="WORD", help=text)
+
+
+def _add_option(sub: argparse.ArgumentParser, option: Option) -> None:
+    """Add an option of models that write captions, as its field says it."""
+    given: dict[str, Any] = {"default": None}
+    if option.kind == "flag":
+        given["action"] = argparse.BooleanOptionalAction
+    elif option.kind == "choice":
+        given["choices"] = option.choices
+    elif option.kind in ("whole", "number"):
+        given |= {"type": int, "metavar": "N"} if option.kind == "whole" else {
+            "type": float, "metavar": "X"}  # fmt: skip
+    else:
+        given["metavar"] = "TEXT"
+    shown = "" if option.default == "" else f" (default {str(option.default).lower()})"
+    text = f"{option.text}{shown}".replace("%", "%%")
+    sub.add_argument(f"--{option.name.replace('_', '-')}", **given, help=text)
+
+
+def _caption(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..captions import caption_folder, captioner, read_table, write
+    from ..captions.settings import caption_settings
+    from ..features import FeatureStore
+
+    told = {name: getattr(options, name) for name in CaptionSettings.model_fields}
+    settings = caption_settings({k: v for k, v in told.items() if v is not None})
+    table = read_table(options.folder)
+    _say(table, console)
+    model = captioner(options.model, settings)
+    work = options.work or table.root.with_name(f"{table.root.name}.work")
+    with FeatureStore(work / "features.sqlite") as store, progress_on(console) as progress:
+        run = caption_folder(
+            table, model, settings=settings, store=store, trigger=options.trigger,
+            progress=progress,
+        )  # fmt: skip
+    _show_changes(run.edit, console)
+    written = None if options.preview else write(run.edit)
+    console.print(
+        f"{model.name} was asked about {run.asked} images; {len(run.made) - run.asked} it knew or "
+        f"could not be shown, {run.kept} kept the caption that they have."
+    )
+    if run.kept and settings.existing == "keep":
+        console.print("--existing replace writes those too, --existing append adds to them.")
+    for remark, count in run.remarks.items():
+        console.print(f"[yellow]Note[/]: of {count} captions {escape(remark)} (--max-tokens).")
+    for name, reason in list(run.failed.items())[:_SHOWN]:
+        console.print(f"[yellow]No caption[/]: {escape(name)}: {escape(reason)}")
+    if len(run.failed) > _SHOWN:
+        console.print(f"{len(run.failed) - _SHOWN} more have none (--json has all).")
+    if written is not None:
+        _show_written(written, console, "written")
+    else:
+        console.print("Nothing was written. Leave --preview away to write it.")
+    return EXIT_DIFFERENT if run.failed else EXIT_DONE, {
+        **_as_json(run.edit, written), "model": model.name, "asked": run.asked, "kept": run.kept,
+        "failed": run.failed, "remarks": run.remarks,
+    }  # fmt: skip
 
 
 def _edit(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
