@@ -11,6 +11,7 @@ import logging
 from comfy_api.latest import ComfyExtension, io
 
 from .curate.balanced_select import BalancedSelect
+from .curate.captions import CaptionImages, EditCaptions
 from .curate.clip_cluster import ClipCluster
 from .curate.contact_sheet import ContactSheet
 from .curate.face_validate import FaceValidate
@@ -51,6 +52,8 @@ class CharacterCuratorExtension(ComfyExtension):
             QualityScore,
             ClipCluster,
             BalancedSelect,
+            CaptionImages,
+            EditCaptions,
             ContactSheet,
             DatasetExport,
             LoadDataset,

@@ -1,5 +1,5 @@
 from .captioners import Captioner as Captioner
-from .captioners import captioner as captioner
+from .choosing import captioner as captioner
 from .counting import frequencies as frequencies
 from .edits import Add as Add
 from .edits import Deduplicate as Deduplicate

@@ -1,35 +1,19 @@
-"""What writes captions: a protocol, and the model that a name or a folder stands for."""
+"""What writes captions: what it is to do, and the errors of those that cannot."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import CuratorError
 from ..hashing import json_hash
-from .settings import CaptionSettings
 
 if TYPE_CHECKING:
     from ..analysis.decoding import Pixels
 
-SHORT_NAMES = {
-    "wd-eva02-large-tagger-v3": "SmilingWolf/wd-eva02-large-tagger-v3",
-    "wd-vit-large-tagger-v3": "SmilingWolf/wd-vit-large-tagger-v3",
-    "wd-vit-tagger-v3": "SmilingWolf/wd-vit-tagger-v3",
-    "wd-swinv2-tagger-v3": "SmilingWolf/wd-swinv2-tagger-v3",
-    "wd-convnext-tagger-v3": "SmilingWolf/wd-convnext-tagger-v3",
-    "florence-2-base": "florence-community/Florence-2-base",
-    "florence-2-large": "florence-community/Florence-2-large",
-}
-"""Public models by the names that people call them, and where they are on the hub."""
-
 TAGS_FILE = "selected_tags.csv"
-_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_TAGGER_FILES = ("model.onnx", TAGS_FILE)
-_NOT_NEEDED = ("*.gguf", "*.msgpack", "*.h5", "*.ot", "*.onnx", "*.onnx_data", "*.pth", "*.tflite")
+"""The list of a tagger's tags, beside its model."""
 
 
 class CaptionerNotFoundError(CuratorError):
@@ -59,6 +43,10 @@ class Captioner(Protocol):
     def batch(self) -> int:
         """How many images it takes at once."""
 
+    @property
+    def stops(self) -> tuple[type[Exception], ...]:
+        """Errors that are no image's fault, and end the work, as a person's Cancel does."""
+
     def find(self, images: Sequence[Pixels]) -> list[bytes]:
         """Look at images (BGR, 8 bits); return what was found in each."""
 
@@ -69,74 +57,8 @@ class Captioner(Protocol):
         """Return what is to be said of how it was found, if anything."""
 
 
-def captioner(model: str | Path, settings: CaptionSettings | None = None) -> Captioner:
-    """Return the model of a name or folder; its weights are loaded when it is first asked.
-
-    Args:
-        model: A folder or an ``.onnx`` file of a tagger (with ``selected_tags.csv``); the folder of
-            a vision-language model of transformers; one of :data:`SHORT_NAMES`; or an id of the
-            Hugging Face hub, which downloads it once.
-        settings: What it is told.
-
-    Raises:
-        CaptionerNotFoundError: There is no such model here, and the hub does not give it.
-    """
-    from .taggers import Tagger
-    from .vision_language import VisionLanguageModel
-
-    chosen = settings or CaptionSettings()
-    name = str(model)
-    place = Path(name).expanduser()
-    if not place.exists():
-        place = _downloaded(name)
-    # Some taggers have a config.json too, of the library that they were trained with.
-    is_tagger = (place / TAGS_FILE).is_file() or not (place / "config.json").is_file()
-    if place.is_file() or (is_tagger and any(place.glob("*.onnx"))):
-        return Tagger(place, chosen, name=_title(name))
-    if not (place / "config.json").is_file():
-        raise CaptionerNotFoundError(
-            f"{place} holds no model that writes captions: neither an .onnx file with {TAGS_FILE} "
-            "(a tagger), nor config.json (a vision-language model of transformers)."
-        )
-    return VisionLanguageModel(place, chosen, name=_title(name))
-
-
 def files_fingerprint(files: Sequence[Path]) -> str:
     """Hash a model's files; those of before are remembered by path, size and time of change."""
     from ..generation.models import file_hash
 
     return json_hash([[file.name, file_hash(file)] for file in sorted(files)])
-
-
-def _title(name: str) -> str:
-    path = Path(name)
-    return (path.resolve().name if path.exists() else name).removesuffix(".onnx")
-
-
-def _downloaded(name: str) -> Path:
-    known = SHORT_NAMES.get(name.lower(), name)
-    if not _HUB_NAME.fullmatch(known):
-        raise CaptionerNotFoundError(
-            f"There is no model at '{name}'. Give the folder of a tagger (an .onnx file and "
-            f"{TAGS_FILE}) or of a vision-language model, an id of the Hugging Face hub "
-            f"('owner/name'), or one of: {', '.join(SHORT_NAMES)}."
-        )
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    try:
-        if "tagger" in known.lower():
-            files = [Path(hf_hub_download(known, file)) for file in _TAGGER_FILES]
-            return files[0].parent
-        return Path(snapshot_download(known, ignore_patterns=list(_NOT_NEEDED)))
-    except Exception as error:  # the hub's client raises a different class in each version
-        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
-        advice = (
-            "HF_HUB_OFFLINE is set: unset it once to download the model"
-            if offline
-            else "Check its name, the network, and whether its page asks you to accept a licence "
-            "(then log in with 'hf auth login')"
-        )
-        raise CaptionerNotFoundError(
-            f"The model '{known}' is not in the local cache and the hub did not give it "
-            f"({type(error).__name__}). {advice}; or download it elsewhere and give its folder."
-        ) from error

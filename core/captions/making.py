@@ -209,7 +209,7 @@ def _answers(
         values = model.find([image for _, _, image in waiting])
         pairs = zip(waiting, values, strict=True)
         return [(index, digest, value) for (index, digest, _), value in pairs]
-    except CaptionerError:
+    except model.stops:
         raise
     except Exception as error:  # whatever a model's code raises on an image
         if len(waiting) > 1:

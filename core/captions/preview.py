@@ -96,8 +96,7 @@ def _edit_to(
     changes: dict[str, Change] = {}
     for row in table.rows:
         after = new.get(row.image, row.text)
-        # Of two images with one stem (a.jpg, a.png) the caption's file is one.
-        if after != row.text and row.file not in changes:
+        if after != row.text:  # of two images with one stem (a.jpg, a.png) the file is one
             changes[row.file] = Change(row.image, row.file, row.text, after, row.data)
     made = tuple(changes.values())
     if empty := sum(not change.after for change in made):

@@ -84,6 +84,11 @@ class Tagger:
         """How many images it takes at once."""
         return self.settings.batch
 
+    @property
+    def stops(self) -> tuple[type[Exception], ...]:
+        """Errors that end the work."""
+        return (CaptionerError,)
+
     @cached_property
     def fingerprint(self) -> str:
         """What decides its probabilities: the model and its list of tags."""

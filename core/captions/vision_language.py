@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,12 @@ class VisionLanguageModel:
         folder: As ``save_pretrained`` of transformers writes it, with its processor.
         settings: What it is asked, and how it computes.
         name: What people call it.
+
+    Attributes:
+        before_loading: Called before its weights are loaded, to make room for them.
     """
+
+    before_loading: Callable[[], None] | None = None
 
     def __init__(self, folder: Path, settings: CaptionSettings, *, name: str = "") -> None:
         self.folder = folder
@@ -76,6 +81,11 @@ class VisionLanguageModel:
     def batch(self) -> int:
         """How many images it takes at once."""
         return self.settings.batch
+
+    @property
+    def stops(self) -> tuple[type[Exception], ...]:
+        """Errors that end the work."""
+        return (CaptionerError,)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -152,6 +162,8 @@ class VisionLanguageModel:
                 "transformers", "Captions by vision-language models",
                 "pip install --upgrade transformers",
             )  # fmt: skip
+        if self.before_loading is not None:
+            self.before_loading()
         # transformers has renamed torch_dtype to dtype.
         renamed = hasattr(transformers.PretrainedConfig(), "dtype")
         numbers = {"dtype" if renamed else "torch_dtype": getattr(torch, self._precision)}
@@ -174,8 +186,8 @@ class VisionLanguageModel:
         import torch
 
         model, processor = self._model, self._processor
-        shown = [_shown(image) for image in images]
-        inputs = self._inputs(processor, shown)
+        seen = [shown(image) for image in images]
+        inputs = self._inputs(processor, seen)
         given = inputs.get("input_ids")
         most = self.settings.max_tokens
         with torch.inference_mode():
@@ -194,13 +206,7 @@ class VisionLanguageModel:
 
     def caption(self, found: bytes) -> str:
         """Return an answer as a caption: one line, without "The image shows"."""
-        answer = json.loads(found)
-        text = _NO_TEXT.sub(" ", _THOUGHT.sub("", answer["text"]))
-        text = " ".join(text.split()).strip(" \"'`*")
-        text = _LEAD.sub("", text).strip()
-        if answer["cut"] and (end := text.rfind(". ")) > 0:
-            return text[: end + 1]
-        return text
+        return as_caption(found)
 
     def remark(self, found: bytes) -> str:
         """Say where an answer did not come to its end."""
@@ -246,12 +252,32 @@ class VisionLanguageModel:
         )
 
 
-def _shown(image: Pixels) -> Image.Image:
-    """Return pixels as an image in RGB, no larger than a model is shown."""
+def as_caption(found: bytes) -> str:
+    """Make a caption of an answer: in one line, without thoughts and "The image shows".
+
+    Args:
+        found: JSON with ``text``, and ``cut`` if the text did not come to its end; what is then
+            behind its last full stop is left out.
+    """
+    answer = json.loads(found)
+    text = _NO_TEXT.sub(" ", _THOUGHT.sub("", answer["text"]))
+    text = " ".join(text.split()).strip(" \"'`*")
+    text = _LEAD.sub("", text).strip()
+    end = text.rfind(". ")
+    return text[: end + 1] if answer["cut"] and end > 0 else text
+
+
+def shown(image: Pixels, side: int = _SIDE) -> Image.Image:
+    """Return pixels as an image in RGB, no larger than a model is shown.
+
+    Args:
+        image: BGR, 8 bits.
+        side: The longest side in pixels.
+    """
     from PIL import Image
 
     made = Image.fromarray(image[..., ::-1].copy())
-    made.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    made.thumbnail((side, side), Image.Resampling.LANCZOS)
     return made
 
 

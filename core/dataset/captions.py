@@ -18,6 +18,9 @@ Row = Mapping[str, Any]
 
 DEFAULT = "trigger + what varies"
 
+EDITED = "caption_edited"
+"""The column of a set that says which captions are as somebody has edited them."""
+
 _VIEWS = {"frontal": "front view", "three-quarter": "three-quarter view", "profile": "profile view"}
 _FIELDS = (
     "caption",
@@ -42,9 +45,9 @@ def what_varies(row: Row) -> str:
 
     That is its caption (or, without one, its prompt, or the name of its scenario), then framing
     and pose unless the text says them already. A caption that somebody has written beside the
-    image is taken as it is.
+    image, or edited, is taken as it is.
     """
-    if row.get("caption_file"):
+    if row.get("caption_file") or row.get(EDITED):
         return _one_line(row.get("caption") or "")
     text = row.get("caption") or row.get("prompt") or _spoken(row.get("scenario_name")) or ""
     framing = _spoken(row.get("framing"))
@@ -89,6 +92,8 @@ def caption(row: Row, trigger: str | None = None, strategy: str = DEFAULT) -> st
     if row.get("caption_file") and strategy in _KEEPING:
         written = _one_line(row.get("caption") or "")
         return written if trigger is None or is_named(written, word) else _joined(word, written)
+    if row.get(EDITED) and strategy in _KEEPING and is_named(row.get("caption") or "", word):
+        return _one_line(row.get("caption") or "")
     if strategy in _STRATEGIES:
         return _one_line(_STRATEGIES[strategy](row, word))
     fields = _template_fields(strategy)

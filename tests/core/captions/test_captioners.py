@@ -69,7 +69,7 @@ def tags_of(folder, color, **settings):
 class Counting:
     """A model that counts what it is asked, and fails on images of one size."""
 
-    name, fingerprint, batch = "counting", "1", 2
+    name, fingerprint, batch, stops = "counting", "1", 2, (KeyError,)
     failing = (7, 7)
 
     def __init__(self):

@@ -42,6 +42,7 @@ from character_curator.captions.phrases import same, spoken, tidied
         (Trigger("char1"), "", "char1"),
         (Trigger("char1"), "park, char1, sun", "char1, park, sun"),
         (Trigger("char1"), "a photo of char1 in a park", "a photo of char1 in a park"),
+        (Trigger("char1"), "sun, a photo of char1", "sun, a photo of char1"),
         (Trigger("char1"), "char12, park", "char1, char12, park"),
         (Trigger("a1, b2"), "park", "park"),
         (Trigger("a1, b2"), "park, b2", "b2, park"),

@@ -71,6 +71,8 @@ def test_captions_are_compared_with_what_was_measured():
     found = lint(table("char1, front view, close-up", known=measured.items()))
     assert [one.detail for one in found] == ["'front view', and measured is 'profile view'"]
     assert lint(table("char1, in profile, close-up", known=measured.items())) == []
+    both = lint(table("char1, in profile, front view", known=measured.items()))
+    assert [one.detail for one in both] == ["'front view' and 'in profile'"]
 
 
 @pytest.mark.parametrize(
