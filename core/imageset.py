@@ -116,7 +116,9 @@ class ImageSet:
         Of an image that another program has made, prompt and seed are read. The caption beside an
         image (``IMAGE.txt``, ``IMAGE.caption``) is kept, and its file named in a column
         ``caption_file``. A folder such as ``10_char1 woman`` gives its images the subject
-        ``char1``, and columns ``repeats`` and ``class_word``. :attr:`notes` say how much of each
+        ``char1``, and columns ``repeats`` and ``class_word``. The mask beside an image
+        (``IMAGE-masklabel.png``, ``masks/IMAGE.png``) is no image of its own, and named in a column
+        ``mask_file``. :attr:`notes` say how much of each
         was read, and what was no image.
 
         Args:
@@ -147,6 +149,8 @@ class ImageSet:
             ):
                 rows.append(row)
                 progress.advance()
+        for row in rows if listing.masks else ():
+            row["mask_file"] = listing.masks.get(row["path"])
         progress.finish()
         if listing.labels is not None:
             for row, label in zip(rows, listing.labels, strict=True):

@@ -130,6 +130,7 @@ def train(
     """
     from .features import FeatureStore
     from .training import LoraJob, SampleSettings
+    from .training.data.masks import BESIDE
     from .training.denoisers.recognise import recognise, said_by
     from .training.finished import train_once
     from .training.loop.state import StateMismatchError
@@ -160,6 +161,7 @@ def train(
         device=project.model.device,
         dtype=project.model.dtype,
         base_precision=section.base_precision,
+        masks=section.masks if section.masks in (None, BESIDE) else _resolve(base, section.masks),
         control_images=None
         if section.control_images is None
         else _resolve(base, section.control_images),
@@ -455,7 +457,8 @@ def _curated(
         or None,
         selection=chosen,
         recipe=recipe_of(project),
-        **project.dataset.model_dump(exclude={"trigger"}),
+        masks=masks_of(project, base),
+        **project.dataset.model_dump(exclude={"trigger", "masks"}),
         progress=progress,
     )
     return Outcome(
@@ -501,6 +504,14 @@ def cropped(
         references=[_resolve(base, path) for path in project.faces.references],
         progress=progress,
     )
+
+
+def masks_of(project: Project, base: Path | str = ".") -> str | None:
+    """Return which masks the dataset gets: a kind, or the path of a folder."""
+    from .dataset.masks import KINDS
+
+    wanted = project.dataset.masks
+    return wanted if wanted is None or wanted in KINDS else str(_resolve(base, wanted))
 
 
 def source_images(

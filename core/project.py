@@ -311,6 +311,22 @@ class DatasetSection(Model):
         default=None,
         description="Keep JPEG and WebP files as they are, where that shows the same pixels.",
     )
+    masks: str | None = Field(
+        default=None,
+        description="A mask beside each image, for trainers that weigh the loss: face or head as "
+        "measured, person or foreground by rembg, alpha of transparent images, beside for masks "
+        "that lie beside the images, or a folder that holds them under the images' names.",
+    )
+    mask_layout: Literal["kohya", "onetrainer", "ai-toolkit"] | None = Field(
+        default=None,
+        description="Where masks lie: kohya (unless given) masks/NAME.png, onetrainer "
+        "NAME-masklabel.png, ai-toolkit _controls/NAME.png.",
+    )
+    mask_model: str | None = Field(
+        default=None,
+        description="For person and foreground: rembg's name of another model, or an ONNX file of "
+        "U-2-Net's kind in rembg's own folder.",
+    )
     trigger: str | None = Field(
         default=None,
         description="The trigger word, put in front of captions that do not have it; the "
@@ -353,6 +369,11 @@ class TrainingSection(Model):
     )
     control_images: str | None = Field(
         default=None, description="Folder of control images, for an edit model."
+    )
+    masks: str | None = Field(
+        default=None,
+        description="Masks that weigh the loss: 'beside' for those that lie beside the images (or "
+        "their transparency), or a folder that holds them under the images' names.",
     )
     prior_pictures: int = Field(
         default=0,

@@ -34,6 +34,8 @@ that still counts (as in :data:`.poses.FRAMINGS_BY_HEIGHT`); and its aspect rati
 _NAMES = {"close-up": "close-up", "bust": "bust", "half": "half body", "full": "full body"}
 _ABOVE, _BELOW, _BESIDE, _BEHIND = 0.42, 0.10, 0.22, 0.30
 """How far the head reaches beyond the face box, in heights and widths of the box."""
+_FACE = 1.1
+"""The ellipse of a face over its box: the corners of the box hold nothing of it."""
 _MARGIN = 0.04
 """Room that is kept around the head, in heights of the face."""
 _BODY = 9.6
@@ -150,6 +152,19 @@ def head_of(
         along,
         roll,
     )
+
+
+def face_of(
+    face: Sequence[float],
+    landmarks: ArrayLike | None = None,
+    yaw: float | None = None,
+    layout: str | None = None,
+) -> Head:
+    """Return the ellipse of the face alone, from forehead to chin; arguments as :func:`head_of`."""
+    left, top, right, bottom = (float(edge) for edge in face)
+    roll = head_of(face, landmarks, yaw, layout).roll
+    across, along = (right - left) * _FACE / 2, (bottom - top) * _FACE / 2
+    return Head((left + right) / 2, (top + bottom) / 2, across, along, roll)
 
 
 def crop_box(

@@ -245,6 +245,12 @@ def _with_crops(
     records = [plans[row].record if row in made else None for row in rows]
     names = table["source"] if "source" in table.columns else table["path"]
     root, paths = _common(images, made)
+    more: list[pl.Series] = []
+    if "mask_file" in table.columns:
+        places = [None if m is None else images.root.resolve() / m for m in table["mask_file"]]
+        masks = [None if m is None else os.path.relpath(m, root.resolve()) for m in places]
+        names_of_masks = [None if m is None else Path(m).as_posix() for m in masks]
+        more.append(pl.Series("mask_file", names_of_masks, pl.String))
     return ImageSet(
         table.with_columns(
             pl.Series("path", paths, pl.String),
@@ -261,6 +267,7 @@ def _with_crops(
             pl.Series("crop_scale", [r.scale if r else None for r in records], pl.Float64),
             pl.Series("crop_note", [plans[i].problem or None if i in plans else None for i in rows],
                       pl.String),
+            *more,
         ),
         root,
         images.notes,

@@ -102,6 +102,26 @@ def head_angles(landmarks: ArrayLike, layout: str = ARCFACE_LAYOUT) -> tuple[flo
     return float(turned), float(pitch), float(np.degrees(roll))
 
 
+def layout_of(landmarks: ArrayLike) -> str:
+    """Tell which points five landmarks are: the layout of :data:`HEADS` that they fit better.
+
+    Args:
+        landmarks: Five points in pixels, shape ``(5, 2)``.
+    """
+    points: NDArray[np.float64] = np.asarray(landmarks, dtype=np.float64).reshape(5, 2)
+    flat = (points - points.mean(0)) @ np.array([1, 1j])
+    spread = max(float(np.vdot(flat, flat).real), 1e-12)
+
+    def residual(layout: str) -> float:
+        model = np.array(HEADS[layout])[:, :2] @ np.array([1, 1j])
+        model = model - model.mean()
+        # Least squares over scale and turn, as complex numbers.
+        fit = np.vdot(model, flat) / np.vdot(model, model).real
+        return float(np.abs(flat - fit * model).__pow__(2).sum()) / spread
+
+    return min(HEADS, key=residual)
+
+
 def _tilt(points: NDArray[np.float64], model: NDArray[np.float64]) -> float:
     """Return the angle in the image that turns a model onto points best, in radians."""
     cross = float((model[:, 0] * points[:, 1] - model[:, 1] * points[:, 0]).sum())

@@ -110,7 +110,7 @@ def add_commands(command: Command) -> None:
         help=option(project.DuplicatesSection, "copies").text.replace("%", "%%"),
     )
     for name in ("trigger", "captions", "layout", "background", "alpha", "max_side",
-                 "keep_formats", "repeats"):  # fmt: skip
+                 "keep_formats", "masks", "mask_layout", "mask_model", "repeats"):  # fmt: skip
         _add_option(sub, f"--{name.replace('_', '-')}", project.DatasetSection, name)
     sub.add_argument(
         "--work", type=Path, default=None, help="folder of measurements (default: DATASET.work)"
@@ -314,6 +314,8 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
             console.print(f"  {escape(sentence)}")
         if outcome.costs.best:
             console.print("The best of the rejected are in rejected.jpg, beside the measurements.")
+    if line := outcome.exported.masks_in_words:
+        console.print(line)
     folder = outcome.exported.folder
     console.print(f"\nDone in {seconds:.0f} s.")
     console.print(f"Dataset: [bold]{escape(folder)}[/]")

@@ -64,6 +64,11 @@ def add_commands(command: Command) -> None:
         "--control-images", type=Path, metavar="FOLDER",
         help="control images of an edit model, under the images' names or as NAME_control.png",
     )  # fmt: skip
+    sub.add_argument(
+        "--masks", metavar="FOLDER",
+        help="masks that weigh the loss, under the images' names; or 'beside', for those that lie "
+        "beside the images (NAME-masklabel.png, masks/NAME.png) and for transparent images",
+    )  # fmt: skip
     sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA to train further")
     sub.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT",
@@ -209,6 +214,7 @@ def _train(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         magnitudes=options.dora_file,
         allow_pickle=options.allow_pickle,
         control_images=options.control_images,
+        masks=options.masks,
         base_precision=options.base_precision,
         base_config=options.model_config,
         base_says=said_by(options.base),

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..reading.masks import masks_of, without_masks
 from .checksums import NotADatasetError
 from .images import SUFFIXES
 from .sidecars import METADATA_FILE, metadata_path
@@ -59,12 +60,12 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
         self.root = Path(dataset_root)
         self.transform = transform
         self.metadata: dict[str, dict[str, Any]] = self._load_metadata()
+        files = {path.relative_to(self.root).as_posix(): path for path in self.root.rglob("*")}
+        shown = [name for name in files if name.endswith(SUFFIXES)]
         self.images: list[dict[str, Any]] = [
-            {"filename": name, "path": str(path), "metadata": self.metadata.get(name, {})}
-            for name, path in sorted(
-                (path.relative_to(self.root).as_posix(), path) for path in self.root.rglob("*")
-            )
-            if name.endswith(SUFFIXES) and ("/" not in name or name in self.metadata)
+            {"filename": name, "path": str(files[name]), "metadata": self.metadata.get(name, {})}
+            for name in sorted(without_masks(shown, masks_of(shown)))
+            if "/" not in name or name in self.metadata
         ]
 
     def _load_metadata(self) -> dict[str, dict[str, Any]]:

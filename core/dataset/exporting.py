@@ -40,6 +40,8 @@ from .images import (
     look_of,
     place,
 )
+from .masks import KOHYA as KOHYA_MASKS
+from .masks import Array, MaskWish, MaskWriter, checked
 from .names import export_names, safe_stem
 from .portfolio_text import tones_of
 from .publish import DISK_FULL, publish, staging, versions
@@ -81,6 +83,8 @@ class Exported:
         unchanged: The place held the same dataset already, and was left as it was.
         reused: Images that an earlier export to the same place had converted.
         cleaned: Images that were copied without what hid beside their pixels.
+        masks: Images that got a mask of their own.
+        white_masks: Images for which there was none, and whose mask is white.
     """
 
     folder: Path
@@ -94,6 +98,17 @@ class Exported:
     unchanged: bool
     reused: int = 0
     cleaned: int = 0
+    masks: int = 0
+    white_masks: int = 0
+
+    @property
+    def masks_in_words(self) -> str:
+        """How many images have a mask; empty if masks were not asked for."""
+        if not self.masks + self.white_masks:
+            return ""
+        rest = self.white_masks
+        white = f" For {rest} image{'s' * (rest > 1)} there was none: white, all counts."
+        return f"Masks of {self.masks} images.{white if rest else ''}"
 
 
 def export(
@@ -113,6 +128,9 @@ def export(
     alpha: str | None = None,
     max_side: int | None = None,
     keep_formats: bool | None = None,
+    masks: str | Sequence[Array] | None = None,
+    mask_layout: str | None = None,
+    mask_model: str | None = None,
     metadata_name: str | None = None,
     report: bool = True,
     progress: Progress = silent,
@@ -151,6 +169,13 @@ def export(
             that take it for the mask of their loss, with ``alpha_mask`` in ``dataset.toml``.
         max_side: Images with a longer side are scaled down to it, in pixels.
         keep_formats: Keep JPEG and WebP files as they are, where that shows the same pixels.
+        masks: A mask for each image: ``face`` or ``head`` as it was measured, ``person`` or
+            ``foreground`` by rembg, ``alpha`` of transparent images, ``beside`` for those that lie
+            beside the sources, a folder that holds them under the images' names, or an array (0 to
+            255) for each selected image in their order. An image without gets a white one.
+        mask_layout: Where they lie, see :data:`.masks.LAYOUTS`; ``kohya`` unless given.
+        mask_model: rembg's name of a model, or an ONNX file in its folder, for ``person`` and
+            ``foreground``.
         metadata_name: What the file is called that :class:`CuratedDataset` reads; ``metadata.json``
             unless given, or ``curated.json`` in ComfyUI's ``datasets`` folder.
         report: Whether to write ``report.html``.
@@ -163,6 +188,7 @@ def export(
         NothingSelectedError: No row is selected.
         CaptionError: The caption strategy is unknown.
         LookError: The background is no color.
+        MaskError: Masks can't be had.
         SourcesChangedError: Sources are gone or changed since they were measured.
         UnreadableSourcesError: Sources are damaged, so that they cannot be decoded as a whole.
         OutputError: The place cannot be used.
@@ -175,8 +201,10 @@ def export(
     chosen = ImageSet(images.table.filter(selected), images.root)
     if not len(chosen):
         raise NothingSelectedError(images)
+    wish = _mask_wish(masks, mask_layout, mask_model, len(chosen))
     with staging(place_of_output) as folder:
-        shelf = _Shelf(folder, trigger, captions, look, Earlier.of(place_of_output))
+        writer = None if wish is None else MaskWriter(wish, folder, chosen.root)
+        shelf = _Shelf(folder, trigger, captions, look, Earlier.of(place_of_output), writer)
         groups = _groups(chosen, trigger, repeats) if layout == KOHYA else None
         records, placed = _write_images(chosen, shelf, groups, progress)
         size = sum((folder / r.file_name).stat().st_size for r in records)
@@ -190,7 +218,13 @@ def export(
         metadata_file = metadata_name or usual_name(place_of_output)
         write(metadata_file, metadata_json(records))
         write("metadata.jsonl", metadata_lines(records))
-        write("dataset.toml", trainer_toml(records, word, resolution, repeats, look.alpha == MASK))
+        folder_of_masks = "masks" if wish is not None and wish.layout == KOHYA_MASKS else None
+        write(
+            "dataset.toml",
+            trainer_toml(
+                records, word, resolution, repeats, look.alpha == MASK, masks=folder_of_masks
+            ),
+        )
         write(RECIPE_FILE, recipe_toml(recipe or {}))
         if selection is not None and selection.followed is not None:
             write(DECISIONS_FILE, selection.followed.decisions.to_json())
@@ -237,7 +271,20 @@ def export(
         unchanged=unchanged,
         reused=sum(p.how == "reused" for p in placed),
         cleaned=sum(p.how == "cleaned" for p in placed),
+        masks=0 if writer is None else len(records) - len(writer.without),
+        white_masks=0 if writer is None else len(writer.without),
     )
+
+
+def _mask_wish(
+    masks: str | Sequence[Array] | None, layout: str | None, model: str | None, count: int
+) -> MaskWish | None:
+    if masks is None:
+        return None
+    where = layout or KOHYA_MASKS
+    if isinstance(masks, str):
+        return checked(MaskWish(masks, where, model=model), count)
+    return checked(MaskWish(layout=where, given=masks), count)
 
 
 def selected_mask(images: ImageSet) -> pl.Series:
@@ -257,6 +304,7 @@ class _Shelf:
     strategy: str
     look: Look
     earlier: Earlier
+    masks: MaskWriter | None = None
 
 
 def _groups(chosen: ImageSet, trigger: str | Mapping[str, str] | None, repeats: int) -> list[str]:
@@ -277,7 +325,9 @@ def _write_images(
         names = [f"{group}/{name}" for group, name in zip(groups, names, strict=True)]
         for group in set(groups):
             (shelf.folder / group).mkdir()
-    records, placed, problems = [], [], []
+    records: list[Record] = []
+    placed: list[Placed] = []
+    problems: list[str] = []
     damaged: dict[str, str] = {}
     progress.start("Exporting", len(names))
     rows = chosen.table.iter_rows(named=True)
@@ -296,7 +346,9 @@ def _write_images(
         text = caption_texts.caption(row, word, shelf.strategy)
         target = (shelf.folder / name).with_suffix(".txt")
         target.write_text(text + "\n", encoding="utf-8", newline="\n")
-        records.append(record(row, name.removesuffix(".png") + one.suffix, text, one))
+        final = name.removesuffix(".png") + one.suffix
+        mask = shelf.masks.write(len(records), row, final, one) if shelf.masks else ""
+        records.append(record(row, final, text, one, mask))
         placed.append(one)
         progress.advance(1, name)
     progress.finish()

@@ -19,6 +19,9 @@ _TRAINER_HEAD = """\
 # image_dir "." is this folder: start the trainer from here, or write the folder's full path there.
 # The caption of IMAGE.png is IMAGE.txt, as OneTrainer and ai-toolkit expect it too.
 """
+_MASKED = """\
+# With masks: start the trainer with --masked_loss, which the key conditioning_data_dir needs.
+"""
 
 
 def trainer_toml(
@@ -27,6 +30,7 @@ def trainer_toml(
     resolution: int | None = None,
     repeats: int = 1,
     alpha_mask: bool = False,
+    masks: str | None = None,
 ) -> str:
     """Return ``dataset.toml`` in the schema of kohya sd-scripts.
 
@@ -39,6 +43,7 @@ def trainer_toml(
         repeats: How often an image is seen in an epoch; 1 takes what the folders say that the
             images have come from.
         alpha_mask: Whether transparency masks the loss.
+        masks: Folder of masks below each folder of images, for ``--masked_loss``.
     """
     import tomlkit
 
@@ -59,15 +64,19 @@ def trainer_toml(
             {
                 "resolution": side,
                 "batch_size": 1,
-                "subsets": _subsets(records, trigger, repeats, alpha_mask),
+                "subsets": _subsets(records, trigger, repeats, alpha_mask, masks),
             }
         ],
     }
-    return _TRAINER_HEAD + tomlkit.dumps(document)
+    return _TRAINER_HEAD + (_MASKED if masks else "") + tomlkit.dumps(document)
 
 
 def _subsets(
-    records: Sequence[Record], trigger: str, repeats: int, alpha_mask: bool
+    records: Sequence[Record],
+    trigger: str,
+    repeats: int,
+    alpha_mask: bool,
+    masks: str | None,
 ) -> list[dict[str, Any]]:
     """Return a subset a folder of images."""
     folders: dict[str, list[Record]] = {}
@@ -85,7 +94,13 @@ def _subsets(
             "class_tokens": concept.phrase if concept else trigger,
             "num_repeats": own,
         }
-        subsets.append(subset | ({"alpha_mask": True} if alpha_mask else {}))
+        if masks:
+            # The schema of such subsets has neither class_tokens nor alpha_mask.
+            del subset["class_tokens"]
+            subset["conditioning_data_dir"] = masks if name == "." else f"{name}/{masks}"
+        elif alpha_mask:
+            subset["alpha_mask"] = True
+        subsets.append(subset)
     return subsets
 
 
@@ -106,6 +121,8 @@ def write_provenance(images: ImageSet, names: Mapping[str, str], path: Path) -> 
     table = images.table
     if "source" in table.columns:  # of several folders: without what lies above them
         table = table.with_columns(pl.coalesce("source", "path").alias("path")).drop("source")
+    if "mask_file" in table.columns:  # where it lay is nobody's business
+        table = table.drop("mask_file")
     binary = [name for name, kind in table.schema.items() if kind == pl.Binary]
     known = [names.get(path) for path in images.table["path"]]
     file_names = pl.Series("file_name", known, dtype=pl.String)

@@ -65,8 +65,8 @@ class Record:
     values: dict[str, Any]
 
 
-def record(row: Row, file_name: str, caption: str, placed: Placed) -> Record:
-    """Make the record of an exported image from its row of the table."""
+def record(row: Row, file_name: str, caption: str, placed: Placed, mask: str = "") -> Record:
+    """Make the record of an exported image from its row of the table, and the name of its mask."""
     values = {
         key: value
         for key, column in _COLUMNS.items()
@@ -86,6 +86,8 @@ def record(row: Row, file_name: str, caption: str, placed: Placed) -> Record:
         values["scale"] = placed.scale
         if "face_box" in values:
             values["face_box"] = [edge * placed.scale for edge in values["face_box"]]
+    if mask:
+        values["mask"] = mask
     return Record(file_name, caption, values)
 
 
@@ -112,7 +114,8 @@ def metadata_lines(records: list[Record]) -> str:
 def flat_rows(records: list[Record]) -> list[dict[str, Any]]:
     """Return a row of plain values an image, all with the same keys, ``file_name`` first."""
     present = {key for r in records for key in r.values}
-    keys = [*_COLUMNS, "width", "height", "hash", "source", "source_hash", "conversion", "scale"]
+    keys = [*_COLUMNS, "width", "height", "hash", "source", "source_hash", "conversion", "scale",
+            "mask"]  # fmt: skip
     rows = []
     for r in records:
         row: dict[str, Any] = {"file_name": r.file_name, "text": r.caption}

@@ -8,13 +8,14 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import CuratorError
 from ..hashing import content_hash
 from .kinds import CAPTION_SUFFIXES, is_image_name
+from .masks import masks_of, without_masks
 
 ZIP_SUFFIX = ".zip"
 MAX_UNPACKED_FILE = 1 << 30
@@ -48,6 +49,7 @@ class Listing:
             above it; only where there are several sources.
         others: Files that are neither images nor captions of images, in order.
         captions: Captions of images.
+        masks: The mask of each image that one lies beside, both as names.
     """
 
     root: Path
@@ -55,6 +57,7 @@ class Listing:
     labels: tuple[str, ...] | None
     others: tuple[str, ...]
     captions: tuple[str, ...] = ()
+    masks: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listing:
@@ -81,6 +84,7 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
         ) from error
     images: dict[str, str] = {}
     others, captions = [], []
+    masks: dict[str, str] = {}
     taken: Counter[str] = Counter()
     for source, one in zip(sources, listed, strict=True):
         title = source.resolve().name or "images"
@@ -93,9 +97,11 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
             images.setdefault(prefix + name, name if single else f"{title}/{name}")
         others += [prefix + name for name in one.others]
         captions += [prefix + name for name in one.captions]
+        masks |= {prefix + image: prefix + mask for image, mask in one.masks.items()}
     names = tuple(sorted(images))
     labels = tuple(images[name] for name in names)
-    return Listing(root, names, labels, tuple(sorted({*others})), tuple(sorted({*captions})))
+    others, captions = sorted({*others}), sorted({*captions})
+    return Listing(root, names, labels, tuple(others), tuple(captions), masks)
 
 
 def _place(source: Path, unpacked: Path | None) -> Path:
@@ -113,13 +119,14 @@ def _one(place: Path) -> Listing:
             )
         return Listing(place.parent, (place.name,), None, ())
     files = _files(place)
-    names = tuple(name for name in files if is_image_name(name))
+    shown = [name for name in files if is_image_name(name)]
+    masks = masks_of(shown)
+    names = without_masks(shown, masks)
     stems = {name.rpartition(".")[0] for name in names}
     rest = [name for name in files if not is_image_name(name)]
     captions = tuple(name for name in rest if _is_caption(name, stems))
-    return Listing(
-        place, names, None, tuple(name for name in rest if name not in set(captions)), captions
-    )
+    others = tuple(name for name in rest if name not in set(captions))
+    return Listing(place, names, None, others, captions, masks)
 
 
 def _is_caption(name: str, stems: set[str]) -> bool:

@@ -117,6 +117,8 @@ def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
         [row[_ENCODING] for row in rows if _ENCODING in row],
         [row[_UNREAD] for row in rows if _UNREAD in row],
     )
+    if masks := len(listing.masks):
+        notes.append(f"{masks} mask{'s lie' if masks > 1 else ' lies'} beside the images.")
     notes += concept_notes([concept_above(row["path"], listing.root.resolve().name)
                             for row in rows])  # fmt: skip
     programs = Counter(row[_PROGRAM] for row in rows if row.get(_PROGRAM))

@@ -118,7 +118,8 @@ def course_key(model: str, examples: Sequence[Example], settings: TrainingSettin
 def _marks(example: Example) -> str:
     times = f" x{example.repeats}" if example.repeats != 1 else ""
     shown = "".join(f" {control.hash}" for control in example.controls)
-    return f"{' prior' if example.prior else ''}{times}{shown}"
+    mask = f" mask {example.mask.hash}" if example.mask else ""
+    return f"{' prior' if example.prior else ''}{times}{shown}{mask}"
 
 
 def inputs_key(

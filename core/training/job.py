@@ -62,6 +62,8 @@ class LoraJob:
         base_says: What the base model's own file says it is, by where it says so; for the header.
         control_images: Folder of control images, which an edit model is shown with the captions;
             see :func:`.data.controls.control_paths`.
+        masks: Masks that weigh the loss: ``beside`` the images (or their transparency), or a folder
+            that holds them under the images' names; none unless given.
         base_config: Where a single file's configurations and tokenizers come from: a folder of
             diffusers or an id of the hub; what diffusers takes for the file unless given.
         base_precision: What the frozen weights of the base model's blocks are held in: ``as_is``,
@@ -88,6 +90,7 @@ class LoraJob:
     control_images: Path | None = None
     base_config: str | Path | None = None
     base_precision: BasePrecision = "as_is"
+    masks: Path | str | None = None
 
     @property
     def base_names(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ..defaults import RECIPE_ALPHA, RECIPE_DROPOUT, RECIPE_RANK, SEED_DOCUMENT
 from ..errors import CuratorError
-from ..options import Flag, Model, Number, Whole, option
+from ..options import Flag, Fraction, Model, Number, Whole, option
 
 if TYPE_CHECKING:
     from ..lora.adapters import LoraSettings
@@ -206,6 +206,11 @@ class TrainingSettings(Model):
         ge=0,
         description="Weight of a pixel of the face against one beside it; 1 leaves the face "
         "unweighted.",
+    )
+    unmasked_weight: Fraction = Field(
+        default=0.1,
+        description="Where images have masks: weight of a pixel outside of its mask against one "
+        "inside; 0 learns nothing of it, 1 leaves masks without effect.",
     )
     prior_weight: Number = Field(
         default=1.0,
@@ -438,6 +443,7 @@ LATER = frozenset({
     "file_spelling", "base_model_version", "resolutions", "timestep_sampling", "timestep_shift",
     "timestep_spread", "resolution_shift", "checkpointing_share", "block_swap", "adapter",
     "lokr_factor", "lokr_decompose_both", "loss", "huber_delta", "huber_schedule",
+    "unmasked_weight",
 })  # fmt: skip
 """Options that files and folders of earlier versions know nothing of."""
 

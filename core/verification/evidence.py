@@ -32,6 +32,7 @@ from ..hashing import json_hash
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..reading.crops import crop_record
+from ..reading.masks import masks_of, without_masks
 
 if TYPE_CHECKING:
     from ..analysis.face_validation import FaceThresholds
@@ -158,7 +159,8 @@ def read_evidence(folder: Path, progress: Progress = silent) -> Evidence:
     metadata = _metadata(folder, problems)
     lines = _lines(folder, problems)
     listed = exported_checksums(folder)
-    images = {name for name in listed if name.endswith(".png") and "/" not in name}
+    named = {name for name in listed if name.endswith(".png")}
+    images = {name for name in without_masks(named, masks_of(named)) if "/" not in name}
     return Evidence(
         folder=folder,
         facts=read_facts(folder),
@@ -253,7 +255,8 @@ def _image_files(
 ) -> tuple[ImageFile, ...]:
     from ..analysis.decoding import decode_ahead
 
-    paths = sorted(folder.glob("*.png"), key=lambda path: path.name)
+    names = {path.name for path in folder.glob("*.png")}
+    paths = sorted(folder / name for name in without_masks(names, masks_of(names)))
     progress.start("Reading the images", len(paths))
     found = []
     decoded = decode_ahead(paths, lambda pixels: pixels.shape[:2], hashed=True)

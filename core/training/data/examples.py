@@ -16,6 +16,7 @@ from ...reading.texts import UTF_8, Caption, UnknownEncodingError, beside, capti
 from ..settings import TrainingSettings
 from .buckets import Box, Crop, Size, choose_bucket, crop_to
 from .controls import Control, ControlImagesError, control_crop, control_paths, read_controls
+from .masks import Mask, find_masks
 
 if TYPE_CHECKING:
     from ...analysis.decoding import Pixels
@@ -63,6 +64,7 @@ class Example:
         repeats: How often an epoch shows it, times what the settings say: its folder's
             (``10_char1 woman``).
         controls: Control images, which an edit model is shown with the caption.
+        mask: What of it the loss counts, where not all of it.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Example:
     prior: bool = False
     repeats: int = 1
     controls: tuple[Control, ...] = ()
+    mask: Mask | None = None
 
     def crop(self, settings: TrainingSettings) -> Crop:
         """Return the part of the image that a run with these settings sees, at its largest."""
@@ -108,6 +111,7 @@ def read_examples(
     notes: list[str] | None = None,
     controls: Path | None = None,
     only: Collection[str] | None = None,
+    masks: Path | str | None = None,
 ) -> tuple[list[Example], list[Skipped]]:
     """Read the images of a folder, in the order of their names.
 
@@ -126,6 +130,9 @@ def read_examples(
         controls: Folder of control images, see :func:`.controls.control_paths`; may be the folder
             itself, whose control images are then no images of their own. What has none is left out.
         only: Names of the images to read; all unless given.
+        masks: ``beside`` takes the masks that lie beside the images, or their transparency; or a
+            folder that holds them under the images' names. Masks beside images are never images of
+            their own.
 
     Returns:
         The examples, and what was left out with its reason.
@@ -134,6 +141,7 @@ def read_examples(
         NoCaptionsError: There are images, and none of them has a caption.
         TooFewImagesError: There is no readable image.
         ControlImagesError: Control images are asked for, and no image has one.
+        MasksError: Masks are asked for, and no image has one.
     """
     from ...analysis.decoding import decode_ahead
 
@@ -178,6 +186,23 @@ def read_examples(
     if controls is not None:
         examples, without = _with_controls(examples, found, controls)
         skipped += without
+    if masks is not None:
+        own, faults, said = find_masks(examples, masks, root, listing.masks)
+        skipped += [Skipped(path, reason) for path, reason in faults.items()]
+        examples = [
+            example if mask is None else replace(example, mask=mask)
+            for example, mask in zip(examples, own, strict=True)
+            if example.path not in faults
+        ]
+        if not examples:
+            raise TooFewImagesError(0, 1, skipped)
+        if notes is not None:
+            notes.append(said)
+    elif listing.masks and notes is not None:
+        notes.append(
+            f"{len(listing.masks)} masks lie beside the images and do not weigh the loss; masks = "
+            "'beside' (--masks beside) makes them."
+        )
     return examples, skipped
 
 

@@ -67,6 +67,7 @@ def read_images(job: LoraJob) -> TrainingImages:
         decoded=decoded,
         notes=notes,
         controls=job.control_images,
+        masks=job.masks,
     )
     facts = read_facts(job.dataset, examples, trigger=job.trigger)
     if not facts.trigger and job.trigger is None:

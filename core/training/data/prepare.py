@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from ..denoisers.protocol import Denoiser, TextEmbeddings
 from ..settings import SettingsError, TrainingSettings
 from .cache import EncodedFeatures, Item
 from .examples import Example, Skipped, TooFewImagesError
+from .masks import MaskWeights
 from .order import Batch, epoch_batches, hold_out, steps_in
 
 NO_CAPTION = ""
@@ -30,6 +31,7 @@ class TrainingData:
         latents: Gives the latents of items of one size.
         text: Gives the embeddings of captions, each with its item's control images; with gradients
             where text encoders are trained.
+        masks: Gives the share of each latent cell that counts, for items of one size.
     """
 
     items: tuple[Item, ...]
@@ -37,6 +39,9 @@ class TrainingData:
     skipped: tuple[Skipped, ...]
     latents: Callable[[Sequence[Item]], Tensor]
     text: Callable[[Sequence[str], Sequence[Item]], TextEmbeddings]
+    masks: Callable[[Sequence[Item], tuple[int, int]], Tensor | None] = field(
+        default_factory=MaskWeights
+    )
 
     def steps(self, epoch: int, settings: TrainingSettings) -> list[list[Batch]]:
         """Return the batches of every optimizer step of an epoch (from 1)."""

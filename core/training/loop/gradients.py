@@ -12,7 +12,7 @@ from ..data.order import Batch, draw
 from ..data.prepare import NO_CAPTION, TrainingData
 from ..denoisers.protocol import Denoiser
 from ..settings import TrainingSettings
-from .objective import draw_noise, face_mask, huber_deltas, row_losses, row_weights
+from .objective import draw_noise, face_mask, huber_deltas, masked, row_losses, row_weights
 from .processes import Processes
 from .timesteps import Timesteps
 
@@ -89,6 +89,9 @@ def _weighted_losses(
     if settings.face_weight != 1:
         faces = [crop.place(example.face) if example.face else None for example, crop in items]
         mask = face_mask(faces, size, (row[-2], row[-1]), settings.face_weight)
+    shown = data.masks(items, (row[-2], row[-1]))
+    if shown is not None:
+        mask = masked(mask, shown, settings.unmasked_weight)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     with autocast:
         text = data.text(captions, items).to(device, None)

@@ -96,6 +96,25 @@ def face_mask(
     return torch.stack(rows)[:, None]
 
 
+def masked(mask: Tensor | None, shown: Tensor, unmasked: float) -> Tensor:
+    """Return loss weights that also follow masks.
+
+    Args:
+        mask: Weights so far, ``(n, 1, height, width)``; ``None`` where all count alike.
+        shown: Share of each cell that a mask covers, from 0 to 1, of that shape.
+        unmasked: Weight of a pixel that is not covered at all, against one that is.
+
+    Returns:
+        The product with the mean 1 in every row, so that the learning rate keeps its meaning. A row
+        of which nothing counts is all zeros.
+    """
+    weights = unmasked + (1 - unmasked) * shown
+    if mask is not None:
+        weights = weights * mask
+    mean = weights.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.where(mean > 0, weights / mean.clamp_min(1e-12), 0.0)
+
+
 def row_losses(
     prediction: Tensor,
     target: Tensor,

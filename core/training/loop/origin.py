@@ -53,10 +53,11 @@ def origin_of(
 
 
 def _shown(item: Item) -> list[str]:
-    """Return what control images an item is shown with; what has none keeps its facts."""
+    """Return an item's control images and its mask; what has none keeps its facts."""
     example, crop = item
     pairs = zip(example.controls, crop.controls, strict=True)
-    return [f"{control.hash} {part.key}" for control, part in pairs]
+    shown = [f"{control.hash} {part.key}" for control, part in pairs]
+    return [*shown, f"mask {example.mask.hash}"] if example.mask else shown
 
 
 def course_options(settings: TrainingSettings) -> dict[str, Any]:
