@@ -22,6 +22,7 @@ from ..analysis.poses import layout_of
 from ..errors import CuratorError
 from ..reading.crops import CropRecord, crop_record, cut
 from ..reading.masks import MARK, mask_in, of_another_shape, read_alpha, read_mask
+from ..reading.opening import opened
 from .images import Placed
 
 KOHYA, ONETRAINER, AI_TOOLKIT = "kohya", "onetrainer", "ai-toolkit"
@@ -155,11 +156,9 @@ class MaskWriter:
         return cut(mask.resize(record.source_size, Image.Resampling.BILINEAR), record)
 
     def _segmented(self, path: Path) -> Any:
-        from PIL import Image
-
         if self._segment is None:
             self._segment = segmenter(self.wish.source, self.wish.model)
-        with Image.open(path) as image:
+        with opened(path) as image:
             return self._segment(image.convert("RGB"))
 
 

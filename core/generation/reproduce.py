@@ -194,7 +194,7 @@ def _original(path: Path, crop: CropRecord, source: str | Path | None) -> Path:
     names = sorted(listing.names, key=lambda name: PurePosixPath(name).name != crop.source)
     for name in names:
         found = listing.root / name
-        if content_hash(found) == crop.source_hash:
+        if found.is_file() and content_hash(found) == crop.source_hash:
             return found
     raise OriginalNotFoundError(path, crop, f"no image of {place} is the original, byte for byte")
 
