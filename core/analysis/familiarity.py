@@ -21,6 +21,10 @@ _SIDE = 128
 _CHROMA, _ROUGHNESS, _START = -0.2094, 1.2202, 2.378
 """Logistic regression on 230 photographs and 408 drawings of the family (90 and 89 % right)."""
 _CLIP_WEIGHTS = "laion2b_s34b_b79k"
+_TOLD_BY = {
+    "face pack": "faces and identity",
+    "CLIP model": "near-duplicates, clusters and their names",
+}
 
 
 def is_photographic(image: Pixels) -> bool:
@@ -76,7 +80,9 @@ def unfamiliar(images: ImageSet, pack: str, clip: str, *, as_command: bool = Tru
     found, seen = photographic_share(images)
     if not seen or found * 2 < seen:
         return ""
-    what = {2: "face pack and CLIP model", 1: "face pack" if pack == MINIATURE else "CLIP model"}
+    whose = {"face pack": pack, "CLIP model": clip}
+    unknowing = [what for what, name in whose.items() if name == MINIATURE]
+    doubtful = [_TOLD_BY[what] for what in unknowing]
     instead = (
         f"character-curator curate ... {' '.join(options)}"
         if as_command
@@ -84,7 +90,6 @@ def unfamiliar(images: ImageSet, pack: str, clip: str, *, as_command: bool = Tru
     )
     return (
         f"{found} of {seen} images that were looked at seem to be photographs, and the embedded "
-        f"{what[len(options)]} know{'' if len(options) == 2 else 's'} drawn portraits only: faces, "
-        "identity, near-duplicates and the names of clusters will mean little. With real models: "
-        f"{instead}"
+        f"{' and '.join(unknowing)} know{'s' * (len(unknowing) == 1)} drawn portraits only: "
+        f"{', '.join(doubtful)} will mean little. With real models: {instead}"
     )

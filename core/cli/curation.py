@@ -292,7 +292,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     say(console, outcome.crops)
     funnel = Table(title="What became of every image", title_justify="left")
     funnel.add_column("")
-    funnel.add_column("pictures", justify="right")
+    funnel.add_column("images", justify="right")
     funnel.add_row("candidates", str(total))
     for reason, count in images.rejections().items():
         funnel.add_row(f"  {in_words(reason)}", f"-{count}")

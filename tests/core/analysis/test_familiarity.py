@@ -53,6 +53,8 @@ def test_it_is_said_with_the_command_that_helps(photo_folder, pack, clip, option
     text = unfamiliar(ImageSet.from_folder(photo_folder), pack, clip)
     assert text.endswith(f"curate ... {options}")
     assert "photographs" in text
+    assert ("identity" in text) == (pack == "miniature"), "only what is not known is doubted"
+    assert ("clusters" in text) == (clip == "miniature")
     plain = unfamiliar(ImageSet.from_folder(photo_folder), pack, clip, as_command=False)
     assert "curate" not in plain
     assert "real models: " in plain
