@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ import polars as pl
 from . import atomic
 from .errors import CuratorError
 from .hashing import content_hash as content_hash
+from .json_text import JsonError, parse
+from .naming import located, table_name
 from .progress import Progress, silent
 from .reading.folders import EmptyFolderError as EmptyFolderError
 from .reading.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES
@@ -154,8 +155,9 @@ class ImageSet:
         progress.finish()
         if listing.labels is not None:
             for row, label in zip(rows, listing.labels, strict=True):
-                row["source"] = label
-        return replace(ImageSet.from_rows(rows, root), notes=notes_on(rows, listing))
+                row["source"] = table_name(label)
+        notes = notes_on(rows, listing)  # which takes away what is no column
+        return replace(ImageSet.from_rows(rows, root), notes=notes)
 
     @staticmethod
     def read(path: Path | str) -> ImageSet:
@@ -172,8 +174,8 @@ class ImageSet:
                 f"{path} is not an image set (a Parquet file written by this tool): {error}. Make "
                 "it again with 'character-curator curate'."
             ) from error
-        root = metadata.get("root", str(Path(path).parent))
-        return ImageSet(table, Path(root))
+        root = metadata.get("root")
+        return ImageSet(table, Path(path).parent if root is None else located(Path(), root))
 
     def write(self, path: Path | str) -> None:
         """Write the table as Parquet, atomically.
@@ -181,14 +183,16 @@ class ImageSet:
         Raises:
             WriteError: The disk is full, or the folder cannot be written.
         """
-        atomic.write_bytes(Path(path), parquet_bytes(self.table, {"root": str(self.root)}))
+        atomic.write_bytes(
+            Path(path), parquet_bytes(self.table, {"root": table_name(str(self.root))})
+        )
 
     def __len__(self) -> int:
         return self.table.height
 
     def paths(self) -> list[Path]:
         """Return the absolute path of each image, in row order."""
-        return [self.root / name for name in self.table["path"]]
+        return [located(self.root, name) for name in self.table["path"]]
 
     @property
     def accepted(self) -> ImageSet:
@@ -309,21 +313,31 @@ def vector_column(name: str, vectors: Sequence[np.ndarray | None]) -> pl.Series:
 
 
 def _columns_of(text: str) -> dict[str, Any]:
-    """Pick the columns of the schema out of an image's own description."""
-    try:
-        described = json.loads(text)
-    except ValueError:
-        return {}
+    """Pick the columns of the schema out of an image's own description.
+
+    Raises:
+        JsonError: It is none that can be used as a whole.
+    """
+    described = parse(text, strict=True)
     if not isinstance(described, dict):
-        return {}
+        raise JsonError("it is no table")
     flat = {
         **described,
         **(described["request"] if isinstance(described.get("request"), dict) else {}),
     }
+    for name, kind in SCHEMA.items():
+        limit = _LIMITS.get(kind)
+        value = flat.get(name)
+        if limit and isinstance(value, int) and not -limit <= value < limit:
+            raise JsonError(f"its {name} is {value:.0e}, which is no {name}")
     columns = {name: flat[name] for name in SCHEMA if _fits(SCHEMA[name], flat.get(name))}
     for name in ("path", "hash", "width", "height", "rejection", "rejection_detail"):
         columns.pop(name, None)
     return {**columns, "generation": text}
+
+
+_LIMITS: dict[pl.DataType, int] = {pl.Int32(): 2**31, pl.Int64(): 2**63}
+"""What numbers of a column are less than."""
 
 
 def _fits(kind: pl.DataType, value: object) -> bool:

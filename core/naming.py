@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from pathlib import Path
 
 
 def noise_seed(subject: str, seed: int, scenario: int, take: int, kind: str = "scenario") -> int:
@@ -57,3 +58,43 @@ def slug(name: str) -> str:
 def _is_ascii_based(letter: str) -> bool:
     """Whether a letter is ASCII, or ASCII with an accent."""
     return unicodedata.normalize("NFKD", letter).encode("ascii", "ignore") != b""
+
+
+def table_name(path: str) -> str:
+    """Return a path as text that every file, table and terminal takes.
+
+    A name on disk may hold bytes that are no UTF-8, which Python keeps as halves of characters.
+    They are written by number, and :func:`located` finds the file again.
+    """
+    return _HALF.sub(lambda found: _escaped(ord(found.group())), path)
+
+
+def located(root: Path, path: str) -> Path:
+    """Return where the file lies that a table names.
+
+    Args:
+        root: The folder that its paths start from.
+        path: From :func:`table_name`.
+    """
+    found = root / path
+    if "\\" in path and not found.exists():
+        return root / disk_name(path)
+    return found
+
+
+def disk_name(text: str) -> str:
+    """Return the path that :func:`table_name` wrote as this text."""
+    return _ESCAPED.sub(lambda found: _half(found[0]), text)
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]|\\ud[89a-f][0-9a-f]{2}")
+
+
+def _escaped(number: int) -> str:
+    byte = number - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else f"\\u{number:04x}"
+
+
+def _half(text: str) -> str:
+    return chr(int(text[2:], 16) + (0xDC00 if text[1] == "x" else 0))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .. import atomic
 from ..errors import CuratorError
+from ..json_text import parse
 
 CALIBRATION_FILE = "calibration.json"
 """In a pack's folder: what was measured with it."""
@@ -89,7 +90,7 @@ class Calibration:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse(path.read_text(encoding="utf-8"))
             if values["format"] > FORMAT:
                 raise ValueError(f"its format {values['format']} is of a later version")
             curve = tuple((float(raw), float(value)) for raw, value in values["confidence"])

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..defaults import COPY_AGREEMENT
 from ..imageset import ImageSet
+from ..naming import located
 from ..progress import Progress, silent
 from .decoding import Pixels, decode_ahead
 
@@ -137,7 +138,7 @@ def _measured(
         return known
     unsaved: dict[str, bytes] = {}
     progress.start("Looking for copies", len(missing))
-    paths = [images.root / table["path"][i] for i in missing]
+    paths = [located(images.root, table["path"][i]) for i in missing]
     areas = [(table["width"][i] or 0) * (table["height"][i] or 0) or None for i in missing]
     try:
         expected = [hashes[i] for i in missing]

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..defaults import CLIP_MODEL, FACE_PACK
 from ..imageset import ImageSet
+from ..naming import located
 from .decoding import Pixels, decode_ahead
 from .embeddings import MINIATURE
 
@@ -52,7 +53,7 @@ def photographic_share(images: ImageSet, sample: int = SAMPLE) -> tuple[int, int
     if not len(rows):
         return 0, 0
     chosen = np.unique(rows[np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(int)])
-    paths = [images.root / images.table["path"][int(row)] for row in chosen]
+    paths = [located(images.root, images.table["path"][int(row)]) for row in chosen]
     seen = [one.found for one in decode_ahead(paths, is_photographic) if one.found is not None]
     return sum(seen), len(seen)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..features import FeatureStoreError
 from ..imageset import ImageSet, pack_vector
+from ..naming import located
 from ..progress import Progress, silent
 from . import pixels as pixels_module
 from .decoding import Pixels, decode_ahead
@@ -103,7 +104,7 @@ def _pass(
     wanted = [i for i, key in enumerate(hashes) if run.lacks(key)]
     run.keep_only({hashes[i] for i in wanted})
     if wanted:
-        paths = [images.root / rows["path"][i] for i in wanted]
+        paths = [located(images.root, rows["path"][i]) for i in wanted]
         sizes = [_area(rows["width"][i], rows["height"][i]) for i in wanted]
         progress.start(stage, len(wanted))
         try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..json_text import parse
 from .curation import _shard
 from .output import EXIT_DONE, escape, progress_on
 
@@ -174,6 +174,6 @@ def _option(text: str) -> tuple[str, Any]:
     if not sign:
         raise argparse.ArgumentTypeError(f"{text} is not OPTION=VALUE, as in learning_rate=1e-3")
     try:
-        return name, json.loads(value)
+        return name, parse(value)
     except ValueError:
         return name, value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from ..json_text import parse
 from ..reading.masks import masks_of, without_masks
 from .checksums import NotADatasetError
 from .images import SUFFIXES
@@ -70,7 +70,7 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
 
     def _load_metadata(self) -> dict[str, dict[str, Any]]:
         try:
-            return json.loads(metadata_path(self.root).read_text(encoding="utf-8"))
+            return parse(metadata_path(self.root).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise NotADatasetError(self.root, METADATA_FILE) from None
 

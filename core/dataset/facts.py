@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CuratorError
+from ..json_text import parse
 from ..reading.concepts import concept_above
 from .sidecars import read_metadata
 from .trigger_words import is_named, words_of
@@ -264,7 +265,7 @@ def _of_folder(root: Path) -> DatasetFacts:
     except (OSError, UnicodeDecodeError) as error:
         raise FactsError(path, error) from error
     try:
-        values = json.loads(text)
+        values = parse(text)
         if values["format"] > FORMAT:
             reason = f"its format {values['format']} is newer than this version's, {FORMAT}"
             raise FactsError(path, reason)

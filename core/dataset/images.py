@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..errors import CuratorError
 from ..hashing import content_hash, file_state
+from ..json_text import parse
 from ..reading.color import WHITE, is_srgb, on_background
 from ..reading.opening import DEEP_MODES, MAX_PIXELS, check_plain, decoding, opened, upright
 from .cleaning import cleaned
@@ -269,7 +269,7 @@ def _own_texts(image: Any) -> dict[str, str]:
         if not isinstance(text, str):
             continue
         try:
-            json.loads(text)
+            parse(text, strict=True)
         except ValueError:
             continue
         texts[key] = text

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..json_text import parse
 from .images import Placed
 
 Row = Mapping[str, Any]
@@ -148,7 +149,7 @@ def _flat(value: Any) -> Any:
 
 def _parsed(text: Any) -> Any:
     try:
-        return json.loads(text)
+        return parse(text)
     except (TypeError, ValueError):
         return text
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..json_text import parse
 from ..reading.kinds import CAPTION_SUFFIXES
 from ..reading.texts import UnknownEncodingError, beside, read_text
 
@@ -37,7 +37,7 @@ def metadata_path(folder: Path) -> Path:
 def read_metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what ``metadata.json`` says of each image, by file name; empty without the file."""
     try:
-        values = json.loads(metadata_path(folder).read_text(encoding="utf-8"))
+        values = parse(metadata_path(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # any folder of images will do
     if not isinstance(values, dict):

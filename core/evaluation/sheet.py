@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from .. import atomic
+from ..naming import located
 from ..report.contact_sheet import Group, contact_sheet
 
 
@@ -36,7 +37,7 @@ def sheet(
     groups: list[Group] = [
         (
             heading,
-            [(root / row["path"], label(row)) for row in table.iter_rows(named=True)],
+            [(located(root, row["path"]), label(row)) for row in table.iter_rows(named=True)],
         )
         for heading, table, root in parts
         if table.height

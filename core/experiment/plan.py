@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from .. import atomic
 from ..errors import CuratorError
+from ..json_text import parse
 from ..training.settings import TrainingSettings
 from .arms import ARMS
 
@@ -112,7 +113,7 @@ def commit(plan: ExperimentPlan, folder: Path) -> None:
     path = folder / PLAN_FILE
     text = json.dumps(plan.as_mapping(), indent=1, sort_keys=True, default=str) + "\n"
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         atomic.write_text(path, text)
         return

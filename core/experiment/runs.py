@@ -14,6 +14,7 @@ from ..evaluation.baseline import Baseline
 from ..evaluation.images import Reference
 from ..evaluation.lora_files import evaluate_file
 from ..imageset import parquet_bytes
+from ..json_text import parse
 from ..lora.header import LoraCard
 from ..progress import Progress, silent
 from ..training.data.examples import Example
@@ -56,7 +57,7 @@ class SharedInputs:
 def known_result(folder: Path) -> dict[str, Any] | None:
     """Return what a run has come to, if it is done."""
     try:
-        value = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        value = parse((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

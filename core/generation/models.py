@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 from ..errors import CuratorError
 from ..hashing import content_hash, file_state, json_hash
+from ..json_text import parse
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def file_hash(path: Path) -> str:
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = parse((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise unloadable(folder, f"{name}: {error}") from error
     if not isinstance(content, dict):
@@ -239,7 +239,10 @@ def _files(folder: Path, variant: str | None) -> Iterator[Path]:
 
 def _config_hash(file: Path) -> str:
     """Hash a configuration without what says only where it came from and which library wrote it."""
-    content = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        content = parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise unloadable(file.parent.parent, f"{file.parent.name}/{file.name}: {error}") from error
     if isinstance(content, dict):
         written_by = ("transformers_version", "torch_dtype", "dtype", "name_or_path")
         content = {k: v for k, v in content.items() if k[:1] != "_" and k not in written_by}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import sync
 from ..errors import CuratorError
 from ..imageset import PARAMETERS_KEY
+from ..json_text import parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ def read_record(data: bytes) -> dict[str, Any] | None:
     for kind, payload in chunks(data):
         if kind == b"tEXt" and payload.startswith(key):
             with suppress(ValueError):
-                value = json.loads(payload[len(key) :].decode("ascii"))
+                value = parse(payload[len(key) :].decode("ascii"))
                 found = value if isinstance(value, dict) else None
     return found
 

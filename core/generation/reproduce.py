@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..errors import CuratorError
 from ..hashing import content_hash
+from ..json_text import parse
 from ..plan import Request
 from ..reading.color import on_background
 from ..reading.crops import CropRecord, crop_record, cut, cut_file
@@ -141,6 +143,12 @@ def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
             f"{path} has no generation record (PNG text chunk '{png.PARAMETERS_KEY}'). Name a "
             "image that this tool has generated; image editors and many sites remove the record."
         )
+    fault = record_fault(record)
+    if fault:
+        raise NoRecordError(
+            f"The generation record of {path} is malformed ({fault}), so that it can't be made "
+            "again. Name an image that this tool has generated and nothing has changed since."
+        )
     return record, data
 
 
@@ -199,6 +207,44 @@ def _original(path: Path, crop: CropRecord, source: str | Path | None) -> Path:
     raise OriginalNotFoundError(path, crop, f"no image of {place} is the original, byte for byte")
 
 
+def record_fault(record: Mapping[str, Any]) -> str:
+    """Say what in a record is of another form than this tool writes.
+
+    Args:
+        record: Of an image.
+
+    Returns:
+        Empty if an image can be made again from it.
+    """
+    try:
+        parse(json.dumps(record), strict=True)
+        Request.from_row(record)
+    except (KeyError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    for name, kind in _KINDS.items():
+        value: Any = record
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"{name} is {str(value)[:40]!r}"
+    size, row = record["batch"]["size"], record["batch"]["row"]
+    if not (1 <= size <= _MOST_IN_A_BATCH and 0 <= row < size):
+        return f"row {row} of a batch of {size}"
+    return "" if record["noise_seed"] >= 0 else "noise_seed is below 0"
+
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "subject": str, "seed": int, "kind": str, "scenario": int, "take": int, "prompt": str,
+    "negative_prompt": str, "noise_seed": int, "settings": Mapping, "settings.backend": str,
+    "batch.size": int, "batch.row": int, "conditions.device.kind": str,
+}  # fmt: skip
+_OF_DIFFUSERS: Mapping[str, type | tuple[type, ...]] = {
+    "model": str, "scheduler": Mapping, "steps": int, "guidance": (int, float), "width": int,
+    "height": int, "dtype": str, "loras": list,
+}  # fmt: skip
+_MOST_IN_A_BATCH = 4096
+
+
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
     """Return the peak signal-to-noise ratio of two uint8 images in dB.
 
@@ -237,13 +283,25 @@ def backend_of(
     from .diffusers_backend import DiffusersBackend
     from .pipelines import is_available
 
+    for name, kind in _OF_DIFFUSERS.items():
+        if not isinstance(settings.get(name), kind):
+            raise NoRecordError(
+                f"The generation record of {path} is malformed ({name} is "
+                f"{str(settings.get(name))[:40]!r}), so that it can't be made again."
+            )
     device = str(recorded["device"]["kind"])
-    return DiffusersBackend.from_settings(
-        settings,
-        model=model,
-        device=device if is_available(device) else "auto",
-        threads=recorded.get("threads"),
-    )
+    try:
+        return DiffusersBackend.from_settings(
+            settings,
+            model=model,
+            device=device if is_available(device) else "auto",
+            threads=recorded.get("threads"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise NoRecordError(
+            f"The generation record of {path} is malformed ({type(error).__name__}: {error}), so "
+            "that it can't be made again."
+        ) from error
 
 
 def settings_differences(record: Mapping[str, Any], backend: Backend) -> list[str]:

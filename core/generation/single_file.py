@@ -6,7 +6,6 @@ and tokenizers come from a folder of diffusers, of which nothing else is read wh
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..json_text import parse
 from . import models
 from .models import ModelNotFoundError
 
@@ -45,7 +45,7 @@ def shapes(file: Path) -> dict[str, tuple[int, ...]]:
     try:
         with file.open("rb") as opened:
             size = int.from_bytes(opened.read(8), "little")
-            head = json.loads(opened.read(min(size, 1 << 27)))
+            head = parse(opened.read(min(size, 1 << 27)))
         found = {k: tuple(v["shape"]) for k, v in head.items() if k != "__metadata__"}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelNotFoundError(f"{file} is no whole safetensors file: {error}.") from error

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..json_text import parse
 from .adapters import LoraSettings
 from .families import recognised
 
@@ -195,7 +196,7 @@ def tensors_hash(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> 
 
 def _json_of(metadata: Mapping[str, str], key: str) -> Any:
     try:
-        return json.loads(metadata.get(key, "null"))
+        return parse(metadata.get(key, "null"))
     except ValueError:
         return None
 

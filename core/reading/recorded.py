@@ -7,11 +7,12 @@ more is taken than the texts and the seed, and whatever is malformed gives nothi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ..json_text import parse
 
 PARAMETERS_KEY = "character_curator"
 """The PNG text chunk in which a generated image describes itself (JSON)."""
@@ -83,7 +84,7 @@ def of_parameters(text: str) -> Recorded:
 def of_graph(text: str) -> Recorded | None:
     """Read ComfyUI's graph: the first sampler's seed, and the texts that its conditions are of."""
     try:
-        graph = json.loads(text)
+        graph = parse(text)
     except ValueError:
         return None
     if not isinstance(graph, dict):

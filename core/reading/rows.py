@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..json_text import JsonError
+from ..naming import table_name
 from ..rejection_reasons import Rejection
 from .concepts import Concept, concept_above
 from .folders import Listing
@@ -22,6 +24,7 @@ _LISTED = 5
 _UNREAD = "_caption_fault"
 _ENCODING = "_caption_encoding"
 _PROGRAM = "_program"
+_RECORD = "_record_fault"
 
 
 def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
@@ -37,7 +40,7 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
         them away.
     """
     path = root / name
-    row: Row = {"path": name, "kind": "real"}
+    row: Row = {"path": table_name(name), "kind": "real"}
     own = None
     try:
         check_plain(path)
@@ -53,7 +56,7 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
             own = image.info.get(PARAMETERS_KEY)
             foreign = None if isinstance(own, str) else recorded(image.info, image.getexif())
         if isinstance(own, str):
-            row |= columns_of(own)
+            row |= _of_record(own, columns_of)
         elif foreign is not None:
             row |= _of_foreign(foreign)
     except decoding_errors() as error:
@@ -61,11 +64,19 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
             "rejection": Rejection.UNREADABLE.value,
             "rejection_detail": _reason(error, path),
         }
-    concept = concept_above(name, root.resolve().name)
+    concept = concept_above(table_name(name), table_name(root.resolve().name))
     if concept is not None:
         row |= {"repeats": concept.repeats, "class_word": concept.class_word or None}
         row["subject"] = row.get("subject") or concept.trigger
     return row | _beside(path)
+
+
+def _of_record(text: str, columns_of: Callable[[str], Row]) -> Row:
+    """Return the columns of an image's own record, or why it is ignored as a whole."""
+    try:
+        return columns_of(text)
+    except JsonError as error:
+        return {_RECORD: str(error)}
 
 
 def _of_foreign(found: Recorded) -> Row:
@@ -91,7 +102,7 @@ def _beside(path: Path) -> Row:
         return {_UNREAD: f"The caption {caption.file} is empty."}
     return {
         "caption": caption.text,
-        "caption_file": caption.file.name,
+        "caption_file": table_name(caption.file.name),
         _ENCODING: caption.encoding,
     }
 
@@ -119,7 +130,7 @@ def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
     )
     if masks := len(listing.masks):
         notes.append(f"{masks} mask{'s lie' if masks > 1 else ' lies'} beside the images.")
-    notes += concept_notes([concept_above(row["path"], listing.root.resolve().name)
+    notes += concept_notes([concept_above(row["path"], table_name(listing.root.resolve().name))
                             for row in rows])  # fmt: skip
     programs = Counter(row[_PROGRAM] for row in rows if row.get(_PROGRAM))
     for program, count in sorted(programs.items()):
@@ -127,8 +138,15 @@ def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
         notes.append(
             f"{count} {_images(count)} of {program}: prompt read, and of {seeds} the seed."
         )
+    faults = [f"{row['path']} ({row[_RECORD]})" for row in rows if _RECORD in row]
+    if faults:
+        listed = ", ".join(faults[:_LISTED]) + (", …" if len(faults) > _LISTED else "")
+        notes.append(
+            f"{len(faults)} {_images(len(faults))} with a generation record that makes no sense, "
+            f"which is ignored: {listed}."
+        )
     for row in rows:
-        for key in (_ENCODING, _UNREAD, _PROGRAM):
+        for key in (_ENCODING, _UNREAD, _PROGRAM, _RECORD):
             row.pop(key, None)
     return tuple(notes)
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..naming import located
 from ..reading.opening import MAX_PIXELS, as_seen, decoding_errors, opened
 from ..rejection_reasons import Rejection
 
@@ -41,7 +42,7 @@ def thumbnails(paths: Sequence[Path | None], side: int = SIDE) -> list[Any | Non
 
 def readable_path(row: Mapping[str, Any], root: Path) -> Path | None:
     """Return where the image of a row lies; none of one that could not be read, for good."""
-    return None if row.get("rejection") == Rejection.UNREADABLE else root / row["path"]
+    return None if row.get("rejection") == Rejection.UNREADABLE else located(root, row["path"])
 
 
 def data_uri(image: Any) -> str:

@@ -8,6 +8,7 @@ from it, as long as the file is there whole.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..dataset.facts import DatasetFacts
 from ..features import FeatureStore
 from ..hashing import json_hash
 from ..imageset import content_hash
+from ..json_text import parse
 from ..progress import Progress, silent
 from .data.examples import Example, Skipped
 from .data.images import TrainingImages, read_images
@@ -27,6 +29,8 @@ from .job import Checkpoint, LoraJob, LoraResult, Score
 from .result import HISTORY, Callbacks, TrainingResult
 from .settings import TrainingSettings
 from .trainer import check_output, following, start_of, train_lora
+
+log = logging.getLogger(__name__)
 
 FINISHED = "finished.json"
 
@@ -147,11 +151,12 @@ def course_folder(home: Path, course: str, settings: TrainingSettings) -> Path:
     if (folder / STATE).is_file():
         try:
             _, facts = load_tensors(folder / STATE)
-        except StateMismatchError:
+            epoch, step = int(facts["epoch"]), int(facts["step"])
+        except (StateMismatchError, KeyError, TypeError, ValueError):
             return folder  # the trainer says what is wrong with it
-        if settings.steps is None and facts["epoch"] > settings.epochs:
+        if settings.steps is None and epoch > settings.epochs:
             return home / f"{course}-{settings.epochs}-epochs"
-        if settings.steps is not None and facts["step"] > settings.steps:
+        if settings.steps is not None and step > settings.steps:
             return home / f"{course}-{settings.steps}-steps"
     return folder
 
@@ -159,7 +164,8 @@ def course_folder(home: Path, course: str, settings: TrainingSettings) -> Path:
 def finished_outcome(job: LoraJob, inputs: str) -> dict[str, Any] | None:
     """Return what was noted of a finished training; None unless its LoRA file is there whole."""
     found = _note(job, inputs)
-    return None if found is None else found["outcome"]
+    outcome = None if found is None else found.get("outcome")
+    return outcome if isinstance(outcome, dict) else None
 
 
 def finished_result(
@@ -174,8 +180,17 @@ def finished_result(
         inputs: From :func:`inputs_key`.
     """
     noted = _note(job, inputs)
-    if noted is None:
+    try:
+        return None if noted is None else _result_of(job, settings, facts, noted)
+    except (KeyError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
+        log.warning("%s is not whole (%s): it is made again.", job.folder / FINISHED, error)
         return None
+
+
+def _result_of(
+    job: LoraJob, settings: TrainingSettings, facts: DatasetFacts, noted: dict[str, Any]
+) -> LoraResult | None:
+    """Return what a note says; None unless every file of it is there."""
     outcome = noted["outcome"]
     checkpoints = {
         c["epoch"]: Checkpoint(c["epoch"], Path(c["file"]), c["validation_loss"], c["score"])
@@ -228,7 +243,7 @@ def note_finished(job: LoraJob, inputs: str, result: LoraResult, **words: str) -
 def read_notes(folder: Path) -> dict[str, Any] | None:
     """Return the notes of the training that ended in a work folder; None if none can be read."""
     try:
-        found = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+        found = parse((folder / FINISHED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

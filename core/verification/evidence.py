@@ -6,7 +6,6 @@ embeddings are measured from pixels into a store that is thrown away.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from ..errors import CuratorError
 from ..features import FeatureStore
 from ..hashing import json_hash
 from ..imageset import ImageSet
+from ..json_text import parse
 from ..progress import Progress, silent
 from ..reading.crops import crop_record
 from ..reading.masks import masks_of, without_masks
@@ -300,7 +300,7 @@ def _recipe(folder: Path) -> tuple[dict[str, Any], str]:
 def _metadata(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any]]:
     path = metadata_path(folder)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
             raise ValueError("it is no table of tables")
     except (OSError, ValueError) as error:
@@ -312,7 +312,7 @@ def _metadata(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any
 def _lines(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any]]:
     try:
         text = (folder / LINES_FILE).read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in text.splitlines() if line]
+        rows = [parse(line) for line in text.splitlines() if line]
         return {row["file_name"]: row for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         problems[LINES_FILE] = f"{type(error).__name__} {error}"

@@ -17,6 +17,7 @@ from ..generation.reproduce import (
     backend_of,
     pixels_of_crop,
     psnr,
+    record_fault,
     settings_differences,
 )
 from ..hashing import json_hash
@@ -341,7 +342,8 @@ def _kind(file: ImageFile) -> str:
 
 
 def _lacks(file: ImageFile) -> bool:
-    return any(key not in (file.record or {}) for key in RECORD_KEYS)
+    record = file.record or {}
+    return any(key not in record for key in RECORD_KEYS) or bool(record_fault(record))
 
 
 def _plan_table(evidence: Evidence) -> Mapping[str, Any]:

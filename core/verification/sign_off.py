@@ -20,6 +20,7 @@ from ..dataset.verdict import SIGN_OFF_FILE
 from ..errors import CuratorError
 from ..hashing import json_hash
 from ..imageset import content_hash
+from ..json_text import parse
 from .checklist import Fault, Line, judged
 
 FORMAT = 1
@@ -134,7 +135,7 @@ def read_sign_offs(dataset: Path) -> list[dict[str, Any]]:
     """
     path = dataset / SIGN_OFF_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

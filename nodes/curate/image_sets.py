@@ -209,6 +209,7 @@ class ImageSetToImages(io.ComfyNode):
         """Read the images."""
         from ...core.analysis.decoding import read_image
         from ...core.dataset.captions import what_varies
+        from ...core.naming import located
         from ..ui.images import to_batch
         from ..ui.progress import NodeProgress
         from .filters import chosen
@@ -222,7 +223,7 @@ class ImageSetToImages(io.ComfyNode):
         progress.start("Reading", rows.height)
         batch, captions = [], []
         for row in rows.iter_rows(named=True):
-            pixels = read_image(images.root / row["path"])
+            pixels = read_image(located(images.root, row["path"]))
             batch.append(Image.fromarray(pixels[..., ::-1].copy()))
             captions.append(row["caption"] or what_varies(row))
             progress.advance()

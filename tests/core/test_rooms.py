@@ -13,6 +13,7 @@ ORDER = {
     "options": "What options are: models of settings, and their errors in words.",
     "lazy": "Public names, declared in stubs and loaded at first use.",
     "hashing": "One way to hash a value.",
+    "json_text": "JSON that lies on a disk, read with care.",
     "naming": "What files are called, and which noise seed an image gets.",
     "progress": "Who watches a stage while it runs.",
     "toml_lines": "TOML documents, written and looked up.",

@@ -145,6 +145,9 @@ class _Loop:
         try:
             if not run.history:
                 self._report(run.finish_epoch(self._validate()))
+            elif run.position == 0:
+                # A kill may have come between the saved state and what goes with it.
+                self._keep(run.history[-1].epoch)
             while run.stopped is None:
                 self._epoch()
         except Diverged as diverged:
@@ -196,20 +199,31 @@ class _Loop:
                 )
 
     def _report(self, report: EpochReport) -> None:
-        run, settings, callbacks = self._run, self._settings, self._callbacks
-        every = settings.checkpoint_every
-        if every and report.epoch and report.epoch % every == 0:
-            path = run.keep_checkpoint()
-            if callbacks.on_checkpoint:
-                callbacks.on_checkpoint(report.epoch, path)
+        run, callbacks = self._run, self._callbacks
+        self._keep_checkpoint(report.epoch)
         if callbacks.on_epoch:
             callbacks.on_epoch(report)
         if callbacks.on_history:
             callbacks.on_history(tuple(run.history))
-        every = settings.sample_every
-        if callbacks.on_sample and every and report.epoch % every == 0:
+        self._sample(report.epoch)
+
+    def _keep(self, epoch: int) -> None:
+        """Write the files that go with an epoch's end: its checkpoint and its samples."""
+        self._keep_checkpoint(epoch)
+        self._sample(epoch)
+
+    def _keep_checkpoint(self, epoch: int) -> None:
+        every = self._settings.checkpoint_every
+        if every and epoch and epoch % every == 0:
+            path = self._run.keep_checkpoint()
+            if self._callbacks.on_checkpoint:
+                self._callbacks.on_checkpoint(epoch, path)
+
+    def _sample(self, epoch: int) -> None:
+        every = self._settings.sample_every
+        if self._callbacks.on_sample and every and epoch % every == 0:
             with self._as_kept(), torch.random.fork_rng():
-                callbacks.on_sample(report.epoch)
+                self._callbacks.on_sample(epoch)
 
     @contextmanager
     def _as_kept(self) -> Iterator[None]:

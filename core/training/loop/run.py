@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,7 +32,14 @@ from .optimizers import make_optimizer, set_rate, smoothed
 from .origin import check_origin, origin_of
 from .processes import Processes
 from .schedule import lr_factor
-from .state import load_tensors, load_weights, pack_optimizer, save_tensors, unpack_optimizer
+from .state import (
+    StateMismatchError,
+    load_tensors,
+    load_weights,
+    pack_optimizer,
+    save_tensors,
+    unpack_optimizer,
+)
 from .validation import Patience, course_of
 
 logger = logging.getLogger(__name__)
@@ -291,6 +299,16 @@ class TrainingRun:
         if not path.exists():
             return False
         tensors, facts = load_tensors(path)
+        try:
+            self._take_up(path, tensors, facts)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            raise StateMismatchError(
+                f"{path} is not whole ({type(error).__name__}: {error}). Delete it, or choose "
+                "another folder, to start from the beginning."
+            ) from error
+        return True
+
+    def _take_up(self, path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         check_origin(path, facts["origin"], self._origin)
         for difference in conditions.differences(facts["conditions"], self._conditions):
             logger.warning(
@@ -306,7 +324,6 @@ class TrainingRun:
         self.stopped, self._message = facts["stopped"], facts["message"]
         if self.stopped == "completed" and not self.is_over:
             self.stopped, self._message = None, ""
-        return True
 
     def _restore_weights(self, tensors: Mapping[str, Tensor]) -> None:
         copy_into(self.parameters, {n: tensors[f"parameter.{n}"] for n in self.parameters})

@@ -6,6 +6,7 @@ both valid at once and a kill can never part them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,12 @@ from torch import Tensor, nn
 
 from ... import atomic
 from ...errors import CuratorError
+from ...json_text import parse
 from .ema import copy_into
 
-VERSION = 1
+VERSION = 2
+_WITHOUT_CHECKSUM = 1
+"""The version whose files have none."""
 
 
 class StateWriteError(CuratorError):
@@ -46,11 +50,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         StateWriteError: The disk is full or the folder cannot be written; what was there stays.
     """
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    text = json.dumps({"version": VERSION, **facts})
+    metadata = {"facts": text, "checksum": _checksum(plain, text)}
     try:
         with atomic.replacing(path) as temporary:
-            save_file(
-                plain, temporary, metadata={"facts": json.dumps({"version": VERSION, **facts})}
-            )
+            save_file(plain, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise StateWriteError(path, error) from error
 
@@ -63,19 +67,33 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
+            metadata = file.metadata() or {}
+            facts = parse(metadata["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        version = facts["version"]
+        if version == VERSION and metadata["checksum"] != _checksum(tensors, metadata["facts"]):
+            raise ValueError("its checksum is another")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StateMismatchError(
             f"{path} is no checkpoint of this trainer, or is damaged ({error}). Delete it, or "
             "choose another folder, to start from the beginning."
         ) from error
-    if facts.get("version") != VERSION:
+    if version not in (VERSION, _WITHOUT_CHECKSUM):
         raise StateMismatchError(
-            f"{path} is of version {facts.get('version')}, and {VERSION} is known. Delete it, or "
+            f"{path} is of version {version}, and {VERSION} is known. Delete it, or "
             "choose another folder, to start from the beginning."
         )
     return tensors, facts
+
+
+def _checksum(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """Return what tells whether a file still holds what was written: of its tensors and facts."""
+    digest = hashlib.blake2b(facts.encode(), digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> int:

@@ -10,9 +10,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from character_curator.training.loop import state as state_module
 from character_curator.training.loop.origin import course_options
 from character_curator.training.loop.state import (
     StateMismatchError,
@@ -21,6 +23,7 @@ from character_curator.training.loop.state import (
     save_tensors,
     unpack_optimizer,
 )
+from character_curator.training.result import Callbacks
 from character_curator.training.settings import LATER
 from tests.support.tiny_denoiser import TinyDenoiser
 from tests.support.training_runs import SETTINGS, assert_same, run
@@ -230,7 +233,85 @@ def test_state_is_not_pickle(examples, tmp_path):
     for path in (tmp_path / "run").glob("*.safetensors"):
         data = path.read_bytes()
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        assert json.loads(header["__metadata__"]["facts"])["version"] == 1
+        assert json.loads(header["__metadata__"]["facts"])["version"] == 2
+
+
+def test_a_flipped_bit_is_found_in_every_file_of_a_run(examples, tmp_path):
+    run(examples, tmp_path / "run")
+    files = sorted((tmp_path / "run").glob("*.safetensors"))
+    assert {"best.safetensors", "last.safetensors", "state.safetensors"} <= {f.name for f in files}
+    rng = np.random.default_rng(0)
+    for path in files:
+        whole = path.read_bytes()
+        tensors, facts = load_tensors(path)
+        for place in (len(whole) - 1, len(whole) // 2, *rng.integers(0, len(whole), 20)):
+            data = bytearray(whole)
+            data[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(data)
+            try:
+                same, told = load_tensors(path)
+            except StateMismatchError:
+                continue
+            # Only what stands between the values may have changed.
+            assert told == facts
+            assert same.keys() == tensors.keys()
+            assert all(torch.equal(same[name], value) for name, value in tensors.items())
+        path.write_bytes(whole)
+    path = tmp_path / "run" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(StateMismatchError, match="damaged"):
+        run(examples, tmp_path / "run")
+
+
+@pytest.mark.parametrize("key", ["origin", "optimizer", "epoch", "history", "sums", "patience"])
+def test_a_state_without_one_of_its_facts_is_refused(examples, tmp_path, key):
+    run(examples, tmp_path / "run")
+    path = tmp_path / "run" / "state.safetensors"
+    tensors, facts = load_tensors(path)
+    del facts[key], facts["version"]
+    save_tensors(path, tensors, facts)
+    with pytest.raises(StateMismatchError, match="not whole"):
+        run(examples, tmp_path / "run")
+
+
+def test_a_state_of_the_version_before_is_taken_up(examples, tmp_path, monkeypatch):
+    settings = SETTINGS.replace(schedule="constant")
+    run(examples, tmp_path / "whole", settings.replace(epochs=5))
+    monkeypatch.setattr(state_module, "VERSION", 1)
+    run(examples, tmp_path / "run", settings)
+    monkeypatch.undo()
+    run(examples, tmp_path / "run", settings.replace(epochs=5))
+    assert_same(tmp_path / "whole" / "last.safetensors", tmp_path / "run" / "last.safetensors")
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 4])
+def test_what_goes_with_a_saved_state_is_there_after_a_kill(examples, tmp_path, epoch):
+    """A kill comes when the state is saved and the epoch's checkpoint and samples are not."""
+    settings = SETTINGS.replace(epochs=4, checkpoint_every=2, sample_every=2, patience=None)
+
+    def watched(folder, stop=None):
+        def draw(number):
+            if number == stop:
+                raise Cancelled
+            weights = load_tensors(folder / "state.safetensors")[0]
+            save_tensors(folder / f"sample-{number}.safetensors", weights, {})
+
+        def kept(number, path):
+            if number == stop:
+                path.unlink()
+
+        return Callbacks(on_sample=draw, on_checkpoint=kept)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(examples, whole, settings, callbacks=watched(whole))
+    with pytest.raises(Cancelled):
+        run(examples, cut, settings, callbacks=watched(cut, epoch))
+    run(examples, cut, settings, callbacks=watched(cut))
+    names = {path.name for path in whole.glob("*.safetensors")}
+    assert {"epoch-0002.safetensors", "epoch-0004.safetensors", "sample-0.safetensors"} <= names
+    assert {path.name for path in cut.glob("*.safetensors")} == names
+    for name in names:
+        assert_same(whole / name, cut / name)
 
 
 def test_other_conditions_are_said(examples, tmp_path, caplog):
