@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import project as project_file
 from .defaults import SEED_DOCUMENT
 from .imageset import ImageSet
+from .naming import slug
 from .plan import Plan
 from .progress import Progress, silent
 from .project import Project, TrainingSection
@@ -148,7 +149,7 @@ def train(
         steps=project.model.steps,
         guidance=project.model.guidance,
     )
-    file = section.file or f"{LORA_FOLDER}/{project.project.name}.safetensors"
+    file = section.file or f"{LORA_FOLDER}/{_file_stem(project.project.name)}.safetensors"
     job = LoraJob(
         dataset,
         output / Path(file).expanduser(),
@@ -177,6 +178,14 @@ def train(
                 job, settings, store=store, callbacks=callbacks, progress=progress, resume=False
             )
     return found.with_choice(chosen)
+
+
+def _file_stem(name: str) -> str:
+    """Return a project's name as the name of a file: one that could lead elsewhere is replaced."""
+    return slug(name) if set(name) & _SEPARATORS or name.startswith(".") else name
+
+
+_SEPARATORS = frozenset('/\\:*?"<>|') | {chr(number) for number in range(32)}
 
 
 def prior_of(

@@ -58,6 +58,10 @@ class Subject(Model):
     )
 
 
+MOST_IMAGES = 200_000
+"""The most images of one plan: its requests are listed in memory, about 3.5 kB each."""
+
+
 class Scenario(Model):
     """A situation to show every subject in (or, under originals, a plain reference image)."""
 
@@ -355,6 +359,14 @@ def _check(plan: Plan) -> None:
     for subject in plan.subjects:
         for _, scenario in plan.kinds():
             _texts(plan, subject, scenario)
+    takes = sum(plan.takes if s.takes is None else s.takes for _, s in plan.kinds())
+    total = len(plan.subjects) * len(plan.seeds) * takes
+    if total > MOST_IMAGES:
+        raise PlanError(
+            f"The plan asks for {total:,} images ({len(plan.subjects)} subjects x "
+            f"{len(plan.seeds)} seeds x {takes:,} takes), and one plan makes {MOST_IMAGES:,} at "
+            "most. Take fewer takes, seeds or scenarios, or several projects."
+        )
 
 
 def _unique(values: Sequence[object], what: str) -> None:

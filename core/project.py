@@ -80,7 +80,7 @@ class ModelSection(Model):
     height: int | None = Field(
         default=None, ge=8, description="In pixels; what suits the model unless given."
     )
-    batch_size: int = Field(default=8, ge=1, description="Images sampled together.")
+    batch_size: int = Field(default=8, ge=1, le=4096, description="Images sampled together.")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="Number type of the weights."
     )
@@ -144,6 +144,7 @@ class FacesSection(Model):
     detection_size: int | None = Field(
         default=None,
         ge=32,
+        le=8192,
         description="Side that images are fitted into for detection; what suits the pack unless "
         "given.",
     )
@@ -225,7 +226,10 @@ class ClustersSection(Model):
 
     count: int = Field(default=8, ge=1, description="How many groups.")
     random_state: int = Field(
-        default=0, ge=0, description="Seed of KMeans: the same number gives the same groups."
+        default=0,
+        ge=0,
+        le=2**32 - 1,
+        description="Seed of KMeans: the same number gives the same groups.",
     )
 
 
@@ -486,7 +490,7 @@ def from_mapping(data: dict[str, Any], name: str, text: str = "") -> Project:
     Raises:
         ProjectFileError: As :func:`read`.
     """
-    faults = _training_faults(data)
+    faults = [*_impossible_values(data), *_training_faults(data)]
     project: Project | None = None
     try:
         project = Project.model_validate(data)
@@ -505,6 +509,19 @@ def from_mapping(data: dict[str, Any], name: str, text: str = "") -> Project:
         where = f"{name}, line {line}" if line else name
         told.append(f"{where}: {_dotted(keys) or 'the file'}: {message}")
     raise ProjectFileError("\n".join(told))
+
+
+def _impossible_values(value: Any, keys: tuple[Any, ...] = ()) -> list[tuple[list[Any], str]]:
+    """Return what no key of a project can be: numbers beyond 64 bits, texts with a zero byte."""
+    if isinstance(value, dict):
+        return [f for key, one in value.items() for f in _impossible_values(one, (*keys, key))]
+    if isinstance(value, list | tuple):
+        return [f for i, one in enumerate(value) for f in _impossible_values(one, (*keys, i))]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return [(list(keys), "a number beyond 64 bits")]
+    if isinstance(value, str) and "\0" in value:
+        return [(list(keys), "a text with a zero byte, which no file's name and no text has")]
+    return []
 
 
 def _training_faults(data: dict[str, Any]) -> list[tuple[list[Any], str]]:

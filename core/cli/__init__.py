@@ -50,6 +50,26 @@ that is not ready, a LoRA that has an issue);
 2 something to mend, which the message names; 130 stopped by Ctrl-C (run again to go on)"""
 
 
+class NoHomeError(CuratorError):
+    """A path begins with ``~``, and there is no such home."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"{error} A path begins with '~', the home of somebody who is not known here. Write "
+            "the folder's full path, or set HOME."
+        )
+
+
+class TooLittleMemoryError(CuratorError):
+    """Something is larger than this machine's memory."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"This machine has too little memory for that{f' ({error})' if str(error) else ''}. "
+            "Ask for less at once: a smaller size, batch, rank or number of images."
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     from rich.console import Console
@@ -70,6 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             found = WriteError(visible(str(error.filename or "A file")), error)
             return _say_error(found, found.exit_code, options)
+        except MemoryError as error:
+            return _say_error(TooLittleMemoryError(error), TooLittleMemoryError.exit_code, options)
+        except RuntimeError as error:
+            if "home directory" not in str(error):  # as pathlib has it of '~'
+                raise
+            return _say_error(NoHomeError(error), NoHomeError.exit_code, options)
         except KeyboardInterrupt:
             with suppress(OSError):  # the terminal may be gone
                 console.print("Stopped. Run the same command again: it goes on where it was.")

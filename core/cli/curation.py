@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import project
+from .. import atomic, project
+from ..errors import CuratorError
 from ..options import option
+from ..reading.kinds import FORMATS
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said
 
 if TYPE_CHECKING:
@@ -207,6 +210,8 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 
     clip, pretrained = clip_of(options.clip) or ("", "")
     output = options.output.expanduser().resolve()
+    if not output.name:
+        raise CuratorError(f"{output} is no folder for a dataset: name one that is to be made.")
     work = (options.work or output.with_name(output.name + ".work")).expanduser().resolve()
     parsed = project.from_mapping(
         {
@@ -260,11 +265,15 @@ def _crop_of(options: argparse.Namespace) -> dict[str, Any] | None:
 def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..generation.reproduce import reproduce
 
+    if options.output is not None:
+        _format_of(options.output)  # what can't be saved is told before it is made
     result = reproduce(options.image, source=options.source)
     if options.output is not None:
         from PIL import Image
 
-        Image.fromarray(result.image).save(options.output)
+        buffer = io.BytesIO()
+        Image.fromarray(result.image).save(buffer, _format_of(options.output))
+        atomic.write_bytes(options.output, buffer.getvalue())
     if result.identical:
         console.print(
             f"[bold green]Identical[/]: every pixel of {escape(options.image)} came again."
@@ -279,6 +288,19 @@ def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]
         "psnr": None if result.identical else result.psnr,
         "differences": list(result.differences),
     }
+
+
+def _format_of(path: Path) -> str:
+    """Return the format that a name's end stands for, in Pillow's words."""
+    from PIL import Image
+
+    Image.init()
+    found = Image.EXTENSION.get(path.suffix.lower(), "")
+    if found not in FORMATS or found not in Image.SAVE:
+        raise CuratorError(
+            f"{path.name} is no name for an image: let it end with .png, which keeps every pixel."
+        )
+    return found
 
 
 def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, Any]:

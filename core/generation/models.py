@@ -193,7 +193,7 @@ def file_hash(path: Path) -> str:
             row = known.execute(
                 "SELECT hash, checksum FROM states WHERE file = ?", (key,)
             ).fetchone()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, RuntimeError, sqlite3.Error) as error:  # or there is no home
         log.debug("remembered hashes cannot be read: %s", error)
         row = None
     if row is not None and row[1] == json_hash([key, row[0]]):
@@ -203,7 +203,7 @@ def file_hash(path: Path) -> str:
         with closing(_known_hashes()) as known, known:
             row = (key, found, json_hash([key, found]))
             known.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", row)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, RuntimeError, sqlite3.Error) as error:
         log.debug("hashes are not remembered: %s", error)
     return found
 

@@ -11,6 +11,7 @@ holds the scale. DoRA adds ``<name>.dora_scale``. :mod:`.spelling` has the spell
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,17 +86,43 @@ class LoraFile:
                 yield _stem(key), "lora"
 
     def factors(self, name: str) -> dict[str, Tensor]:
-        """Return a LoKr's or LoHa's layer: its factors by name, and ``alpha`` if it is there."""
+        """Return a LoKr's or LoHa's layer: its factors by name, and ``alpha`` if it is there.
+
+        Raises:
+            CheckpointError: It is not whole.
+        """
         known = (*(f for of_kind in lycoris.FACTORS.values() for f in of_kind), "alpha")
-        return {f: self.tensors[f"{name}.{f}"] for f in known if f"{name}.{f}" in self.tensors}
+        found = {f: self.tensors[f"{name}.{f}"] for f in known if f"{name}.{f}" in self.tensors}
+        self._alpha(name)
+        for factor in found:
+            other = {"_a": "_b", "_b": "_a"}.get(factor[-2:])
+            if other is not None and factor[:-2] + other not in found:
+                raise _not_whole(name, f"it has {factor} and no {factor[:-2] + other}")
+        return found
 
     def layer(self, name: str) -> tuple[Tensor, Tensor, float, Tensor | None]:
-        """Return a layer's down and up weights, its scale, and its ``dora_scale``."""
-        down_end, up_end = ENDS[layer_names.is_kohya(name)]
-        down, up = self.tensors[name + down_end], self.tensors[name + up_end]
-        alpha = self.tensors.get(f"{name}.alpha")
-        scale = 1.0 if alpha is None else float(alpha) / down.shape[0]
+        """Return a layer's down and up weights, its scale, and its ``dora_scale``.
+
+        Raises:
+            CheckpointError: It is not whole.
+        """
+        ends = ENDS[layer_names.is_kohya(name)]
+        if missing := [end for end in ends if name + end not in self.tensors]:
+            raise _not_whole(name, f"it has no {missing[0].lstrip('.')}")
+        down, up = (self.tensors[name + end] for end in ends)
+        if down.dim() < 2 or up.dim() < 2 or up.shape[1] != down.shape[0]:
+            raise _not_whole(name, f"its shapes are {tuple(down.shape)} and {tuple(up.shape)}")
+        alpha = self._alpha(name)
+        scale = 1.0 if alpha is None else alpha / down.shape[0]
         return down, up, scale, self.tensors.get(f"{name}.dora_scale")
+
+    def _alpha(self, name: str) -> float | None:
+        alpha = self.tensors.get(f"{name}.alpha")
+        if alpha is None:
+            return None
+        if alpha.numel() != 1 or not math.isfinite(alpha.item()):
+            raise _not_whole(name, f"its alpha is no number, but {alpha.numel()}")
+        return float(alpha)
 
     def rank(self, name: str) -> int | None:
         """Return a layer's rank; None of a LoKr's whose factors are both whole."""
@@ -115,6 +142,12 @@ class LoraFile:
     def is_dora(self) -> bool:
         """Whether any layer is a DoRA layer."""
         return any(key.endswith(".dora_scale") for key in self.tensors)
+
+
+def _not_whole(name: str, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"The layer '{name}' of the LoRA file is not whole: {reason}. Get the file again."
+    )
 
 
 def tensors_of(
