@@ -36,7 +36,7 @@ class CaptionSettings(Model):
     prompt: str = Field(
         default="",
         description="What a vision-language model is asked instead; Florence-2 takes the name of "
-        "a task, such as <DETAILED_CAPTION>.",
+        "a task, such as DETAILED_CAPTION.",
     )
     max_tokens: Annotated[Whole, Field(ge=8, le=2048)] = Field(
         default=200, description="The most tokens of a caption that a vision-language model writes."

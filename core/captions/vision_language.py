@@ -108,8 +108,9 @@ class VisionLanguageModel:
     @cached_property
     def prompt(self) -> str:
         """What it is asked; empty for a model that is given the image alone."""
-        if self.settings.prompt.strip():
-            return self.settings.prompt.strip()
+        if own := self.settings.prompt.strip():
+            is_task = self.kind == "florence2" and re.fullmatch(r"[A-Z_]+", own)
+            return f"<{own}>" if is_task else own
         if self.kind in _TASKS:
             return _TASKS[self.kind]
         return PROMPTS[self.settings.style] if self._has_conversation else ""

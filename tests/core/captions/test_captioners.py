@@ -205,7 +205,8 @@ def test_florence_is_given_its_task(florence):
     together = model.find(images)
     assert together == [model.find([image])[0] for image in images]
     assert together[0] != together[1]
-    asked = CaptionSettings(max_tokens=12, prompt="<CAPTION>")
+    asked = CaptionSettings(max_tokens=12, prompt="CAPTION")
+    assert captioner(florence, asked).prompt == "<CAPTION>"
     assert captioner(florence, asked).fingerprint != model.fingerprint
     assert captioner(florence, asked).find(images) != together
 

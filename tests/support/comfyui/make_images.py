@@ -102,9 +102,14 @@ def spare_nodes(canvas, server, imaged):
     """Write the images of the nodes that no shipped graph has."""
     from tests.support.comfyui.canvas_layout import Column, Node
     from tests.support.comfyui.canvas_layout import canvas as lay_out
+    from tests.support.tiny_captioners import tiny_tagger
 
+    tiny_tagger(server.base / "models" / "taggers" / "wd-vit-tagger-v3")
+    captioner = {"images": ("load", 0), "model": "wd-vit-tagger-v3", "existing": "append"}
     nodes = (
         Node("load", PREFIX + "LoadImageSet", {"folder": "photos"}, room=300),
+        Node("caption", PREFIX + "CaptionImages", captioner),
+        Node("edit", PREFIX + "EditCaptions", {"images": ("caption", 0), "prune": 1.0}),
         Node("read", PREFIX + "ImageSetToImages", {"images": ("load", 0), "which": "all"}),
         Node("write", PREFIX + "ImagesToImageSet", {"images": ("read", 0)}, tall=20),
         Node("sheet", PREFIX + "ContactSheet", {"images": ("write", 0)}, room=300),
