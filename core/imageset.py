@@ -109,10 +109,11 @@ class ImageSet:
     ) -> ImageSet:
         """List every image below ``folder``, read its header, and hash its bytes.
 
-        Files are found recursively, in the order of their names, hidden files and folders left
-        out; a folder that is reached twice through links is entered once. A file whose name says
-        image and whose header does not is a row with the rejection ``unreadable``. A generated
-        image fills the columns of its generation parameters; any other is of the kind ``real``.
+        Files are found recursively, in the order of their names, hidden files and folders left out,
+        and folders below that this program has written (datasets, their versions, measurements); a
+        folder that is reached twice through links is entered once. A file whose name says image and
+        whose header does not is a row with the rejection ``unreadable``. A generated image fills
+        the columns of its generation parameters; any other is of the kind ``real``.
 
         Of an image that another program has made, prompt and seed are read. The caption beside an
         image (``IMAGE.txt``, ``IMAGE.caption``) is kept, and its file named in a column
@@ -134,13 +135,15 @@ class ImageSet:
         """
         from .reading.folders import list_sources
         from .reading.kinds import others_in_words
+        from .reading.own import own_in_words
         from .reading.rows import describe, notes_on
 
         given = [folder] if isinstance(folder, str | Path) else list(folder)
         listing = list_sources([Path(one).expanduser() for one in given], unpacked)
         if not listing.names:
             places = ", ".join(map(str, given)) or "an empty list"
-            raise EmptyFolderError(places, others_in_words(listing.others))
+            unread = (others_in_words(listing.others), own_in_words(listing.own))
+            raise EmptyFolderError(places, "; ".join(filter(None, unread)))
         root = listing.root
         progress.start("Reading the folder", len(listing.names))
         rows = []

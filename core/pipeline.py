@@ -466,6 +466,7 @@ def _curated(
         or None,
         selection=chosen,
         recipe=recipe_of(project),
+        models={"faces": analyser.backend.fingerprint, "clip": embedder.fingerprint},
         masks=masks_of(project, base),
         **project.dataset.model_dump(exclude={"trigger", "masks"}),
         progress=progress,

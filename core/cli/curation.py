@@ -151,7 +151,7 @@ def _add_option(
 
 
 def say(console: Console, notes: Sequence[str]) -> None:
-    """Show what is to be said of how images were read."""
+    """Show what is to be said of how images were read and a dataset was written."""
     for note in notes:
         console.print(f"[yellow]Note[/]: {escape(note)}")
 
@@ -338,9 +338,12 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
             console.print("The best of the rejected are in rejected.jpg, beside the measurements.")
     if line := outcome.exported.masks_in_words:
         console.print(line)
-    folder = outcome.exported.folder
+    exported = outcome.exported
+    folder = exported.folder
+    say(console, exported.notes)
     console.print(f"\nDone in {seconds:.0f} s.")
-    console.print(f"Dataset: [bold]{escape(folder)}[/]")
+    state = ", unchanged" if exported.unchanged else ""
+    console.print(f"Dataset: [bold]{escape(folder)}[/] (version {exported.version}{state})")
     console.print(f"Look at:  [bold]{escape(folder / 'report.html')}[/]")
     if outcome.lora is not None:
         from .training import show_result
@@ -353,9 +356,12 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
     diverged = outcome.lora is not None and outcome.lora.training.stopped == "diverged"
     return EXIT_DIFFERENT if diverged else EXIT_DONE, {
         "dataset": str(folder),
+        "version": exported.version,
+        "fingerprint": exported.fingerprint,
+        "damaged": list(exported.damaged),
         "candidates": total,
         "chosen": len(chosen),
-        "notes": list(images.notes),
+        "notes": [*images.notes, *exported.notes],
         "rejections": images.rejections(),
         "selection": outcome.selection.proof(),
         "computed": outcome.computed,

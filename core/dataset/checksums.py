@@ -10,9 +10,10 @@ from pathlib import Path
 from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
+from ..reading.own import CHECKSUMS_FILE
 from .verdict import CARD_FILE, LATER, exported_hash
 
-FILE_NAME = "SHA256SUMS"
+FILE_NAME = CHECKSUMS_FILE
 
 
 class NotADatasetError(CuratorError):
@@ -48,16 +49,20 @@ class Verification:
         return not self.missing and not self.changed
 
 
-def write_checksums(root: Path, known: dict[str, str] | None = None) -> None:
-    """Write the list for every file in ``root``.
+def digests_of(root: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the SHA-256 of every file in ``root`` that a list names.
 
     Args:
         root: The folder.
         known: Digests that were computed already, by file name.
     """
     digests = dict(known or {})
-    names = sorted(_files(root))
-    write_list(root, {n: digests.get(n) or content_hash(root / n) for n in names})
+    return {name: digests.get(name) or content_hash(root / name) for name in sorted(_files(root))}
+
+
+def write_checksums(root: Path, known: Mapping[str, str] | None = None) -> None:
+    """Write the list for every file in ``root``; arguments as for :func:`digests_of`."""
+    write_list(root, digests_of(root, known))
 
 
 def write_list(root: Path, digests: Mapping[str, str]) -> None:
@@ -74,7 +79,7 @@ def read_checksums(root: Path) -> dict[str, str]:
     """
     try:
         lines = (root / FILE_NAME).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         raise NotADatasetError(root, FILE_NAME) from None
     return {line[66:]: line[:64] for line in lines if line}
 

@@ -18,7 +18,7 @@ from ..selection.decisions import DECISIONS_FILE
 from ..toml_lines import plain, recipe_toml
 from . import captions as caption_texts
 from .card import card
-from .checksums import write_checksums
+from .checksums import digests_of, write_list
 from .facts import (
     FACTS_FILE,
     RECIPE_FILE,
@@ -44,9 +44,11 @@ from .masks import KOHYA as KOHYA_MASKS
 from .masks import Array, MaskWish, MaskWriter, checked
 from .names import export_names, safe_stem
 from .portfolio_text import tones_of
-from .publish import DISK_FULL, publish, staging, versions
+from .publish import DISK_FULL, next_version, publish, staging, version_of
 from .records import Record, metadata_json, metadata_lines, record
+from .shared_images import share_images
 from .sidecars import metadata_name as usual_name
+from .version_record import fingerprint_of, generation_models, new_record, write_record
 
 if TYPE_CHECKING:
     from ..selection import Selection
@@ -73,7 +75,7 @@ class Exported:
 
     Attributes:
         folder: The folder.
-        version: 1 for the first export to this place.
+        version: Its number, 1 for the first export to this place.
         previous: Where the version before is kept, if this export replaced one.
         images: How many images it holds.
         candidates: How many images it was selected from.
@@ -85,6 +87,10 @@ class Exported:
         cleaned: Images that were copied without what hid beside their pixels.
         masks: Images that got a mask of their own.
         white_masks: Images for which there was none, and whose mask is white.
+        fingerprint: Of the whole content, as ``version.json`` says it.
+        damaged: Files of the version before that were gone or changed since its export.
+        shared: Whether images that several versions hold are one file each; otherwise the file
+            system has no hard links.
     """
 
     folder: Path
@@ -100,6 +106,9 @@ class Exported:
     cleaned: int = 0
     masks: int = 0
     white_masks: int = 0
+    fingerprint: str = ""
+    damaged: tuple[str, ...] = ()
+    shared: bool = True
 
     @property
     def masks_in_words(self) -> str:
@@ -109,6 +118,25 @@ class Exported:
         rest = self.white_masks
         white = f" For {rest} image{'s' * (rest > 1)} there was none: white, all counts."
         return f"Masks of {self.masks} images.{white if rest else ''}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of it, a sentence each."""
+        notes = []
+        if self.damaged:
+            listed = ", ".join(self.damaged[:5]) + (", …" if len(self.damaged) > 5 else "")
+            count = len(self.damaged)
+            notes.append(
+                f"{count} {'file' if count == 1 else 'files'} of the version before were gone or "
+                f"changed since its export ({listed}). It is kept as it was found in "
+                f"{self.previous}; version {self.version} is whole."
+            )
+        if not self.shared:
+            notes.append(
+                "The file system has no hard links: the newest version has files of its own, and "
+                f"each image of earlier ones is stored once in {self.folder.name}.versions/content."
+            )
+        return tuple(notes)
 
 
 def export(
@@ -132,14 +160,16 @@ def export(
     mask_layout: str | None = None,
     mask_model: str | None = None,
     metadata_name: str | None = None,
+    models: Mapping[str, str] | None = None,
     report: bool = True,
     progress: Progress = silent,
 ) -> Exported:
     """Export the selected images as a dataset.
 
     The folder appears under its name only when it is whole. An earlier dataset there is kept as
-    ``NAME.versions/v0001`` (``v0002``, …) beside it; when the new one is equal file by file, the
-    old one stays and no version is made. The same images and arguments write the same bytes.
+    ``NAME.versions/v0001`` (``v0002``, …) beside it, their images stored once; when the new one is
+    equal file by file, the old one stays and no version is made. The same images and arguments
+    write the same bytes, but for ``version.json``, which says when they were written.
 
     Images are hard links to their sources where the file system allows: they take no space, and
     a program that edits a source in place edits the dataset with it, which :func:`verify` shows.
@@ -178,6 +208,8 @@ def export(
             ``foreground``.
         metadata_name: What the file is called that :class:`CuratedDataset` reads; ``metadata.json``
             unless given, or ``curated.json`` in ComfyUI's ``datasets`` folder.
+        models: Fingerprints of the models that measured the images, such as ``faces`` and ``clip``,
+            for ``version.json``.
         report: Whether to write ``report.html``.
         progress: Who watches.
 
@@ -255,24 +287,32 @@ def export(
                     images, name=name, trigger=word, names=names, selection=selection, recipe=recipe
                 ),
             )
-        write_checksums(folder, {r.file_name: p.hash for r, p in zip(records, placed, strict=True)})
-        previous = publish(folder, place_of_output)
-        # publish() takes the folder, unless the place holds the same already.
-        unchanged = folder.exists()
+        digests = digests_of(
+            folder, {r.file_name: p.hash for r, p in zip(records, placed, strict=True)}
+        )
+        number, parent = next_version(place_of_output)
+        known = {**(models or {}), "generation": generation_models(r.values for r in records)}
+        write_record(folder, new_record(number, digests, parent=parent, models=known))
+        write_list(folder, digests)
+        published = publish(folder, place_of_output)
+        shared = share_images(place_of_output)
     return Exported(
         folder=place_of_output,
-        version=len(versions(place_of_output)) + 1,
-        previous=previous,
+        version=version_of(place_of_output),
+        previous=published.previous,
         images=len(records),
         candidates=len(images),
         size_bytes=size,
         linked=sum(p.how == "linked" for p in placed),
         converted=sum(p.how == "converted" for p in placed),
-        unchanged=unchanged,
+        unchanged=published.unchanged,
         reused=sum(p.how == "reused" for p in placed),
         cleaned=sum(p.how == "cleaned" for p in placed),
         masks=0 if writer is None else len(records) - len(writer.without),
         white_masks=0 if writer is None else len(writer.without),
+        fingerprint=fingerprint_of(digests),
+        damaged=published.damaged,
+        shared=shared,
     )
 
 

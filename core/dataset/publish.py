@@ -3,8 +3,10 @@
 While a dataset ``NAME`` is written it is ``.NAME.tmp-XXXX`` beside its place, and its list of
 checksums is its last file: a folder with the list is whole. Then, with two renames,
 
-1. ``NAME`` becomes ``NAME.versions/v0001`` (the next free number), and
+1. ``NAME`` becomes ``NAME.versions/v0001`` (its number), and
 2. ``.NAME.tmp-XXXX`` becomes ``NAME``.
+
+After that the versions' images are stored once; see :mod:`.shared_images`.
 
 A kill before (1) leaves the old dataset in its place, and a kill between (1) and (2) leaves none:
 the next export finishes step (2) first. Whatever else is left over it removes. Nothing under
@@ -16,17 +18,20 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from ..errors import CuratorError
-from .checksums import FILE_NAME, exported_checksums, read_checksums
+from ..imageset import content_hash
+from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
+from .checksums import FILE_NAME, NotADatasetError, exported_checksums, read_checksums
+from .version_record import Parent, fingerprint_of, read_record
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -46,9 +51,24 @@ class DiskFullError(CuratorError):
         )
 
 
+@dataclass(frozen=True)
+class Published:
+    """What became of a folder that was to take a dataset's place.
+
+    Attributes:
+        previous: Where the version before is now; ``None`` if there was none, or if it stayed.
+        unchanged: Whether the place held the same already, file by file, and was left as it was.
+        damaged: Files of the version before that were gone or changed since its export.
+    """
+
+    previous: Path | None
+    unchanged: bool
+    damaged: tuple[str, ...] = ()
+
+
 def versions_folder(output: Path) -> Path:
     """Return where earlier versions of a dataset are kept."""
-    return output.parent / f"{output.name}.versions"
+    return output.parent / f"{output.name}{VERSIONS_SUFFIX}"
 
 
 def versions(output: Path) -> list[Path]:
@@ -56,8 +76,37 @@ def versions(output: Path) -> list[Path]:
     folder = versions_folder(output)
     if not folder.is_dir():
         return []
-    numbered = [p for p in folder.iterdir() if re.fullmatch(r"v\d{4,}", p.name)]
+    numbered = [p for p in folder.iterdir() if is_version_name(p.name)]
     return sorted(numbered, key=lambda path: int(path.name[1:]))
+
+
+def version_of(dataset: Path) -> int:
+    """Return the number of a dataset's version: 1 for the first export to its place.
+
+    A version that was kept when another took its place is known by its folder's name, the newest
+    by its record, unless as many were kept already as in a place that it was copied to.
+    """
+    place = dataset.resolve()
+    if place.parent.name.endswith(VERSIONS_SUFFIX) and is_version_name(place.name):
+        return int(place.name[1:])
+    kept, record = _highest(place), read_record(place)
+    return record.number if record is not None and record.number > kept else kept + 1
+
+
+def next_version(output: Path) -> tuple[int, Parent | None]:
+    """Return the number of the next version of a dataset, and the version that it replaces."""
+    if not is_dataset(output):
+        return _highest(output) + 1, None
+    number, record = version_of(output), read_record(output)
+    try:
+        mark = record.fingerprint if record else fingerprint_of(exported_checksums(output))
+    except NotADatasetError:
+        mark = ""
+    return number + 1, Parent(number, mark)
+
+
+def _highest(output: Path) -> int:
+    return max((int(path.name[1:]) for path in versions(output)), default=0)
 
 
 @contextmanager
@@ -89,28 +138,54 @@ def staging(output: Path) -> Iterator[Path]:
         ) from error
 
 
-def publish(folder: Path, output: Path) -> Path | None:
+def publish(folder: Path, output: Path) -> Published:
     """Rename a whole ``folder`` to ``output``.
 
-    Returns:
-        Where the previous version is now, or ``None`` when there was none or when it is equal,
-        file by file: then it stays.
+    What is there is compared file by file. Where it is equal it stays; where it was equal, and
+    files of it are gone or changed since, it is kept as it is found, as any version before.
     """
     if not output.is_dir() or not any(output.iterdir()):
         with suppress(FileNotFoundError):
             output.rmdir()  # an empty folder; Windows does not rename onto one
         folder.rename(output)
-        return None
-    if read_checksums(folder) == exported_checksums(output):
-        return None
+        return Published(None, unchanged=False)
+    damaged = damage(output, folder)
+    if not damaged and read_checksums(folder) == exported_checksums(output):
+        return Published(None, unchanged=True)
     kept = versions_folder(output)
     kept.mkdir(exist_ok=True)
-    earlier = versions(output)
-    number = int(earlier[-1].name[1:]) + 1 if earlier else 1
-    archived = kept / f"v{number:04d}"
+    archived = kept / f"v{version_of(output):04d}"
     output.rename(archived)
     folder.rename(output)
-    return archived
+    return Published(archived, unchanged=False, damaged=damaged)
+
+
+def damage(dataset: Path, fresh: Path | None = None) -> tuple[str, ...]:
+    """Return the files of a dataset that are gone or changed since its export, in order.
+
+    Args:
+        dataset: Any dataset.
+        fresh: A folder that has just been written and hashed: a file that is one with a file there
+            is not read again.
+    """
+    try:
+        listed = read_checksums(dataset)
+    except NotADatasetError:
+        return (FILE_NAME,)
+    known = {} if fresh is None else read_checksums(fresh)
+    return tuple(
+        sorted(name for name, digest in listed.items() if not _is_whole(dataset, name, digest,
+                                                                         fresh, known.get(name)))
+    )  # fmt: skip
+
+
+def _is_whole(dataset: Path, name: str, digest: str, fresh: Path | None, known: str | None) -> bool:
+    path = dataset / name
+    if not path.is_file():
+        return False
+    if fresh is not None and known == digest and path.samefile(fresh / name):
+        return True
+    return content_hash(path) == digest
 
 
 def recover(output: Path) -> None:
@@ -128,7 +203,7 @@ def recover(output: Path) -> None:
 def _check(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file. Name a folder for the dataset.")
-    if output.is_dir() and any(output.iterdir()) and not (output / FILE_NAME).is_file():
+    if output.is_dir() and any(output.iterdir()) and not is_dataset(output):
         raise OutputError(
             f"{output} holds files and is not a dataset of an earlier export. Name a new or an "
             "empty folder, so that nothing of yours is moved."

@@ -16,10 +16,12 @@ from ..hashing import content_hash
 from ..reading.texts import UnknownEncodingError
 from .checksums import FILE_NAME, exported_checksums, write_list
 from .images import SUFFIXES, link_or_copy
-from .publish import publish, staging
+from .publish import next_version, publish, staging
 from .records import Record, metadata_json, metadata_lines
+from .shared_images import share_images
 from .sidecars import metadata_path, read_caption, read_metadata
 from .verdict import CARD_FILE, LATER, card_without_verdict
+from .version_record import new_record, read_record, write_record
 
 LINES_FILE = "metadata.jsonl"
 
@@ -86,8 +88,14 @@ def recaption(root: Path, files: Mapping[str, Rewritten]) -> Path | None:
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_bytes(one.after)
         digests = _agreeing(fresh, listed, {one.image: one.text for one in files.values()})
+        number, parent = next_version(root)
+        record = read_record(root)
+        models = None if record is None else record.models
+        write_record(fresh, new_record(number, digests, parent=parent, models=models))
         write_list(fresh, digests)
-        return publish(fresh, root)
+        previous = publish(fresh, root).previous
+        share_images(root)
+        return previous
 
 
 def check_unchanged(root: Path, files: Mapping[str, Rewritten]) -> None:

@@ -1,7 +1,8 @@
-"""What is written into a dataset after its export: the verdict of its verification, and sign-offs.
+"""What the list of checksums does not name: verdict, sign-offs, and the record of the version.
 
-The list of checksums is of the dataset as it was exported, so these files are not in it. The card
-is; the line that a verification puts there is one that can be taken out again to the byte.
+The list is of the dataset as it was exported, so what comes later is not in it, nor is the record,
+which holds the list's fingerprint. The card is; the line that a verification puts there is one that
+can be taken out again to the byte.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import hashlib
 import re
 from pathlib import Path
 
+from ..reading.own import RECORD_FILE
+
 VERIFICATION_FILE, SIGN_OFF_FILE = "verification.json", "sign-offs.json"
 VERIFICATION_PAGE = "verification.html"
 CARD_FILE = "README.md"
 
-LATER = frozenset({VERIFICATION_FILE, VERIFICATION_PAGE, SIGN_OFF_FILE})
-"""Files that are written after an export: the list of checksums does not name them."""
+LATER = frozenset({VERIFICATION_FILE, VERIFICATION_PAGE, SIGN_OFF_FILE, RECORD_FILE})
+"""Files that the list of checksums does not name."""
 
 _MARK = "<!-- verification -->"
 _LINE = re.compile(rf"^> [^\n]*{_MARK}\n\n", re.M)

@@ -16,6 +16,7 @@ from ..errors import CuratorError
 from ..hashing import content_hash
 from .kinds import CAPTION_SUFFIXES, is_image_name
 from .masks import masks_of, without_masks
+from .own import is_own_output
 
 ZIP_SUFFIX = ".zip"
 MAX_UNPACKED_FILE = 1 << 30
@@ -50,6 +51,7 @@ class Listing:
         others: Files that are neither images nor captions of images, in order.
         captions: Captions of images.
         masks: The mask of each image that one lies beside, both as names.
+        own: Folders that were not entered, because this program has written them, in order.
     """
 
     root: Path
@@ -58,10 +60,14 @@ class Listing:
     others: tuple[str, ...]
     captions: tuple[str, ...] = ()
     masks: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
 
 
 def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listing:
     """List every file of some sources.
+
+    What this program has written below a source (a dataset, its versions, measurements) is none of
+    its images; a folder that is named as a source itself is read whatever it is.
 
     Args:
         sources: Folders (with all below them), zip files, or single files.
@@ -83,7 +89,7 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
             f"These folders have none in common ({error}). Name folders on the same drive."
         ) from error
     images: dict[str, str] = {}
-    others, captions = [], []
+    others, captions, own = [], [], []
     masks: dict[str, str] = {}
     taken: Counter[str] = Counter()
     for source, one in zip(sources, listed, strict=True):
@@ -97,11 +103,13 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
             images.setdefault(prefix + name, name if single else f"{title}/{name}")
         others += [prefix + name for name in one.others]
         captions += [prefix + name for name in one.captions]
+        own += [prefix + name for name in one.own]
         masks |= {prefix + image: prefix + mask for image, mask in one.masks.items()}
     names = tuple(sorted(images))
     labels = tuple(images[name] for name in names)
     others, captions = sorted({*others}), sorted({*captions})
-    return Listing(root, names, labels, tuple(others), tuple(captions), masks)
+    told = tuple(sorted({*own}))
+    return Listing(root, names, labels, tuple(others), tuple(captions), masks, told)
 
 
 def _place(source: Path, unpacked: Path | None) -> Path:
@@ -118,7 +126,7 @@ def _one(place: Path) -> Listing:
                 "image, a folder of images or a zip file."
             )
         return Listing(place.parent, (place.name,), None, ())
-    files = _files(place)
+    files, own = _files(place)
     shown = [name for name in files if is_image_name(name)]
     masks = masks_of(shown)
     names = without_masks(shown, masks)
@@ -126,7 +134,7 @@ def _one(place: Path) -> Listing:
     rest = [name for name in files if not is_image_name(name)]
     captions = tuple(name for name in rest if _is_caption(name, stems))
     others = tuple(name for name in rest if name not in set(captions))
-    return Listing(place, names, None, others, captions, masks)
+    return Listing(place, names, None, others, captions, masks, own)
 
 
 def _is_caption(name: str, stems: set[str]) -> bool:
@@ -134,9 +142,13 @@ def _is_caption(name: str, stems: set[str]) -> bool:
     return f".{end.lower()}" in CAPTION_SUFFIXES and stem in stems
 
 
-def _files(root: Path) -> list[str]:
-    """List files recursively, hidden ones left out; a folder reached twice is entered once."""
+def _files(root: Path) -> tuple[list[str], tuple[str, ...]]:
+    """List files recursively, and the folders below that this program has written.
+
+    Hidden ones are left out; a folder reached twice is entered once.
+    """
     found: list[str] = []
+    own: list[str] = []
     entered: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         status = Path(folder).stat()
@@ -145,13 +157,16 @@ def _files(root: Path) -> list[str]:
             folders.clear()
             continue
         entered.add(identity)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen = sorted(name for name in folders if not name.startswith("."))
+        written = [name for name in seen if is_own_output(Path(folder) / name)]
+        folders[:] = [name for name in seen if name not in set(written)]
+        own += [(Path(folder) / name).relative_to(root).as_posix() for name in written]
         found += [
             (Path(folder) / name).relative_to(root).as_posix()
             for name in files
             if not name.startswith(".")
         ]
-    return sorted(found)
+    return sorted(found), tuple(sorted(own))
 
 
 def unpack(archive: Path, folder: Path | None = None) -> Path:

@@ -15,6 +15,7 @@ from .concepts import Concept, concept_above
 from .folders import Listing
 from .kinds import missing_plugin, others_in_words
 from .opening import MAX_BYTES, check_plain, decoding_errors, opened
+from .own import own_in_words
 from .recorded import PARAMETERS_KEY, Recorded, recorded
 from .texts import UTF_8, UnknownEncodingError, beside
 
@@ -121,6 +122,8 @@ def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
     notes = []
     if others := others_in_words(listing.others):
         notes.append(f"{others}.")
+    if own := own_in_words(listing.own):
+        notes.append(own)
     needing = [row["rejection_detail"] for row in rows if row.get("rejection_detail")]
     for text, count in sorted(Counter(t for t in needing if "pip install" in t).items()):
         notes.append(f"{count} {_images(count)} not read: {text}.")

@@ -17,6 +17,7 @@ import polars as pl
 from ..dataset.checksums import Verification, exported_checksums, verify
 from ..dataset.facts import RECIPE_FILE, DatasetFacts, read_facts
 from ..dataset.sidecars import metadata_path, read_caption
+from ..dataset.version_record import fingerprint_of
 from ..defaults import (
     FACE_PACK,
     MINIMUM_CONFIDENCE,
@@ -27,7 +28,6 @@ from ..defaults import (
 )
 from ..errors import CuratorError
 from ..features import FeatureStore
-from ..hashing import json_hash
 from ..imageset import ImageSet
 from ..json_text import parse
 from ..progress import Progress, silent
@@ -172,7 +172,7 @@ def read_evidence(folder: Path, progress: Progress = silent) -> Evidence:
         files=_image_files(folder, metadata, progress),
         expected=frozenset(images | set(metadata)),
         checksums=checksums,
-        fingerprint=json_hash(listed),
+        fingerprint=fingerprint_of(listed),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from .. import atomic
 from ..dataset.checksums import read_checksums, write_list
-from ..dataset.publish import versions, versions_folder
+from ..dataset.publish import version_of
 from ..dataset.verdict import (
     CARD_FILE,
     VERIFICATION_FILE,
@@ -152,18 +152,6 @@ def check_readiness(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         lines=tuple(found[key] for key in LINES),
     )
-
-
-def version_of(dataset: Path) -> int:
-    """Return the number of a dataset's version: 1 for the first export to its place.
-
-    A version that was kept when another took its place is known by its folder's name.
-    """
-    place = dataset.resolve()
-    if place.parent.name.endswith(".versions") and place.name[1:].isdecimal():
-        return int(place.name[1:])
-    earlier = versions(place)
-    return int(earlier[-1].name[1:]) + 1 if versions_folder(place).is_dir() and earlier else 1
 
 
 def write_readiness(dataset: Path | str, readiness: Readiness) -> Path:

@@ -161,8 +161,9 @@ class DatasetExport(io.ComfyNode):
         )
         files = [path for path in made.folder.rglob("*") if path.is_file()]
         disk_state.record(made.folder, files)
-        state = "unchanged" if made.unchanged else f"version {made.version}"
+        state = f"version {made.version}{', unchanged' if made.unchanged else ''}"
         summary = f"{made.images} of {made.candidates} images in {made.folder} ({state})"
+        summary = "\n".join((summary, *made.notes))
         return io.NodeOutput(made.folder, str(made.folder), summary, ui={"text": (summary,)})
 
 

@@ -11,6 +11,7 @@ from ...dataset.sidecars import read_metadata
 from ...errors import CuratorError
 from ...reading.concepts import Concept, concept_above
 from ...reading.folders import Listing, list_sources
+from ...reading.own import own_in_words
 from ...reading.rows import caption_notes, concept_notes
 from ...reading.texts import UTF_8, Caption, UnknownEncodingError, beside, caption_file
 from ..settings import TrainingSettings
@@ -296,6 +297,8 @@ def _notes(
     odd = faults or any(one.encoding != UTF_8 or one.file.suffix != ".txt" for one in captions)
     notes = caption_notes([one.encoding for one in captions], faults) if odd else []
     notes += concept_notes(concepts)
+    if own := own_in_words(listing.own):
+        notes.append(own)
     below = sum("/" in name for name in listing.names)
     if below and not any(concepts):
         notes.append(

@@ -138,7 +138,9 @@ def test_killed_before_any_step_nothing_is_half_done(tmp_path):
     undisturbed = run_killed(whole, 0)
     assert undisturbed.returncode == 0, undisturbed.stderr
     steps, *renames = map(int, undisturbed.stdout.split())
-    assert len(renames) == 3  # the list of checksums, the old folder, the new folder
+    # The list of checksums, the old folder, the new folder; the copied folder's two images of both
+    # versions become one file again.
+    assert len(renames) == 5
     new_sums = (whole / "set" / "SHA256SUMS").read_bytes()
     assert new_sums != old_sums
     absent = 0
@@ -160,6 +162,9 @@ def test_killed_before_any_step_nothing_is_half_done(tmp_path):
         assert verify(final).ok
         assert done.version == 2
         assert [(p / "SHA256SUMS").read_bytes() for p in versions(final)] == [old_sums]
+        assert [verify(p) for p in versions(final)] == [verify(old.folder)]
+        for image in final.glob("*.png"):
+            assert image.samefile(versions(final)[0] / image.name)
         left = sorted(p.name for p in place.iterdir())
         assert left == ["images.parquet", "raw", "set", "set.versions"]
     assert absent == 1

@@ -13,6 +13,7 @@ import pytest
 from character_curator import pipeline, project
 from character_curator.cli import main
 from character_curator.dataset import verify
+from character_curator.dataset.publish import version_of
 from character_curator.dataset.verdict import card_without_verdict
 from character_curator.evaluation.summary import Targets
 from character_curator.verification import Status, check_readiness, readiness, sign_off
@@ -187,7 +188,7 @@ def test_a_list_of_sign_offs_that_is_damaged(dataset):
 
 
 def test_versions_are_counted(dataset, tmp_path):
-    assert readiness.version_of(dataset) == 1
+    assert version_of(dataset) == 1
     (tmp_path / "dataset.versions" / "v0003").mkdir(parents=True)
-    assert readiness.version_of(dataset) == 4
-    assert readiness.version_of(tmp_path / "dataset.versions" / "v0003") == 3
+    assert version_of(dataset) == 4
+    assert version_of(tmp_path / "dataset.versions" / "v0003") == 3

@@ -1,0 +1,179 @@
+"""``version.json``: what a version of a dataset says of itself, written once and never again.
+
+The list of checksums does not name the file, for the record holds the fingerprint of that list.
+Its seal is the hash of the record, so that an edit shows; it is a checksum, not a signature.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..analysis.builds import OPENCV, installed_versions
+from ..hashing import json_hash
+from ..reading.own import PROGRAM, RECORD_FILE
+from .checksums import exported_checksums
+from .facts import RECIPE_FILE
+
+FORMAT = 1
+"""Version of ``version.json``; of a higher one nothing is read."""
+
+_LIBRARIES = (
+    "torch", "diffusers", "transformers", "numpy", "polars", "pillow", "open_clip_torch",
+    "insightface", "onnxruntime", "onnxruntime-gpu", *OPENCV, "dlib-bin",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The version that another one took the place of.
+
+    Attributes:
+        number: Its number.
+        fingerprint: Of its whole content.
+    """
+
+    number: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """What a version says of itself.
+
+    Attributes:
+        number: 1 for the first export to its place.
+        time: When it was made, in UTC, as ISO 8601.
+        fingerprint: Of the whole content: SHA-256 of the list of every file's SHA-256.
+        recipe: SHA-256 of ``recipe.toml``, which makes the version again.
+        parent: The version before it; ``None`` for a first one.
+        restored: Number of the version that it was restored from, if it was.
+        tools: Versions of this program, of Python and of the libraries that were installed.
+        models: Fingerprints of the models: ``generation`` (of each that made images), ``faces`` and
+            ``clip``, where they are known.
+    """
+
+    number: int
+    time: str
+    fingerprint: str
+    recipe: str = ""
+    parent: Parent | None = None
+    restored: int | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the record as JSON knows it, without what is not known."""
+        values = {"program": PROGRAM, "format": FORMAT, **asdict(self)}
+        return {key: value for key, value in values.items() if value not in (None, "", {})}
+
+
+def fingerprint_of(digests: Mapping[str, str]) -> str:
+    """Return the fingerprint of a whole dataset.
+
+    Args:
+        digests: SHA-256 of each file by its name, as :func:`.checksums.exported_checksums`.
+    """
+    return json_hash(dict(digests))
+
+
+def fingerprint_in(folder: Path) -> str:
+    """Return the fingerprint of a dataset as it was exported.
+
+    Raises:
+        NotADatasetError: It has no list of checksums.
+    """
+    return fingerprint_of(exported_checksums(folder))
+
+
+def new_record(
+    number: int,
+    digests: Mapping[str, str],
+    *,
+    parent: Parent | None = None,
+    restored: int | None = None,
+    models: Mapping[str, Any] | None = None,
+    time: str | None = None,
+) -> VersionRecord:
+    """Make the record of a version that has just been written.
+
+    Args:
+        number: Its number.
+        digests: SHA-256 of each of its files, by name.
+        parent: The version that it takes the place of.
+        restored: Number of the version that it repeats.
+        models: Fingerprints of models.
+        time: In UTC, as ISO 8601; now unless given.
+    """
+    return VersionRecord(
+        number,
+        time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        fingerprint_of(digests),
+        recipe=digests.get(RECIPE_FILE, ""),
+        parent=parent,
+        restored=restored,
+        tools=_tools(),
+        models={key: value for key, value in (models or {}).items() if value},
+    )
+
+
+def write_record(folder: Path, record: VersionRecord) -> None:
+    """Write the record into its version, before the list of checksums makes it whole."""
+    values = record.as_mapping()
+    values["seal"] = json_hash(values)
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / RECORD_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def read_record(folder: Path) -> VersionRecord | None:
+    """Return a version's record; ``None`` if it has none, or one that is not as it was written."""
+    try:
+        values = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        seal = values.pop("seal")
+        if seal != json_hash(values) or values["format"] > FORMAT:
+            return None
+        parent = values.get("parent")
+        return VersionRecord(
+            int(values["number"]),
+            str(values["time"]),
+            str(values["fingerprint"]),
+            recipe=str(values.get("recipe", "")),
+            parent=None if parent is None else Parent(**parent),
+            restored=values.get("restored"),
+            tools=values.get("tools", {}),
+            models=values.get("models", {}),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def generation_models(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the fingerprints of the models that have made images, each once, sorted.
+
+    Args:
+        rows: What is known of each image, as in ``metadata.json``.
+    """
+    found = set()
+    for row in rows:
+        generation = row.get("generation")
+        settings = generation.get("settings") if isinstance(generation, dict) else None
+        mark = settings.get("model_fingerprint") if isinstance(settings, dict) else None
+        found |= {str(mark)} if mark else set()
+    return sorted(found)
+
+
+def _tools() -> dict[str, str]:
+    # The package is loaded, or this module would not be; importing its names from below it would
+    # be a circle.
+    package = sys.modules[__name__.rsplit(".", 2)[0]]
+    return {
+        PROGRAM: str(vars(package)["__version__"]),
+        "python": platform.python_version(),
+        **installed_versions(_LIBRARIES),
+    }

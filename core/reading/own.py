@@ -1,0 +1,101 @@
+"""What this program itself has written: known by marks of its own, never by a name alone.
+
+A folder of somebody else's is never moved aside, and a dataset, an older version of one, or a
+folder of measurements is never taken for somebody's images.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+PROGRAM = "character-curator"
+RECORD_FILE = "version.json"
+"""What an export says of its version; the mark of a dataset."""
+CHECKSUMS_FILE = "SHA256SUMS"
+VERSIONS_SUFFIX = ".versions"
+"""``NAME.versions`` beside a dataset ``NAME`` keeps its earlier versions."""
+
+_STORE_FILE = "features.sqlite"
+_STORE_MARK = b"TABLE feature ("
+_HEAD = 3 * 4096
+# What each export has listed from the first on, before there was a record.
+_ALWAYS = frozenset(
+    {"README.md", "dataset.toml", "metadata.jsonl", "provenance.parquet", "recipe.toml"}
+)
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether an export of this program has written a folder, whatever became of it since.
+
+    Args:
+        folder: Any folder, which need not exist.
+    """
+    return _has_record(folder) or _lists_an_export(folder)
+
+
+def is_own_output(folder: Path) -> bool:
+    """Whether a folder is a dataset, holds versions of one, or is one of measurements.
+
+    Args:
+        folder: Any folder, which need not exist.
+    """
+    return is_dataset(folder) or _keeps_versions(folder) or _has_measurements(folder)
+
+
+def is_version_name(name: str) -> bool:
+    """Whether a folder's name is that of a kept version: ``v0001``."""
+    return re.fullmatch(r"v\d{4,}", name) is not None
+
+
+def own_in_words(names: tuple[str, ...]) -> str:
+    """Say which folders were not read because this program has written them; empty for none."""
+    if not names:
+        return ""
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    what = "folder was" if len(names) == 1 else "folders were"
+    return (
+        f"{len(names)} {what} written by {PROGRAM} and not read as images: {listed}. To read one, "
+        "name it as a source itself."
+    )
+
+
+def _has_record(folder: Path) -> bool:
+    try:
+        values = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.get("program") == PROGRAM
+
+
+def _lists_an_export(folder: Path) -> bool:
+    try:
+        text = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return {line[66:] for line in text.split("\n")} >= _ALWAYS
+
+
+def _keeps_versions(folder: Path) -> bool:
+    if not folder.name.endswith(VERSIONS_SUFFIX):
+        return False
+    try:
+        return any(is_version_name(path.name) and is_dataset(path) for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _has_measurements(folder: Path) -> bool:
+    # While a process measures, or after it was killed, the table stands in SQLite's log alone.
+    return any(_STORE_MARK in _head(folder / name) for name in (_STORE_FILE, f"{_STORE_FILE}-wal"))
+
+
+def _head(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
