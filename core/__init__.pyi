@@ -4,7 +4,10 @@ from .analysis.face_validation import FaceThresholds as FaceThresholds
 from .analysis.quality import QualityAssessment as QualityAssessment
 from .analysis.quality import QualityThresholds as QualityThresholds
 from .dataset.curated import CuratedDataset as CuratedDataset
+from .dataset.difference import diff as diff
 from .dataset.exporting import export as export
+from .dataset.restoring import restore as restore
+from .dataset.version_list import versions as versions
 from .errors import CuratorError as CuratorError
 from .evaluation.lora_files import evaluate as evaluate
 from .features import FeatureStore as FeatureStore

@@ -29,6 +29,7 @@ from . import (
     miniature,
     training,
     verification,
+    versions,
 )
 from .output import EXIT_STOPPED, escape, write_json
 from .plain import visible
@@ -193,7 +194,8 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     for module in (
-        curation, faces, captions, training, evaluation, verification, experiment, miniature,
+        curation, versions, faces, captions, training, evaluation, verification, experiment,
+        miniature,
     ):  # fmt: skip
         module.add_commands(command)
     return whole

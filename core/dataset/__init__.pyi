@@ -2,5 +2,13 @@ from .checksums import Verification as Verification
 from .checksums import verify as verify
 from .curated import CuratedDataset as CuratedDataset
 from .curated import collate as collate
+from .difference import Difference as Difference
+from .difference import diff as diff
 from .exporting import Exported as Exported
 from .exporting import export as export
+from .restoring import Restored as Restored
+from .restoring import restore as restore
+from .version_list import Version as Version
+from .version_list import VersionList as VersionList
+from .version_list import find_version as find_version
+from .version_list import versions as versions

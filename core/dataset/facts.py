@@ -17,17 +17,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CuratorError
+from ..hashing import content_hash
 from ..json_text import parse
 from ..reading.concepts import concept_above
+from ..reading.own import is_dataset
+from ..reading.texts import caption_file
+from .checksums import NotADatasetError, exported_checksums
+from .images import SUFFIXES
+from .publish import version_of
+from .sidecars import RECIPE_FILE as RECIPE_FILE
 from .sidecars import read_metadata
 from .trigger_words import is_named, words_of
+from .version_record import fingerprint_of
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-FACTS_FILE, RECIPE_FILE = "facts.json", "recipe.toml"
+FACTS_FILE = "facts.json"
 FORMAT = 1
 """Version of ``facts.json``; a reader refuses a higher one."""
 
@@ -94,6 +102,21 @@ class SubjectFacts:
 
 
 @dataclass(frozen=True)
+class VersionFacts:
+    """Which version of a dataset images were read from.
+
+    Attributes:
+        number: Its number.
+        fingerprint: Of its whole content, as it was exported.
+        altered: How many of its images and captions were gone, changed, or not of the export.
+    """
+
+    number: int
+    fingerprint: str
+    altered: int = 0
+
+
+@dataclass(frozen=True)
 class DatasetFacts:
     """What is known of a dataset besides its images. Empty, or ``None``, is what is not known.
 
@@ -116,6 +139,7 @@ class DatasetFacts:
             was generated, subject, seed, scenario, take, noise seed, the request's fingerprint,
             and the fingerprint of the model that made it.
         captions: How often each caption occurs.
+        version: Which version of an exported dataset was read; ``None`` for any other folder.
     """
 
     name: str = ""
@@ -134,6 +158,7 @@ class DatasetFacts:
     fingerprint: str = ""
     generation: tuple[Mapping[str, Any], ...] = ()
     captions: Mapping[str, int] | None = None
+    version: VersionFacts | None = None
 
 
 def read_facts(
@@ -157,6 +182,7 @@ def read_facts(
             fingerprint=fingerprint(images),
             generation=_generation(images, read_metadata(root), root),
             captions=dict(Counter(image.caption for image in images)),
+            version=_version(images, root),
         )
     return facts if trigger is None else replace(facts, trigger=trigger)
 
@@ -245,7 +271,12 @@ def facts_json(facts: DatasetFacts) -> str:
 
 def fingerprint(images: Sequence[CaptionedImage]) -> str:
     """Return the identity of a training set: SHA-256 of its sorted content hashes and captions."""
-    lines = sorted(f"{image.hash} {image.caption}" for image in images)
+    return fingerprint_of_captioned((image.hash, image.caption) for image in images)
+
+
+def fingerprint_of_captioned(images: Iterable[tuple[str, str]]) -> str:
+    """Return :func:`fingerprint` of pairs of content hash and caption."""
+    lines = sorted(f"{digest} {caption}" for digest, caption in images)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -307,8 +338,7 @@ def _generation(
 ) -> tuple[Mapping[str, Any], ...]:
     rows = []
     for image in images:
-        inside = image.path.is_relative_to(root)
-        name = image.path.relative_to(root).as_posix() if inside else image.path.name
+        name = _name_in(root, image.path)
         values = known.get(name) or known.get(image.path.name, {})
         row: dict[str, Any] = {"file": image.path.name, "hash": image.hash}
         row |= {key: values[name] for key, name in _CHAIN.items() if values.get(name) is not None}
@@ -317,6 +347,30 @@ def _generation(
             row["model"] = model
         rows.append(row)
     return tuple(rows)
+
+
+def _name_in(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _version(images: Sequence[CaptionedImage], root: Path) -> VersionFacts | None:
+    if not is_dataset(root):
+        return None
+    try:
+        listed = exported_checksums(root)
+    except NotADatasetError:
+        return None
+    altered, read = 0, set()
+    for image in images:
+        name = _name_in(root, image.path)
+        caption = caption_file(image.path)
+        as_listed = listed.get(name) == image.hash and (
+            caption is None or listed.get(_name_in(root, caption)) == content_hash(caption)
+        )
+        altered += not as_listed
+        read.add(name)
+    altered += sum(name.endswith(SUFFIXES) and name not in read for name in listed)
+    return VersionFacts(version_of(root), fingerprint_of(listed), altered)
 
 
 def _clip(values: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from ..json_text import parse
 from ..reading.kinds import CAPTION_SUFFIXES
 from ..reading.texts import UnknownEncodingError, beside, read_text
 
+RECIPE_FILE = "recipe.toml"
 METADATA_FILE = "metadata.json"
 METADATA_IN_COMFYUI = "curated.json"
 """Its name in ComfyUI's ``datasets`` folder, where a ``metadata.json`` says that its folder holds

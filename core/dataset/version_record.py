@@ -19,7 +19,7 @@ from ..analysis.builds import OPENCV, installed_versions
 from ..hashing import json_hash
 from ..reading.own import PROGRAM, RECORD_FILE
 from .checksums import exported_checksums
-from .facts import RECIPE_FILE
+from .sidecars import RECIPE_FILE
 
 FORMAT = 1
 """Version of ``version.json``; of a higher one nothing is read."""

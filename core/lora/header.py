@@ -59,6 +59,9 @@ class LoraCard:
     dataset: str = ""
     """Name of the dataset."""
     dataset_fingerprint: str = ""
+    dataset_version: Mapping[str, Any] = field(default_factory=dict)
+    """Of the dataset that was trained on: ``number``, ``fingerprint`` of its whole content, and
+    ``altered``, how many of its images and captions were not as it was exported."""
     images: int = 0
     """How many images it was trained on."""
     tag_frequency: Mapping[str, int] = field(default_factory=dict)
@@ -126,11 +129,20 @@ def names_in_file(path: Path) -> dict[str, str]:
     Args:
         path: The file.
     """
+    return names_in(metadata_in_file(path))
+
+
+def metadata_in_file(path: Path) -> dict[str, str]:
+    """Return a file's metadata, without its tensors; nothing if it is no safetensors file.
+
+    Args:
+        path: The file.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return names_in(file.metadata() or {})
+            return file.metadata() or {}
     except (SafetensorError, OSError):
         return {}
 
@@ -145,6 +157,9 @@ class LoraOrigin:
         dataset: Name of the dataset's folder.
         dataset_fingerprint: Identity of the images and captions; see
             :func:`.dataset.facts.fingerprint`.
+        version: Number of the dataset's version that it was trained on.
+        version_fingerprint: Of that version's whole content.
+        altered: How many images and captions of that version were not as it was exported.
         images: Content hash of each image, by its file's name, those held out included.
         settings: Every option of the training.
         rank: Of the adapters.
@@ -157,6 +172,9 @@ class LoraOrigin:
     base_model_fingerprint: str = ""
     dataset: str = ""
     dataset_fingerprint: str = ""
+    version: int | None = None
+    version_fingerprint: str = ""
+    altered: int = 0
     images: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     rank: int | None = None
@@ -170,11 +188,16 @@ def read_origin(metadata: Mapping[str, str]) -> LoraOrigin:
     rows = _json_of(metadata, f"{_OWN}generation")
     named = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     folders, settings = _json_of(metadata, "ss_dataset_dirs"), _json_of(metadata, f"{_OWN}settings")
+    version = _json_of(metadata, f"{_OWN}dataset_version")
+    version = version if isinstance(version, dict) else {}
     return LoraOrigin(
         base_model=metadata.get("ss_sd_model_name", ""),
         base_model_fingerprint=metadata.get("ss_new_sd_model_hash", ""),
         dataset=next(iter(folders), "") if isinstance(folders, dict) else "",
         dataset_fingerprint=metadata.get(f"{_OWN}dataset_fingerprint", ""),
+        version=_whole(version.get("number")),
+        version_fingerprint=str(version.get("fingerprint", "")),
+        altered=_whole(version.get("altered")) or 0,
         images={str(row["file"]): str(row["hash"]) for row in named if {"file", "hash"} <= {*row}},
         settings=settings if isinstance(settings, dict) else {},
         rank=_whole_of(metadata, "ss_network_dim"),
@@ -199,6 +222,10 @@ def _json_of(metadata: Mapping[str, str], key: str) -> Any:
         return parse(metadata.get(key, "null"))
     except ValueError:
         return None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _whole_of(metadata: Mapping[str, str], key: str) -> int | None:
@@ -264,6 +291,7 @@ def metadata(
         else "",
         _VALIDATION_LOSS: card.validation_loss,
         f"{_OWN}dataset_fingerprint": card.dataset_fingerprint,
+        f"{_OWN}dataset_version": dict(card.dataset_version) or "",
         f"{_OWN}generation": [dict(row) for row in card.generation] or "",
         f"{_OWN}settings": dict(card.settings) or "",
         f"{_OWN}continued_from": dict(card.continued_from) or "",

@@ -304,7 +304,8 @@ def _inputs(
         settings,
         course,
         [
-            asdict(images.facts),
+            # Images and captions decide the file; in which version they lay does not.
+            {key: value for key, value in asdict(images.facts).items() if key != "version"},
             None
             if held_out is None
             else [(e.hash, e.caption, e.face, *(c.hash for c in e.controls)) for e in held_out],

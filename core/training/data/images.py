@@ -72,6 +72,11 @@ def read_images(job: LoraJob) -> TrainingImages:
     facts = read_facts(job.dataset, examples, trigger=job.trigger)
     if not facts.trigger and job.trigger is None:
         facts = with_concepts(facts, [e.path.relative_to(job.dataset) for e in examples])
+    if facts.version is not None and facts.version.altered:
+        notes.append(
+            f"Of version {facts.version.number} of the dataset, {facts.version.altered} of the "
+            "images or captions are not as exported; it is trained on as it is."
+        )
     prior: list[Example] = []
     validation = None
     if job.prior is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ...dataset.facts import DatasetFacts
@@ -72,6 +73,7 @@ def lora_card(
         base_model_fingerprint=denoiser.identity,
         dataset=facts.folder,
         dataset_fingerprint=facts.fingerprint,
+        dataset_version=_version(facts),
         images=len(trained),
         tag_frequency=facts.captions or {},
         generation=[
@@ -87,6 +89,14 @@ def lora_card(
         comment=_comment(result, row),
         continued_from=continued_from or {},
     )
+
+
+def _version(facts: DatasetFacts) -> dict[str, Any]:
+    """Return which version of its dataset a LoRA was trained on; nothing of any other folder."""
+    if facts.version is None:
+        return {}
+    values = asdict(facts.version)
+    return values if facts.version.altered else {k: v for k, v in values.items() if k != "altered"}
 
 
 def jpeg_thumbnail(pixels: Any, side: int = THUMBNAIL) -> bytes:
