@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ class Version:
     def images(self) -> tuple[str, ...]:
         """The names of its images."""
         return tuple(name for name in self.digests if name.endswith(SUFFIXES))
+
+    @cached_property
+    def training_fingerprint(self) -> str:
+        """Of its images and captions alone, as a LoRA's header names them."""
+        return training_fingerprint(self.folder, self.digests)
 
     def file(self, name: str) -> Path:
         """Return where a file of it lies: its own, or the one that several versions share."""
@@ -254,45 +260,35 @@ def versions(dataset: Path | str, loras: Sequence[Path | str] = ()) -> VersionLi
 
 
 def trained_version(
-    dataset: Path | str, version_fingerprint: str, dataset_fingerprint: str
+    found: Sequence[Version], number: int | None, version_fingerprint: str, dataset_fingerprint: str
 ) -> Version | None:
     """Return the kept version that a LoRA was trained on, as its header says; ``None`` if unknown.
 
+    Of several that are equal it is the one with the number that the header says, else the oldest.
+
     Args:
-        dataset: The dataset, or one of its versions.
+        found: The versions that are kept.
+        number: Of the version; ``None`` in older files.
         version_fingerprint: Of the version's whole content; empty in older files.
         dataset_fingerprint: Of the images and captions.
     """
-    try:
-        found = kept_versions(dataset)
-    except NotADatasetError:
-        return None
-    for version in found:
-        if version_fingerprint and version.fingerprint == version_fingerprint:
-            return version
-    for version in found:
-        if dataset_fingerprint and training_fingerprint(version.folder, version.digests) == (
-            dataset_fingerprint
-        ):
-            return version
-    return None
+    equal = [one for one in found if version_fingerprint and one.fingerprint == version_fingerprint]
+    if not equal and dataset_fingerprint:
+        equal = [one for one in found if one.training_fingerprint == dataset_fingerprint]
+    return next((one for one in equal if one.number == number), equal[0] if equal else None)
 
 
 def _with_loras(
     lines: Sequence[VersionSummary], files: Sequence[TrainedLora]
 ) -> list[VersionSummary]:
-    """Give each version the files that name it, or that have its images and captions."""
-    by_content = {line.version.fingerprint: n for n, line in enumerate(lines)}
-    by_images: dict[str, int] = {}
-    for n, line in enumerate(lines):
-        mark = training_fingerprint(line.version.folder, line.version.digests)
-        by_images.setdefault(mark, n)
+    """Give each version the files that were trained on it."""
+    kept = [line.version for line in lines]
     trained: dict[int, list[TrainedLora]] = {}
     for file in files:
-        found = by_content.get(file.version_fingerprint, by_images.get(file.dataset_fingerprint))
-        if found is not None:
-            trained.setdefault(found, []).append(file)
-    return [replace(line, loras=tuple(trained.get(n, ()))) for n, line in enumerate(lines)]
+        on = trained_version(kept, file.said, file.version_fingerprint, file.dataset_fingerprint)
+        if on is not None:
+            trained.setdefault(on.number, []).append(file)
+    return [replace(one, loras=tuple(trained.get(one.version.number, ()))) for one in lines]
 
 
 def _read(folder: Path, place: Path) -> Version:

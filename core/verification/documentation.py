@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..dataset.version_record import read_record
+from ..reading.own import RECORD_FILE
 from .checklist import Fault, Line, judged, not_applicable
 from .evidence import Evidence, ImageFile
 from .schema import RECORD_KEYS
@@ -109,6 +111,12 @@ def check_version(evidence: Evidence, version: int) -> Line:
         Fault(name, "the file is not part of the version", "Move it elsewhere, or export again.")
         for name in sums.unlisted
     ]
+    record = read_record(evidence.folder)
+    said = record is not None and record.fingerprint == evidence.fingerprint
+    if (evidence.folder / RECORD_FILE).is_file() and not said:
+        faults.append(
+            Fault(RECORD_FILE, "the record of the version is not of these files, or edited", back)
+        )
     found = (
         f"version {version}, {sums.checked} files compared with SHA256SUMS, fingerprint "
         f"{evidence.fingerprint[:16]}"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
-from ..dataset.facts import fingerprint
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..lora.file import CheckpointError, LoraFile, read
@@ -21,11 +20,11 @@ from ..training.result import HISTORY
 from ..training.settings import SettingsError, TrainingSettings
 from .checklist import Fault, Line, judged, unchecked
 from .evidence import Evidence
+from .trained_dataset import TRAIN, check_dataset
 
 if TYPE_CHECKING:
     from ..training.loop.validation import Convergence
 
-_TRAIN = "Train the LoRA again: character-curator train DATASET --output FILE."
 _NOTES = "Keep NAME.work beside the LoRA file, or say where it is: --work FOLDER."
 GIVE = "Name the LoRA file: --lora FILE (in ComfyUI: lora_name)."
 NO_LORA = "no LoRA file was given"
@@ -105,11 +104,11 @@ def check_training(trained: Trained) -> Line:
                 trained.path.name,
                 "it is not the file that the training wrote: it was changed, or another training "
                 "wrote over it",
-                _TRAIN,
+                TRAIN,
             )
         )
     if outcome.get("stopped") == "diverged":
-        faults.append(Fault(FINISHED, str(outcome.get("message")), _TRAIN))
+        faults.append(Fault(FINISHED, str(outcome.get("message")), TRAIN))
     faults += [
         Fault(
             str(entry.get("file")), f"it was left out: {entry.get('reason')}", "Repair the image."
@@ -138,7 +137,7 @@ def check_loss(trained: Trained) -> Line:
     try:
         history = pl.DataFrame(outcome["history"], schema=dict(HISTORY))
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        fault = Fault(FINISHED, f"it has no history of the losses ({error})", _TRAIN)
+        fault = Fault(FINISHED, f"it has no history of the losses ({error})", TRAIN)
         return judged("loss", "there is no history of the losses", [fault])
     which, course = _course(history, trained)
     if course is None:
@@ -173,21 +172,21 @@ def check_file(trained: Trained) -> Line:
     """Check that the file is whole: layers, finite weights, and the hash that it says itself."""
     name = trained.path.name
     if trained.content is None:
-        return judged("file", "it can't be read", [Fault(name, trained.problem, _TRAIN)])
+        return judged("file", "it can't be read", [Fault(name, trained.problem, TRAIN)])
     import torch
 
     content, faults = trained.content, []
     if not content.names:
-        faults.append(Fault(name, "it holds no layer of a LoRA", _TRAIN))
+        faults.append(Fault(name, "it holds no layer of a LoRA", TRAIN))
     broken = [k for k, tensor in content.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        faults.append(Fault(name, f"{len(broken)} tensors hold NaN or infinity", _TRAIN))
+        faults.append(Fault(name, f"{len(broken)} tensors hold NaN or infinity", TRAIN))
     silent = [name for name in content.names if content.is_silent(name)]
     if content.names and len(silent) == len(content.names):
-        faults.append(Fault(name, "every weight is zero: it changes no image", _TRAIN))
+        faults.append(Fault(name, "every weight is zero: it changes no image", TRAIN))
     said = trained.origin.tensors_hash
     if said and said != tensors_hash(content.metadata, content.tensors):
-        faults.append(Fault(name, "its weights are not those that its header is about", _TRAIN))
+        faults.append(Fault(name, "its weights are not those that its header is about", TRAIN))
     found = f"{len(content.names)} layers, {len(content.tensors)} finite tensors, hash as it says"
     if not said:
         found = f"{len(content.names)} layers, {len(content.tensors)} tensors (it says no hash)"
@@ -198,9 +197,10 @@ def check_checkpoint(trained: Trained, evidence: Evidence, base: str | None = No
     """Follow the chain: base model, dataset, the training's state, its checkpoints, the file."""
     if trained.content is None:
         return judged(
-            "checkpoint", "it can't be read", [Fault(trained.path.name, trained.problem, _TRAIN)]
+            "checkpoint", "it can't be read", [Fault(trained.path.name, trained.problem, TRAIN)]
         )
-    faults = [*_dataset_faults(trained, evidence), *_base_faults(trained, base)]
+    dataset_faults, version = check_dataset(trained.path.name, trained.origin, evidence.folder)
+    faults = [*dataset_faults, *_base_faults(trained, base)]
     if trained.notes is None:
         if not faults:
             return unchecked("checkpoint", "the notes of its training are not here", _NOTES)
@@ -209,17 +209,18 @@ def check_checkpoint(trained: Trained, evidence: Evidence, base: str | None = No
     count = len(trained.outcome.get("checkpoints", ()))
     found = (
         f"base model {trained.origin.base_model or 'unnamed'}, dataset "
-        f"{trained.origin.dataset_fingerprint[:16] or 'unnamed'}, {count} checkpoint(s), "
+        f"{trained.origin.dataset_fingerprint[:16] or 'unnamed'}"
+        f"{f' of version {version}' if version else ''}, {count} checkpoint(s), "
         f"file {trained.hash[:16]}"
     )
-    return judged("checkpoint", found, faults, checkpoints=count)
+    return judged("checkpoint", found, faults, checkpoints=count, version=version)
 
 
 def check_hyperparameters(trained: Trained) -> Line:
     """Check that the file says every option of its training, and that its tensors agree."""
     name = trained.path.name
     if trained.content is None:
-        return judged("hyperparameters", "it can't be read", [Fault(name, trained.problem, _TRAIN)])
+        return judged("hyperparameters", "it can't be read", [Fault(name, trained.problem, TRAIN)])
     origin, faults = trained.origin, []
     advice = "Train with this package, which writes them into the file."
     if not origin.settings:
@@ -297,27 +298,6 @@ def _last(history: pl.DataFrame) -> int:
     return int(history["epoch"].to_list()[-1])
 
 
-def _dataset_faults(trained: Trained, evidence: Evidence) -> list[Fault]:
-    from ..training.data.examples import read_examples
-
-    origin, name = trained.origin, trained.path.name
-    again = f"Train on this dataset, or name the one it was trained on. {_TRAIN}"
-    if not origin.dataset_fingerprint:
-        return [Fault(name, "it does not say which dataset it was trained on", again)]
-    try:
-        examples, _ = read_examples(evidence.folder)
-    except CuratorError as error:
-        return [Fault(evidence.folder.name, str(error), again)]
-    if fingerprint(examples) == origin.dataset_fingerprint:
-        return []
-    here = {example.path.name: example.hash for example in examples}
-    common = sum(here.get(file) == digest for file, digest in origin.images.items())
-    what = f"it was trained on something else: {common} of its {len(origin.images)} images are here"
-    if common == len(origin.images) == len(here):
-        what = "it was trained on these images with other captions"
-    return [Fault(name, what, again)]
-
-
 def _base_faults(trained: Trained, base: str | None) -> list[Fault]:
     """Compare the base model with the one that the file names, where it can be found here."""
     from ..generation import models
@@ -357,14 +337,14 @@ def _state_faults(trained: Trained) -> list[Fault]:
         try:
             read(path if path.is_file() else Path(kept["file"]))
         except (CheckpointError, OSError) as error:
-            faults.append(Fault(path.name, f"a kept checkpoint is not whole: {error}", _TRAIN))
+            faults.append(Fault(path.name, f"a kept checkpoint is not whole: {error}", TRAIN))
     for path in sorted(trained.work.glob("*.safetensors")) if trained.work else ():
         try:
             load_tensors(path)
         except StateMismatchError as error:
-            faults.append(Fault(f"{path.parent.name}/{path.name}", str(error), _TRAIN))
+            faults.append(Fault(f"{path.parent.name}/{path.name}", str(error), TRAIN))
     if trained.work and not any(trained.work.glob("*.safetensors")):
         faults.append(
-            Fault(trained.work.name, "the training's state is gone: it can't go on", _TRAIN)
+            Fault(trained.work.name, "the training's state is gone: it can't go on", TRAIN)
         )
     return faults
