@@ -120,16 +120,31 @@ def add_commands(command: Command) -> None:
     )
 
     sub = command(
-        "reproduce", _reproduce, "Make a generated image, or a crop, again and compare pixels."
+        "reproduce",
+        _reproduce,
+        "Make a generated image, a crop, or a version of a dataset again, and compare.",
     )
-    sub.add_argument("image", type=Path, metavar="IMAGE.png")
-    sub.add_argument("--output", type=Path, default=None, help="also save the new image here")
+    sub.add_argument("image", type=Path, metavar="IMAGE.png|DATASET")
+    sub.add_argument(
+        "--output", type=Path, default=None,
+        help="also save the new image here; of a dataset: the folder to make it in (needed)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--version", default="latest", metavar="N",
+        help="of a dataset: the version to make again (%(default)s)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--base", type=Path, default=Path(), metavar="FOLDER",
+        help="of a dataset: what relative paths of its recipe start from (default: the current "
+        "folder)",
+    )  # fmt: skip
     sub.add_argument(
         "--source",
         type=Path,
         default=None,
         metavar="FOLDER",
-        help="of a crop: the original, or a folder or zip file that holds it",
+        help="of a crop: the original, or a folder or zip file that holds it; of a dataset: where "
+        "its images lie now",
     )
 
 
@@ -264,7 +279,10 @@ def _crop_of(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def _reproduce(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from ..generation.reproduce import reproduce
+    from .versions import reproduce_version
 
+    if options.image.is_dir():
+        return reproduce_version(options, console)
     if options.output is not None:
         _format_of(options.output)  # what can't be saved is told before it is made
     result = reproduce(options.image, source=options.source)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .output import EXIT_DONE, Command, escape, progress_on
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -196,3 +196,35 @@ def _restore(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             f"and were taken from another: {escape(', '.join(done.elsewhere[:5]))}"
         )
     return EXIT_DONE, done.as_mapping()
+
+
+def reproduce_version(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    """Make a version of a dataset again from its recipe, and say how it compares."""
+    from ..dataset.version_list import find_version, is_version_folder
+    from ..verification.remaking import RecipeError, remake
+
+    if options.output is None:
+        raise RecipeError(
+            "A dataset is made again in a folder of its own: name one with --output FOLDER."
+        )
+    named = options.image if is_version_folder(options.image) else options.version
+    version = find_version(named, options.image)
+    with progress_on(console) as progress:
+        made = remake(
+            version, options.output, base=options.base, source=options.source, progress=progress
+        )
+    where = f"version {version.number} in {escape(made.folder)}"
+    if made.identical:
+        console.print(
+            f"[bold green]Identical[/]: all {made.same} files of {where} came again byte for byte."
+        )
+        return EXIT_DONE, made.as_mapping()
+    console.print(
+        f"[bold yellow]Different[/]: {made.same} files of {where} came again, {len(made.changed)} "
+        f"otherwise, {len(made.missing)} not, and {len(made.more)} others. What differs from when "
+        f"it was made: {escape('; '.join(made.tools)) or 'nothing that is recorded'}."
+    )
+    for name in (*made.changed, *made.missing, *made.more)[:10]:
+        console.print(f"  {escape(name)}")
+    console.print("'character-curator diff' with both folders says what changed.")
+    return EXIT_DIFFERENT, made.as_mapping()

@@ -201,4 +201,5 @@ dataset = load_dataset("imagefolder", data_dir=".", split="train")   # columns i
 | `recipe.toml` | what makes this dataset again |
 | `report.html` | all of it to look at |
 | `SHA256SUMS` | `sha256sum -c SHA256SUMS` checks every file |
+| `version.json` | number, time and fingerprint of this version, its parent and tools |
 """

@@ -72,7 +72,7 @@ def _cards(difference: Difference) -> str:
         (f"{counts[0]} <small>→</small> {counts[1]}", "images"),
         (f"+{len(difference.entered)}", "in"),
         (f"−{len(difference.left)}", "out"),
-        (str(len(difference.redrawn)), "of one name, redrawn"),
+        (str(len(difference.redrawn)), "redrawn"),
         (str(len(difference.captions)), "captions changed"),
         (str(len({change.image.after for change in difference.scores})), "scored otherwise"),
     ]
@@ -110,8 +110,8 @@ def _settings(difference: Difference) -> str:
         changes = [change for change in difference.settings if change.group == group]
         rows = "".join(
             f"<tr><td><code>{escape(change.key)}</code></td>"
-            f'<td class="value">{_value(change.before)}</td>'
-            f'<td class="value">{_value(change.after)}</td></tr>'
+            f"<td>{_value(change.before)}</td>"
+            f"<td>{_value(change.after)}</td></tr>"
             for change in changes[:SHOWN]
         )
         if rows:
@@ -142,7 +142,11 @@ def _sides(difference: Difference) -> str:
         f"</h3>{_moved(version, images)}</div>"
         for title, version, images in sides
     )
-    return f'<section><h2>In and out</h2><div class="sides">{columns}</div></section>'
+    told = "Below each image: its quality, and why the other version does not hold it."
+    return (
+        f'<section><h2>In and out</h2><p class="quiet">{told}</p>'
+        f'<div class="sides">{columns}</div></section>'
+    )
 
 
 def _moved(version: Version, images: Sequence[MovedImage]) -> str:

@@ -162,9 +162,15 @@ def place_of(folder: Path | str) -> Path:
         folder: The dataset, or one of its kept versions.
     """
     place = Path(folder).expanduser().resolve()
-    if place.parent.name.endswith(VERSIONS_SUFFIX) and is_version_name(place.name):
+    if is_version_folder(place):
         return place.parent.with_name(place.parent.name.removesuffix(VERSIONS_SUFFIX))
     return place
+
+
+def is_version_folder(folder: Path) -> bool:
+    """Whether a folder lies where earlier versions are kept: ``NAME.versions/v0001``."""
+    place = folder.expanduser().resolve()
+    return place.parent.name.endswith(VERSIONS_SUFFIX) and is_version_name(place.name)
 
 
 def kept_versions(dataset: Path | str) -> tuple[Version, ...]:
