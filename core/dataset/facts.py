@@ -23,7 +23,7 @@ from ..reading.concepts import concept_above
 from ..reading.own import is_dataset
 from ..reading.texts import caption_file
 from .checksums import NotADatasetError, exported_checksums
-from .images import SUFFIXES
+from .images import image_names
 from .publish import version_of
 from .sidecars import RECIPE_FILE as RECIPE_FILE
 from .sidecars import read_metadata
@@ -369,7 +369,7 @@ def _version(images: Sequence[CaptionedImage], root: Path) -> VersionFacts | Non
         )
         altered += not as_listed
         read.add(name)
-    altered += sum(name.endswith(SUFFIXES) and name not in read for name in listed)
+    altered += sum(name not in read for name in image_names(listed))
     return VersionFacts(version_of(root), fingerprint_of(listed), altered)
 
 

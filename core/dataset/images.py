@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..errors import CuratorError
 from ..hashing import content_hash, file_state
 from ..json_text import parse
 from ..reading.color import WHITE, is_srgb, on_background
+from ..reading.masks import masks_of, without_masks
 from ..reading.opening import DEEP_MODES, MAX_PIXELS, check_plain, decoding, opened, upright
 from .cleaning import cleaned
 from .sidecars import read_metadata
@@ -25,8 +26,15 @@ _WAY = "png/1"
 SUFFIXES = (".png", ".jpg", ".webp")
 """The ends of the names of a dataset's images."""
 
+
 BACKGROUND, MASK = "background", "mask"
 """What becomes of transparency: seen on a color; or also kept, as the mask of the loss."""
+
+
+def image_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of a dataset's files that are its images: neither masks nor anything else."""
+    shown = [name for name in names if name.endswith(SUFFIXES)]
+    return without_masks(shown, masks_of(shown))
 
 
 class SourcesChangedError(CuratorError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..reading.texts import UnknownEncodingError
 from .facts import fingerprint_of_captioned
-from .images import SUFFIXES
+from .images import image_names
 from .sidecars import read_caption, read_metadata
 
 SUFFIX = ".safetensors"
@@ -64,15 +64,13 @@ def training_fingerprint(folder: Path, digests: Mapping[str, str]) -> str:
         digests: SHA-256 of each file, by name.
     """
     known, pairs = read_metadata(folder), []
-    for name, digest in digests.items():
-        if not name.endswith(SUFFIXES):
-            continue
+    for name in image_names(digests):
         try:
             caption = read_caption(folder / name, known.get(name, {}))
         except UnknownEncodingError:
             continue  # it is left out of a training
         if caption:
-            pairs.append((digest, caption))
+            pairs.append((digests[name], caption))
     return fingerprint_of_captioned(pairs)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import CuratorError
 from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
 from .checksums import NotADatasetError, exported_checksums
-from .images import SUFFIXES
+from .images import image_names
 from .publish import version_of
 from .publish import versions as kept_folders
 from .shared_images import stored_image
@@ -71,7 +71,7 @@ class Version:
     @property
     def images(self) -> tuple[str, ...]:
         """The names of its images."""
-        return tuple(name for name in self.digests if name.endswith(SUFFIXES))
+        return image_names(self.digests)
 
     @cached_property
     def training_fingerprint(self) -> str:
@@ -309,7 +309,7 @@ def _sizes(version: Version) -> dict[tuple[int, int], int]:
     """Return the size of each file of a version, by what identifies it on disk."""
     found = {}
     files = [path for path in version.folder.rglob("*") if path.is_file()]
-    files += [path for name in version.images if (path := version.file(name)).is_file()]
+    files += [path for name in version.digests if (path := version.file(name)).is_file()]
     for path in files:
         status = path.stat()
         found[status.st_dev, status.st_ino] = status.st_size

@@ -208,11 +208,11 @@ def test_a_dataset_stays_consistent(dataset):
     assert not verify(dataset).unlisted
     captions = captions_everywhere(dataset)
     assert all(text.endswith(", film grain") for text in captions.values())
-    # Nothing but captions and the list is another file.
+    # Nothing but captions, the list and the version's record is another file.
     after = files_of(dataset)
     changed = {name for name in before if before[name] != after[name]}
     assert {name for name in changed if not name.endswith(".txt")} == {
-        "metadata.json", "metadata.jsonl", "SHA256SUMS",
+        "metadata.json", "metadata.jsonl", "SHA256SUMS", "version.json",
     }  # fmt: skip
     assert after.keys() == before.keys()
     assert files_of(written.previous) == before
@@ -222,7 +222,12 @@ def test_a_datasets_edit_is_taken_back_to_the_byte(dataset):
     before = files_of(dataset)
     write(edit(read_table(dataset), [Remove("red hoodie"), Remove("close-up")]))
     undo(dataset)
-    assert files_of(dataset) == before
+    after = files_of(dataset)
+    # It is the third version, and equal to the first.
+    records = [json.loads(files.pop("version.json")) for files in (before, after)]
+    assert [record["number"] for record in records] == [1, 3]
+    assert records[0]["fingerprint"] == records[1]["fingerprint"]
+    assert after == before
     assert history_file(dataset) == dataset.parent / "set.caption-edits.jsonl"
 
 

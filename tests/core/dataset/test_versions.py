@@ -285,3 +285,16 @@ def test_the_commands_restore_and_list(place):
     assert "4 (latest)" in err
     out, _ = command("restore", place, 8, "--json", check=2)
     assert json.loads(out)["error"] == "NoSuchVersionError"
+
+
+def test_masks_are_files_of_a_version_and_none_of_its_images(images, tmp_path):
+    done = export(images, tmp_path / "set", name="x", masks="face", report=False)
+    assert len(list((done.folder / "masks").iterdir())) == 6
+    (version,) = (line.version for line in versions(done.folder).lines)
+    assert len(version.images) == 6
+    examples, _ = read_examples(done.folder)
+    assert version.training_fingerprint == fingerprint(examples)
+    export(images, tmp_path / "set", name="x", report=False)
+    assert restore(done.folder, 1).fingerprint == version.fingerprint
+    assert verify(done.folder).ok
+    assert len(list((done.folder / "masks").iterdir())) == 6
