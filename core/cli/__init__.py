@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except MemoryError as error:
             return _say_error(TooLittleMemoryError(error), TooLittleMemoryError.exit_code, options)
         except RuntimeError as error:
+            if "allocate memory" in str(error):  # as torch has it on a CPU
+                code = TooLittleMemoryError.exit_code
+                return _say_error(TooLittleMemoryError(MemoryError()), code, options)
             if "home directory" not in str(error):  # as pathlib has it of '~'
                 raise
             return _say_error(NoHomeError(error), NoHomeError.exit_code, options)

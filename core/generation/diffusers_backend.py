@@ -230,6 +230,17 @@ class DiffusersBackend:
                     f"{len(requests)} images of {settings['width']}x{settings['height']} do not "
                     "fit into the device's memory at once. Use a smaller batch size or size."
                 ) from error
+            except RuntimeError as error:
+                if "allocate memory" not in str(error):  # as torch has it on a CPU
+                    raise
+                raise pipelines.ModelSettingsError(
+                    f"{len(requests)} images of {settings['width']}x{settings['height']} do not "
+                    "fit into memory at once. Use a smaller batch size or size."
+                ) from error
+            except ValueError as error:
+                raise pipelines.ModelSettingsError(
+                    f"The model makes no image with these settings: {error}"
+                ) from error
         for request, hidden in zip(
             requests, getattr(result, "nsfw_content_detected", None) or (), strict=False
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,11 @@ def load(folder: Path, dtype: Any, options: Mapping[str, Any], file: Path | None
             if file is None:
                 return AutoPipelineForText2Image.from_pretrained(folder, **{key: dtype}, **options)
             pipeline = single_file.load(file, folder, {key: dtype, **options})
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+    except pickle.UnpicklingError as error:
+        raise models.unloadable(
+            folder, "its weights are a pickle that holds more than tensors, which may be a program"
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, EOFError) as error:
         raise models.unloadable(folder if file is None else file, str(error)) from error
     pipeline.scheduler = own_scheduler(folder, file)
     return pipeline

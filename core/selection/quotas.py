@@ -104,6 +104,10 @@ class Quota:
             raise ContradictoryQuotaError(self.column, f"{name} {number!r} is not a number")
         if not math.isfinite(number) or number < 0:
             raise ContradictoryQuotaError(self.column, f"{name} {number:g} is not 0 or more")
+        if number > _MOST:
+            raise ContradictoryQuotaError(
+                self.column, f"{name} {number:g} is more than there are images of anything"
+            )
         if self.shares and number > 1:
             raise ContradictoryQuotaError(self.column, f"the share {number:g} is more than 1")
         if not self.shares and number != int(number):
@@ -203,6 +207,9 @@ def amount_for(amount: Amount | None, value: object) -> float | None:
         return amount
     texts = {str(key): number for key, number in amount.items()}
     return texts.get(str(value))
+
+
+_MOST = 2**31
 
 
 def _number(text: str, digits: str) -> float:

@@ -69,7 +69,7 @@ class TrainingSettings(Model):
         description="What is added to a weight: lora, or lokr or loha of LyCORIS (a Kronecker or "
         "an elementwise product of small factors).",
     )
-    rank: Whole = Field(default=16, ge=1, description="Rank of the adapters.")
+    rank: Whole = Field(default=16, ge=1, le=2**17, description="Rank of the adapters.")
     alpha: Number = Field(
         default=16.0,
         gt=0,

@@ -75,7 +75,7 @@ def test_what_is_allowed_is_said_in_words():
     allowed = {
         name: option(TrainingSettings, name).allowed for name in TrainingSettings.model_fields
     }
-    assert allowed["rank"] == "give a whole number, 1 or more"
+    assert allowed["rank"] == "give a whole number, from 1 to 131072"
     assert allowed["alpha"] == "give a number above 0"
     assert allowed["dropout"] == "give a number, from 0 to below 1"
     assert allowed["ema_decay"] == "give a number, from 0 to 1"
