@@ -44,7 +44,7 @@ class Captioner(Protocol):
         """How many images it takes at once."""
 
     @property
-    def stops(self) -> tuple[type[Exception], ...]:
+    def stops(self) -> tuple[type[BaseException], ...]:
         """Errors that are no image's fault, and end the work, as a person's Cancel does."""
 
     def find(self, images: Sequence[Pixels]) -> list[bytes]:

@@ -85,7 +85,7 @@ class Tagger:
         return self.settings.batch
 
     @property
-    def stops(self) -> tuple[type[Exception], ...]:
+    def stops(self) -> tuple[type[BaseException], ...]:
         """Errors that end the work."""
         return (CaptionerError,)
 

@@ -83,7 +83,7 @@ class VisionLanguageModel:
         return self.settings.batch
 
     @property
-    def stops(self) -> tuple[type[Exception], ...]:
+    def stops(self) -> tuple[type[BaseException], ...]:
         """Errors that end the work."""
         return (CaptionerError,)
 

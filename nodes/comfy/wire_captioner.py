@@ -60,7 +60,7 @@ class WireCaptioner:
         self.batch = 1
 
     @property
-    def stops(self) -> tuple[type[Exception], ...]:
+    def stops(self) -> tuple[type[BaseException], ...]:
         """Errors that end the work: the user's Cancel, and a model that does not see."""
         import comfy.model_management
 
