@@ -14,6 +14,7 @@ from .curate.balanced_select import BalancedSelect
 from .curate.captions import CaptionImages, EditCaptions
 from .curate.clip_cluster import ClipCluster
 from .curate.contact_sheet import ContactSheet
+from .curate.crop_images import CropImages
 from .curate.face_validate import FaceValidate
 from .curate.image_sets import ImageSetToImages, ImagesToImageSet, LoadImageSet
 from .curate.quality_score import QualityScore
@@ -48,6 +49,7 @@ class CharacterCuratorExtension(ComfyExtension):
             SeedBatchGenerate,
             LoadImageSet,
             ImagesToImageSet,
+            CropImages,
             FaceValidate,
             QualityScore,
             ClipCluster,

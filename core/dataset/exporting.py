@@ -156,7 +156,7 @@ def export(
     alpha: str | None = None,
     max_side: int | None = None,
     keep_formats: bool | None = None,
-    masks: str | Sequence[Array] | None = None,
+    masks: str | Sequence[Array] | MaskWish | None = None,
     mask_layout: str | None = None,
     mask_model: str | None = None,
     metadata_name: str | None = None,
@@ -202,7 +202,8 @@ def export(
         masks: A mask for each image: ``face`` or ``head`` as it was measured, ``person`` or
             ``foreground`` by rembg, ``alpha`` of transparent images, ``beside`` for those that lie
             beside the sources, a folder that holds them under the images' names, or an array (0 to
-            255) for each selected image in their order. An image without gets a white one.
+            255) for each selected image in their order; or a whole wish. An image without gets a
+            white one.
         mask_layout: Where they lie, see :data:`.masks.LAYOUTS`; ``kohya`` unless given.
         mask_model: rembg's name of a model, or an ONNX file in its folder, for ``person`` and
             ``foreground``.
@@ -317,10 +318,15 @@ def export(
 
 
 def _mask_wish(
-    masks: str | Sequence[Array] | None, layout: str | None, model: str | None, count: int
+    masks: str | Sequence[Array] | MaskWish | None,
+    layout: str | None,
+    model: str | None,
+    count: int,
 ) -> MaskWish | None:
     if masks is None:
         return None
+    if isinstance(masks, MaskWish):
+        return checked(masks, count)
     where = layout or KOHYA_MASKS
     if isinstance(masks, str):
         return checked(MaskWish(masks, where, model=model), count)

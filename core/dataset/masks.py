@@ -21,7 +21,7 @@ from ..analysis.crop_boxes import Head, face_of, head_of
 from ..analysis.poses import layout_of
 from ..errors import CuratorError
 from ..reading.crops import CropRecord, crop_record, cut
-from ..reading.masks import MARK, mask_in, of_another_shape, read_alpha, read_mask
+from ..reading.masks import MARK, mask_in, of_another_shape, read_alpha, read_mask, uncovered
 from ..reading.opening import opened
 from .images import Placed
 
@@ -59,6 +59,8 @@ class MaskWish:
         layout: One of :data:`LAYOUTS`.
         given: A mask for each selected image in their order, values from 0 to 255; in place of the
             source.
+        covering: Whether those given are of images that were scaled to cover the masks' size and
+            cut around their middle, as in a batch.
         model: rembg's name of a model, or an ONNX file of U-2-Net's kind in rembg's own folder,
             for ``person`` and ``foreground``.
     """
@@ -66,6 +68,7 @@ class MaskWish:
     source: str = HEAD
     layout: str = KOHYA
     given: Sequence[Array] | None = None
+    covering: bool = False
     model: str | None = None
 
 
@@ -106,13 +109,16 @@ class MaskWriter:
             self.without.append(name)
             mask = Image.new("L", size, 255)
         elif mask.size != size:
-            if of_another_shape(mask.size, size):
+            if self.wish.covering:
+                mask = uncovered(mask, size)
+            elif of_another_shape(mask.size, size):
                 raise MaskError(
                     f"The mask of {row.get('source') or row['path']} has {mask.width} x "
                     f"{mask.height} pixels, and its image {size[0]} x {size[1]}: they are of "
                     "different shapes. Make the mask from that image."
                 )
-            mask = mask.resize(size, Image.Resampling.BILINEAR)
+            else:
+                mask = mask.resize(size, Image.Resampling.BILINEAR)
         target = self.folder / mask_name(name, self.wish.layout)
         target.parent.mkdir(exist_ok=True)
         with target.open("xb") as file:

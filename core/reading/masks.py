@@ -109,6 +109,26 @@ def of_another_shape(mask: tuple[int, int], image: tuple[int, int]) -> bool:
     return abs(mask[0] * image[1] / (mask[1] * image[0]) - 1) > SHAPES_ALIKE
 
 
+def uncovered(mask: Any, size: tuple[int, int]) -> Any:
+    """Return the mask of a whole image from that of its middle.
+
+    A batch of images holds one size: images of another shape are scaled to cover it, and what is
+    over is cut off evenly. What was cut off is black in the result.
+
+    Args:
+        mask: Of the image as it was in the batch, a PIL image in mode L.
+        size: Width and height of the whole image.
+    """
+    from PIL import Image
+
+    scale = min(size[0] / mask.width, size[1] / mask.height)
+    part = (max(1, round(mask.width * scale)), max(1, round(mask.height * scale)))
+    whole = Image.new("L", size)
+    corner = ((size[0] - part[0]) // 2, (size[1] - part[1]) // 2)
+    whole.paste(mask.resize(part, Image.Resampling.BILINEAR), corner)
+    return whole
+
+
 def without_masks(names: Iterable[str], masks: Mapping[str, str]) -> tuple[str, ...]:
     """Return the names that are no masks."""
     taken = set(masks.values())

@@ -11,7 +11,9 @@ from ..ui.widgets import widget
 from ..ui.wires import Dataset, ImageSet, Selection, category, node_id, searched_as
 from ..ui.wires import Plan as PlanWire
 
-_WHOLE = "SHA256SUMS"
+NO_MASKS = "none"
+KINDS = ("face", "head", "person", "foreground", "alpha", "beside")
+"""As core's own list, which would be slow to import."""
 
 
 class DatasetExport(io.ComfyNode):
@@ -86,6 +88,23 @@ class DatasetExport(io.ComfyNode):
                     "them as they are.",
                 ),
                 widget(DatasetSection, "keep_formats", default=False, optional=True),
+                io.Mask.Input(
+                    "masks", optional=True,
+                    tooltip="What the loss shall count in each selected image, in their order: "
+                    "connect Image Set to Images (count as many as are selected) to BiRefNet, SAM "
+                    "or any other node that gives a MASK.",
+                ),
+                io.Combo.Input(
+                    "mask_source", options=[NO_MASKS, *KINDS], default=NO_MASKS, optional=True,
+                    tooltip="Masks without a wire: face or head as measured, person or foreground "
+                    "by rembg, alpha of transparent images, beside for masks that lie beside the "
+                    "images (NAME-masklabel.png).",
+                ),
+                widget(
+                    DatasetSection, "mask_layout", default="kohya", optional=True,
+                    tooltip="Where masks lie: kohya masks/NAME.png, onetrainer "
+                    "NAME-masklabel.png, ai-toolkit _controls/NAME.png.",
+                ),
             ],
             outputs=[
                 Dataset.Output(display_name="dataset", tooltip="For trainers and LoadDataset."),
@@ -126,6 +145,9 @@ class DatasetExport(io.ComfyNode):
         alpha: str = "background",
         max_side: int = 0,
         keep_formats: bool = False,
+        masks: Any = None,
+        mask_source: str = NO_MASKS,
+        mask_layout: str = "kohya",
     ) -> io.NodeOutput:
         """Write the dataset."""
         from ...core.dataset import export
@@ -157,14 +179,29 @@ class DatasetExport(io.ComfyNode):
             alpha=alpha,
             max_side=max_side or None,
             keep_formats=keep_formats,
+            masks=_masks(masks, mask_source, mask_layout),
             progress=NodeProgress(),
         )
         files = [path for path in made.folder.rglob("*") if path.is_file()]
         disk_state.record(made.folder, files)
         state = f"version {made.version}{', unchanged' if made.unchanged else ''}"
         summary = f"{made.images} of {made.candidates} images in {made.folder} ({state})"
+        if made.masks_in_words:
+            summary += f". {made.masks_in_words}"
         summary = "\n".join((summary, *made.notes))
         return io.NodeOutput(made.folder, str(made.folder), summary, ui={"text": (summary,)})
+
+
+def _masks(masks: Any, source: str, layout: str) -> Any:
+    """Return which masks are wanted; None where none are."""
+    from ...core.dataset.masks import MaskWish
+    from ..ui.images import to_bytes
+
+    if masks is not None and source != NO_MASKS:
+        raise ValueError("Connect 'masks' or choose a 'mask_source', not both.")
+    if masks is not None:
+        return MaskWish(layout=layout, given=list(to_bytes(masks)), covering=True)
+    return None if source == NO_MASKS else MaskWish(source, layout)
 
 
 class LoadDataset(io.ComfyNode):

@@ -12,6 +12,8 @@ from pathlib import Path
 STORE = "features.sqlite"
 REFERENCES = "references"
 """Folder of the control images that were wired."""
+MASKS = "masks"
+"""Folder of the masks that were wired."""
 NEW = "none"
 """What the list of LoRAs to go on from says of a new one."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import CuratorError
 
@@ -62,6 +62,79 @@ def with_references(images: TrainingImages, references: Tensor, folder: Path) ->
         for example, control in zip(images.examples, own, strict=True)
     )
     return dataclasses.replace(images, examples=examples)
+
+
+class MaskCountError(CuratorError):
+    """There are neither as many masks as training images, nor a single one."""
+
+    def __init__(self, count: int, total: int) -> None:
+        super().__init__(
+            f"'masks' has {count} masks, and the dataset {total} images that can be used: wire one "
+            "for all, or one for each in the order of the file names; or say 'beside' in "
+            "'mask_files', which takes those that lie beside the images."
+        )
+
+
+def with_masks(images: TrainingImages, masks: Tensor, folder: Path) -> TrainingImages:
+    """Give training images their masks, which are written down as PNG files.
+
+    Args:
+        images: What is trained with; others of the class have none.
+        masks: MASK, ``(n, height, width)``: one for all or one for each in the order of the file
+            names. One of another shape than its image is taken for that of the image's middle, as
+            batches of images of several shapes show it.
+        folder: Where the files go, each under the hash of its pixels.
+
+    Raises:
+        MaskCountError: Their number is neither.
+        BlackMaskError: One of them is black all over.
+    """
+    from PIL import Image
+
+    from ...core.hashing import content_hash
+    from ...core.reading.masks import of_another_shape, uncovered
+    from ...core.training.data.masks import Mask
+
+    count, examples = len(masks), images.examples
+    if count not in (1, len(examples)):
+        raise MaskCountError(count, len(examples))
+    found = []
+    for number, example in enumerate(examples):
+        values = (255 * masks[number if count > 1 else 0].cpu()).round().clamp(0, 255)
+        mask = Image.fromarray(values.byte().numpy(), "L")
+        size = (example.size.width, example.size.height)
+        if of_another_shape(mask.size, size):
+            mask = uncovered(mask, size)
+        if mask.getextrema()[1] == 0:
+            raise BlackMaskError(example.path.name)
+        path = _kept(mask, folder)
+        found.append(dataclasses.replace(example, mask=Mask(path, content_hash(path))))
+    word = "One mask weighs" if count == 1 else "Masks weigh"
+    note = f"{word} the loss of {len(found)} images."
+    return dataclasses.replace(images, examples=tuple(found), notes=(*images.notes, note))
+
+
+class BlackMaskError(CuratorError):
+    """A mask leaves nothing of its image to learn from."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The mask of {name} is black all over: nothing of that image would count. Mend it, or "
+            "leave the image out of the dataset."
+        )
+
+
+def _kept(image: Any, folder: Path) -> Path:
+    """Write a PIL image unless it is there; named by its pixels."""
+    from ...core import atomic
+
+    digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+    path = folder / f"{digest[:32]}.png"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as temporary:
+            image.save(temporary, format="PNG")
+    return path
 
 
 def _written(image: Tensor, folder: Path) -> Control:

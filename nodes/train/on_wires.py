@@ -27,6 +27,7 @@ class Base:
         scheduler: KSampler's name of their scheduler.
         references: IMAGE of control images: one for all training images, or one for each.
         encoding: How control images are told, one of ``nodes.comfy.references.ENCODINGS``.
+        masks: MASK of what the loss counts: one for all training images, or one for each.
     """
 
     model: Any
@@ -36,6 +37,7 @@ class Base:
     scheduler: str = "normal"
     references: Any = None
     encoding: str = "auto"
+    masks: Any = None
 
 
 def train_on_wires(job: LoraJob, chosen: Chosen, base: Base, view: TrainingView) -> str:
@@ -60,8 +62,8 @@ def train_on_wires(job: LoraJob, chosen: Chosen, base: Base, view: TrainingView)
     from ...core.training import finished, train_lora
     from ...core.training.trainer import following, start_of
     from ..comfy.denoiser import WireDenoiser
-    from .files import REFERENCES, STORE, work_folder
-    from .images import checked_images, with_references
+    from .files import MASKS, REFERENCES, STORE, work_folder
+    from .images import checked_images, with_masks, with_references
     from .settings import with_room_for
 
     start = start_of(job)
@@ -83,6 +85,8 @@ def train_on_wires(job: LoraJob, chosen: Chosen, base: Base, view: TrainingView)
     images = checked_images(job)
     if base.references is not None:
         images = with_references(images, base.references, home / REFERENCES)
+    if base.masks is not None:
+        images = with_masks(images, base.masks, home / MASKS)
     told = _told(base, images)
     begin = denoiser.identity if start is None else f"{denoiser.identity} {start.sha256}"
     course = finished.course_key(begin, [*images.examples, *images.prior], settings)

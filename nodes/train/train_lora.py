@@ -193,6 +193,19 @@ class TrainLoRA(io.ComfyNode):
                     tooltip="A LoRA in models/loras to train further, under another name. Kind, "
                     "rank, alpha and layers are then the file's, whatever the widgets say.",
                 )),
+                io.Mask.Input(
+                    "masks", optional=True,
+                    tooltip="What the loss counts: white as 1, black as unmasked_weight (0.1, in "
+                    "options). One for all, or one for each training image in the order of the "
+                    "file names, from BiRefNet, SAM or any other node that gives a MASK.",
+                ),
+                _advanced(io.String.Input(
+                    "mask_files", default="", optional=True,
+                    tooltip="The same from files: beside takes the masks that DatasetExport has "
+                    "written (or NAME-masklabel.png, masks/NAME.png, transparent pixels); or a "
+                    "folder with masks under the images' names, in ComfyUI's input or output "
+                    "folder.",
+                )),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="The model with the LoRA."),
@@ -221,7 +234,7 @@ class TrainLoRA(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(
         cls, name: str | None = None, folder: str = "", control_images: str = "",
-        continue_from: str = NEW, **_: Any,
+        continue_from: str = NEW, mask_files: str = "", **_: Any,
     ) -> Any:  # fmt: skip
         """Run again when the LoRA file is gone or changed, or what it is made from is."""
         from ...core.hashing import file_state
@@ -229,7 +242,11 @@ class TrainLoRA(io.ComfyNode):
         from ..ui.paths import readable_path
         from .files import lora_path
 
-        files = "".join(str(listing(readable_path(f))) for f in (folder, control_images) if f)
+        files = "".join(
+            str(listing(readable_path(f)))
+            for f in (folder, control_images, _folder_of(mask_files))
+            if f
+        )
         found = folder_paths.get_full_path("loras", continue_from) if continue_from else None
         begun = [] if found is None else file_state(Path(found))
         return [disk_state.fingerprint(lora_path(name)) if name else 0, files, *begun]
@@ -256,6 +273,8 @@ class TrainLoRA(io.ComfyNode):
         control_images: str = "",
         reference_encoding: str = "auto",
         continue_from: str = NEW,
+        masks: Any = None,
+        mask_files: str = "",
         **widgets: Any,
     ) -> io.NodeOutput:
         """Train, or find the finished training, and apply its file."""
@@ -279,6 +298,8 @@ class TrainLoRA(io.ComfyNode):
             )
         if reference_images is not None and control_images.strip():
             raise ValueError("Wire 'reference_images' or name 'control_images', not both.")
+        if masks is not None and mask_files.strip():
+            raise ValueError("Wire 'masks' or say 'mask_files', not both.")
         graph = cls.hidden.prompt or {}
         inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})
         base_name = model_name(graph, inputs.get("model"))
@@ -297,9 +318,12 @@ class TrainLoRA(io.ComfyNode):
             start=start_path(continue_from, output),
             samples=sample_settings(sample_prompts, chosen),
             control_images=readable_path(control_images) if control_images.strip() else None,
+            masks=_masks_of(mask_files),
         )
         view = TrainingView(cls.hidden.unique_id, job.beside(".loss.png"))
-        base = Base(model, clip, vae, sampler_name, scheduler, reference_images, reference_encoding)
+        base = Base(
+            model, clip, vae, sampler_name, scheduler, reference_images, reference_encoding, masks
+        )
         # A prompt runs without gradients.
         with torch.inference_mode(False), torch.enable_grad():
             summary = train_on_wires(job, chosen, base, view)
@@ -311,3 +335,15 @@ class TrainLoRA(io.ComfyNode):
             trained, text, lora_name(output), plot, samples, summary,
             ui={**ui.PreviewImage(samples, cls=cls).as_dict(), "text": (summary,)},
         )  # fmt: skip
+
+
+def _folder_of(text: str) -> str:
+    """Return the folder that a text about masks names; empty where it names none."""
+    return "" if text.strip() in ("", "beside") else text
+
+
+def _masks_of(text: str) -> Any:
+    """Return where masks lie, as a job has it; None where none are asked for."""
+    from ..ui.paths import readable_path
+
+    return readable_path(text) if _folder_of(text) else text.strip() or None

@@ -13,6 +13,7 @@ TEXTS = {
     "ImagesToImageSet": {"subject", "caption"},
     "BalancedSelect": {"quotas"},
     "DatasetExport": {"name", "trigger", "captions", "license", "background"},
+    "CropImages": {"aspect"},
     "TrainLoRA": {"sample_prompts", "trigger", "options"},
     "EvaluateLoRA": {"prompts", "seeds", "trigger", "class_word"},
     "Verify": {"approved_by", "approved_fingerprint"},
@@ -20,10 +21,12 @@ TEXTS = {
 """Texts that are no paths; DatasetExport's name is a title, its background a color."""
 PATHS = [
     ("CharacterPlan", "plan_file"), ("SeedBatchGenerate", "folder"), ("LoadImageSet", "folder"),
-    ("ImagesToImageSet", "folder"), ("FaceValidate", "pack"), ("ClipCluster", "model"),
+    ("ImagesToImageSet", "folder"), ("CropImages", "pack"), ("CropImages", "folder"),
+    ("FaceValidate", "pack"), ("ClipCluster", "model"),
     ("ClipCluster", "pretrained"), ("BalancedSelect", "decisions"), ("DatasetExport", "folder"),
     ("LoadDataset", "folder"),
     ("TrainLoRA", "name"), ("TrainLoRA", "folder"), ("TrainLoRA", "control_images"),
+    ("TrainLoRA", "mask_files"),
     ("EvaluateLoRA", "folder"),
     ("EvaluateLoRA", "lora_name"), ("EvaluateLoRA", "pack"), ("EvaluateLoRA", "clip_model"),
     ("EvaluateLoRA", "pretrained"), ("Verify", "folder"), ("Verify", "lora_name"),
@@ -58,6 +61,7 @@ def graph(server):
     made["21"] = node("LoadDataset", folder="paths/dataset", minimum_quality=0.0)
     made["22"] = stock("LoadImage", image="red.png")
     made["23"] = node("ImagesToImageSet", images=["22", 0], folder="paths/images", subject="x")
+    made["27"] = node("CropImages", **defaults(server, "CropImages"), images=["23", 0])
     made["24"] = node("TrainLoRA", **defaults(server, "TrainLoRA"), **wires)
     evaluation = {
         "lora_name": random_lora(server, 64), "width": 128, "height": 128, "steps": 1,

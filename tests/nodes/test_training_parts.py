@@ -269,3 +269,46 @@ def test_reference_images_make_another_training(tmp_path):
         for batch in (shown(1), shown(2))
     } | {key("model", images.examples, settings())}
     assert len(found) == 3
+
+
+def half(size=(8, 6), left=True):
+    """A MASK that is white on one half."""
+    import torch
+
+    mask = torch.zeros(1, *size)
+    mask[..., : size[1] // 2] = float(left)
+    mask[..., size[1] // 2 :] = float(not left)
+    return mask
+
+
+def test_masks_are_one_for_all_or_one_for_each_and_of_the_middle_where_shapes_differ(tmp_path):
+    import torch
+
+    images = read(tmp_path)
+    give = part("train.images").with_masks
+    one = give(images, half(), tmp_path / "masks")
+    assert len({e.mask for e in one.examples}) == 1
+    assert one.notes[-1] == "One mask weighs the loss of 3 images."
+    shapes = {e.size.aspect for e in images.examples}
+    each = give(images, torch.cat([half(), half(left=False), half()]), tmp_path / "masks")
+    assert len({e.mask.hash for e in each.examples}) == 2
+    for example in each.examples:
+        shown = example.mask.read()
+        assert abs(shown.width / shown.height - example.size.aspect) < 0.02 or shapes == {6 / 8}
+    wide = torch.ones(1, 8, 32)
+    middle = give(images, wide, tmp_path / "masks").examples[0]
+    found = middle.mask.read()
+    assert found.size == (middle.size.width, middle.size.height)
+    column = [found.getpixel((0, y)) for y in range(found.height)]
+    assert column[0] == column[-1] == 0
+    assert max(column) == 255
+
+
+def test_another_number_of_masks_or_a_black_one_is_refused(tmp_path):
+    import torch
+
+    parts = part("train.images")
+    with pytest.raises(parts.MaskCountError, match=r"2 masks.* 3 images"):
+        parts.with_masks(read(tmp_path), torch.cat([half(), half()]), tmp_path)
+    with pytest.raises(parts.BlackMaskError, match="black all over"):
+        parts.with_masks(read(tmp_path), torch.zeros(1, 8, 6), tmp_path)

@@ -6,7 +6,7 @@ PREFIX = "CharacterCurator_"
 
 NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
-    "FaceValidate", "QualityScore", "ClipCluster", "BalancedSelect", "ContactSheet",
+    "CropImages", "FaceValidate", "QualityScore", "ClipCluster", "BalancedSelect", "ContactSheet",
     "CaptionImages", "EditCaptions",
     "DatasetExport", "LoadDataset", "ImageSetToImages", "TrainLoRA",
     "EvaluateLoRA", "Verify",

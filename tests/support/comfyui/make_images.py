@@ -108,9 +108,15 @@ def spare_nodes(canvas, server, imaged):
     captioner = {"images": ("load", 0), "model": "wd-vit-tagger-v3", "existing": "append"}
     nodes = (
         Node("load", PREFIX + "LoadImageSet", {"folder": "photos"}, room=300),
+        Node(
+            "crop",
+            PREFIX + "CropImages",
+            {"images": ("load", 0), "pack": "miniature", "minimum_confidence": 0.5},
+            room=300,
+        ),
         Node("caption", PREFIX + "CaptionImages", captioner),
         Node("edit", PREFIX + "EditCaptions", {"images": ("caption", 0), "prune": 1.0}),
-        Node("read", PREFIX + "ImageSetToImages", {"images": ("load", 0), "which": "all"}),
+        Node("read", PREFIX + "ImageSetToImages", {"images": ("crop", 0), "which": "all"}),
         Node("write", PREFIX + "ImagesToImageSet", {"images": ("read", 0)}, tall=20),
         Node("sheet", PREFIX + "ContactSheet", {"images": ("write", 0)}, room=300),
         Node("export", PREFIX + "DatasetExport", {"images": ("write", 0), "captions": "trigger"}),

@@ -1,0 +1,159 @@
+"""CropImages: each image becomes the part of it that shows the person in a framing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..ui.libraries import missing_libraries
+from ..ui.widgets import widget
+from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
+from .face_validate import _LIBRARIES, AUTOMATIC, CHOICES, pack_path, reference_files
+
+_SHEET = 100
+
+
+class CropImages(io.ComfyNode):
+    """Crops every image around the face of its person, never through the head."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        from ...core.project import CropSection, FacesSection
+
+        return io.Schema(
+            node_id=node_id("CropImages"),
+            display_name="Crop Images",
+            **searched_as(
+                "crop face", "crop person", "face crop", "portrait crop", "aspect ratio",
+            ),
+            category=category("2 Curate"),
+            description=(
+                "Crops every image around the person: as a close-up, a bust, a half or a full "
+                "body, at an aspect ratio, and never through the head. Put it before FaceValidate, "
+                "so that everything is measured on the crops. Images that show too little for "
+                "their crop stay whole, or are rejected with the reason."
+            ),
+            inputs=[
+                ImageSet.Input("images", tooltip="The candidates, from Load Image Set."),
+                widget(CropSection, "framing", default="bust"),
+                widget(
+                    CropSection, "aspect", default="",
+                    tooltip="Width over height of the crops, such as 4:5 or 832:1216; empty takes "
+                    "what suits the framing (1:1, 4:5, 2:3, 1:2).",
+                ),
+                widget(
+                    FacesSection, "pack",
+                    tooltip="As in FaceValidate, and best the same.",
+                ),
+                io.String.Input(
+                    "folder", default="char1/crops",
+                    tooltip="Where the crops go as PNG files, in ComfyUI's output folder.",
+                ),
+                widget(
+                    CropSection, "impossible", default="whole", optional=True,
+                    tooltip="Where an image shows too little for its crop: whole keeps the image "
+                    "as it is, reject leaves it out.",
+                ),
+                widget(
+                    CropSection, "minimum_side", default=0, min=0, max=8192, step=64,
+                    optional=True,
+                    tooltip="Least shorter side of a crop in pixels; 0 takes any.",
+                ),
+                widget(CropSection, "upscale", default=False, optional=True),
+                widget(
+                    FacesSection, "choice", options=[AUTOMATIC, *CHOICES], default=AUTOMATIC,
+                    optional=True,
+                    tooltip="Of several faces: reject crops around none, largest takes the "
+                    "largest, reference the one of the references; automatic takes reference "
+                    "where references are connected and the pack is for photographs.",
+                ),
+                widget(FacesSection, "minimum_confidence", step=0.01, optional=True),
+                io.Image.Input(
+                    "references", optional=True,
+                    tooltip="Images of the person, one face each; others are then not cropped.",
+                ),
+            ],
+            outputs=[
+                ImageSet.Output(
+                    display_name="images",
+                    tooltip="With the crops in the place of their images, and where they are from.",
+                ),
+                io.Image.Output(display_name="sheet", tooltip="The first crops at a glance."),
+                io.String.Output(
+                    display_name="summary", tooltip="How many were cropped, how many not and why.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, images: Any = None) -> Any:
+        """Refuse to be queued where a library is missing."""
+        return missing_libraries(_LIBRARIES) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
+        """Run again when a crop is gone or changed."""
+        from ..ui.disk_state import disk_state
+        from ..ui.paths import output_path
+
+        return disk_state.fingerprint(output_path(folder)) if folder else 0
+
+    @classmethod
+    def execute(
+        cls,
+        images: Any,
+        framing: Any,
+        aspect: str,
+        pack: str,
+        folder: str,
+        impossible: str = "whole",
+        minimum_side: int = 0,
+        upscale: bool = False,
+        choice: str = AUTOMATIC,
+        minimum_confidence: float = 0.85,
+        references: Any = None,
+    ) -> io.NodeOutput:
+        """Crop the images."""
+        from ...core.analysis.cropping import CropWish, crop_images
+        from ...core.analysis.face_analyser import FaceAnalyser
+        from ...core.analysis.face_validation import FaceThresholds
+        from ..ui.disk_state import disk_state
+        from ..ui.images import sheet_of
+        from ..ui.paths import output_path
+        from ..ui.progress import NodeProgress
+
+        if upscale and not minimum_side:
+            raise ValueError("'upscale' needs 'minimum_side': to what the crops are enlarged.")
+        place = output_path(folder)
+        wish = CropWish(
+            framing,
+            aspect.strip() or None,
+            minimum_side or None,
+            upscale=upscale,
+            reject=impossible == "reject",
+        )
+        limits = FaceThresholds(
+            confidence=minimum_confidence,
+            choice=None if choice == AUTOMATIC else choice,  # type: ignore[arg-type]
+        )
+        paths = [] if references is None else reference_files(references)
+        with feature_store() as store:
+            made = crop_images(
+                images,
+                FaceAnalyser(pack_path(pack)),
+                store,
+                place,
+                wish,
+                thresholds=limits,
+                references=paths,
+                progress=NodeProgress(),
+            )
+        boxes = made.table["crop_box"].is_not_null()
+        disk_state.record(place, made.filter(boxes).paths())
+        told = "\n".join(made.notes[len(images.notes) :])
+        shown = made.filter(boxes) if boxes.any() else made
+        sheet = sheet_of(shown, by="kind", limit=_SHEET)
+        preview = {**ui.PreviewImage(sheet, cls=cls).as_dict(), "text": (told,)}
+        return io.NodeOutput(made, sheet, told, ui=preview)

@@ -1,0 +1,86 @@
+"""Crops and masks in a real ComfyUI: cut, segmented on the wire, exported, and trained with."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.comfyui.graphs import node, stock, training
+from tests.support.comfyui.portraits import draw_folder
+
+
+@pytest.fixture(scope="module")
+def exported(server):
+    """Three portraits, cropped; their red channel is their mask."""
+    draw_folder(server.base / "input" / "cropped", count=3)
+    graph = {
+        "1": node("LoadImageSet", folder="cropped"),
+        "2": node(
+            "CropImages", images=["1", 0], framing="close-up", aspect="1:1", pack="miniature",
+            folder="masks/crops", minimum_confidence=0.1, minimum_side=64, upscale=True,
+        ),
+        "3": node("ImageSetToImages", images=["2", 0], which="selected", first=0, count=64),
+        "4": stock("ImageToMask", image=["3", 0], channel="red"),
+        "5": node(
+            "DatasetExport", images=["2", 0], folder="masks/dataset", name="char1",
+            trigger="char1", captions="{caption}", masks=["4", 0], mask_layout="onetrainer",
+        ),
+        "6": stock("PreviewAny", source=["2", 2]),
+    }  # fmt: skip
+    return graph, server.run(graph)
+
+
+def dataset(server):
+    return server.base / "output" / "masks" / "dataset"
+
+
+def test_crops_and_masks_from_the_wire_are_in_the_dataset(server, exported):
+    _, run = exported
+    folder = dataset(server)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert len(metadata) == 3
+    cropped = {name: values for name, values in metadata.items() if "crop_box" in values}
+    assert cropped
+    assert f"{len(cropped)} of 3 images cropped to close-up at 1:1." in run.outputs["2"]["text"][0]
+    assert run.outputs["2"]["images"]
+    assert "Masks of 3 images." in run.outputs["5"]["text"][0]
+    first = next(iter(sorted(metadata)))
+    with Image.open(folder / first) as image, Image.open(folder / metadata[first]["mask"]) as mask:
+        assert mask.size == image.size
+        red = np.asarray(image.convert("RGB"))[..., 0].astype(int)
+        assert np.abs(red - np.asarray(mask)).max() <= 1
+    assert metadata[first]["mask"] == first.replace(".png", "-masklabel.png")
+
+
+def test_a_second_queue_cuts_nothing_and_a_lost_crop_is_cut_again(server, exported):
+    graph, _ = exported
+    assert "2" in server.run(graph).cached
+    [crop, *_] = (server.base / "output" / "masks" / "crops").rglob("*.png")
+    before = crop.read_bytes()
+    crop.unlink()
+    server.run(graph)
+    assert crop.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_lora_is_trained_with_the_masks_and_says_so(server, exported):
+    graph = training(
+        name="masked", folder="masks/dataset", mask_files="beside", epochs=1, sample_every=0,
+        options="unmasked_weight = 0.0\nvalidation_timesteps = 2",
+    )  # fmt: skip
+    graph["3"] = stock("PreviewAny", source=["2", 5])
+    summary = server.run(graph, 600).outputs["2"]["text"][0]
+    assert "Masks weigh the loss of 3 of 3 images." in summary
+    both = dict(graph["2"]["inputs"])
+    both["masks"] = ["4", 0]
+    assert "not both" in server.refusal(
+        {**graph, "2": node("TrainLoRA", **both), "4": stock("SolidMask", value=1.0, width=128,
+                                                             height=128)}
+    )  # fmt: skip
+    both.pop("mask_files")
+    wired = {**graph, "2": node("TrainLoRA", **both | {"name": "wired"}),
+             "4": stock("SolidMask", value=1.0, width=128, height=128)}  # fmt: skip
+    assert (
+        "One mask weighs the loss of 3 images." in (server.run(wired, 600).outputs["2"]["text"][0])
+    )
