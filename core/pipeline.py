@@ -105,6 +105,7 @@ def run(
     if project.training is None:
         return outcome
     lora = train(project, outcome.exported.folder, base, callbacks=callbacks, progress=progress)
+    tell_of_training(outcome.exported.folder, lora)
     samples = draw_with(project, lora, progress=progress)
     return replace(outcome, lora=lora, samples=samples)
 
@@ -186,6 +187,34 @@ def _file_stem(name: str) -> str:
 
 
 _SEPARATORS = frozenset('/\\:*?"<>|') | {chr(number) for number in range(32)}
+
+
+def tell_of_training(dataset: Path, lora: LoraResult) -> bool:
+    """Put what came of a training into the report of the dataset that it was made with.
+
+    Returns:
+        False where the report is not there, or somebody has edited it: it then stays as it is.
+    """
+    from .dataset.checksums import add_later
+    from .dataset.verdict import REPORT_FILE, report_with
+    from .report.training import training_section
+
+    done = lora.training
+    last = done.history.drop_nulls("loss").tail(1)["loss"].to_list()
+    facts = [
+        ("Steps", f"{done.steps:,}"),
+        ("Ended", done.message),
+        ("Best epoch", str(done.best_epoch)),
+        ("Validation loss there", "" if done.best_loss is None else f"{done.best_loss:.5f}"),
+        ("Training loss in the end", f"{last[0]:.5f}" if last else ""),
+        ("Epoch of convergence", str(done.convergence_epoch or "")),
+        ("Base model", lora.base),
+        ("Layers", lora.adapted),
+        *(("Warning", warning) for warning in lora.warnings),
+    ]
+    known = [(label, value) for label, value in facts if value]
+    section = training_section(lora.file.name, known, lora.plot, lora.samples)
+    return add_later(dataset, REPORT_FILE, lambda text: report_with(text, {"training": section}))
 
 
 def prior_of(

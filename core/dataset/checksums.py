@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..reading.own import CHECKSUMS_FILE
-from .verdict import CARD_FILE, LATER, exported_hash
+from .verdict import CARD_FILE, LATER, REPORT_FILE, exported_hash
 
 FILE_NAME = CHECKSUMS_FILE
 
@@ -85,16 +86,41 @@ def read_checksums(root: Path) -> dict[str, str]:
 
 
 def exported_checksums(root: Path) -> dict[str, str]:
-    """Return the digests of a dataset as it was exported, without what its card says since then.
+    """Return the digests of a dataset as it was exported, without what has been added since then.
 
     Raises:
         NotADatasetError: There is no list.
     """
     listed = read_checksums(root)
-    card = root / CARD_FILE
-    if CARD_FILE in listed and card.is_file() and content_hash(card) == listed[CARD_FILE]:
-        listed[CARD_FILE] = exported_hash(card)
+    for name in (CARD_FILE, REPORT_FILE):
+        path = root / name
+        if name in listed and path.is_file() and content_hash(path) == listed[name]:
+            listed[name] = exported_hash(path)
     return listed
+
+
+def add_later(root: Path, name: str, change: Callable[[str], str]) -> bool:
+    """Change the card or the report of a dataset, and its place in the list with it.
+
+    Args:
+        root: The dataset.
+        name: The file.
+        change: From its text to the new one.
+
+    Returns:
+        False where the file is not there, or not as listed: one that somebody has edited is left
+        as it is, and so stays known as changed.
+    """
+    path, listed = root / name, read_checksums(root)
+    if not path.is_file() or content_hash(path) != listed.get(name):
+        return False
+    before = path.read_bytes().decode("utf-8")
+    after = change(before)
+    if after != before:
+        # The list goes first: should the second write fail, the file is known as changed.
+        write_list(root, {**listed, name: hashlib.sha256(after.encode()).hexdigest()})
+        atomic.write_text(path, after)
+    return True
 
 
 def verify(root: Path | str) -> Verification:

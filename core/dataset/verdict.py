@@ -1,26 +1,31 @@
 """What the list of checksums does not name: verdict, sign-offs, and the record of the version.
 
 The list is of the dataset as it was exported, so what comes later is not in it, nor is the record,
-which holds the list's fingerprint. The card is; the line that a verification puts there is one that
-can be taken out again to the byte.
+which holds the list's fingerprint. The card is, and the report; the line that a verification puts
+into the one and the sections that go into the other can be taken out again to the byte.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..reading.own import RECORD_FILE
 
 VERIFICATION_FILE, SIGN_OFF_FILE = "verification.json", "sign-offs.json"
 VERIFICATION_PAGE = "verification.html"
-CARD_FILE = "README.md"
+CARD_FILE, REPORT_FILE = "README.md", "report.html"
 
 LATER = frozenset({VERIFICATION_FILE, VERIFICATION_PAGE, SIGN_OFF_FILE, RECORD_FILE})
 """Files that the list of checksums does not name."""
 
 _MARK = "<!-- verification -->"
+SLOTS = ("verdict", "training", "verification")
+"""Places in the report for what is known only later."""
+
+_SLOT = re.compile(rf"(<!-- ({'|'.join(SLOTS)}) -->).*?(<!-- /\2 -->)", re.S)
 _LINE = re.compile(rf"^> [^\n]*{_MARK}\n\n", re.M)
 
 
@@ -36,7 +41,29 @@ def card_with_verdict(text: str, verdict: str) -> str:
     return re.sub(r"^# [^\n]*\n\n", lambda title: title[0] + line, plain, count=1, flags=re.M)
 
 
-def exported_hash(card: Path) -> str:
-    """Return the SHA-256 of a card as it was exported, whatever its verdict says."""
-    text = card.read_bytes().decode("utf-8", "surrogateescape")
-    return hashlib.sha256(card_without_verdict(text).encode("utf-8", "surrogateescape")).hexdigest()
+def report_without_later(text: str) -> str:
+    """Return a report's text as it was exported."""
+    return _SLOT.sub(r"\1\3", text)
+
+
+def report_with(text: str, parts: Mapping[str, str]) -> str:
+    """Return a report's text with parts in its places; other places stay as they are.
+
+    Args:
+        text: The report. One without such places, from before there were any, stays as it is.
+        parts: HTML by the name of the place, one of :data:`SLOTS`; its texts are escaped, so that
+            none of them can end a place.
+    """
+
+    def filled(found: re.Match[str]) -> str:
+        part = parts.get(found[2])
+        return found[0] if part is None else f"{found[1]}{part}{found[3]}"
+
+    return _SLOT.sub(filled, text)
+
+
+def exported_hash(path: Path) -> str:
+    """Return the SHA-256 of a card or a report as it was exported, whatever was added since."""
+    plain = report_without_later if path.name == REPORT_FILE else card_without_verdict
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    return hashlib.sha256(plain(text).encode("utf-8", "surrogateescape")).hexdigest()

@@ -13,9 +13,12 @@ import polars as pl
 from ..imageset import ImageSet
 from ..rejection_reasons import Rejection, in_words
 from ..toml_lines import recipe_toml
+from .candidates import data, listed
 from .charts import funnel, histogram
 from .composition import COLUMNS, ValueCount, value_counts
-from .tiles import candidates_table, rejected_tiles, selected_tiles
+from .likeness import map_section
+from .thumbnails import embedded, readable_path
+from .tiles import Tiles, candidates_table, duplicate_groups
 
 if TYPE_CHECKING:
     from ..selection import Selection
@@ -66,12 +69,17 @@ def render(
 
     Returns:
         HTML without any reference to something outside, apart from links to the images beside
-        it. Its size is bounded: at most 400 selected and 10 rejected images a reason are
-        embedded, and at most 5,000 rows listed.
+        it, readable without scripts. Its size is bounded: at most 5,000 images are listed, all
+        that are selected among them, and their thumbnails take 20 MB at most.
     """
     table, selected = images.table, _selected(images, names)
     threshold = minimum_quality if minimum_quality is not None else _minimum(recipe or {})
     chosen = table.filter(selected)
+    candidates = listed(images, selected, selection, recipe, threshold)
+    shown = candidates.images.table
+    paths = [readable_path(row, images.root) for row in candidates.rows]
+    tiles = Tiles(candidates, embedded(paths), names or {})
+    clusters = shown["cluster"].to_list() if "cluster" in shown.columns else [None] * len(shown)
     template = Template(_HERE.joinpath("template.html").read_text("utf-8"))
     return template.substitute(
         title=escape(name),
@@ -82,11 +90,34 @@ def render(
         histogram=_histogram(table, selected, threshold),
         selection=_sentences(selection),
         composition=_composition(table, selected, selection),
-        selected=selected_tiles(ImageSet(chosen, images.root), names or {}),
-        rejected=rejected_tiles(images),
-        candidates=candidates_table(table, selected),
+        selected=tiles.selected(),
+        rejected=tiles.rejected(),
+        map=map_section(
+            candidates.like, candidates.selected, clusters, shown["path"].to_list(), len(table)
+        ),
+        duplicates=duplicate_groups(candidates),
+        candidates=candidates_table(candidates),
         recipe=_recipe(recipe),
+        data=data(
+            candidates,
+            name=name,
+            decisions=_decisions(selection),
+            fingerprint=images.fingerprint(),
+        ),
+        script=_HERE.joinpath("page.js").read_text("utf-8"),
     )
+
+
+def _decisions(selection: Selection | None) -> list[dict[str, str]]:
+    """Return the decisions that were followed, so that further ones are added to them."""
+    if selection is None or selection.followed is None:
+        return []
+    made = selection.followed.decisions
+    return [
+        {"hash": key, "decision": word, "name": made.names.get(key, "")}
+        for word, side in (("keep", made.keep), ("veto", made.veto))
+        for key in sorted(side)
+    ]
 
 
 def _selected(images: ImageSet, names: Mapping[str, str] | None) -> pl.Series:

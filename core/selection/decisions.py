@@ -275,6 +275,6 @@ def check_possible(
 
 
 def _listed(texts: Sequence[str]) -> str:
-    if len(texts) > _SHOWN:
+    if len(texts) > _SHOWN + 1:
         return f"{', '.join(texts[:_SHOWN])} and {len(texts) - _SHOWN} others"
     return ", ".join(texts)

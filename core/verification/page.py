@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from .. import report
+from ..dataset.verdict import VERIFICATION_PAGE
 from .checklist import Line, Readiness, Status
 
 _HERE = Path(report.__file__).parent
@@ -31,6 +32,29 @@ def page(readiness: Readiness) -> str:
             for name in groups
         ),
     )
+
+
+def report_parts(readiness: Readiness) -> dict[str, str]:
+    """Return what the report gains: the verdict, and what was found of the LoRA, as HTML by place.
+
+    The other lines are in the page beside it. Without a LoRA there is the verdict alone.
+    """
+    verdict, _, summary = readiness.verdict.partition(":")
+    parts = {
+        "verdict": f'<p class="lead"><strong class="{"met" if readiness.is_ready else "missed"}">'
+        f"{escape(verdict)}</strong>:{escape(summary)}, {escape(readiness.time)}. "
+        f'<a href="{VERIFICATION_PAGE}">Every line</a></p>',
+        "verification": "",
+    }
+    if readiness.lora:
+        titles = {"LoRA training": "Training", "Quality validation": "Evaluation"}
+        parts["verification"] = "".join(
+            _group(
+                f"{title}: {readiness.lora}", [one for one in readiness.lines if one.group == group]
+            )
+            for group, title in titles.items()
+        )
+    return parts
 
 
 def _group(name: str, lines: list[Line]) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 from .. import atomic
-from ..dataset.checksums import read_checksums, write_list
+from ..dataset.checksums import add_later
 from ..dataset.publish import version_of
 from ..dataset.verdict import (
     CARD_FILE,
+    REPORT_FILE,
     VERIFICATION_FILE,
     VERIFICATION_PAGE,
     card_with_verdict,
+    report_with,
 )
 from ..defaults import REGENERATED_IMAGES, TEST_PROMPTS
 from ..errors import CuratorError
@@ -30,7 +31,7 @@ from . import data, documentation, reproduction, sign_off, training
 from . import samples as test_images
 from .checklist import LINES, Line, Readiness, unchecked
 from .evidence import measure, read_evidence
-from .page import page
+from .page import page, report_parts
 from .reproduction import BackendOf
 from .training import read_trained
 
@@ -155,10 +156,10 @@ def check_readiness(
 
 
 def write_readiness(dataset: Path | str, readiness: Readiness) -> Path:
-    """Write ``verification.json`` and its page into a dataset, and the verdict into its card.
+    """Write ``verification.json`` and its page into a dataset; the verdict into card and report.
 
-    The list of checksums follows the card, if the card was as listed; one that somebody has edited
-    is left as it is, and so stays known as changed.
+    The list of checksums follows them, where they were as listed; one that somebody has edited is
+    left as it is, and so stays known as changed.
 
     Returns:
         The file with everything.
@@ -172,24 +173,11 @@ def write_readiness(dataset: Path | str, readiness: Readiness) -> Path:
     try:
         atomic.write_text(path, text + "\n")
         atomic.write_text(folder / VERIFICATION_PAGE, page(readiness))
-        _write_card(folder, readiness.verdict, read_checksums(folder))
+        add_later(folder, CARD_FILE, lambda text: card_with_verdict(text, readiness.verdict))
+        add_later(folder, REPORT_FILE, lambda text: report_with(text, report_parts(readiness)))
     except OSError as error:
         raise VerdictNotWrittenError(
             f"The verdict can't be written into {folder}: {error.strerror or error}. Make the "
             "folder writable, or take the result from --json."
         ) from error
     return path
-
-
-def _write_card(folder: Path, verdict: str, listed: Mapping[str, str]) -> None:
-    card = folder / CARD_FILE
-    if not card.is_file() or content_hash(card) != listed.get(CARD_FILE):
-        return
-    before = card.read_bytes().decode("utf-8")
-    after = card_with_verdict(before, verdict)
-    if after == before:
-        return
-    # The list goes first: should the second write fail, the card is known as changed.
-    digest = hashlib.sha256(after.encode()).hexdigest()
-    write_list(folder, {**listed, CARD_FILE: digest})
-    atomic.write_text(card, after)

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import atomic
 from ..dataset.checksums import NotADatasetError
-from ..dataset.verdict import SIGN_OFF_FILE
+from ..dataset.verdict import REPORT_FILE, SIGN_OFF_FILE, exported_hash
 from ..errors import CuratorError
 from ..hashing import json_hash
 from ..imageset import content_hash
@@ -24,7 +24,6 @@ from ..json_text import parse
 from .checklist import Fault, Line, judged
 
 FORMAT = 1
-REPORT_FILE = "report.html"
 SHEET_FILE, TABLE_FILE = "sheet.png", "pictures.parquet"
 
 
@@ -76,8 +75,11 @@ def _test_images(samples: Path) -> list[Path]:
 
 
 def fingerprints(shown: Mapping[str, Path]) -> dict[str, str]:
-    """Return the SHA-256 of every file that is shown."""
-    return {name: content_hash(path) for name, path in shown.items()}
+    """Return the SHA-256 of every file that is shown; of the report, of it as it was exported."""
+    return {
+        name: exported_hash(path) if name == REPORT_FILE else content_hash(path)
+        for name, path in shown.items()
+    }
 
 
 def sign(

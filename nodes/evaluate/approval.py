@@ -36,11 +36,11 @@ def approve(
         The checklist with the approval, and a line that says how to approve, or why nothing was
         signed.
     """
+    from ...core.dataset.verdict import REPORT_FILE
     from ...core.errors import CuratorError
     from ...core.hashing import json_hash
     from ...core.verification.checklist import Status
     from ...core.verification.sign_off import (
-        REPORT_FILE,
         check_approval,
         fingerprints,
         shown_files,
