@@ -9,10 +9,13 @@ import pytest
 
 from character_curator import cli, pipeline, project
 from character_curator.analysis import decoding
+from character_curator.dataset import export, verify
+from character_curator.dataset.verdict import report_without_later
 from character_curator.imageset import content_hash
 from character_curator.training import LoraJob
 from character_curator.training.data import examples as examples_module
 from character_curator.training.finished import finished_outcome
+from tests.support.images import make_images
 from tests.support.tiny_denoiser import make_dataset
 from tests.support.train_command import command, short
 
@@ -186,3 +189,18 @@ sample_every = 1
     assert {k: v for k, v in times(tmp_path).items() if not Path(k).name.startswith("feat")} == {
         k: v for k, v in before.items() if not Path(k).name.startswith("feat")
     }
+
+    # What came of it goes into the report of a dataset, and can be taken out again to the byte.
+    shown = export(make_images(tmp_path / "raw", 12), tmp_path / "shown", name="x").folder
+    plain = (shown / "report.html").read_text(encoding="utf-8")
+    assert pipeline.tell_of_training(shown, first)
+    told = (shown / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Training: small.safetensors</h2>" in told
+    assert "<td>Steps</td><td>2</td>" in told
+    assert 'src="data:image/svg+xml;base64,' in told
+    assert report_without_later(told) == plain
+    assert verify(shown).ok
+    assert pipeline.tell_of_training(shown, again)
+    assert (shown / "report.html").read_text(encoding="utf-8") == told
+    (shown / "report.html").write_text(told + "<!-- mine -->", encoding="utf-8")
+    assert not pipeline.tell_of_training(shown, first)

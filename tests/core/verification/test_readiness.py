@@ -14,7 +14,7 @@ from character_curator import pipeline, project
 from character_curator.cli import main
 from character_curator.dataset import verify
 from character_curator.dataset.publish import version_of
-from character_curator.dataset.verdict import card_without_verdict
+from character_curator.dataset.verdict import card_without_verdict, report_without_later
 from character_curator.evaluation.summary import Targets
 from character_curator.verification import Status, check_readiness, readiness, sign_off
 from character_curator.verification.checklist import LINES
@@ -62,6 +62,15 @@ def test_ready_only_when_every_line_holds(dataset, lora, monkeypatch):
     found = checked(dataset, lora, regenerate=1)
     assert found.is_ready, found.lines
     assert found.verdict == "READY FOR PRODUCTION: 25 of 25 lines hold"
+    # The report says so, with what was found of the LoRA, and is the one that was signed.
+    readiness.write_readiness(dataset, found)
+    shown = (dataset / "report.html").read_text()
+    assert '<strong class="met">READY FOR PRODUCTION</strong>' in shown
+    for title in ("Training", "Evaluation"):
+        assert f"<h2>{title}: {lora.name}</h2>" in shown
+    assert verify(dataset).ok
+    line = sign_off.check_approval(dataset, lora, samples_folder(lora))
+    assert line.status is Status.HOLDS
     # Test images that have changed since were not shown.
     image = next(samples_folder(lora).glob("*/pictures/char_trigger_*.png"))
     image.write_bytes(image.read_bytes() + b"\0")
@@ -71,6 +80,7 @@ def test_ready_only_when_every_line_holds(dataset, lora, monkeypatch):
 
 def test_the_command_says_what_is_missing_and_writes_it_down(dataset):
     card = (dataset / "README.md").read_text()
+    report = (dataset / "report.html").read_text()
     out, err = command("verify", dataset, "--regenerate", 0, "--json", check=1)
     said = json.loads(out)
     assert said["verdict"] == "NOT READY FOR PRODUCTION"
@@ -95,6 +105,9 @@ def test_the_command_says_what_is_missing_and_writes_it_down(dataset):
     text = (dataset / "README.md").read_text()
     assert "> Verification: NOT READY FOR PRODUCTION" in text
     assert card_without_verdict(text) == card
+    shown = (dataset / "report.html").read_text()
+    assert '<strong class="missed">NOT READY FOR PRODUCTION</strong>' in shown
+    assert report_without_later(shown) == report
     assert verify(dataset).ok
     assert not verify(dataset).unlisted
 
