@@ -26,6 +26,7 @@ REASONS = {
     Rejection.FACE_TOO_SMALL: "The face takes too little of the image.",
     Rejection.IDENTITY_MISMATCH: "The face does not resemble the character enough.",
     Rejection.LOW_QUALITY: "Sharpness, contrast and confidence together are below the minimum.",
+    Rejection.NO_CROP: "The crop that was asked for can't be had from the image.",
     Rejection.DUPLICATE: "Nearly the same image is in the set, with a better score.",
     Rejection.QUOTA: "Good enough, but the balanced optimum is better without it.",
     Rejection.VETO: "Left out by a decision.",
