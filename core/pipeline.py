@@ -497,6 +497,9 @@ def _curated(
         recipe=recipe_of(project),
         models={"faces": analyser.backend.fingerprint, "clip": embedder.fingerprint},
         masks=masks_of(project, base),
+        minimums={}
+        if thresholds.identity is None
+        else {"identity_similarity": thresholds.identity},
         **project.dataset.model_dump(exclude={"trigger", "masks"}),
         progress=progress,
     )

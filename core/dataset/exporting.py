@@ -162,6 +162,7 @@ def export(
     metadata_name: str | None = None,
     models: Mapping[str, str] | None = None,
     report: bool = True,
+    minimums: Mapping[str, float] | None = None,
     progress: Progress = silent,
 ) -> Exported:
     """Export the selected images as a dataset.
@@ -212,6 +213,8 @@ def export(
         models: Fingerprints of the models that measured the images, such as ``faces`` and ``clip``,
             for ``version.json``.
         report: Whether to write ``report.html``.
+        minimums: By column, the least score that passed, for the report, where the recipe does not
+            say it.
         progress: Who watches.
 
     Returns:
@@ -285,7 +288,13 @@ def export(
             write(
                 "report.html",
                 render(
-                    images, name=name, trigger=word, names=names, selection=selection, recipe=recipe
+                    images,
+                    name=name,
+                    trigger=word,
+                    names=names,
+                    selection=selection,
+                    recipe=recipe,
+                    minimums=minimums,
                 ),
             )
         digests = digests_of(

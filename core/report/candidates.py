@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..imageset import ImageSet
+from ..selection.decisions import contents
 from .likeness import Likeness, likeness
 from .why import forced_in, is_decidable, reason_of
 
@@ -83,8 +84,9 @@ def listed(
     selection: Selection | None,
     recipe: Mapping[str, Any] | None,
     minimum_quality: float | None,
+    minimums: Mapping[str, float] | None = None,
 ) -> Candidates:
-    """Gather what a page says of each candidate."""
+    """Gather what a page says of each candidate; ``minimums`` go over the recipe's thresholds."""
     from ..selection import prices
 
     mask = selected.to_numpy()
@@ -102,6 +104,7 @@ def listed(
     }
     if minimum_quality is not None:
         thresholds["quality"] = minimum_quality
+    thresholds |= minimums or {}
     return Candidates(
         shown,
         len(images),
@@ -135,6 +138,7 @@ def data(
             if other >= 0
         }
     rows = []
+    known_by = contents(candidates.images.table).to_list()
     for k, (row, chosen) in enumerate(
         zip(candidates.rows, candidates.selected.tolist(), strict=True)
     ):
@@ -143,7 +147,7 @@ def data(
         rows.append(
             {
                 "path": row["path"],
-                "hash": row["hash"],
+                "hash": known_by[k],
                 "size": [row["width"], row["height"]],
                 "reason": reason_of(row, chosen),
                 "open": is_decidable(row, chosen),

@@ -53,6 +53,7 @@ def render(
     selection: Selection | None = None,
     recipe: Mapping[str, Any] | None = None,
     minimum_quality: float | None = None,
+    minimums: Mapping[str, float] | None = None,
 ) -> str:
     """Write the report of a curated set.
 
@@ -66,6 +67,7 @@ def render(
         recipe: What made the set, shown as TOML.
         minimum_quality: Quality threshold to mark in the histogram; ``None`` looks for
             ``minimum_quality`` or ``quality.minimum`` in the recipe.
+        minimums: By column, the least score that passed, where the recipe does not say it.
 
     Returns:
         HTML without any reference to something outside, apart from links to the images beside
@@ -75,7 +77,7 @@ def render(
     table, selected = images.table, _selected(images, names)
     threshold = minimum_quality if minimum_quality is not None else _minimum(recipe or {})
     chosen = table.filter(selected)
-    candidates = listed(images, selected, selection, recipe, threshold)
+    candidates = listed(images, selected, selection, recipe, threshold, minimums)
     shown = candidates.images.table
     paths = [readable_path(row, images.root) for row in candidates.rows]
     tiles = Tiles(candidates, embedded(paths), names or {})

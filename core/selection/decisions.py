@@ -1,8 +1,8 @@
 """What a person has decided about single images: keep this one, leave that one out.
 
-A decision names an image by its content hash (SHA-256 of the file), so that it survives a rename
-or a move. The report writes decisions as a JSON file; :func:`.select` takes them as constraints
-that come before every quota.
+A decision names an image by its content hash (SHA-256 of the file; of a crop, of the original's),
+so that it survives a rename, a move, or another crop. The report writes decisions as a JSON file;
+:func:`.select` takes them as constraints that come before every quota.
 """
 
 from __future__ import annotations
@@ -191,13 +191,21 @@ class Placed:
     followed: Followed
 
 
+def contents(table: pl.DataFrame) -> pl.Series:
+    """Return what decisions know each row by: the hash of its file; of a crop, the original's."""
+    if "crop_source_hash" not in table.columns:
+        return table["hash"]
+    return table.select(pl.coalesce("crop_source_hash", "hash").alias("hash"))["hash"]
+
+
 def placed(decisions: Decisions, table: pl.DataFrame) -> Placed:
     """Find the rows that decisions are about.
 
     Raises:
         ImpossibleDecisionsError: An image is to be kept that an earlier stage has rejected.
     """
-    rows = table.select("path", "hash", "rejection", "rejection_detail").with_row_index("row")
+    rows = table.select("path", "rejection", "rejection_detail").with_row_index("row")
+    rows = rows.with_columns(contents(table))
     known = set(rows["hash"].drop_nulls())
     to_keep = rows.filter(pl.col("hash").is_in(list(decisions.keep))).sort("path")
     accepted = to_keep.filter(pl.col("rejection").is_null())

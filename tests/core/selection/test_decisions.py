@@ -88,6 +88,19 @@ def test_decisions_survive_a_rename(plain):
     assert keep <= set(found.selected.table["hash"])
 
 
+def test_a_crop_is_known_by_its_original(plain):
+    def original(i, row):
+        return row["hash"] if i % 2 else None
+
+    images = portfolio(crop_source_hash=original, hash=lambda i, row: f"{i + 1000 * (i % 2):064x}")
+    left = plain.images.table.filter(pl.col("rejection") == "quota")
+    keep = frozenset(left["hash"][:4])
+    paths = set(left["path"][:4])
+    assert {int(path[5:10]) % 2 for path in paths} == {0, 1}
+    found = select(images, 70, RECIPE, decisions=Decisions(keep))
+    assert paths <= set(found.selected.table["path"])
+
+
 def test_of_equal_files_one_is_kept_and_none_vetoed():
     images = portfolio(12, hash=lambda i, row: f"{i // 2:064x}", rejection=lambda i, row: None)
     pairs = [(i, i + 1) for i in range(0, 12, 2)]
