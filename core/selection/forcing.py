@@ -10,8 +10,8 @@ images leave for it, and which others enter, says what stands in its way.
 integer program is solved with ``j`` forced in, on the items whose price lies below what it finds.
 
 **One answer for many.** Let ``i`` and ``j`` count alike in every quota and conflict with the same
-rows, ``j`` worth no less, and ``S`` be best with ``i`` forced in, without ``j``. Then ``S`` with
-``j`` for ``i`` is best with ``j``: a better one without ``i`` would, with ``i`` for ``j``, be
+other rows, ``j`` worth no less, and ``S`` be best with ``i`` forced in, without ``j``. Then ``S``
+with ``j`` for ``i`` is best with ``j``: a better one without ``i`` would, with ``i`` for ``j``, be
 better than ``S``; and one that holds both is among those that ``S`` is the best of, and ``S`` with
 ``j`` is worth no less than ``S``.
 
@@ -21,6 +21,7 @@ Where the number of programs is used up, a price is a bound: it is at least the 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -282,13 +283,21 @@ class _Inner:
         return inside[best], worth[np.arange(len(others)), best] - self.values[others]
 
     def _alike(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Return a key a row: equal for rows that count alike and conflict with the same rows."""
-        class_of = classes([group.codes for group in self.groups], len(self.values))
-        keys = []
-        for row, label in enumerate(class_of.tolist()):
-            near = self.graph.around(row).tolist()
-            keys.append((label, tuple(sorted([row, *near])) if near else ()))
-        return keys
+        """Return a key a row: equal for rows that count alike and conflict with the same others.
+
+        Such rows either conflict with each other or do not, so that both kinds have their keys.
+        """
+        class_of = classes([group.codes for group in self.groups], len(self.values)).tolist()
+        near = [tuple(self.graph.around(row).tolist()) for row in range(len(class_of))]
+        closed = [
+            (label, tuple(sorted((row, *others))))
+            for row, (label, others) in enumerate(zip(class_of, near, strict=True))
+        ]
+        shared = Counter(closed)
+        return [
+            key if shared[key] > 1 else (label, (-1, *others))
+            for key, label, others in zip(closed, class_of, near, strict=True)
+        ]
 
 
 def _grouped(rows: Sequence[int], keys: Sequence[tuple[int, tuple[int, ...]]]) -> list[list[int]]:

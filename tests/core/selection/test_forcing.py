@@ -109,6 +109,14 @@ def test_prices_beside_kept_rows(instance, data):
     check(instance, keep)
 
 
+def test_what_enters_with_an_image_need_not_be_seen_first(monkeypatch):
+    # Row 0 excludes 2 and 3. With 2, the best is not one more of the selected, but 3.
+    monkeypatch.setattr(forcing, "_FIRST", 0)
+    found = check((np.array([1.0, 0.5, 0.6, 0.7]), [], [(0, 2), (0, 3)], 2))
+    assert (found[2].leaves, found[2].enters) == ((0, 1), (3,))
+    assert (found[3].leaves, found[3].enters) == ((0, 1), (2,))
+
+
 def test_one_program_serves_images_that_count_alike(monkeypatch):
     solved = []
     inner = forcing._Inner._with
