@@ -32,7 +32,12 @@ def chosen(tmp_path_factory):
         pl.when(first).then(pl.lit(WORDS)).otherwise("caption").alias("caption"),
         pl.lit(0.512).alias("seed_document_quality"),
     )
-    pairs = np.array([[0, 4], [6, 10]])
+    numbered = select(ImageSet(table, root), 12, QUOTAS).images.table.with_row_index()
+    taken, left = (
+        numbered.filter(condition)["index"][:2].to_list()
+        for condition in (pl.col("selected"), pl.col("rejection") == "quota")
+    )
+    pairs = np.sort(np.array([taken, left]).T, axis=1)
     images = find_duplicates(ImageSet(table, root), pairs=pairs)
     return select(images, 12, QUOTAS, conflicts=pairs), pairs
 
@@ -46,11 +51,12 @@ def folder(chosen, tmp_path_factory):
     ).folder
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture
 def page(chromium, folder, request):
     """The page in a fresh browser; nothing may be said on its console, nor asked of a network."""
+    scheme = getattr(request, "param", "light")
     context = chromium.new_context(
-        viewport={"width": 1280, "height": 900}, color_scheme=request.param, accept_downloads=True
+        viewport={"width": 1280, "height": 900}, color_scheme=scheme, accept_downloads=True
     )
     opened = context.new_page()
     said, asked = [], []
@@ -97,6 +103,7 @@ def test_it_is_filtered_and_put_in_order(page, chosen):
     assert shown(page) == [EVIL]
 
 
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_an_image_is_shown_with_its_figures(page, chosen):
     table = chosen[0].images.table
     row = table.with_row_index().filter(rejection="duplicate").row(0, named=True)

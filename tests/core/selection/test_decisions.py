@@ -26,7 +26,7 @@ from tests.support.portfolio import RECIPE, portfolio
 
 
 @given(instances(least=2), st.data())
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
 def test_the_best_selection_around_kept_rows_equals_brute_force(instance, data):
     values, groups, pairs, total = instance
     row = st.integers(0, len(values) - 1)
