@@ -12,7 +12,7 @@ from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..reading.own import CHECKSUMS_FILE
-from .verdict import CARD_FILE, LATER, REPORT_FILE, exported_hash
+from .verdict import ADDED_TO, LATER, exported_hash
 
 FILE_NAME = CHECKSUMS_FILE
 
@@ -92,7 +92,7 @@ def exported_checksums(root: Path) -> dict[str, str]:
         NotADatasetError: There is no list.
     """
     listed = read_checksums(root)
-    for name in (CARD_FILE, REPORT_FILE):
+    for name in ADDED_TO:
         path = root / name
         if name in listed and path.is_file() and content_hash(path) == listed[name]:
             listed[name] = exported_hash(path)

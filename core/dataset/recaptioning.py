@@ -20,7 +20,7 @@ from .publish import next_version, publish, staging
 from .records import Record, metadata_json, metadata_lines
 from .shared_images import share_images
 from .sidecars import metadata_path, read_caption, read_metadata
-from .verdict import CARD_FILE, LATER, card_without_verdict
+from .verdict import ADDED_TO, LATER, exported_bytes
 from .version_record import new_record, read_record, write_record
 
 LINES_FILE = "metadata.jsonl"
@@ -114,9 +114,8 @@ def check_unchanged(root: Path, files: Mapping[str, Rewritten]) -> None:
 
 def _carry(path: Path, target: Path) -> None:
     """Bring a file into the new version; only images, which nobody edits, share their bytes."""
-    if path.name == CARD_FILE:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-        target.write_bytes(card_without_verdict(text).encode("utf-8", "surrogateescape"))
+    if path.name in ADDED_TO:
+        target.write_bytes(exported_bytes(path))
     elif path.suffix in SUFFIXES:
         link_or_copy(path, target)
     else:

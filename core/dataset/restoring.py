@@ -15,7 +15,7 @@ from .checksums import write_list
 from .images import SUFFIXES, link_or_copy
 from .publish import next_version, publish, staging, version_of
 from .shared_images import share_images
-from .verdict import CARD_FILE, card_without_verdict
+from .verdict import ADDED_TO, exported_bytes
 from .version_list import NoSuchVersionError, Version, find_version, kept_versions, place_of
 from .version_record import new_record, write_record
 
@@ -146,9 +146,8 @@ def _bring(source: Path, target: Path, digest: str) -> bool:
     """Put a file at ``target`` if it is what the list says."""
     if not source.is_file():
         return False
-    if target.name == CARD_FILE:
-        text = source.read_bytes().decode("utf-8", "surrogateescape")
-        target.write_bytes(card_without_verdict(text).encode("utf-8", "surrogateescape"))
+    if target.name in ADDED_TO:
+        target.write_bytes(exported_bytes(source))
     elif target.name.endswith(SUFFIXES):
         link_or_copy(source, target)
     else:

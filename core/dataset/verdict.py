@@ -21,6 +21,9 @@ CARD_FILE, REPORT_FILE = "README.md", "report.html"
 LATER = frozenset({VERIFICATION_FILE, VERIFICATION_PAGE, SIGN_OFF_FILE, RECORD_FILE})
 """Files that the list of checksums does not name."""
 
+ADDED_TO = (CARD_FILE, REPORT_FILE)
+"""Files of an export to which something is added later."""
+
 _MARK = "<!-- verification -->"
 SLOTS = ("verdict", "training", "verification")
 """Places in the report for what is known only later."""
@@ -62,8 +65,13 @@ def report_with(text: str, parts: Mapping[str, str]) -> str:
     return _SLOT.sub(filled, text)
 
 
-def exported_hash(path: Path) -> str:
-    """Return the SHA-256 of a card or a report as it was exported, whatever was added since."""
+def exported_bytes(path: Path) -> bytes:
+    """Return a card or a report as it was exported, whatever was added since."""
     plain = report_without_later if path.name == REPORT_FILE else card_without_verdict
     text = path.read_bytes().decode("utf-8", "surrogateescape")
-    return hashlib.sha256(plain(text).encode("utf-8", "surrogateescape")).hexdigest()
+    return plain(text).encode("utf-8", "surrogateescape")
+
+
+def exported_hash(path: Path) -> str:
+    """Return the SHA-256 of a card or a report as it was exported."""
+    return hashlib.sha256(exported_bytes(path)).hexdigest()

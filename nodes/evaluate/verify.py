@@ -136,7 +136,7 @@ class Verify(io.ComfyNode):
         from dataclasses import replace
 
         from ...core.dataset.checksums import FILE_NAME
-        from ...core.dataset.verdict import CARD_FILE
+        from ...core.dataset.verdict import ADDED_TO
         from ...core.verification import check_readiness, write_readiness
         from ..comfy.stock_graph import Sampling
         from ..curate.clip_cluster import clip_path
@@ -185,6 +185,6 @@ class Verify(io.ComfyNode):
         )
         write_readiness(place, readiness)
         # What is written into the dataset is no reason to export it again.
-        disk_state.record(place, [place / CARD_FILE, place / FILE_NAME])
+        disk_state.record(place, [place / name for name in (*ADDED_TO, FILE_NAME)])
         report = report_of(readiness, told)
         return io.NodeOutput(readiness.is_ready, report, ui=ui.PreviewText(report))
