@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import atomic
-from ..dataset.checksums import FILE_NAME
 from ..errors import CuratorError
+from ..reading.own import is_dataset
 
 EDITS_FILE = "caption-edits.jsonl"
 FORMAT = 1
@@ -72,7 +72,7 @@ class Step:
 
 def history_file(root: Path) -> Path:
     """Return where the steps of a folder are kept."""
-    if (root / FILE_NAME).is_file():
+    if is_dataset(root):
         return root.parent / f"{root.name}.{EDITS_FILE}"
     return root / f".{EDITS_FILE}"
 

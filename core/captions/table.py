@@ -8,13 +8,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ..dataset.checksums import FILE_NAME
 from ..dataset.facts import read_facts, with_concepts
 from ..dataset.sidecars import read_metadata
 from ..errors import CuratorError
 from ..reading.concepts import concept_above
 from ..reading.folders import EmptyFolderError, list_sources
 from ..reading.kinds import others_in_words
+from ..reading.own import is_dataset
 from ..reading.rows import caption_notes
 from ..reading.texts import UTF_8, caption_file, decoded
 
@@ -131,7 +131,7 @@ def read_table(folder: Path | str, *, trigger: str | None = None) -> CaptionTabl
         root,
         rows,
         own if trigger is None else trigger,
-        (root / FILE_NAME).is_file(),
+        is_dataset(root),
         tuple(caption_notes(encodings if set(encodings) - {UTF_8} else [], faults)),
     )
 

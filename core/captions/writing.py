@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .. import atomic
-from ..dataset.checksums import FILE_NAME
 from ..dataset.recaptioning import Rewritten, check_unchanged, recaption
+from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
 from ..reading.texts import decoded
 from .history import (
     Changed,
@@ -51,8 +51,8 @@ def write(edit: Edit) -> Written:
     folder the captions' files are replaced, each whole or not at all. Captions become UTF-8.
 
     Raises:
+        CaptionFolderError: It is an earlier version of a dataset, or the folder cannot be written.
         CaptionsChangedError: Captions have become others since they were read; nothing is written.
-        CaptionFolderError: The folder cannot be written.
         OutputError: The dataset cannot be written.
         HistoryError: The record of earlier edits is damaged; nothing is written.
     """
@@ -66,6 +66,7 @@ def write(edit: Edit) -> Written:
     files = {
         file: Rewritten(one.before, one.after, one.image, one.new) for file, one in changes.items()
     }
+    _check_newest(root)
     steps = read_history(root)
     step = Step(len(steps) + 1, _now(), edit.what, changes)
     check_unchanged(root, files)
@@ -77,7 +78,7 @@ def write(edit: Edit) -> Written:
         previous = _write(root, files)
     except BaseException:
         # A dataset is as it was then; of any other folder some captions may be written.
-        if (root / FILE_NAME).is_file():
+        if is_dataset(root):
             forget_last(root)
         raise
     return Written(step.number, edit.what, len(changes), previous=previous)
@@ -95,6 +96,7 @@ def undo(folder: Path | str) -> Written:
         CaptionFolderError: There is nothing to take back, or the folder cannot be written.
     """
     root = Path(folder).expanduser().resolve()
+    _check_newest(root)
     steps = [step for step in read_history(root) if not step.undone]
     if not steps:
         raise CaptionFolderError(
@@ -119,7 +121,7 @@ def undo(folder: Path | str) -> Written:
 
 
 def _write(root: Path, files: Mapping[str, Rewritten]) -> Path | None:
-    if (root / FILE_NAME).is_file():
+    if is_dataset(root):
         return recaption(root, files)
     try:
         for name, one in files.items():
@@ -132,6 +134,15 @@ def _write(root: Path, files: Mapping[str, Rewritten]) -> Path | None:
     except OSError as error:
         raise _unwritable(root, error) from error
     return None
+
+
+def _check_newest(root: Path) -> None:
+    if root.parent.name.endswith(VERSIONS_SUFFIX) and is_version_name(root.name):
+        raise CaptionFolderError(
+            f"{root} is an earlier version of a dataset, and stays as it is. Edit "
+            f"{root.parent.with_suffix('')}, or bring the version back first: character-curator "
+            f"restore {root.parent.with_suffix('')} {int(root.name[1:])}"
+        )
 
 
 def _stored(text: str) -> bytes:
