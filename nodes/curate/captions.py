@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
+from .caption_operations import operations
 
 if TYPE_CHECKING:
     from ...core.captions.captioners import Captioner
@@ -209,39 +210,6 @@ class EditCaptions(io.ComfyNode):
                  for one in lint(made.table, encoder=text_encoder())]  # fmt: skip
         faults = "\n".join(found) or "Nothing was found to be wrong with the captions."
         return io.NodeOutput(edited, preview, counted, faults, ui={"text": (preview,)})
-
-
-def operations(
-    replace: str, remove: str, prune: float, keep: str, add: str, trigger: str, deduplicate: bool
-) -> list[Any]:
-    """Return what the widgets ask for, in their order.
-
-    Raises:
-        ValueError: A line of ``replace`` has no ``=>``.
-    """
-    from ...core.captions import edits
-
-    done: list[Any] = []
-    for line in filter(str.strip, replace.splitlines()):
-        old, arrow, new = line.partition("=>")
-        if not arrow:
-            raise ValueError(f"'{line.strip()}' has no =>. Write: old words => new words")
-        words, instead = old.strip(), new.strip()
-        if len(words) > 2 and words[0] == words[-1] == "/":
-            done.append(edits.Substitute(words[1:-1], instead))
-        else:
-            done.append(edits.Replace(words, instead))
-    if remove.strip():
-        done.append(edits.Remove(remove))
-    if prune > 0:
-        done.append(edits.Prune(prune, keep, trigger))
-    if add.strip():
-        done.append(edits.Add(add))
-    if trigger:
-        done.append(edits.Trigger(trigger))
-    if deduplicate:
-        done.append(edits.Deduplicate())
-    return done
 
 
 def _captioner(model: str, clip: Any, settings: CaptionSettings) -> Captioner:

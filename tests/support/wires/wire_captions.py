@@ -27,7 +27,8 @@ def main(comfyui: str) -> None:
     import_pack()
     with torch.inference_mode():
         try:
-            stock = importlib.import_module("comfy_extras.nodes_textgen").TextGenerate
+            from comfy_extras.nodes_textgen import TextGenerate as stock
+
             seeing = qwen3_vl()
         except ImportError:
             sys.stdout.write("FOUND " + json.dumps({"absent": True}) + "\n")
