@@ -12,15 +12,17 @@ from . import project as project_file
 from .defaults import SEED_DOCUMENT
 from .imageset import ImageSet
 from .naming import slug
-from .plan import Plan
+from .plan import Plan, Scenario, Subject
 from .progress import Progress, silent
 from .project import Project, TrainingSection
 from .requests import tidy_request
 
 if TYPE_CHECKING:
     from .analysis.duplicates import IntArray
+    from .analysis.embeddings import Embedder
     from .analysis.face_analyser import FaceAnalyser
     from .analysis.face_validation import FaceThresholds
+    from .analysis.identities import References
     from .analysis.threshold_costs import ThresholdCosts
     from .dataset import Exported
     from .features import FeatureStore
@@ -93,6 +95,11 @@ def run(
     Raises:
         CuratorError: Something that the message says how to mend.
     """
+    if project.portfolio is not None:
+        raise project_file.ProjectFileError(
+            "This project is a portfolio of several subjects. Make it with 'character-curator "
+            "portfolio', or in Python with portfolio.make_portfolio."
+        )
     output = _resolve(base, project.project.output)
     decisions_of(project, base)  # refused before anything is generated
     if project.source is not None:
@@ -325,8 +332,12 @@ def plan_of(project: Project) -> Plan:
             "The project generates nothing: it has no [plan]. Add one, or use 'curate' on a folder."
         )
     parts = {
-        name: [entry.model_dump() for entry in getattr(project, name)]
-        for name in ("subjects", "scenarios", "originals")
+        name: [entry.model_dump(include=set(kind.model_fields)) for entry in entries]
+        for name, kind, entries in (
+            ("subjects", Subject, [one for one in project.subjects if one.source is None]),
+            ("scenarios", Scenario, project.scenarios),
+            ("originals", Scenario, project.originals),
+        )
     }
     return Plan.from_mapping({**project.plan.model_dump(), **parts})
 
@@ -360,19 +371,94 @@ def generate(
     base: Path | str = ".",
     *,
     shard: tuple[int, int] = (0, 1),
+    backend: Backend | None = None,
     progress: Progress = silent,
 ) -> ImageSet:
-    """Make the raw images of a project that are not there yet; see ``generation.generate``."""
+    """Make the raw images of a project that are not there yet; see ``generation.generate``.
+
+    Args:
+        project: With a plan.
+        base: The folder that its relative paths start from.
+        shard: Which part this process makes: (index, count).
+        backend: The project's model, where it is loaded already.
+        progress: Watches.
+    """
     from .generation.run import generate as generate_plan
 
     return generate_plan(
         plan_of(project),
-        backend_of(project),
+        backend or backend_of(project),
         _resolve(base, project.project.output) / RAW_FOLDER,
         batch_size=project.model.batch_size,
         shard=shard,
         progress=progress,
     )
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Images whose faces have been looked at, and what did that.
+
+    Attributes:
+        images: The candidates, with what was found and why some were left out.
+        analyser: The models of faces.
+        embedder: The model that embeds images.
+        thresholds: What a valid face is, with what the pack says where the project says nothing.
+        references: Whom the project's reference images show; None without any.
+    """
+
+    images: ImageSet
+    analyser: FaceAnalyser
+    embedder: Embedder
+    thresholds: FaceThresholds
+    references: References | None
+
+
+def validate(
+    images: ImageSet,
+    project: Project,
+    store: FeatureStore,
+    output: Path,
+    *,
+    base: Path | str = ".",
+    progress: Progress = silent,
+) -> Validated:
+    """Crop and measure what is not yet, and reject images without exactly one valid face.
+
+    Args:
+        images: The candidates.
+        project: Models and thresholds.
+        store: Where measurements are kept.
+        output: Folder of measurements, where crops go.
+        base: The folder that relative paths of references start from.
+        progress: Watches.
+
+    Raises:
+        ReferenceFaceError: A reference image does not show exactly one face.
+    """
+    from .analysis.embeddings import Embedder
+    from .analysis.face_analyser import FaceAnalyser
+    from .analysis.face_validation import read_references, validate_faces
+    from .analysis.measure import measure
+
+    references = [_resolve(base, path) for path in project.faces.references]
+    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
+    embedder = Embedder(project.clip.model, project.clip.pretrained or None)
+    thresholds = thresholds_of(project).of_pack(analyser, bool(references))
+    known = read_references(analyser, store, references)  # refused before the folder is measured
+    images = cropped(project, images, analyser, store, output, base=base, progress=progress)
+    images = measure(
+        images,
+        analyser,
+        embedder,
+        store,
+        thresholds=thresholds,
+        minimum_quality=project.quality.minimum,
+        formula=project.quality.formula,
+        progress=progress,
+    )
+    images = validate_faces(images, analyser, store, thresholds, references, progress)
+    return Validated(images, analyser, embedder, thresholds, known)
 
 
 def curate(
@@ -382,6 +468,7 @@ def curate(
     *,
     base: Path | str = ".",
     dataset: Path | None = None,
+    separate: Callable[[ImageSet], ImageSet] | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Validate, score, embed, cluster, select and export an image set.
@@ -392,6 +479,7 @@ def curate(
         output: Folder for measurements and the table of all candidates.
         base: The folder that relative paths of references start from.
         dataset: Folder of the dataset; ``output/dataset`` unless given.
+        separate: Turns images of others away, whose faces have been validated.
         progress: Watches.
 
     Raises:
@@ -404,7 +492,7 @@ def curate(
     known: set[str] = set()
     while True:
         try:
-            return _curated(images, project, output, base, dataset, progress)
+            return _curated(images, project, output, base, dataset, separate, progress)
         except UnreadableSourcesError as error:
             # What measures images decodes some that what exports them cannot. Both agree from now
             # on, and the subset is chosen again among the others.
@@ -426,14 +514,12 @@ def _curated(
     output: Path,
     base: Path | str,
     dataset: Path | None,
+    separate: Callable[[ImageSet], ImageSet] | None,
     progress: Progress,
 ) -> Outcome:
     """Curate once; see :func:`curate`."""
-    from .analysis import clusters, duplicates, measure, quality
+    from .analysis import clusters, duplicates, quality
     from .analysis.embed import embed
-    from .analysis.embeddings import Embedder
-    from .analysis.face_analyser import FaceAnalyser
-    from .analysis.face_validation import read_references, validate_faces
     from .analysis.threshold_costs import threshold_costs
     from .dataset import export
     from .features import FeatureStore
@@ -442,36 +528,22 @@ def _curated(
 
     minimum, formula = project.quality.minimum, project.quality.formula
     decisions = decisions_of(project, base)  # refused before the folder is measured
-    references = [_resolve(base, path) for path in project.faces.references]
-    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
-    embedder = Embedder(project.clip.model, project.clip.pretrained or None)
-    thresholds = thresholds_of(project).of_pack(analyser, bool(references))
+    before = len(images.notes)
     with FeatureStore(output / STORE_FILE) as store:
-        read_references(analyser, store, references)  # refused before the folder is measured
-        before = len(images.notes)
-        images = cropped(project, images, analyser, store, output, base=base, progress=progress)
-        images = measure.measure(
-            images,
-            analyser,
-            embedder,
-            store,
-            thresholds=thresholds,
-            minimum_quality=minimum,
-            formula=formula,
-            progress=progress,
-        )
-        images = validate_faces(images, analyser, store, thresholds, references, progress)
+        found = validate(images, project, store, output, base=base, progress=progress)
+        images = found.images if separate is None else separate(found.images)
+        embedder, thresholds = found.embedder, found.thresholds
         images = quality.score_quality(
             images, store, minimum=minimum, progress=progress, formula=formula
         )
         images = embed(images, embedder, store, progress)
-        found = copies_of(project, images, store, progress)
+        copies = copies_of(project, images, store, progress)
         computed = dict(store.computed)
         grouping = project.clusters
         images = clusters.cluster(
             images, grouping.count, grouping.random_state, embedder, store=store
         )
-    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold, also=found)
+    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold, also=copies)
     images = duplicates.find_duplicates(images, pairs=pairs)
     costs = None
     if len(images.accepted) < project.selection.total:

@@ -21,6 +21,7 @@ from .defaults import (
 )
 from .errors import CuratorError
 from .lora.families import Guess
+from .naming import slug
 from .options import Flag, Fraction, Model, option
 from .plan import PlanRules, Scenario, Seed, Subject
 from .toml_lines import line_of
@@ -35,6 +36,18 @@ else:
 
 class ProjectFileError(CuratorError):
     """A project file that cannot be used; the message names the key and the line."""
+
+
+def _checked_quotas(quotas: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the quotas if each can be read."""
+    from .selection.quotas import Quota
+
+    for text in quotas:
+        try:
+            Quota.parse(text)
+        except CuratorError as error:
+            raise ValueError(str(error)) from error
+    return quotas
 
 
 def _stricter(model: type[Model], name: str, **limits: Any) -> Any:
@@ -92,6 +105,32 @@ class SubjectSection(Subject):
 
     name: str = _stricter(Subject, "name", default="char1", min_length=1)
     description: str = _stricter(Subject, "description", min_length=1)
+    total: int | None = Field(
+        default=None,
+        ge=1,
+        description="In a portfolio: how many images to select of this subject; as [selection] "
+        "says unless given.",
+    )
+    quotas: tuple[str, ...] | None = Field(
+        default=None,
+        description="In a portfolio: the quotas on this subject's images; those of [selection] "
+        "unless given.",
+    )
+    references: tuple[str, ...] | None = Field(
+        default=None,
+        description="In a portfolio: images of this subject, one face each; without them its "
+        "identity is the centre of its own images.",
+    )
+    source: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="In a portfolio: a folder of images of this subject, a zip file, or a list of "
+        "these, in place of generated ones.",
+    )
+
+    @field_validator("quotas")
+    @classmethod
+    def _can_be_read(cls, quotas: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return quotas if quotas is None else _checked_quotas(quotas)
 
 
 class ScenarioSection(Scenario):
@@ -267,14 +306,26 @@ class SelectionSection(Model):
     @field_validator("quotas")
     @classmethod
     def _can_be_read(cls, quotas: tuple[str, ...]) -> tuple[str, ...]:
-        from .selection.quotas import Quota
+        return _checked_quotas(quotas)
 
-        for text in quotas:
-            try:
-                Quota.parse(text)
-            except CuratorError as error:
-                raise ValueError(str(error)) from error
-        return quotas
+
+class PortfolioSection(Model):
+    """Several subjects: a dataset of each and a combined one, instead of one of all."""
+
+    margin: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="By how much an image must be nearer, in cosine similarity, to its own "
+        "subject than to any other.",
+    )
+    price_per_hour: float | None = Field(
+        default=None,
+        ge=0,
+        description="What the machine costs an hour, for the statistics; no cost is told unless "
+        "given.",
+    )
+    currency: str = Field(default="USD", description="What that price is in.")
 
 
 class DatasetSection(Model):
@@ -409,12 +460,16 @@ class TrainingSection(Model):
         return choose(self.options, self.preset, guess)
 
 
+_OF_A_PORTFOLIO = SubjectSection.model_fields.keys() - Subject.model_fields.keys()
+
+
 class Project(Model):
     """Everything a run does. Sections that are left out have working defaults.
 
     Either ``source`` names existing images (a folder, a zip file, or a list of these), or
     ``plan``, ``subjects``,
-    ``originals`` and ``scenarios`` say what to generate.
+    ``originals`` and ``scenarios`` say what to generate. With ``portfolio`` every one of the
+    subjects gets a dataset of its own.
     """
 
     project: ProjectSection = ProjectSection()
@@ -433,15 +488,65 @@ class Project(Model):
     selection: SelectionSection = SelectionSection()
     dataset: DatasetSection = DatasetSection()
     training: TrainingSection | None = None
+    portfolio: PortfolioSection | None = None
 
     @model_validator(mode="after")
     def _has_images(self) -> Project:
+        if self.portfolio is not None:
+            return self._as_portfolio()
+        for subject in self.subjects:
+            for key in sorted(_OF_A_PORTFOLIO):
+                if getattr(subject, key) is not None:
+                    raise ValueError(
+                        f"the subject '{subject.name}' has {key}, which is for a portfolio: add a "
+                        "section [portfolio], or take it out"
+                    )
         if (self.source is None) == (self.plan is None):
             raise ValueError(
                 "give either 'source' (a folder of images, or several) or a [plan] to generate"
             )
         if self.plan is not None and not self.subjects:
             raise ValueError("a [plan] needs at least one [[subjects]]")
+        return self
+
+    def _as_portfolio(self) -> Project:
+        if not self.subjects:
+            raise ValueError("a [portfolio] needs at least one [[subjects]]")
+        if self.source is not None:
+            raise ValueError("in a portfolio 'source' is a key of each of the [[subjects]]")
+        if self.faces.references:
+            raise ValueError("in a portfolio 'references' is a key of each of the [[subjects]]")
+        owners: dict[str, str] = {"combined": "the combined dataset"}
+        for subject in self.subjects:
+            key = slug(subject.name).casefold()
+            if key in owners:
+                raise ValueError(
+                    f"'{subject.name}' and '{owners[key]}' would be folders of the same name: give "
+                    "the subject another"
+                )
+            owners[key] = subject.name
+        for subject in self.subjects:
+            if subject.source is None and self.plan is None:
+                raise ValueError(
+                    f"the subject '{subject.name}' has no source, and there is no [plan] to "
+                    "generate its images"
+                )
+        if self.training is not None:
+            raise ValueError(
+                "a portfolio ends with its datasets: take [training] out, and train on one of them "
+                "with 'character-curator train'"
+            )
+        if self.dataset.trigger is not None:
+            raise ValueError("in a portfolio each of the [[subjects]] has a trigger of its own")
+        words: dict[str, str] = {}
+        for subject in self.subjects:
+            word = subject.trigger or subject.name
+            if other := words.get(word):
+                raise ValueError(
+                    f"'{other}' and '{subject.name}' have the same trigger word '{word}': give "
+                    "each its own"
+                )
+            words[word] = subject.name
         return self
 
 

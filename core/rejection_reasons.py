@@ -14,6 +14,7 @@ class Rejection(str, Enum):
     LOW_CONFIDENCE = "low_confidence"
     FACE_TOO_SMALL = "face_too_small"
     IDENTITY_MISMATCH = "identity_mismatch"
+    OTHER_SUBJECT = "other_subject"
     LOW_QUALITY = "low_quality"
     NO_CROP = "no_crop"
     DUPLICATE = "duplicate"

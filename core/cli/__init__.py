@@ -27,6 +27,7 @@ from . import (
     experiment,
     faces,
     miniature,
+    portfolio,
     training,
     verification,
     versions,
@@ -196,10 +197,11 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=run)
         return sub
 
-    for module in (
-        curation, versions, faces, captions, training, evaluation, verification, experiment,
-        miniature,
-    ):  # fmt: skip
+    modules = (
+        curation, portfolio, versions, faces, captions, training, evaluation, verification,
+        experiment, miniature,
+    )  # fmt: skip
+    for module in modules:
         module.add_commands(command)
     return whole
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from .. import atomic, project
 from ..errors import CuratorError
 from ..options import option
 from ..reading.kinds import FORMATS
-from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said
+from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said, say
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -165,12 +164,6 @@ def _add_option(
     sub.add_argument(flag, **given)
 
 
-def say(console: Console, notes: Sequence[str]) -> None:
-    """Show what is to be said of how images were read and a dataset was written."""
-    for note in notes:
-        console.print(f"[yellow]Note[/]: {escape(note)}")
-
-
 def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
     from .training_view import TrainingView
@@ -195,6 +188,10 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .training_view import TrainingView
 
     parsed = project.read(options.project)
+    if parsed.portfolio is not None:
+        from .portfolio import made
+
+        return made(parsed, options.project.parent, console)
     started = time.monotonic()
     with TrainingView(console) as view, kept_while_training() as memory:
         told = joined(view.callbacks(), memory)

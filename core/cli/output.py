@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,12 @@ def progress_on(console: Console) -> ConsoleProgress:
     from .console import ConsoleProgress
 
     return ConsoleProgress(console)
+
+
+def say(console: Console, notes: Sequence[str]) -> None:
+    """Show what is to be said of how images were read."""
+    for note in notes:
+        console.print(f"[yellow]Note[/]: {escape(note)}")
 
 
 def clip_of(text: str | None) -> tuple[str, str] | None:

@@ -37,7 +37,10 @@ ARMS: Mapping[str, str] = {
 }
 """Arms in the order in which curation's stages are added."""
 
-_FACE_REASONS = [reason.value for reason in (*WITHOUT_ONE_FACE, Rejection.IDENTITY_MISMATCH)]
+_FACE_REASONS = [
+    reason.value
+    for reason in (*WITHOUT_ONE_FACE, Rejection.IDENTITY_MISMATCH, Rejection.OTHER_SUBJECT)
+]
 
 
 class TooFewCandidatesError(CuratorError):

@@ -38,7 +38,7 @@ _STEPS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
             Rejection.NO_CROP,
         ),
     ),
-    ("Right identity", (Rejection.IDENTITY_MISMATCH,)),
+    ("Right identity", (Rejection.IDENTITY_MISMATCH, Rejection.OTHER_SUBJECT)),
     ("Good quality", (Rejection.LOW_QUALITY,)),
     ("Without duplicates", (Rejection.DUPLICATE,)),
 )

@@ -25,6 +25,7 @@ REASONS = {
     Rejection.LOW_CONFIDENCE: "The detector was not sure enough of the face.",
     Rejection.FACE_TOO_SMALL: "The face takes too little of the image.",
     Rejection.IDENTITY_MISMATCH: "The face does not resemble the character enough.",
+    Rejection.OTHER_SUBJECT: "The face resembles another subject more than its own.",
     Rejection.LOW_QUALITY: "Sharpness, contrast and confidence together are below the minimum.",
     Rejection.NO_CROP: "The crop that was asked for can't be had from the image.",
     Rejection.DUPLICATE: "Nearly the same image is in the set, with a better score.",

@@ -122,3 +122,36 @@ def test_a_training_names_a_preset_of_settings_or_of_a_family(preset):
 def test_a_preset_that_does_not_exist_is_told_with_its_line():
     with pytest.raises(project.ProjectFileError, match=r"preset.*sdxxl"):
         project.parse('source = "x"\n[training]\npreset = "sdxxl"\n')
+
+
+PORTFOLIO = GOOD.replace("[[subjects]]", "[portfolio]\n\n[[subjects]]")
+SECOND = '\n[[subjects]]\nname = "b"\ndescription = "a man"\n'
+
+
+def test_a_portfolio_says_of_each_subject_what_it_wants():
+    read = project.parse(PORTFOLIO + SECOND + 'total = 9\nquotas = ["seed=3"]\n')
+    assert read.portfolio is not None
+    assert read.portfolio.margin == 0
+    assert [subject.total for subject in read.subjects] == [None, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD + SECOND + "total = 9\n", "the subject 'b' has total, which is for a portfolio"),
+        (PORTFOLIO + SECOND + 'quotas = ["seed of 2"]\n', "it needs a column"),
+        (PORTFOLIO + SECOND + 'trigger = "char1"\n', "have the same trigger word 'char1'"),
+        (PORTFOLIO + SECOND.replace('"b"', '"CHAR1"'), "would be folders of the same name"),
+        (PORTFOLIO + SECOND.replace('"b"', '"combined"'), "the combined dataset"),
+        (PORTFOLIO + "[training]\nrank = 4\n", "take [training] out"),
+        (PORTFOLIO + '[faces]\nreferences = ["a.png"]\n', "'references' is a key of each"),
+        (PORTFOLIO + '[dataset]\ntrigger = "x"\n', "a trigger of its own"),
+        ('source = "x"\n' + PORTFOLIO, "'source' is a key of each"),
+        ("[portfolio]\n", "at least one"),
+        ("[portfolio]\n" + SECOND, "has no source, and there is no [plan]"),
+    ],
+)
+def test_a_portfolio_that_cannot_be_says_why(text, says):
+    with pytest.raises(project.ProjectFileError) as caught:
+        project.parse(text)
+    assert says in str(caught.value)

@@ -35,6 +35,7 @@ ORDER = {
     "evaluation": "What a LoRA file is worth: it generates with it, and analyses the images.",
     "project": "The project file, whose sections hold the settings of the stages below.",
     "pipeline": "A project through every stage.",
+    "portfolio": "Several subjects through the pipeline, beside each other.",
     "verification": "Whether a dataset and its LoRA are ready, and what is wrong if not.",
     "experiment": "A project's pipeline, and its training with and without curation.",
     "": "The package's own names: what stands in __init__.pyi, of all rooms below.",

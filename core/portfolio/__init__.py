@@ -1,0 +1,1 @@
+"""Several subjects in one project: a dataset of each, a combined one, and how they differ."""
