@@ -56,7 +56,7 @@ def make_images(
     """
     root.mkdir(parents=True, exist_ok=True)
     rows = []
-    reasons = list(Rejection)[:7]
+    reasons = [reason for reason in Rejection if reason is not Rejection.OTHER_SUBJECT][:7]
     for i in range(count):
         seed, scenario = FIRST_SEED + i % seeds, i // seeds + 1
         kind = "original" if i % 4 == 0 else "scenario"
