@@ -9,7 +9,6 @@ its images resembles a newcomer more than its own subject is then counted, and s
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from ..imageset import ImageSet
 from ..naming import slug
 from ..progress import Progress, silent
 from ..project import PortfolioSection, Project, SubjectSection
+from .joining import joined
 from .parts import COMBINED, part_of, recipe_of, total_of, trigger_of
 from .records import Entry, Portfolio, write_portfolio
 from .statistics import figures_of
@@ -117,7 +117,7 @@ def make_portfolio(
         )
         for one in made
     )
-    everyone = _joined([one.images for one in made])
+    everyone = joined([one.images for one in made])
     chosen = everyone.filter(selected_mask(everyone))
     return write_portfolio(
         output / PORTFOLIO_FOLDER,
@@ -294,7 +294,7 @@ def _combine(
     """Export the chosen images of all subjects as one dataset, in clusters of its own."""
     from ..analysis.clusters import cluster
 
-    images = _joined([_captioned(one) for one in made])
+    images = joined([_captioned(one) for one in made])
     left = [name for name in ("cluster", "cluster_name") if name in images.table.columns]
     images = replace(images, table=images.table.drop(left))
     grouping = project.clusters
@@ -331,23 +331,6 @@ def _captioned(one: _Made) -> ImageSet:
     if "class_word" not in table.columns:
         table = table.with_columns(pl.lit(one.looked.subject.class_word).alias("class_word"))
     return replace(one.images, table=table)
-
-
-def _joined(sets: Sequence[ImageSet]) -> ImageSet:
-    """Return several sets as one; of several folders, below the one that holds them all."""
-    roots = {one.root.resolve() for one in sets}
-    root = Path(os.path.commonpath(roots))
-    tables = [one.table if len(roots) == 1 else _placed(one, root) for one in sets]
-    return ImageSet(pl.concat(tables, how="diagonal_relaxed"), root)
-
-
-def _placed(one: ImageSet, root: Path) -> pl.DataFrame:
-    known = "source" if "source" in one.table.columns else "path"
-    above = one.root.resolve().relative_to(root)
-    return one.table.with_columns(
-        pl.concat_str(pl.col("subject"), pl.lit("/"), pl.col(known)).alias("source"),
-        pl.Series("path", [(above / path).as_posix() for path in one.table["path"]], pl.String),
-    )
 
 
 @contextmanager
