@@ -13,6 +13,7 @@ from comfy_api.latest import ComfyExtension, io
 from .curate.balanced_select import BalancedSelect
 from .curate.captions import CaptionImages, EditCaptions
 from .curate.clip_cluster import ClipCluster
+from .curate.compare_subjects import CompareSubjects
 from .curate.contact_sheet import ContactSheet
 from .curate.crop_images import CropImages
 from .curate.face_validate import FaceValidate
@@ -51,6 +52,7 @@ class CharacterCuratorExtension(ComfyExtension):
             ImagesToImageSet,
             CropImages,
             FaceValidate,
+            CompareSubjects,
             QualityScore,
             ClipCluster,
             BalancedSelect,

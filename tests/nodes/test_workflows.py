@@ -93,6 +93,21 @@ def test_what_a_checkpoint_makes_is_curated(server):
     assert 1 <= len(files(server.base / "output" / "own" / "dataset")) <= 4
 
 
+def test_two_subjects_have_a_dataset_each_and_one_together(server):
+    graph = reduced(api_form(read("two_subjects"), server))
+    for number in of_type(graph, PREFIX + "CharacterPlan"):
+        graph[number]["inputs"] |= {"seeds": "966983", "originals": ""}
+    run = server.run(graph)
+    output = server.base / "output"
+    datasets = [len(files(output / name / "dataset")) for name in ("ada", "ben")]
+    assert all(1 <= count <= 3 for count in datasets), "at so few steps not every one has a face"
+    both = {path.parent.name for path in (output / "both" / "dataset").rglob("*.png")}
+    assert both == {"1_ada", "1_ben"}
+    assert len(list((output / "both" / "dataset").rglob("*.png"))) == sum(datasets)
+    [table] = of_type(graph, "PreviewAny")
+    assert "| images of | images | to ada | to ben |" in run.outputs[table]["text"][0]
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_the_real_layout_generates_what_the_graph_curates(server, checkpoint):
     """Random weights draw no faces, so that what is curated is a folder of portraits."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -129,12 +130,17 @@ def test_the_combined_dataset_is_what_kohya_reads(collected):
 
 def test_hugging_face_reads_the_portfolio_by_its_card(collected, hugging_face):
     folder, _, _ = collected
+    import datasets
+
     root = str(folder / "out" / "portfolio")
     everyone = hugging_face(root, split="train")
     assert sorted(set(everyone["subject"])) == ["one", "two"]
     assert len(everyone) == 7
     two = hugging_face(root, "two", split="train")
     assert len(two) == 3
+    for read, name in ((everyone, "combined"), (two, "two")):
+        files = read.cast_column("image", datasets.Image(decode=False))["image"]
+        assert {Path(file["path"]).relative_to(root).parts[0] for file in files} == {name}
     assert two[0]["image"].size == Image.open(folder / "two" / "p0.png").size
 
 

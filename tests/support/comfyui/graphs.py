@@ -6,8 +6,8 @@ PREFIX = "CharacterCurator_"
 
 NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
-    "CropImages", "FaceValidate", "QualityScore", "ClipCluster", "BalancedSelect", "ContactSheet",
-    "CaptionImages", "EditCaptions",
+    "CropImages", "FaceValidate", "CompareSubjects", "QualityScore", "ClipCluster",
+    "BalancedSelect", "ContactSheet", "CaptionImages", "EditCaptions",
     "DatasetExport", "LoadDataset", "ImageSetToImages", "TrainLoRA",
     "EvaluateLoRA", "Verify",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ THUMBNAILS = {
     "curate_a_folder": ("load", "taken"),
     "train_from_a_dataset": ("plot", "evaluate"),
     "use_the_lora": ("saved",),
+    "two_subjects": ("taken",),
 }
 """Of each graph the nodes whose images its thumbnail shows, above each other."""
 IN_PLACE = {

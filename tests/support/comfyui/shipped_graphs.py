@@ -22,6 +22,7 @@ from tests.support.comfyui.graph_parts import (
     image,
     sheets,
 )
+from tests.support.comfyui.subject_graphs import TWO_SUBJECTS
 
 QUICK_START = (
     Column(
@@ -363,5 +364,6 @@ GRAPHS = {
     "curate_a_folder": FOLDER,
     "train_from_a_dataset": TRAIN,
     "use_the_lora": USE,
+    "two_subjects": TWO_SUBJECTS,
 }
 """Each shipped graph, by the name of its file."""
