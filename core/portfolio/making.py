@@ -102,7 +102,7 @@ def make_portfolio(
     for one in looked:
         with _named(one.subject.name):
             made.append(_settle(one, output, base, identities, section, again, progress))
-    combined = _combine(project, made, output, looked[0].embedder, progress)
+    combined = _combine(project, made, output, base, looked[0].embedder, progress)
     entries = tuple(
         Entry(
             subject=one.looked.subject,
@@ -136,6 +136,7 @@ class _Looked:
     subject: SubjectSection
     part: Project
     images: ImageSet
+    root: Path
     key: str
     identity: References | None
     embedder: Embedder
@@ -186,13 +187,17 @@ def _look(
     started = time.monotonic()
     with FeatureStore(work / pipeline.STORE_FILE) as store:
         found = pipeline.validate(images, part, store, work, base=base, progress=progress)
+    if on_notes is not None and (crops := found.images.notes[len(images.notes) :]):
+        on_notes([f"{subject.name}: {note}" for note in crops])
     given = {} if found.references is None else {subject.name: found.references}
     references = [Path(base).expanduser() / name for name in part.faces.references]
+    decided = part.selection.decisions
     key = {
         "project": part.model_dump(mode="json", exclude_none=True, exclude={"project"}),
         "name": part.project.name,
         "images": sorted(images.table.select("path", pl.col("hash").fill_null("")).rows()),
         "references": [content_hash(path) for path in references],
+        "decisions": None if decided is None else content_hash(Path(base).expanduser() / decided),
         "faces": found.analyser.identity_fingerprint,
         "clip": found.embedder.fingerprint,
     }
@@ -200,6 +205,7 @@ def _look(
         subject,
         part,
         images,
+        found.images.root,
         json_hash(_without_machine(key)),
         identities_of(found.images, given).get(subject.name),
         found.embedder,
@@ -232,7 +238,7 @@ def _settle(
     folder = output / PORTFOLIO_FOLDER / slug(one.subject.name)
     noted = _settled(one, folder)
     if noted is not None and one.subject.name not in again:
-        images = replace(ImageSet.read(one.work / pipeline.TABLE_FILE), root=one.images.root)
+        images = replace(ImageSet.read(one.work / pipeline.TABLE_FILE), root=one.root)
         return _Made(
             one, images, folder, int(noted["version"]), str(noted["fingerprint"]),
             float(noted["seconds"]), tuple(noted["against"]), kept=True,
@@ -289,7 +295,12 @@ def fingerprint_of(dataset: Path) -> str:
 
 
 def _combine(
-    project: Project, made: Sequence[_Made], output: Path, embedder: Embedder, progress: Progress
+    project: Project,
+    made: Sequence[_Made],
+    output: Path,
+    base: Path | str,
+    embedder: Embedder,
+    progress: Progress,
 ) -> Entry:
     """Export the chosen images of all subjects as one dataset, in clusters of its own."""
     from ..analysis.clusters import cluster
@@ -301,14 +312,15 @@ def _combine(
     with FeatureStore(output / WORK_FOLDER / pipeline.STORE_FILE) as store:
         images = cluster(images, grouping.count, grouping.random_state, embedder, store=store)
     words = {one.looked.subject.name: trigger_of(one.looked.subject) for one in made}
-    options = project.dataset.model_dump(exclude={"trigger", "layout"})
+    options = project.dataset.model_dump(exclude={"trigger", "layout", "masks"})
     exported = export(
         images,
         output / PORTFOLIO_FOLDER / COMBINED,
         name=project.project.name,
         trigger=words,
-        recipe=recipe_of(project),
+        recipe=recipe_of(project, combined=True),
         layout=project.dataset.layout or KOHYA,
+        masks=pipeline.masks_of(project, base),
         **options,
         progress=progress,
     )

@@ -58,10 +58,15 @@ def trigger_of(subject: SubjectSection) -> str:
     return subject.trigger or subject.name
 
 
-def recipe_of(project: Project) -> dict[str, Any]:
+def recipe_of(project: Project, *, combined: bool = False) -> dict[str, Any]:
     """Return the project of a whole portfolio, with every subject's total spelled out.
 
     The selection then is that of the combined dataset: so many in all, and so many of each.
+
+    Args:
+        project: Of a portfolio.
+        combined: Whether it is for that dataset, which no decision about single images was made
+            for: those are in the recipes of the subjects' datasets, with their file.
     """
     subjects = tuple(
         subject.model_copy(
@@ -74,7 +79,11 @@ def recipe_of(project: Project) -> dict[str, Any]:
         parts = ",".join(f"{subject.name}:{subject.total}" for subject in subjects)
         quotas = (f"subject={parts}",)
     selection = project.selection.model_copy(
-        update={"total": sum(subject.total or 0 for subject in subjects), "quotas": quotas}
+        update={
+            "total": sum(subject.total or 0 for subject in subjects),
+            "quotas": quotas,
+            "decisions": None if combined else project.selection.decisions,
+        }
     )
     whole = project.model_copy(update={"subjects": subjects, "selection": selection})
     return whole.model_dump(mode="json", exclude_none=True)
