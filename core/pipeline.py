@@ -567,7 +567,7 @@ def _curated(
         or None,
         selection=chosen,
         recipe=recipe_of(project),
-        models={"faces": analyser.backend.fingerprint, "clip": embedder.fingerprint},
+        models={"faces": found.analyser.backend.fingerprint, "clip": embedder.fingerprint},
         masks=masks_of(project, base),
         minimums={}
         if thresholds.identity is None
