@@ -170,8 +170,9 @@ class ImageSet:
             CuratorError: The file is absent or is no image set.
         """
         try:
-            table = pl.read_parquet(path, glob=False)
-            metadata = pl.read_parquet_metadata(path)
+            data = Path(path).read_bytes()
+            table = pl.read_parquet(io.BytesIO(data))
+            metadata = pl.read_parquet_metadata(io.BytesIO(data))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise CuratorError(
                 f"{path} is not an image set (a Parquet file written by this tool): {error}. Make "

@@ -78,7 +78,8 @@ def located(root: Path, path: str) -> Path:
     """
     found = root / path
     if "\\" in path and not found.exists():
-        return root / disk_name(path)
+        other = root / disk_name(path)
+        return other if other.exists() else found
     return found
 
 

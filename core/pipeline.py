@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import project as project_file
 from .defaults import SEED_DOCUMENT
 from .imageset import ImageSet
-from .naming import slug
+from .naming import located, slug
 from .plan import Plan, Scenario, Subject
 from .progress import Progress, silent
 from .project import Project, TrainingSection
@@ -723,4 +723,4 @@ def with_output(project: Project, output: Path) -> Project:
 
 
 def _resolve(base: Path | str, path: str) -> Path:
-    return Path(base).expanduser() / Path(path).expanduser()
+    return located(Path(base).expanduser(), str(Path(path).expanduser()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic, project
 from ..errors import CuratorError
+from ..naming import table_name
 from ..options import option
 from ..reading.kinds import FORMATS
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said, say
@@ -225,13 +226,14 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     if not output.name:
         raise CuratorError(f"{output} is no folder for a dataset: name one that is to be made.")
     work = (options.work or output.with_name(output.name + ".work")).expanduser().resolve()
+    sources = tuple(table_name(name) for name in options.folder)
     parsed = project.from_mapping(
         {
-            "source": options.folder[0] if len(options.folder) == 1 else tuple(options.folder),
-            "project": {"name": output.name, "output": str(work)},
+            "source": sources[0] if len(sources) == 1 else sources,
+            "project": {"name": table_name(output.name), "output": table_name(str(work))},
             "faces": {
                 "pack": options.faces,
-                "references": options.reference,
+                "references": [table_name(path) for path in options.reference],
                 "minimum_confidence": options.min_confidence,
                 "minimum_share": options.min_share,
                 "minimum_side": options.min_side,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -53,7 +54,7 @@ def card(
     least, same = thresholds
     parts = [
         _head(records, table, name, license, size_bytes),
-        f"# {name}\n",
+        f"# {_plain(name)}\n",
         _portfolio(records, table, trigger, size_bytes),
         composition_text(records, least),
     ]
@@ -67,7 +68,7 @@ def card(
     )
     parts += [part for part in said if part]
     if selection is not None:
-        lines = "\n".join(f"- {sentence}" for sentence in selection.sentences())
+        lines = "\n".join(f"- {_plain(sentence)}" for sentence in selection.sentences())
         parts.append(f"## Selection\n\n{lines}\n")
     parts.append(_READING.format(metadata_file=metadata_file))
     return "\n".join(parts)
@@ -176,7 +177,12 @@ def readable_size(size: float) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Return a text as it stands in a table: no markup of HTML's, no end of the cell."""
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    return html.escape(" ".join(text.split()), quote=False)
 
 
 _READING = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -233,7 +234,8 @@ def _candidates(evidence: Evidence, counted: Counter[str]) -> tuple[pl.DataFrame
     """Return every candidate's seed and whether it could have been selected."""
     try:
         table = pl.read_parquet(
-            evidence.folder / PROVENANCE_FILE, columns=["seed", "rejection"], glob=False
+            io.BytesIO((evidence.folder / PROVENANCE_FILE).read_bytes()),
+            columns=["seed", "rejection"],
         )
     except (OSError, pl.exceptions.PolarsError):
         seeds = [int(seed) for seed in counted if seed.isdigit()]

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sqlite3
+import sys
 from contextlib import closing
 from shutil import copy
 
@@ -16,6 +17,11 @@ from PIL import Image
 from character_curator.analysis.embeddings import ANALYSER
 from tests.support.commands import command, curate, draw_people
 from tests.support.tiny_analysis import needs_miniature_faces
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 pytestmark = needs_miniature_faces
 
@@ -149,3 +155,38 @@ def test_a_request_to_end_is_as_ctrl_c(people, tmp_path, monkeypatch, name):
                       check=130)  # fmt: skip
     assert "Run the same command again" in told
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be there")
+def test_names_that_are_no_text_are_curated_and_shown_escaped(people, tmp_path):
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    folder = tmp_path.__class__(place) / "in"
+    folder.mkdir(parents=True)
+    for number, path in enumerate(sorted(people.iterdir())):
+        (folder / f"\udcff{number}.png").write_bytes(path.read_bytes())
+    (folder / "broken\udcfe.png").write_bytes(b"no image")
+    output = folder.with_name("out\udce9")
+    for _ in range(2):
+        result, told, table = curate(folder, output)
+        assert result["chosen"] == 3
+        assert all(r"\xff" in name for name in table.filter("selected")["path"])
+        assert r"caf\xe9" in told.replace("\n", "")
+    assert r"broken\xfe.png" in table["path"].to_list()
+    for name in ("report.html", "README.md", "recipe.toml", "facts.json", "metadata.json"):
+        (output / name).read_text(encoding="utf-8")
+    tomllib.loads((output / "recipe.toml").read_text(encoding="utf-8"))
+    _, told = command("curate", folder / "absent\udcfd", "--output", output, check=2)
+    assert r"absent\xfd" in told.replace("\n", "")
+
+
+@needs_miniature_faces
+def test_markup_of_names_is_text_in_the_card(people, tmp_path):
+    folder = tmp_path / "10_<script>alert(1)<script> a|b"
+    folder.mkdir()
+    for path in people.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    curate(folder, tmp_path / "out<script>x")
+    for name in ("README.md", "report.html"):
+        text = (tmp_path / "out<script>x" / name).read_text(encoding="utf-8")
+        assert "<script>alert" not in text
+        assert "<script>x" not in text.split("\n---\n", 1)[-1]
