@@ -14,7 +14,7 @@ from typing import Protocol
 from ..miniature import FACE_PACK_PATH
 from .calibration import Calibration
 from .decoding import Pixels
-from .face_packs import LICENCE, MINIATURE, PACK_ROOT, FacePackError
+from .face_packs import LICENCE, MINIATURE, PACK_ROOT, FacePackError, packs_folder
 from .faces import Faces, FloatArray
 from .fingerprints import folder_fingerprint
 
@@ -147,7 +147,7 @@ def installed(pack: str) -> bool | None:
             return False
     if pack.isupper():
         return None
-    return (PACK_ROOT.expanduser() / "models" / pack).is_dir()
+    return (packs_folder() / pack).is_dir()
 
 
 def open_backend(pack: str | Path, providers: Sequence[str] | None = None) -> FaceBackend:
@@ -165,7 +165,7 @@ def open_backend(pack: str | Path, providers: Sequence[str] | None = None) -> Fa
 
     if pack in (HOG, CNN):
         return DlibFaces(str(pack))
-    for folder in (Path(pack).expanduser(), PACK_ROOT.expanduser() / "models" / str(pack)):
+    for folder in (Path(pack).expanduser(), packs_folder() / str(pack)):
         if folder.is_dir():
             return OpenCVFaces(folder) if yunet_of(folder) else InsightfacePack(pack, providers)
     return InsightfacePack(pack, providers)

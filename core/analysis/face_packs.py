@@ -11,6 +11,16 @@ from ..miniature import FACE_PACK_PATH
 
 MINIATURE = "miniature"
 PACK_ROOT = Path("~/.insightface")
+
+
+def packs_folder() -> Path:
+    """Return where insightface keeps its packs; none where there is no home."""
+    try:
+        return PACK_ROOT.expanduser() / "models"
+    except RuntimeError:  # as pathlib has it of a user without any
+        return PACK_ROOT / "models"
+
+
 _HUB: dict[str | Path, str] = {"auraface": "fal/AuraFace-v1"}
 """Packs that lie on the Hugging Face hub and not with insightface."""
 LICENCE = "insightface's pretrained packs are licensed for non-commercial research only."
@@ -40,7 +50,7 @@ def find_pack(pack: str | Path) -> Path:
             f"There is no folder {folder}. Name a folder with a detector and a recogniser as ONNX "
             "files, an insightface pack such as buffalo_l, or 'miniature'."
         )
-    installed = PACK_ROOT.expanduser() / "models" / str(pack)
+    installed = packs_folder() / str(pack)
     if not installed.is_dir() and pack in _HUB:
         raise FacePackError(
             f"The face pack '{pack}' is not in {installed}. Get it with: hf download {_HUB[pack]} "

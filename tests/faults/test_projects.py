@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from character_curator import pipeline
+from character_curator.analysis.face_analyser import FaceAnalyser
 from character_curator.errors import CuratorError
 from character_curator.generation import models
 from character_curator.lora.file import CheckpointError, read
@@ -127,6 +128,20 @@ def test_without_any_home_hashes_are_not_remembered(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(tmp_path), "expanduser", nobody)
     assert len(models.file_hash(file)) == 64
+
+
+def test_without_any_home_the_embedded_pack_is_opened(tmp_path, monkeypatch):
+    real = type(tmp_path).expanduser
+
+    def nobody(path):
+        if str(path).startswith("~"):
+            raise RuntimeError("Could not determine home directory.")
+        return real(path)
+
+    monkeypatch.setattr(type(tmp_path), "expanduser", nobody)
+    assert FaceAnalyser("miniature").has_recogniser
+    _, told = command("faces")
+    assert "miniature" in told
 
 
 def test_places_that_cannot_be_are_named_errors(tmp_path):
