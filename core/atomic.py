@@ -123,6 +123,16 @@ def sync(path: Path) -> None:
             os.close(handle)
 
 
+def sync_tree(folder: Path) -> None:
+    """Let every file below a folder, and every folder's names, reach the disk."""
+    if os.environ.get("CURATOR_FSYNC") == "0":
+        return
+    for place, _, names in os.walk(folder):
+        for name in names:
+            sync(Path(place) / name)
+        sync(Path(place))
+
+
 def sweep(folder: Path) -> int:
     """Remove temporary files that killed processes have left; return how many.
 

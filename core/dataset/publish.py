@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
@@ -147,7 +148,9 @@ def publish(folder: Path, output: Path) -> Published:
     if not output.is_dir() or not any(output.iterdir()):
         with suppress(FileNotFoundError):
             output.rmdir()  # an empty folder; Windows does not rename onto one
+        atomic.sync_tree(folder)
         folder.rename(output)
+        atomic.sync(output.parent)
         return Published(None, unchanged=False)
     damaged = damage(output, folder)
     if not damaged and read_checksums(folder) == exported_checksums(output):
@@ -155,8 +158,10 @@ def publish(folder: Path, output: Path) -> Published:
     kept = versions_folder(output)
     kept.mkdir(exist_ok=True)
     archived = kept / f"v{version_of(output):04d}"
+    atomic.sync_tree(folder)
     output.rename(archived)
     folder.rename(output)
+    atomic.sync(output.parent)
     return Published(archived, unchanged=False, damaged=damaged)
 
 

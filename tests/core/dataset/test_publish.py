@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,21 @@ def test_two_exports_to_one_place_do_not_mix(tmp_path):
     assert "is running" in str(watcher.error)
     assert verify(done.folder).ok
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "raw"]
+
+
+def test_every_file_reaches_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.delenv("CURATOR_FSYNC", raising=False)
+    place, done = tmp_path / "out", []
+
+    def synced(handle):
+        done.append((os.fstat(handle).st_ino, place.is_dir()))
+
+    monkeypatch.setattr("character_curator.atomic.os.fsync", synced)
+    export(make_images(tmp_path / "raw"), place, name="x")
+    before = {inode for inode, there in done if not there}
+    wanted = {path.stat().st_ino for path in [place, *place.rglob("*")]}
+    assert wanted <= before
+    assert (tmp_path.stat().st_ino, True) in done, "the name of the folder itself"
 
 
 def test_a_cancel_leaves_nothing(tmp_path):
