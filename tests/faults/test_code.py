@@ -1,0 +1,75 @@
+"""What no line of the product does, whoever asks: start programs, unpickle, run others' code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import character_curator
+
+ROOT = Path(character_curator.__file__).parents[1]
+TREES = {
+    path: ast.parse(path.read_text(encoding="utf-8"))
+    for folder in ("core", "nodes")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def calls():
+    """Yield file, name and keywords of each call."""
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                yield path, ast.unparse(node.func), words
+
+
+def imported():
+    """Yield file and name of each module that is imported anywhere."""
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from ((path, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield path, node.module
+
+
+def test_no_program_is_started():
+    started = {"os.system", "os.popen", "os.execv", "os.spawnv", "os.startfile", "eval", "exec"}
+    assert [(str(path), name) for path, name, _ in calls() if name in started] == []
+    modules = {"subprocess", "pty", "multiprocessing.popen_fork"}
+    assert [(str(path), name) for path, name in imported() if name in modules] == []
+
+
+def test_pickles_are_read_as_tensors_alone():
+    loads = {"pickle.load", "pickle.loads", "joblib.load", "dill.load"}
+    assert [(str(path), name) for path, name, _ in calls() if name in loads] == []
+    torch_loads = [words for _, name, words in calls() if name == "torch.load"]
+    assert torch_loads
+    assert all(words.get("weights_only") == "True" for words in torch_loads)
+    numpy_loads = [words for _, name, words in calls() if name in ("np.load", "numpy.load")]
+    assert numpy_loads
+    assert all(words.get("allow_pickle") == "False" for words in numpy_loads)
+
+
+def test_code_of_models_is_run_only_where_an_option_says_so():
+    said = [words["trust_remote_code"] for *_, words in calls() if "trust_remote_code" in words]
+    assert "True" not in said
+    text = "\n".join(path.read_text(encoding="utf-8") for path in TREES)
+    assert "trust_remote_code=True" not in text
+    assert '"trust_remote_code": True' not in text
+    from character_curator.captions import settings
+
+    fields = [
+        model.model_fields["trust_remote_code"]
+        for model in vars(settings).values()
+        if "trust_remote_code" in getattr(model, "model_fields", {})
+    ]
+    assert fields
+    assert all(field.default is False for field in fields)
+
+
+def test_no_route_is_added_to_the_server():
+    for path, name, _ in calls():
+        assert not name.endswith((".routes.get", ".routes.post", "add_routes", ".add_route")), path
+    assert [str(path) for path, name in imported() if name.split(".")[0] == "aiohttp"] == []
