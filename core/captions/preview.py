@@ -107,6 +107,11 @@ def _edit_to(
     )
     if words_of(table.trigger) and lost:
         notes.append(f"{_captions(lost)} would lose the trigger word '{table.trigger}'.")
+    if table.told and words_of(table.trigger) and table.trigger != table.told:
+        notes.append(
+            f"The trigger word that this folder tells a training is '{table.told}', not "
+            f"'{table.trigger}': train with --trigger '{table.trigger}', or export again with it."
+        )
     if unread := sum(row.unread for row in table.rows):
         notes.append(f"{_captions(unread)} in an unknown encoding stay{'s' * (unread == 1)} so.")
     return Edit(table, tuple(what), made, tuple(notes))

@@ -59,6 +59,7 @@ class CaptionTable:
         trigger: The word that calls whom the images show, as far as the folder says it.
         is_dataset: Whether it is an exported dataset, with metadata and checksums.
         notes: What is to be said of how it was read, a sentence each.
+        told: The trigger word that the folder itself tells a training.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class CaptionTable:
     trigger: str = ""
     is_dataset: bool = False
     notes: tuple[str, ...] = ()
+    told: str = ""
 
     @property
     def texts(self) -> list[str]:
@@ -133,6 +135,7 @@ def read_table(folder: Path | str, *, trigger: str | None = None) -> CaptionTabl
         own if trigger is None else trigger,
         is_dataset(root),
         tuple(caption_notes(encodings if set(encodings) - {UTF_8} else [], faults)),
+        own,
     )
 
 

@@ -56,11 +56,6 @@ def test_captions_that_are_there_are_kept_unless_it_is_said_otherwise(server, ph
     assert "4 images kept the caption that they have" in done.outputs["2"]["text"][0]
 
 
-@pytest.mark.parametrize("model", ["/etc", "../tiny"])
-def test_a_graph_names_no_model_outside_of_its_folders(server, photos, model):
-    assert "outside the folders" in server.refusal(graph(photos, model=model))
-
-
 def test_lines_of_replacements():
     make = part("curate.caption_operations").operations
     done = make("a b => c\n\n/x+/ => y, \n", "", 0.5, "k", "", "t", True)

@@ -12,6 +12,8 @@ TEXTS = {
     },
     "ImagesToImageSet": {"subject", "caption"},
     "BalancedSelect": {"quotas"},
+    "CaptionImages": {"prompt", "categories", "exclude"},
+    "EditCaptions": {"replace", "remove", "keep", "add", "trigger"},
     "DatasetExport": {"name", "trigger", "captions", "license", "background"},
     "CropImages": {"aspect"},
     "TrainLoRA": {"sample_prompts", "trigger", "options"},
@@ -24,7 +26,7 @@ PATHS = [
     ("ImagesToImageSet", "folder"), ("CropImages", "pack"), ("CropImages", "folder"),
     ("FaceValidate", "pack"), ("ClipCluster", "model"),
     ("ClipCluster", "pretrained"), ("BalancedSelect", "decisions"), ("DatasetExport", "folder"),
-    ("LoadDataset", "folder"),
+    ("LoadDataset", "folder"), ("CaptionImages", "model"),
     ("TrainLoRA", "name"), ("TrainLoRA", "folder"), ("TrainLoRA", "control_images"),
     ("TrainLoRA", "mask_files"),
     ("EvaluateLoRA", "folder"),
@@ -72,6 +74,7 @@ def graph(server):
         "Verify", **(defaults(server, "Verify") | {"regenerate": 0, "samples": 1}),
         dataset=["21", 0],
     )  # fmt: skip
+    made["27"] = node("CaptionImages", images=["20", 0], model="", existing="keep")
     return made
 
 

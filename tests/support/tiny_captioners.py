@@ -63,7 +63,7 @@ def tiny_tagger(folder: Path, *, logits: bool = False, side: int = 32, count: in
     return folder
 
 
-def _byte_tokens(special: list[str]):
+def byte_tokens(special: list[str]):
     """Return a tokenizer that spells every byte out."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -100,7 +100,7 @@ def tiny_qwen_vl(folder: Path) -> Path:
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
                "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]  # fmt: skip
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_tokens(special), eos_token="<|im_end|>", pad_token="<|endoftext|>"
+        tokenizer_object=byte_tokens(special), eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     ids = dict(zip(special, tokenizer.convert_tokens_to_ids(special), strict=True))
     config = Qwen2VLConfig(
@@ -145,7 +145,7 @@ def tiny_florence(folder: Path) -> Path:
 
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<image>"]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_tokens(special), bos_token="<s>", eos_token="</s>",
+        tokenizer_object=byte_tokens(special), bos_token="<s>", eos_token="</s>",
         pad_token="<pad>", unk_token="<unk>", extra_special_tokens={"image_token": "<image>"},
     )  # fmt: skip
     begin, pad, end, image = tokenizer.convert_tokens_to_ids(["<s>", "<pad>", "</s>", "<image>"])

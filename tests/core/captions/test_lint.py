@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from character_curator.captions.linting import Kind, contradictions, lint
 from character_curator.captions.table import Captioned, CaptionTable
-from character_curator.captions.tokens import CLIP, TextEncoder, TokenizerError, text_encoder
+from character_curator.captions.tokens import (
+    CLIP,
+    LONG_TOKENS,
+    SHORTER,
+    TextEncoder,
+    TokenizerError,
+    text_encoder,
+)
+from tests.support.tiny_captioners import byte_tokens
 from tests.support.tiny_models import tokenizer_folder
 
 WORDS = TextEncoder("words", 4, lambda text: len(text.split()))
@@ -114,3 +124,23 @@ def test_a_models_own_tokenizer_counts(tmp_path):
     encoder = text_encoder(str(tmp_path))
     # That tokenizer spells every word out, a token a letter.
     assert (encoder.limit, encoder.count("a red coat")) == (75, 8)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "limit"), [("FluxPipeline", LONG_TOKENS), ("StableDiffusion3Pipeline", 256)]
+)
+def test_of_several_text_encoders_the_one_that_reads_most_counts(tmp_path, pipeline, limit):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    tokenizer_folder(tmp_path / "tokenizer")
+    long = PreTrainedTokenizerFast(tokenizer_object=byte_tokens(["</s>"]), eos_token="</s>")
+    long.save_pretrained(tmp_path / "tokenizer_2")
+    encoder = text_encoder(str(tmp_path))
+    assert (encoder.limit, encoder.count("a red coat")) == (limit, 10)
+
+
+def test_what_is_read_is_what_a_training_encodes():
+    from character_curator.training.denoisers import flux, stable_diffusion_3
+
+    assert flux.FluxDenoiser.max_tokens == LONG_TOKENS
+    sd3 = stable_diffusion_3.StableDiffusion3Denoiser.max_tokens
+    assert {"StableDiffusion3Pipeline": sd3} == SHORTER

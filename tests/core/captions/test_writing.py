@@ -274,6 +274,14 @@ def test_the_trigger_word_that_is_lost_is_said(dataset):
     assert "12 captions would lose the trigger word 'char1'." in made.notes
 
 
+def test_another_trigger_word_than_the_datasets_is_said(dataset):
+    made = edit(read_table(dataset, trigger="ohwx"), [Trigger("ohwx")])
+    assert made.changes[0].after.startswith("ohwx, char1 person, ")
+    (note,) = made.notes
+    assert "tells a training is 'char1', not 'ohwx'" in note
+    assert edit(read_table(dataset, trigger="char1"), [Trigger("char1")]).notes == ()
+
+
 def test_what_is_pruned_is_said_and_is_not_the_trigger_word(dataset):
     write(edit(read_table(dataset), [Add("film grain")]))
     made = edit(read_table(dataset), [Prune(trigger="char1")])
