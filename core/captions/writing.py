@@ -112,7 +112,7 @@ def undo(folder: Path | str) -> Written:
             files[file] = Rewritten(found, one.before, one.image, _text_of(one))
         elif found != one.before:
             kept.append(one.image)
-    previous = _write(root, files) if files else None
+    previous = _write(root, files, back=True) if files else None
     try:
         append_undo(root, step.number, _now())
     except OSError as error:
@@ -120,9 +120,9 @@ def undo(folder: Path | str) -> Written:
     return Written(step.number, step.what, len(files), tuple(kept), previous)
 
 
-def _write(root: Path, files: Mapping[str, Rewritten]) -> Path | None:
+def _write(root: Path, files: Mapping[str, Rewritten], back: bool = False) -> Path | None:
     if is_dataset(root):
-        return recaption(root, files)
+        return recaption(root, files, back=back)
     try:
         for name, one in files.items():
             # What a link leads to is written, and the link stays.

@@ -48,7 +48,13 @@ from .publish import DISK_FULL, next_version, publish, staging, version_of
 from .records import Record, metadata_json, metadata_lines, record
 from .shared_images import share_images
 from .sidecars import metadata_name as usual_name
-from .version_record import fingerprint_of, generation_models, new_record, write_record
+from .version_record import (
+    fingerprint_of,
+    generation_models,
+    new_record,
+    read_record,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from ..selection import Selection
@@ -91,6 +97,7 @@ class Exported:
         damaged: Files of the version before that were gone or changed since its export.
         shared: Whether images that several versions hold are one file each; otherwise the file
             system has no hard links.
+        edits: How many edits of captions the version before has had, which this one has not.
     """
 
     folder: Path
@@ -109,6 +116,7 @@ class Exported:
     fingerprint: str = ""
     damaged: tuple[str, ...] = ()
     shared: bool = True
+    edits: int = 0
 
     @property
     def masks_in_words(self) -> str:
@@ -130,6 +138,13 @@ class Exported:
                 f"{count} {'file' if count == 1 else 'files'} of the version before were gone or "
                 f"changed since its export ({listed}). It is kept as it was found in "
                 f"{self.previous}; version {self.version} is whole."
+            )
+        if self.edits:
+            notes.append(
+                f"The captions of the version before had been edited ({self.edits} "
+                f"edit{'s' * (self.edits > 1)}); those of version {self.version} are written anew. "
+                f"'character-curator restore {self.folder} {self.version - 1}' brings the edited "
+                "ones back."
             )
         if not self.shared:
             notes.append(
@@ -301,6 +316,7 @@ def export(
             folder, {r.file_name: p.hash for r, p in zip(records, placed, strict=True)}
         )
         number, parent = next_version(place_of_output)
+        replaced = read_record(place_of_output)
         known = {**(models or {}), "generation": generation_models(r.values for r in records)}
         write_record(folder, new_record(number, digests, parent=parent, models=known))
         write_list(folder, digests)
@@ -323,6 +339,7 @@ def export(
         fingerprint=fingerprint_of(digests),
         damaged=published.damaged,
         shared=shared,
+        edits=0 if published.unchanged or replaced is None else replaced.edits or 0,
     )
 
 

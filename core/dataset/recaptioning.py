@@ -54,7 +54,7 @@ class Rewritten:
     text: str
 
 
-def recaption(root: Path, files: Mapping[str, Rewritten]) -> Path | None:
+def recaption(root: Path, files: Mapping[str, Rewritten], *, back: bool = False) -> Path | None:
     """Make the version of a dataset that has other captions.
 
     Whatever else has been changed in the folder since its export stays as it is, and
@@ -64,6 +64,7 @@ def recaption(root: Path, files: Mapping[str, Rewritten]) -> Path | None:
     Args:
         root: The dataset.
         files: The caption files that change, by their names below it.
+        back: Whether this takes an edit back, and is none more.
 
     Returns:
         Where the version before is kept; ``None`` if nothing changes.
@@ -91,7 +92,9 @@ def recaption(root: Path, files: Mapping[str, Rewritten]) -> Path | None:
         number, parent = next_version(root)
         record = read_record(root)
         models = None if record is None else record.models
-        write_record(fresh, new_record(number, digests, parent=parent, models=models))
+        before = 0 if record is None else record.edits or 0
+        edits = max(0, before - 1) if back else before + 1
+        write_record(fresh, new_record(number, digests, parent=parent, edits=edits, models=models))
         write_list(fresh, digests)
         previous = publish(fresh, root).previous
         share_images(root)

@@ -96,9 +96,12 @@ def restore(
         elsewhere = _fill(folder, old, progress)
         number, parent = next_version(place)
         models = None if old.record is None else old.record.models
+        edits = None if old.record is None else old.record.edits
         write_record(
             folder,
-            new_record(number, old.digests, parent=parent, restored=old.number, models=models),
+            new_record(
+                number, old.digests, parent=parent, restored=old.number, edits=edits, models=models
+            ),
         )
         write_list(folder, old.digests)
         published = publish(folder, place)

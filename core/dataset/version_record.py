@@ -54,6 +54,7 @@ class VersionRecord:
         recipe: SHA-256 of ``recipe.toml``, which makes the version again.
         parent: The version before it; ``None`` for a first one.
         restored: Number of the version that it was restored from, if it was.
+        edits: How many edits of captions lie between its export and it; ``None`` for none.
         tools: Versions of this program, of Python and of the libraries that were installed.
         models: Fingerprints of the models: ``generation`` (of each that made images), ``faces`` and
             ``clip``, where they are known.
@@ -65,6 +66,7 @@ class VersionRecord:
     recipe: str = ""
     parent: Parent | None = None
     restored: int | None = None
+    edits: int | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
 
@@ -98,6 +100,7 @@ def new_record(
     *,
     parent: Parent | None = None,
     restored: int | None = None,
+    edits: int | None = None,
     models: Mapping[str, Any] | None = None,
     time: str | None = None,
 ) -> VersionRecord:
@@ -108,6 +111,7 @@ def new_record(
         digests: SHA-256 of each of its files, by name.
         parent: The version that it takes the place of.
         restored: Number of the version that it repeats.
+        edits: How many edits of captions it has, if any.
         models: Fingerprints of models.
         time: In UTC, as ISO 8601; now unless given.
     """
@@ -118,6 +122,7 @@ def new_record(
         recipe=digests.get(RECIPE_FILE, ""),
         parent=parent,
         restored=restored,
+        edits=edits or None,
         tools=_tools(),
         models={key: value for key, value in (models or {}).items() if value},
     )
@@ -146,6 +151,7 @@ def read_record(folder: Path) -> VersionRecord | None:
             recipe=str(values.get("recipe", "")),
             parent=None if parent is None else Parent(**parent),
             restored=values.get("restored"),
+            edits=values.get("edits"),
             tools=values.get("tools", {}),
             models=values.get("models", {}),
         )

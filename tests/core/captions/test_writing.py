@@ -17,7 +17,9 @@ from character_curator.captions.table import CaptionFolderError
 from character_curator.cli import main
 from character_curator.dataset import CuratedDataset, export, verify
 from character_curator.dataset.recaptioning import CaptionsChangedError
+from character_curator.dataset.restoring import restore
 from character_curator.dataset.verdict import VERIFICATION_FILE, card_with_verdict
+from character_curator.dataset.version_record import fingerprint_in, read_record
 from character_curator.reading.folders import EmptyFolderError
 from character_curator.training.data.images import read_images
 from character_curator.training.job import LoraJob
@@ -214,6 +216,9 @@ def test_a_dataset_stays_consistent(dataset):
     assert {name for name in changed if not name.endswith(".txt")} == {
         "metadata.json", "metadata.jsonl", "SHA256SUMS", "version.json",
     }  # fmt: skip
+    record = read_record(dataset)
+    assert (record.number, record.parent.number, record.edits) == (2, 1, 1)
+    assert record.fingerprint == fingerprint_in(dataset)
     assert after.keys() == before.keys()
     assert files_of(written.previous) == before
 
@@ -258,6 +263,43 @@ def test_a_verdict_stays_with_the_version_that_it_is_about(dataset):
     assert card.read_text("utf-8") == exported
     assert not (dataset / VERIFICATION_FILE).exists()
     assert (written.previous / VERIFICATION_FILE).exists()
+
+
+def test_an_export_says_that_edits_stay_in_the_version_before(tmp_path):
+    images = make_images(tmp_path / "raw")
+    first = export(images, tmp_path / "set", name="set", trigger="char1", report=False)
+    for text in ("day", "sun"):
+        write(edit(read_table(first.folder), [Add(text)]))
+    undo(first.folder)
+    assert read_record(first.folder).edits == 1
+    again = export(images, tmp_path / "set", name="set", trigger="char1", report=False)
+    assert (again.version, again.edits) == (5, 1)
+    (note,) = again.notes
+    assert "(1 edit); those of version 5 are written anew" in note
+    restored = restore(first.folder, 4)
+    assert read_record(restored.folder).edits == 1
+    assert all("day" in text for text in captions_everywhere(first.folder).values())
+    undo(first.folder)
+    assert read_record(first.folder).edits is None
+    assert export(images, tmp_path / "set", name="set", trigger="char1", report=False).unchanged
+
+
+def test_an_earlier_version_is_left_as_it_is(dataset):
+    written = write(edit(read_table(dataset), [Add("day")]))
+    before = files_of(written.previous)
+    with pytest.raises(CaptionFolderError, match=r"restore .*set 1"):
+        write(edit(read_table(written.previous), [Add("night")]))
+    with pytest.raises(CaptionFolderError, match="earlier version"):
+        undo(written.previous)
+    assert files_of(written.previous) == before
+
+
+def test_somebodys_folder_with_checksums_is_no_dataset(photos):
+    (photos / "SHA256SUMS").write_text("0" * 64 + "  a.txt\n")
+    assert not read_table(photos).is_dataset
+    write(edit(read_table(photos), [Add("day")]))
+    assert (photos / "a.txt").read_text() == "A red coat, park, day\n"
+    assert (photos / "SHA256SUMS").read_text() == "0" * 64 + "  a.txt\n"
 
 
 def test_images_are_shared_and_captions_are_not(dataset):
