@@ -82,17 +82,20 @@ def written(comfyui):
     return found
 
 
+@pytest.mark.slow
 def test_a_clip_wire_writes_what_the_stock_node_writes(written):
     assert written["ours"] == written["stock"]
     assert written["ours"][0] != written["ours"][1], "it follows the image"
     assert all(one["cut"] for one in written["answers"])
 
 
+@pytest.mark.slow
 def test_a_clip_wire_that_cannot_is_refused(written):
     assert "writes no text" in written["clip_l"]
     assert "takes no image" in written["blind"]
     assert "without the layer" in written["headless"]
 
 
+@pytest.mark.slow
 def test_cancel_is_no_images_fault(written):
     assert written["cancelled"] == "InterruptProcessingException"
