@@ -423,7 +423,7 @@ def validate(
     base: Path | str = ".",
     progress: Progress = silent,
 ) -> Validated:
-    """Crop and measure what is not yet, and reject images without exactly one valid face.
+    """Crop and measure what is not yet, and reject what is spoilt or has not exactly one valid face.
 
     Args:
         images: The candidates.
@@ -446,6 +446,7 @@ def validate(
     embedder = Embedder(project.clip.model, project.clip.pretrained or None)
     thresholds = thresholds_of(project).of_pack(analyser, bool(references))
     known = read_references(analyser, store, references)  # refused before the folder is measured
+    images = unblemished(project, images, store, progress)
     images = cropped(project, images, analyser, store, output, base=base, progress=progress)
     images = measure(
         images,
@@ -584,6 +585,18 @@ def _curated(
         identity=thresholds.identity,
         crops=images.notes[before:],
     )
+
+
+def unblemished(
+    project: Project, images: ImageSet, store: FeatureStore, progress: Progress = silent
+) -> ImageSet:
+    """Return the images without those that the project finds spoilt as a whole."""
+    if project.blemishes is None:
+        return images
+    from .analysis.blemishes import BlemishLimits, reject_blemished
+
+    limits = BlemishLimits(project.blemishes.bars, project.blemishes.grids_from)
+    return reject_blemished(images, store, limits, progress)
 
 
 def cropped(

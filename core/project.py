@@ -234,6 +234,21 @@ class CropSection(Model):
         return self
 
 
+class BlemishesSection(Model):
+    """What spoils an image as a whole; looked for before the faces."""
+
+    bars: Fraction | None = Field(
+        default=None,
+        description="Most area that bars of one color at the edges may take, as a share of the "
+        "image's, such as 0.02; not looked for unless given.",
+    )
+    grids_from: Fraction | None = Field(
+        default=None,
+        description="Several images in one: from which share of a straight line from edge to edge, "
+        "along which it steps, an image is rejected, such as 0.96; not looked for unless given.",
+    )
+
+
 class QualitySection(Model):
     """What a good image is."""
 
@@ -481,6 +496,7 @@ class Project(Model):
     scenarios: tuple[ScenarioSection, ...] = ()
     faces: FacesSection = FacesSection()
     crop: CropSection | None = None
+    blemishes: BlemishesSection | None = None
     quality: QualitySection = QualitySection()
     clip: ClipSection = ClipSection()
     clusters: ClustersSection = ClustersSection()

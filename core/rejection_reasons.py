@@ -17,6 +17,8 @@ class Rejection(str, Enum):
     OTHER_SUBJECT = "other_subject"
     LOW_QUALITY = "low_quality"
     NO_CROP = "no_crop"
+    BARS = "bars"
+    SEVERAL_IMAGES = "several_images"
     DUPLICATE = "duplicate"
     QUOTA = "quota"
     VETO = "veto"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ _CROP_OPTIONS = {
     "--crop-min-side": "minimum_side", "--crop-upscale": "upscale",
 }  # fmt: skip
 """Options of the command line, and the fields of the project's section [crop] that they set."""
+
+_BLEMISH_OPTIONS = {"--max-bars": "bars", "--grids-from": "grids_from"}
+"""The same of the section [blemishes]."""
 
 DEMO = Path(__file__).parents[1] / "demo.toml"
 
@@ -93,6 +97,8 @@ def add_commands(command: Command) -> None:
     )
     for flag, name in _CROP_OPTIONS.items():
         _add_option(sub, flag, project.CropSection, name)
+    for flag, name in _BLEMISH_OPTIONS.items():
+        _add_option(sub, flag, project.BlemishesSection, name)
     sub.add_argument(
         "--quota",
         action="append",
@@ -158,6 +164,8 @@ def _add_option(
         given["action"] = "store_true"
     elif field.kind == "choice":
         given["choices"] = field.choices
+    elif field.kind == "number":
+        given |= {"type": float, "metavar": "SHARE"}
     elif field.kind == "whole":
         given |= {"type": int, "metavar": "N"}
     else:
@@ -240,7 +248,8 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
                 "minimum_identity": options.min_identity,
                 "choice": options.face_choice,
             },
-            "crop": _crop_of(options),
+            "crop": _section_of(options, _CROP_OPTIONS),
+            "blemishes": _section_of(options, _BLEMISH_OPTIONS),
             "quality": {"minimum": options.min_quality, "formula": options.quality_formula},
             "clip": {"model": clip, "pretrained": pretrained},
             "clusters": {"count": options.clusters},
@@ -266,11 +275,11 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     return _report(outcome, console, time.monotonic() - started)
 
 
-def _crop_of(options: argparse.Namespace) -> dict[str, Any] | None:
-    """Return the section of the crops that options ask for; nothing where none does."""
+def _section_of(options: argparse.Namespace, flags: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the section of the project that options ask for; nothing where none does."""
     given = {
         field: value
-        for flag, field in _CROP_OPTIONS.items()
+        for flag, field in flags.items()
         if (value := getattr(options, flag[2:].replace("-", "_"))) is not None
     }
     return given or None

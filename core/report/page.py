@@ -39,7 +39,7 @@ _STEPS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
         ),
     ),
     ("Right identity", (Rejection.IDENTITY_MISMATCH, Rejection.OTHER_SUBJECT)),
-    ("Good quality", (Rejection.LOW_QUALITY,)),
+    ("Good quality", (Rejection.LOW_QUALITY, Rejection.BARS, Rejection.SEVERAL_IMAGES)),
     ("Without duplicates", (Rejection.DUPLICATE,)),
 )
 
