@@ -423,7 +423,7 @@ def validate(
     base: Path | str = ".",
     progress: Progress = silent,
 ) -> Validated:
-    """Crop and measure what is not yet, and reject what is spoilt or has not exactly one valid face.
+    """Crop and measure what is not yet, and reject what is spoilt or without one valid face.
 
     Args:
         images: The candidates.
