@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from character_curator import pipeline, project
 from character_curator.analysis.crop_boxes import (
     FRAMES,
     AspectError,
@@ -34,7 +35,10 @@ from character_curator.imageset import ImageSet
 from character_curator.miniature import FACE_PACK_PATH
 from character_curator.project import ProjectFileError, from_mapping
 from character_curator.reading.crops import crop_record
+from character_curator.verification.evidence import read_evidence
+from character_curator.verification.reproduction import regenerated
 from tests.support.color_profiles import DISPLAY_P3, rgb_profile
+from tests.support.small_run import PROJECT
 from tests.support.tiny_analysis import (
     empty_place,
     group,
@@ -312,8 +316,8 @@ def test_a_crop_is_made_again_from_its_original(exported, photos, tmp_path):
 
 
 def test_a_project_says_what_crops_shall_be():
-    project = {"source": "x", "crop": {"framing": "half"}}
-    assert from_mapping(project, "p").crop.aspect is None
+    asked = {"source": "x", "crop": {"framing": "half"}}
+    assert from_mapping(asked, "p").crop.aspect is None
     for crop, message in (
         ({"framing": "half", "aspect": "wide"}, "no aspect ratio"),
         ({"framing": "half", "upscale": True}, "minimum_side"),
@@ -321,3 +325,27 @@ def test_a_project_says_what_crops_shall_be():
     ):
         with pytest.raises(ProjectFileError, match=message):
             from_mapping({"source": "x", "crop": crop}, "p")
+
+
+@pytest.mark.slow
+def test_a_crop_of_a_generated_image_is_made_again_from_nothing(tmp_path):
+    text = PROJECT.replace("seeds = [966983, 966984]", "seeds = [966983]")
+    text = text.replace("minimum = 0.4", "minimum = 0.0").replace("count = 2", "count = 1")
+    text = text.replace("total = 4", "total = 2").replace('quotas = ["seed=2"]', "")
+    text = text.replace("minimum_confidence = 0.5", "minimum_confidence = 0.2")
+    text += '\n[crop]\nframing = "close-up"\naspect = "1:1"\n'
+    made = pipeline.run(project.parse(text), tmp_path)
+    assert "cropped to close-up" in made.crops[0]
+    folder = made.exported.folder
+    names = [
+        name
+        for name, values in json.loads((folder / "metadata.json").read_text()).items()
+        if values.get("crop_box")
+    ]
+    assert names
+    for name in names:
+        assert reproduce(folder / name).identical
+    results = regenerated(read_evidence(folder), "all")
+    assert {again.name: again.identical for again in results if again.name in names} == (
+        dict.fromkeys(names, True)
+    )
