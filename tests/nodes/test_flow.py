@@ -62,6 +62,33 @@ def test_a_moved_total_selects_again_and_measures_nothing(server, flow):
     assert len(files(server.base / "output" / "flow" / "dataset.versions" / "v0001")) == 3
 
 
+def test_decisions_from_a_file_are_followed_and_a_changed_file_selects_again(server, flow):
+    graph, _ = flow
+    dataset = server.base / "output" / "flow" / "dataset"
+    decided = {**graph["13"]["inputs"], "decisions": "decisions.json"}
+    changed = {**graph, "13": {**graph["13"], "inputs": decided}}
+    server.run(graph)
+    chosen = json.loads((dataset / "metadata.json").read_text())
+    vetoed = min(chosen)
+    known = chosen[vetoed].get("source_hash") or chosen[vetoed]["hash"]
+    file = server.base / "input" / "decisions.json"
+    file.parent.mkdir(exist_ok=True)
+
+    def decide(word):
+        rows = [{"hash": known, "decision": word}]
+        file.write_text(json.dumps({"format": 1, "decisions": rows}))
+
+    decide("veto")
+    server.run(changed)
+    assert vetoed not in json.loads((dataset / "metadata.json").read_text())
+    assert server.run(changed).cached >= set(graph) - {"13", "14", "15"}
+    decide("keep")
+    assert "13" not in server.run(changed).cached
+    assert vetoed in json.loads((dataset / "metadata.json").read_text())
+    file.write_text("[]")
+    assert "cannot be used" in server.refusal(changed)
+
+
 def test_a_moved_quality_decodes_nothing(server, flow):
     graph, _ = flow
     before = measured(server)

@@ -15,12 +15,17 @@ import torch
 from character_curator import restore, versions
 from character_curator.cli import main
 from character_curator.dataset import export, find_version, verify
-from character_curator.dataset.checksums import NotADatasetError, read_checksums, write_list
+from character_curator.dataset.checksums import (
+    NotADatasetError,
+    add_later,
+    read_checksums,
+    write_list,
+)
 from character_curator.dataset.facts import fingerprint
 from character_curator.dataset.restoring import VersionDamagedError
 from character_curator.dataset.shared_images import stored_image
 from character_curator.dataset.trained_loras import training_fingerprint
-from character_curator.dataset.verdict import card_with_verdict
+from character_curator.dataset.verdict import card_with_verdict, report_with
 from character_curator.dataset.version_list import NoSuchVersionError
 from character_curator.dataset.version_record import fingerprint_in, read_record
 from character_curator.imageset import content_hash
@@ -186,6 +191,21 @@ def test_a_verdict_stays_with_the_version_that_it_is_of(place):
     assert (place / "README.md").read_bytes() == plain
     assert not (place / "verification.json").exists()
     assert sums.is_file()
+
+
+def test_what_was_added_to_a_report_stays_with_its_version(images, tmp_path):
+    output = tmp_path / "set"
+    plain = (export(images, output, name="x").folder / "report.html").read_bytes()
+    mark = read_record(output).fingerprint
+    assert add_later(output, "report.html", lambda text: report_with(text, {"verdict": "READY"}))
+    assert (output / "report.html").read_bytes() != plain
+    assert verify(output).ok
+    assert export(images, output, name="x").unchanged
+    export(images, output, name="y")
+    restore(output, 1)
+    assert (output / "report.html").read_bytes() == plain
+    assert read_record(output).fingerprint == mark
+    assert verify(output).ok
 
 
 def test_what_is_damaged_is_taken_from_another_version_or_refused(place):
