@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import CuratorError
+from ..json_text import parse
 from ..rejection_reasons import in_words
 from .conflicts import IntArray
 from .resolve import ResolvedQuota
@@ -113,7 +114,7 @@ class Decisions:
             DecisionsFileError: As :meth:`read`.
         """
         try:
-            values = json.loads(text)
+            values = parse(text, strict=True)
             if values["format"] > FORMAT:
                 newer = f"its format {values['format']} is newer than this version's, {FORMAT}"
                 raise DecisionsFileError(name, newer)

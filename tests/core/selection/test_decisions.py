@@ -168,6 +168,8 @@ def test_a_file_comes_back_as_it_was_written(tmp_path):
 BROKEN = {
     "no json": ("{", "Expecting"),
     "a list": ("[]", "list indices"),
+    "nested": ("[" * 100_000, "too deeply"),
+    "half a character": ('{"format": 1, "decisions": [], "x": "\\ud800"}', "half a character"),
     "without rows": ('{"format": 1}', "decisions"),
     "newer": ('{"format": 2, "decisions": []}', "newer"),
     "no hash": ('{"format": 1, "decisions": [{"hash": "x", "decision": "keep"}]}', "hash"),
