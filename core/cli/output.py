@@ -40,7 +40,7 @@ def progress_on(console: Console) -> ConsoleProgress:
 
 
 def say(console: Console, notes: Sequence[str]) -> None:
-    """Show what is to be said of how images were read."""
+    """Show what is to be said of how images were read and a dataset was written."""
     for note in notes:
         console.print(f"[yellow]Note[/]: {escape(note)}")
 

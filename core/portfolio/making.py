@@ -140,6 +140,7 @@ class _Looked:
     key: str
     identity: References | None
     embedder: Embedder
+    models: Mapping[str, str]
     work: Path
     times: Times
     seconds: float
@@ -209,6 +210,7 @@ def _look(
         json_hash(_without_machine(key)),
         identities_of(found.images, given).get(subject.name),
         found.embedder,
+        {"faces": found.analyser.backend.fingerprint, "clip": found.embedder.fingerprint},
         work,
         times,
         time.monotonic() - started,
@@ -321,6 +323,7 @@ def _combine(
         recipe=recipe_of(project, combined=True),
         layout=project.dataset.layout or KOHYA,
         masks=pipeline.masks_of(project, base),
+        models=made[0].looked.models,
         **options,
         progress=progress,
     )

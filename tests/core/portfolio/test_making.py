@@ -189,7 +189,10 @@ def test_a_damaged_dataset_is_made_again(copied):
     before = hashes(portfolio / "one")
     shutil.rmtree(portfolio / "one")
     assert make_portfolio(project.parse(text), folder).version == 1
-    assert hashes(portfolio / "one") == before
+    after = hashes(portfolio / "one")
+    assert after.keys() == before.keys()
+    # What is written when a dataset is published says when that was.
+    assert {name for name in after if after[name] != before[name]} <= {"version.json"}
 
 
 def test_a_newcomer_who_is_a_look_alike_is_reported_and_again_turns_it_away(copied):
