@@ -65,6 +65,13 @@ def test_its_python_runs(tmp_path, monkeypatch, capsys):
     assert "| images of |" in said
 
 
+def test_its_table_is_of_the_five():
+    table = GUIDE.split("<!-- avatars: begin -->")[1].split("<!-- avatars: end -->")[0]
+    rows = re.findall(r"^\| (\w+) \| (\d+) \|(?: \**-?\d\.\d+\** \|){5} 0 \|", table, re.M)
+    wanted = [(s.name, str(s.total)) for s in project.read(AVATARS).subjects]
+    assert rows == wanted
+
+
 @pytest.mark.slow
 def test_the_whole_of_it(tmp_path):
     from character_curator.portfolio.making import make_portfolio
