@@ -79,7 +79,8 @@ def _cards(difference: Difference) -> str:
     if None not in means:
         cards.append((f"{means[0]:.3f} <small>→</small> {means[1]:.3f}", "mean quality"))
     return "".join(
-        f'<div class="card"><b>{value}</b><span>{escape(label)}</span></div>'
+        f'<div class="card{" wide" if "." in value else ""}"><b>{value}</b>'
+        f"<span>{escape(label)}</span></div>"
         for value, label in cards
     )
 
@@ -92,8 +93,9 @@ def _mean(version: Version) -> float | None:
 
 def _warnings(difference: Difference) -> str:
     items = [
-        f"<li>{len(names)} files of {escape(name_of(one))} are gone or changed since its export: "
-        f"{escape(', '.join(names[:10]))}{', …' if len(names) > 10 else ''}.</li>"
+        f"<li>{len(names)} {'file' if len(names) == 1 else 'files'} of {escape(name_of(one))} gone "
+        f"or changed since its export: {escape(', '.join(names[:10]))}"
+        f"{', …' if len(names) > 10 else ''}.</li>"
         for one, names in zip(
             (difference.before, difference.after), difference.damaged, strict=True
         )

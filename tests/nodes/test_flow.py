@@ -43,6 +43,7 @@ def test_a_graph_leads_from_plan_to_data_set(server, flow):
     assert run.outputs["3"]["images"], "a contact sheet is shown"
     assert run.outputs["15"]["images"]
     assert "3 of 6 images" in run.outputs["14"]["text"][0]
+    assert run.outputs["14"]["text"][0].endswith("(version 1)")
 
 
 def test_a_second_queue_runs_nothing(server, flow):
@@ -58,6 +59,7 @@ def test_a_moved_total_selects_again_and_measures_nothing(server, flow):
     assert set(changed) - run.cached == {"13", "14", "15"}
     assert measured(server) == before
     assert len(files(server.base / "output" / "flow" / "dataset")) == 4
+    assert run.outputs["14"]["text"][0].endswith("(version 2)")
     # The dataset of before is kept as a version.
     assert len(files(server.base / "output" / "flow" / "dataset.versions" / "v0001")) == 3
 

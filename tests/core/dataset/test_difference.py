@@ -149,7 +149,7 @@ def test_damage_is_said_and_an_unreadable_image_is_a_blank(two, tmp_path):
     found = diff(1, 2, tmp_path / "set")
     assert found.damaged == ((), (ranks[7],))
     text = page(found)
-    assert "1 files of version 2 are gone or changed" in text
+    assert "1 file of version 2 gone or changed" in text
     assert text.count('class="blank"') == 1
 
 
