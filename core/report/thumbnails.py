@@ -101,6 +101,7 @@ def _smaller(one: Embedded | None, side: int) -> Embedded | None:
 
     if one is None:
         return None
-    with Image.open(io.BytesIO(base64.b64decode(one.uri.partition(",")[2]))) as image:
+    data = io.BytesIO(base64.b64decode(one.uri.partition(",")[2]))
+    with Image.open(data, formats=("JPEG",)) as image:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         return _embed(image)

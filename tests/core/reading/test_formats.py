@@ -15,8 +15,8 @@ from character_curator.analysis.decoding import UnreadableImageError, read_image
 from character_curator.imageset import ImageSet
 from character_curator.reading.kinds import FORMATS, IMAGE_SUFFIXES, known_formats
 from character_curator.reading.opening import opened
+from character_curator.report import render
 from character_curator.report.thumbnails import thumbnails
-from character_curator.report.tiles import rejected_tiles
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n(%stdin) run\n"
 REPOSITORY = Path(character_curator.__file__).parents[1]
@@ -69,7 +69,7 @@ def test_a_pipe_is_never_opened(tmp_path):
         images = ImageSet.from_folder(tmp_path)
         assert images.table["rejection"].to_list() == ["unreadable", None]
         assert "not a plain file" in images.table["rejection_detail"][0]
-        rejected_tiles(images)
+        render(images, name="x")
         assert thumbnails([pipe]) == [None]
 
     in_time(listed)
@@ -85,4 +85,4 @@ def test_what_was_rejected_is_not_opened_for_the_report(tmp_path, monkeypatch):
         raise AssertionError(f"{path} is opened again")
 
     monkeypatch.setattr("character_curator.report.thumbnails.thumbnail", refuse)
-    assert "unreadable" in rejected_tiles(images)
+    assert "unreadable" in render(images, name="x")
