@@ -41,6 +41,7 @@ _STEPS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
     ("Right identity", (Rejection.IDENTITY_MISMATCH, Rejection.OTHER_SUBJECT)),
     ("Good quality", (Rejection.LOW_QUALITY, Rejection.BARS, Rejection.SEVERAL_IMAGES)),
     ("Without duplicates", (Rejection.DUPLICATE,)),
+    ("Without vetoes", (Rejection.VETO,)),
 )
 
 

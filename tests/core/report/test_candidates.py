@@ -64,8 +64,8 @@ def parsed(text):
 
 def test_the_page_has_every_price_and_decision(tmp_path):
     images = make_images(tmp_path, 48, selected=None)
-    kept = images.accepted.table["hash"][7]
-    decisions = Decisions(frozenset({kept}), frozenset({"f" * 64}), {"f" * 64: "gone.png"})
+    kept, vetoed = images.accepted.table["hash"][7:9]
+    decisions = Decisions(frozenset({kept}), frozenset({vetoed, "f" * 64}), {"f" * 64: "gone.png"})
     selection = select(images, 12, [Quota("seed", exact=3)], decisions=decisions)
     text = render(selection.images, name="x", selection=selection)
     page = parsed(text)
@@ -79,10 +79,11 @@ def test_the_page_has_every_price_and_decision(tmp_path):
         else:
             assert known["price"] is None
     assert {(one["hash"], one["decision"], one["name"]) for one in page["decisions"]} == {
-        (kept, "keep", ""), ("f" * 64, "veto", "gone.png"),
+        (kept, "keep", ""), (vetoed, "veto", ""), ("f" * 64, "veto", "gone.png"),
     }  # fmt: skip
     assert text.count("Forced in, ") >= len(costs)
     assert "kept by a decision" in text
+    assert "− 1 veto<" in text
 
 
 def test_the_same_set_is_the_same_page(tmp_path):
