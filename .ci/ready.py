@@ -27,7 +27,8 @@ def main(demo: Path) -> int:
         for fault in line["faults"]:
             print(f"  {fault['where']}: {fault['what']}. {fault['advice']}", file=sys.stderr)
     if not lines or missing:
-        print(f"The demo is not ready: {done.stdout if not lines else ''}", file=sys.stderr)
+        why = f"{len(missing)} of {len(lines)} lines do not hold" if lines else done.stdout
+        print(f"The demo is not ready: {why}", file=sys.stderr)
         return 1
     print(f"The demo is ready but for a person's approval: {len(lines) - 1} lines hold.")
     return 0
