@@ -94,8 +94,8 @@ def test_the_archive_is_the_pack_and_nothing_else():
 
     packed = tracked() - tracked("--cached", "--ignored", "--exclude-from=.comfyignore")
     assert {name.split("/")[0] for name in packed} == {
-        "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "__init__.py", "core", "docs",
-        "locales", "nodes", "pyproject.toml", "requirements.txt", "subgraphs",
+        "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "__init__.py",
+        "core", "docs", "locales", "nodes", "pyproject.toml", "requirements.txt", "subgraphs",
         "web", "workflows",
     }  # fmt: skip
     docs = {name for name in packed if name.startswith("docs/") and not name.endswith(".md")}
