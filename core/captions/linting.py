@@ -38,8 +38,9 @@ HINTS = frozenset({Kind.TRIGGER_LATER, Kind.SAME, Kind.SYNTAX, Kind.ALWAYS})
 """What may be as it should be; the others are faults."""
 
 _EXCLUSIVE: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("front view", "from front"), ("three-quarter view",), ("profile view", "side view",
-     "from side", "in profile"), ("back view", "from behind", "facing away")),
+    (("front view", "frontal view", "from front"), ("three-quarter view",),
+     ("profile view", "side view", "from side", "in profile"),
+     ("back view", "from behind", "facing away")),
     (("close-up", "close up", "closeup"), ("half body", "upper body"), ("full body",)),
     (("indoors",), ("outdoors",)),
     (("daytime", "daylight", "by day"), ("night", "nighttime", "at night")),

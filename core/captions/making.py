@@ -33,12 +33,14 @@ class Made:
         reason: Why there is none.
         remark: What is to be said of how it was made.
         fresh: Whether the model was asked now.
+        unseen: Whether the image could not be read, so that the model never saw it.
     """
 
     text: str
     reason: str = ""
     remark: str = ""
     fresh: bool = False
+    unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,13 @@ class CaptionRun:
 
     @property
     def asked(self) -> int:
-        """Of how many images the model was asked; the others it knew."""
+        """Of how many images the model was asked now."""
         return sum(one.fresh for one in self.made.values())
+
+    @property
+    def known(self) -> int:
+        """Of how many images it had said before what it says."""
+        return sum(not one.fresh and not one.unseen for one in self.made.values())
 
     @property
     def remarks(self) -> dict[str, int]:
@@ -183,7 +190,7 @@ def _made(
     for one in decode_ahead([paths[i] for i in missing], lambda pixels: pixels, hashed=True):
         index = missing[one.index]
         if one.image is None:
-            results[index] = Made("", one.reason)
+            results[index] = Made("", one.reason, unseen=True)
             progress.advance(1, paths[index].name)
             continue
         waiting.append((index, one.digest, one.image))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 12
 """How many captions a preview prints; ``--json`` has all."""
+_LONG = 240
+"""How many letters of a finding are printed; ``--json`` has all."""
 
 
 class _InOrder(argparse.Action):
@@ -164,8 +166,8 @@ def _caption(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     _show_changes(run.edit, console)
     written = None if options.preview else write(run.edit)
     console.print(
-        f"{model.name} was asked about {run.asked} images; {len(run.made) - run.asked} it knew or "
-        f"could not be shown, {run.kept} kept the caption that they have."
+        f"{model.name} was asked about {_counted(run.asked, 'image')}, and had known "
+        f"{_counted(run.known, 'image')}; {run.kept} kept the caption that they have."
     )
     if run.kept and settings.existing == "keep":
         console.print("--existing replace writes those too, --existing append adds to them.")
@@ -180,7 +182,8 @@ def _caption(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     else:
         console.print("Nothing was written. Leave --preview away to write it.")
     return EXIT_DIFFERENT if run.failed else EXIT_DONE, {
-        **_as_json(run.edit, written), "model": model.name, "asked": run.asked, "kept": run.kept,
+        **_as_json(run.edit, written), "model": model.name, "asked": run.asked, "known": run.known,
+        "kept": run.kept,
         "failed": run.failed, "remarks": run.remarks,
     }  # fmt: skip
 
@@ -310,7 +313,7 @@ def _lint(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         console.print(f"[{color}]{kind}[/]: {count}{' (a hint)' * several[0].is_hint}")
         for one in several[:_SHOWN]:
             said = ": ".join(filter(None, (one.image, one.detail)))
-            console.print(f"  {escape(said)}")
+            console.print(f"  {escape(said[:_LONG] + '…' * (len(said) > _LONG))}")
         if count > _SHOWN:
             console.print(f"  … and {count - _SHOWN} more (--json has all)")
     faults = sum(not one.is_hint for one in found)
@@ -345,7 +348,7 @@ def _show_changes(made: Edit, console: Console) -> None:
 
 
 def _show_written(written: Written, console: Console, how: str) -> None:
-    console.print(f"{written.changed} captions {how}.")
+    console.print(f"{_counted(written.changed, 'caption')} {how}.")
     if written.previous is not None:
         console.print(
             f"The dataset is a new version; the one before is {escape(str(written.previous))}. "
@@ -364,6 +367,10 @@ def _as_json(made: Edit, written: Written | None) -> dict[str, Any]:
         "changes": [{"image": one.image, "before": one.before, "after": one.after}
                     for one in made.changes],
     }  # fmt: skip
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -88,6 +88,21 @@ class Counting:
         return ""
 
 
+class Watcher:
+    """Counts the steps of a stage."""
+
+    total = done = 0
+
+    def start(self, stage, total):
+        self.total = total
+
+    def advance(self, n=1, note=""):
+        self.done += n
+
+    def finish(self):
+        pass
+
+
 # --- taggers ------------------------------------------------------------------------------------
 
 
@@ -277,8 +292,10 @@ def test_what_was_said_is_not_asked_again(tmp_path):
     with FeatureStore(tmp_path / "f.sqlite") as store:
         first = make_captions(paths[:3], model, store=store)
     with FeatureStore(tmp_path / "f.sqlite") as store:
-        made = make_captions(paths, model, store=store)
+        watcher = Watcher()
+        made = make_captions(paths, model, store=store, progress=watcher)
     assert model.asked == 5
+    assert (watcher.total, watcher.done) == (5, 5), "a rate and a time left need all of them"
     assert [one.text for one in first] == ["9x10", "9x11", "9x12"]
     assert [one.fresh for one in made] == [False] * 3 + [True] * 2
 
@@ -330,7 +347,8 @@ def test_the_command(photos, tagger):
     assert (shown["written"], shown["asked"], shown["kept"]) == (False, 1, 1)
     assert not (photos / "blue.txt").exists()
     done, text = command("--trigger", "char1", "--most", "2", check=1)
-    assert (done["asked"], done["written"], list(done["failed"])) == (0, True, ["damaged.png"])
+    assert (done["asked"], done["known"], done["written"]) == (0, 1, True)
+    assert list(done["failed"]) == ["damaged.png"]
     assert (photos / "blue.txt").read_text() == "char1, 1girl, blue background\n"
     assert (photos / "red.txt").read_text() == "char1, by hand\n"
     assert "--existing replace" in text

@@ -93,6 +93,7 @@ def test_captions_are_compared_with_what_was_measured():
         ("seen from behind, with her eyes closed", []),
         ("a front view of a woman, from behind", [("front view", "from behind")]),
         ("three-quarter view, front viewer", []),
+        ("frontal view, side view", [("frontal view", "side view")]),
         ("solo, 2girls", [("solo", "2girls")]),
     ],
 )
