@@ -54,10 +54,10 @@ class VersionRecord:
         recipe: SHA-256 of ``recipe.toml``, which makes the version again.
         parent: The version before it; ``None`` for a first one.
         restored: Number of the version that it was restored from, if it was.
-        edits: How many edits of captions lie between its export and it; ``None`` for none.
         tools: Versions of this program, of Python and of the libraries that were installed.
         models: Fingerprints of the models: ``generation`` (of each that made images), ``faces`` and
             ``clip``, where they are known.
+        edits: How many edits of captions lie between its export and it; ``None`` for none.
     """
 
     number: int
@@ -66,9 +66,9 @@ class VersionRecord:
     recipe: str = ""
     parent: Parent | None = None
     restored: int | None = None
-    edits: int | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
+    edits: int | None = None
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the record as JSON knows it, without what is not known."""
