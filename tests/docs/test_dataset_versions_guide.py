@@ -43,7 +43,10 @@ def test_its_options_exist():
 
 
 def test_its_table_has_every_key_of_the_record():
-    record = VersionRecord(2, "t", "f", "r", Parent(1, "f"), 1, {"a": "1"}, {"faces": "x"}, 1)
+    record = VersionRecord(
+        2, "t", "f", "r", Parent(1, "f"), restored=1, edits=1, tools={"a": "1"},
+        models={"faces": "x"},
+    )  # fmt: skip
     keys = {*record.as_mapping()} - {"program", "format"} | {"seal"}
     rows = re.findall(r"^\| (`.*?) \|", GUIDE, re.M)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == keys
