@@ -48,13 +48,17 @@ def add_commands(command: Command) -> None:
 
 
 def _versions(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from ..dataset.card import readable_size
     from ..dataset.version_list import versions
 
     found = versions(options.dataset, options.loras)
-    table = Table(title=f"Versions of {escape(str(found.place))}", title_justify="left")
+    table = Table(
+        title=f"Versions of {escape(str(found.place))}", title_justify="left", box=SIMPLE_HEAD,
+        pad_edge=False,
+    )  # fmt: skip
     for name in ("version", "date (UTC)"):
         table.add_column(name, no_wrap=True)
     for name in ("images", "quality", "size", "its own", "LoRAs"):
@@ -144,6 +148,8 @@ def _show(found: Difference, console: Console) -> None:
             for c in found.scores
         ],
     )
+    if found.files:
+        console.print(f"\nOther files that differ: {escape(', '.join(found.files))}")
     for group in dict.fromkeys(change.group for change in found.settings):
         _list(
             console,

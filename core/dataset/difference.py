@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -130,6 +130,15 @@ class Difference:
         """Whether both versions are the same, file by file, as they were exported."""
         return self.before.fingerprint == self.after.fingerprint
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files with other bytes, or of only one version, beside images and their captions."""
+        one, other = self.before.digests, self.after.digests
+        images = {*self.before.images, *self.after.images}
+        captions = {str(PurePosixPath(name).with_suffix(".txt")) for name in images}
+        names = {*one, *other} - images - captions
+        return tuple(sorted(name for name in names if one.get(name) != other.get(name)))
+
     def as_mapping(self) -> dict[str, Any]:
         """Return everything as JSON knows it."""
         return {
@@ -137,6 +146,7 @@ class Difference:
             "after": _told(self.after, self.damaged[1]),
             "equal": self.is_equal,
             "same": len(self.same),
+            "files": list(self.files),
             **{
                 key: [asdict(one) for one in getattr(self, key)]
                 for key in ("entered", "left", "redrawn", "captions", "scores", "settings")

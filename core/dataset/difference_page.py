@@ -122,7 +122,9 @@ def _settings(difference: Difference) -> str:
                 f'<table class="settings"><thead><tr>{head}</tr></thead>'
                 f"<tbody>{rows}</tbody></table>{_rest(len(changes))}"
             )
-    return f"<section><h2>Settings</h2>{'<h3></h3>'.join(parts) or _NOTHING}</section>"
+    names = escape(", ".join(difference.files))
+    files = f'<p class="quiet">Other files that differ: {names}.</p>' if names else ""
+    return f"<section><h2>Settings</h2>{'<h3></h3>'.join(parts) or _NOTHING}{files}</section>"
 
 
 def _heads(title: str, difference: Difference) -> str:

@@ -82,6 +82,21 @@ def test_in_out_redrawn_and_renamed(two):
     assert not found.is_equal
 
 
+def test_other_files_that_differ_are_named(two, tmp_path):
+    place, _ = two
+    found = diff(1, 2, place)
+    assert {"README.md", "metadata.json", "recipe.toml"} <= {*found.files}
+    assert not any(name.endswith((".png", ".txt")) for name in found.files)
+    assert "Other files that differ: README.md" in page(found)
+    assert found.as_mapping()["files"] == [*found.files]
+    assert diff(2, 2, place).files == ()
+    # The card's title alone: nothing else would say that they are not equal.
+    images = make_images(tmp_path / "raw", 4)
+    for name in "ab":
+        export(images, tmp_path / "set", name=name, report=False)
+    assert "README.md" in diff(1, 2, tmp_path / "set").files
+
+
 def test_captions_and_scores(two):
     place, ranks = two
     found = diff(1, 2, place)
