@@ -74,7 +74,7 @@ def graph(server):
         "Verify", **(defaults(server, "Verify") | {"regenerate": 0, "samples": 1}),
         dataset=["21", 0],
     )  # fmt: skip
-    made["27"] = node("CaptionImages", images=["20", 0], model="", existing="keep")
+    made["28"] = node("CaptionImages", images=["20", 0], model="", existing="keep")
     return made
 
 
