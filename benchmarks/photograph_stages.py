@@ -118,7 +118,7 @@ def whole(folder: Path, pack: str) -> tuple[float, float]:
 def on_processors(folder: Path, pack: str, count: int) -> tuple[float, float]:
     """Run :func:`whole` in a process that may use so many processors."""
     some = sorted(os.sched_getaffinity(0))[:count]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(count), "GOMP_SPINCOUNT": "3000"}
     command = [sys.executable, __file__, "--whole", str(folder), "--faces", pack]
     done = subprocess.run(
         ["taskset", "-c", ",".join(map(str, some)), *command],

@@ -34,7 +34,7 @@ from . import (
 )
 from .output import EXIT_STOPPED, escape, write_json
 from .plain import visible
-from .threads import sleep_while_waiting
+from .threads import spin_briefly
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     if arguments is None:  # the process is ours
-        sleep_while_waiting()
+        spin_briefly()
     options = parser().parse_args(arguments)
     console = Console(stderr=True, quiet=options.quiet)
     _quiet_libraries()

@@ -1,4 +1,4 @@
-"""Threads of the command line's process sleep while they wait; another's process is left alone."""
+"""Threads of the command line's process soon sleep when they wait; others' are left alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-_SAY = "print('policy', os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+_SAY = "print('policy', os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
 
 
-def _policy(code: str, **environment: str) -> list[str]:
-    clean = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+def _turns(code: str, **environment: str) -> list[str]:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    clean = {key: value for key, value in os.environ.items() if key not in names}
     done = subprocess.run(
         [sys.executable, "-c", f"import os, sys; {code}; {_SAY}"],
         env=clean | environment, capture_output=True, text=True, check=True, timeout=120,
@@ -24,10 +25,11 @@ _OWN = "sys.argv[1:] = ['miniature', 'where']; from character_curator.cli import
 
 
 @pytest.mark.parametrize(
-    ("code", "environment", "policy"),
+    ("code", "environment", "turns"),
     [
-        pytest.param(_OWN, {}, "PASSIVE", id="the command line's process"),
-        pytest.param(_OWN, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", id="the user's own choice"),
+        pytest.param(_OWN, {}, "3000", id="the command line's process"),
+        pytest.param(_OWN, {"GOMP_SPINCOUNT": "7"}, "7", id="the user's own number"),
+        pytest.param(_OWN, {"OMP_WAIT_POLICY": "ACTIVE"}, "None", id="the user's own policy"),
         pytest.param(
             "from character_curator.cli import main; main(['miniature', 'where'])", {}, "None",
             id="a program that calls the command line",
@@ -35,13 +37,13 @@ _OWN = "sys.argv[1:] = ['miniature', 'where']; from character_curator.cli import
         pytest.param("import character_curator", {}, "None", id="a program that imports us"),
     ],
 )  # fmt: skip
-def test_only_the_own_process_is_told_how_to_wait(code, environment, policy):
-    assert _policy(code, **environment) == [policy, "False"]
+def test_only_the_own_process_is_told_how_long_to_spin(code, environment, turns):
+    assert _turns(code, **environment) == [turns, "False"]
 
 
 def test_it_says_when_it_comes_too_late():
     code = (
-        "import torch; from character_curator.cli.threads import sleep_while_waiting; "
-        "assert not sleep_while_waiting()"
+        "import torch; from character_curator.cli.threads import spin_briefly; "
+        "assert not spin_briefly()"
     )
-    assert _policy(code) == ["None", "True"]
+    assert _turns(code) == ["None", "True"]
