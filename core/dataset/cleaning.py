@@ -19,7 +19,9 @@ _PNG_KEPT = frozenset(
      b"pHYs"}
 )  # fmt: skip
 _OWN = PARAMETERS_KEY.encode() + b"\0"
-_OWN_TEXTS = (_OWN, b"prompt\0", b"workflow\0")
+_OWN_TEXTS = (_OWN, b"parameters\0", b"prompt\0", b"workflow\0")
+_TEXT_KINDS = (b"tEXt", b"iTXt")
+"""The second holds what the first has no letters for."""
 _CROP = CROP_KEY.encode() + b"\0"
 _JPEG_DROPPED = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _JFIF, _JFIF_HEAD = b"JFIF\0", 12
@@ -58,7 +60,7 @@ def _png(data: bytes) -> bytes:
     is_own = any(kind == b"tEXt" and part[8:].startswith(_OWN) for kind, part in found)
     for kind, part in found:
         is_text = kind == b"tEXt"
-        own_text = is_text and is_own and part[8:].startswith(_OWN_TEXTS)
+        own_text = kind in _TEXT_KINDS and is_own and part[8:].startswith(_OWN_TEXTS)
         if kind in _PNG_KEPT or own_text or (is_text and part[8:].startswith(_CROP)):
             parts.append(part)
     return b"".join(parts)

@@ -13,6 +13,7 @@ from character_curator.dataset import CuratedDataset, export
 from character_curator.dataset import images as dataset_images
 from character_curator.dataset.cleaning import cleaned
 from character_curator.dataset.images import LookError
+from character_curator.generation.png import encode
 from character_curator.imageset import ImageSet
 from tests.support.color_profiles import DISPLAY_P3, rgb_profile
 from tests.support.images import drawing, png_bytes
@@ -73,6 +74,15 @@ def test_how_this_program_made_an_image_stays():
     assert cleaned(own) == own
     other = png_bytes(drawing(1), prompt="{}", workflow="{}")
     assert b"workflow" not in cleaned(other)
+
+
+@pytest.mark.parametrize("prompt", ["portrait of a woman", "一位女士的肖像"])
+def test_what_generation_writes_is_published_as_it_is(prompt):
+    record = {"prompt": prompt, "noise_seed": 7, "settings": {"steps": 20, "guidance": 5.0}}
+    made = encode(np.asarray(drawing(1).convert("RGB")), record, {"workflow": "{}"})
+    assert cleaned(made) == made
+    with Image.open(io.BytesIO(made)) as image:
+        assert image.text["parameters"].startswith(prompt)
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF"])
