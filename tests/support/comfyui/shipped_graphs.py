@@ -85,15 +85,15 @@ QUICK_START = (
     ),
     Column(
         "4 Train",
-        "Trains on the wired model and writes models/loras/char1.safetensors.\n\nWhere the "
-        "validation loss stops falling, more epochs only memorise.",
+        "Writes models/loras/char1.safetensors. Where the validation loss stops falling, more "
+        "epochs only memorise.",
         (
             Node(
                 "train", curator("TrainLoRA"),
                 {**MODELS, "dataset": ("curate", 0), "name": "char1", **SMALL_TRAINING},
             ),
         ),
-        width=310, note_height=140, color=GOLD, below=GROWS,
+        width=310, note_height=92, color=GOLD, below=GROWS,
     ),
     Column(
         "5 Use",
