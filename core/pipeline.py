@@ -6,16 +6,24 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import project as project_file
-from .defaults import SEED_DOCUMENT
 from .imageset import ImageSet
-from .naming import located, slug
-from .plan import Plan, Scenario, Subject
 from .progress import Progress, silent
-from .project import Project, TrainingSection
-from .requests import tidy_request
+from .project import Project
+from .project_parts import (
+    STORE_FILE,
+    backend_of,
+    decisions_of,
+    masks_of,
+    plan_of,
+    quotas_of,
+    recipe_of,
+    resolved,
+    thresholds_of,
+)
+from .project_training import draw_with, tell_of_training, train
 
 if TYPE_CHECKING:
     from .analysis.duplicates import IntArray
@@ -27,21 +35,18 @@ if TYPE_CHECKING:
     from .dataset import Exported
     from .features import FeatureStore
     from .generation.backend import Backend
-    from .selection import Decisions, Quota, Selection
-    from .training.job import LoraResult, PriorImages
+    from .selection import Selection
+    from .training.job import LoraResult
     from .training.result import Callbacks
 
 log = logging.getLogger(__name__)
 
 RAW_FOLDER = "raw"
 DATASET_FOLDER = "dataset"
-STORE_FILE = "features.sqlite"
 TABLE_FILE = "images.parquet"
 REJECTED_FILE = "rejected.jpg"
 UNPACKED_FOLDER = "unpacked"
 CROPS_FOLDER = "crops"
-LORA_FOLDER = "lora"
-PRIOR_FOLDER = "prior"
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def run(
             "This project is a portfolio of several subjects. Make it with 'character-curator "
             "portfolio', or in Python with portfolio.make_portfolio."
         )
-    output = _resolve(base, project.project.output)
+    output = resolved(base, project.project.output)
     decisions_of(project, base)  # refused before anything is generated
     if project.source is not None:
         images = source_images(project, base, progress=progress)
@@ -115,255 +120,6 @@ def run(
     tell_of_training(outcome.exported.folder, lora)
     samples = draw_with(project, lora, progress=progress)
     return replace(outcome, lora=lora, samples=samples)
-
-
-def train(
-    project: Project,
-    dataset: Path,
-    base: Path | str = ".",
-    *,
-    callbacks: Callbacks | None = None,
-    progress: Progress = silent,
-) -> LoraResult:
-    """Train the LoRA of a project on its dataset.
-
-    A run that was killed goes on; one whose dataset or settings have changed since starts anew;
-    one that is finished is not repeated.
-
-    Args:
-        project: With its section [training].
-        dataset: Folder of the dataset.
-        base: The folder that relative paths start from.
-        callbacks: Who is told how it goes.
-        progress: Watches.
-    """
-    from .features import FeatureStore
-    from .training import LoraJob, SampleSettings
-    from .training.data.masks import BESIDE
-    from .training.denoisers.recognise import recognise, said_by
-    from .training.finished import train_once
-    from .training.loop.state import StateMismatchError
-
-    section = project.training or project_file.TrainingSection()
-    model = section.base or project.model.path
-    config = section.base_config if section.base else project.model.config
-    chosen = section.chosen(recognise(model, config))
-    settings = chosen.settings
-    output = _resolve(base, project.project.output)
-    triggers = [subject.trigger or subject.name for subject in project.subjects]
-    samples = SampleSettings(
-        section.prompts,
-        seed=settings.seed,
-        steps=project.model.steps,
-        guidance=project.model.guidance,
-    )
-    file = section.file or f"{LORA_FOLDER}/{_file_stem(project.project.name)}.safetensors"
-    job = LoraJob(
-        dataset,
-        output / Path(file).expanduser(),
-        base=model,
-        trigger=", ".join(triggers) or None,
-        validation=None if section.validation is None else _resolve(base, section.validation),
-        prior=prior_of(project, dataset, base, progress=progress),
-        prior_caption=section.prior_caption,
-        samples=samples,
-        device=project.model.device,
-        dtype=project.model.dtype,
-        base_precision=section.base_precision,
-        masks=section.masks if section.masks in (None, BESIDE) else _resolve(base, section.masks),
-        control_images=None
-        if section.control_images is None
-        else _resolve(base, section.control_images),
-        base_config=config,
-        base_says=said_by(model),
-    )
-    with FeatureStore(output / STORE_FILE) as store:
-        try:
-            found = train_once(job, settings, store=store, callbacks=callbacks, progress=progress)
-        except StateMismatchError as error:
-            log.warning("Training anew: %s", error)
-            found = train_once(
-                job, settings, store=store, callbacks=callbacks, progress=progress, resume=False
-            )
-    return found.with_choice(chosen)
-
-
-def _file_stem(name: str) -> str:
-    """Return a project's name as the name of a file: one that could lead elsewhere is replaced."""
-    return slug(name) if set(name) & _SEPARATORS or name.startswith(".") else name
-
-
-_SEPARATORS = frozenset('/\\:*?"<>|') | {chr(number) for number in range(32)}
-
-
-def tell_of_training(dataset: Path, lora: LoraResult) -> bool:
-    """Put what came of a training into the report of the dataset that it was made with.
-
-    Returns:
-        False where the report is not there, or somebody has edited it: it then stays as it is.
-    """
-    from .dataset.checksums import add_later
-    from .dataset.verdict import REPORT_FILE, report_with
-    from .report.training import training_section
-
-    done = lora.training
-    last = done.history.drop_nulls("loss").tail(1)["loss"].to_list()
-    facts = [
-        ("Steps", f"{done.steps:,}"),
-        ("Ended", done.message),
-        ("Best epoch", str(done.best_epoch)),
-        ("Validation loss there", "" if done.best_loss is None else f"{done.best_loss:.5f}"),
-        ("Training loss in the end", f"{last[0]:.5f}" if last else ""),
-        ("Epoch of convergence", str(done.convergence_epoch or "")),
-        ("Base model", lora.base),
-        ("Layers", lora.adapted),
-        *(("Warning", warning) for warning in lora.warnings),
-    ]
-    known = [(label, value) for label, value in facts if value]
-    section = training_section(lora.file.name, known, lora.plot, lora.samples)
-    return add_later(dataset, REPORT_FILE, lambda text: report_with(text, {"training": section}))
-
-
-def prior_of(
-    project: Project, dataset: Path, base: Path | str = ".", *, progress: Progress = silent
-) -> Path | PriorImages | None:
-    """Return a project's prior-preservation images; make them where it is to be.
-
-    Args:
-        project: Its section [training] names a folder, or says how many images to make.
-        dataset: Folder of the dataset, whose captions give the scenes.
-        base: The folder that relative paths start from.
-        progress: Watches.
-    """
-    from .dataset.sidecars import read_captions
-    from .evaluation.character import Character
-    from .training.data.prior import make_prior
-
-    def make(count: int, seed: int) -> PriorImages:
-        people: dict[str, str] = {}
-        for subject in project.subjects:
-            character = Character(subject.trigger or subject.name, subject.class_word)
-            people |= character.as_anybody
-        return make_prior(
-            read_captions(dataset),
-            people,
-            backend_of(_of_base(project)),
-            _resolve(base, project.project.output) / LORA_FOLDER / PRIOR_FOLDER,
-            count,
-            seed=seed,
-            batch_size=project.model.batch_size,
-            progress=progress,
-        )
-
-    return prior_images(project.training, base, make)
-
-
-def prior_images(
-    section: TrainingSection | None, base: Path | str, make: Callable[[int, int], PriorImages]
-) -> Path | PriorImages | None:
-    """Return the prior-preservation images that a project wants.
-
-    Args:
-        section: Names a folder, or else says how many images to make; None wants none.
-        base: The folder that the project's relative paths start from.
-        make: Makes that many images, from that seed; called only where images are to be made.
-
-    Returns:
-        A folder, or what was made; None where the project wants no such images.
-    """
-    if section is None:
-        return None
-    if section.prior is not None:
-        return Path(base).expanduser() / Path(section.prior).expanduser()
-    if not section.prior_pictures:
-        return None
-    return make(section.prior_pictures, section.settings().seed)
-
-
-def _of_base(project: Project) -> Project:
-    """Return the project with the model that is trained as the one that generates."""
-    section = project.training
-    if section is None or not section.base:
-        return project
-    model = project.model.model_copy(update={"path": section.base, "config": section.base_config})
-    return project.model_copy(update={"model": model})
-
-
-def draw_with(
-    project: Project, lora: LoraResult, *, progress: Progress = silent
-) -> tuple[Path, ...]:
-    """Make an image a prompt with a project's model and a LoRA file, loaded as any other.
-
-    Args:
-        project: Its model, and the prompts of its section [training] (without any: a caption of
-            the dataset).
-        lora: What was trained.
-        progress: Watches.
-
-    Returns:
-        The images, beside the LoRA file; each describes how it was made.
-    """
-    from .generation.run import generate as generate_plan
-
-    section = project.training or project_file.TrainingSection()
-    prompts = section.prompts or tuple(sorted(lora.facts.captions or {})[:1])
-    seed, subject = section.settings().seed, project.project.name
-    requests = [
-        tidy_request(prompt, number, subject=subject, seed=seed, name=f"prompt {number}")
-        for number, prompt in enumerate(prompts, 1)
-    ]
-    backend = backend_of(_of_base(project), loras=[(lora.file, 1.0)])
-    made = generate_plan(
-        requests, backend, lora.file.with_name(lora.file.stem + ".pictures"), batch_size=1,
-        progress=progress,
-    )  # fmt: skip
-    return tuple(made.paths())
-
-
-def plan_of(project: Project) -> Plan:
-    """Return the plan that a project's sections describe.
-
-    Raises:
-        PlanError: The plan is impossible (a name or number twice, an unknown placeholder).
-        ProjectFileError: The project has no plan.
-    """
-    if project.plan is None:
-        raise project_file.ProjectFileError(
-            "The project generates nothing: it has no [plan]. Add one, or use 'curate' on a folder."
-        )
-    parts = {
-        name: [entry.model_dump(include=set(kind.model_fields)) for entry in entries]
-        for name, kind, entries in (
-            ("subjects", Subject, [one for one in project.subjects if one.source is None]),
-            ("scenarios", Scenario, project.scenarios),
-            ("originals", Scenario, project.originals),
-        )
-    }
-    return Plan.from_mapping({**project.plan.model_dump(), **parts})
-
-
-def backend_of(project: Project, loras: Sequence[tuple[Path, float]] = ()) -> Backend:
-    """Return the model that a project generates with; its weights load when they are needed.
-
-    Args:
-        project: With its section [model].
-        loras: LoRA files and weights to apply.
-    """
-    from .generation.diffusers_backend import DiffusersBackend
-
-    model = project.model
-    return DiffusersBackend(
-        model.path,
-        scheduler=model.scheduler,
-        steps=model.steps,
-        guidance=model.guidance,
-        width=model.width,
-        height=model.height,
-        dtype=model.dtype,
-        device=model.device,
-        loras=loras,
-        config=model.config,
-    )
 
 
 def generate(
@@ -388,7 +144,7 @@ def generate(
     return generate_plan(
         plan_of(project),
         backend or backend_of(project),
-        _resolve(base, project.project.output) / RAW_FOLDER,
+        resolved(base, project.project.output) / RAW_FOLDER,
         batch_size=project.model.batch_size,
         shard=shard,
         progress=progress,
@@ -441,7 +197,7 @@ def validate(
     from .analysis.face_validation import read_references, validate_faces
     from .analysis.measure import measure
 
-    references = [_resolve(base, path) for path in project.faces.references]
+    references = [resolved(base, path) for path in project.faces.references]
     analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
     embedder = Embedder(project.clip.model, project.clip.pretrained or None)
     thresholds = thresholds_of(project).of_pack(analyser, bool(references))
@@ -628,17 +384,9 @@ def cropped(
             reject=crop.impossible == "reject",
         ),
         thresholds=thresholds_of(project),
-        references=[_resolve(base, path) for path in project.faces.references],
+        references=[resolved(base, path) for path in project.faces.references],
         progress=progress,
     )
-
-
-def masks_of(project: Project, base: Path | str = ".") -> str | None:
-    """Return which masks the dataset gets: a kind, or the path of a folder."""
-    from .dataset.masks import KINDS
-
-    wanted = project.dataset.masks
-    return wanted if wanted is None or wanted in KINDS else str(_resolve(base, wanted))
 
 
 def source_images(
@@ -661,9 +409,9 @@ def source_images(
 
     given = project.source or ()
     sources = [given] if isinstance(given, str) else given
-    unpacked = _resolve(base, project.project.output) / UNPACKED_FOLDER
+    unpacked = resolved(base, project.project.output) / UNPACKED_FOLDER
     images = ImageSet.from_folder(
-        [_resolve(base, source) for source in sources], unpacked=unpacked, progress=progress
+        [resolved(base, source) for source in sources], unpacked=unpacked, progress=progress
     )
     note = unfamiliar(images, project.faces.pack, project.clip.model)
     return replace(images, notes=(*images.notes, note)) if note else images
@@ -678,62 +426,3 @@ def copies_of(
     from .analysis.copies import copy_pairs
 
     return copy_pairs(images, store, progress=progress)
-
-
-def thresholds_of(project: Project) -> FaceThresholds:
-    """Return what a valid face is in a project."""
-    from .analysis.face_validation import FaceThresholds
-
-    faces = project.faces
-    return FaceThresholds(
-        confidence=faces.minimum_confidence,
-        share=faces.minimum_share,
-        side=faces.minimum_side,
-        identity=faces.minimum_identity,
-        choice=faces.choice,
-        raw=project.quality.formula == SEED_DOCUMENT,
-    )
-
-
-def quotas_of(project: Project) -> list[Quota]:
-    """Return the project's quotas, the most important first."""
-    from .selection import Quota
-
-    return [Quota.parse(text) for text in project.selection.quotas]
-
-
-def decisions_of(project: Project, base: Path | str = ".") -> Decisions | None:
-    """Return what a person has decided about single images, where the project names a file.
-
-    Args:
-        project: With its section [selection].
-        base: The folder that relative paths start from.
-
-    Raises:
-        DecisionsFileError: The file cannot be used.
-    """
-    if project.selection.decisions is None:
-        return None
-    from .selection import Decisions
-
-    return Decisions.read(_resolve(base, project.selection.decisions))
-
-
-def recipe_of(project: Project) -> dict[str, Any]:
-    """Return a project as its dataset's recipe: decisions are a file beside it."""
-    from .selection.decisions import DECISIONS_FILE
-
-    recipe = project.model_dump(mode="json", exclude_none=True)
-    if "decisions" in recipe["selection"]:
-        recipe["selection"]["decisions"] = DECISIONS_FILE
-    return recipe
-
-
-def with_output(project: Project, output: Path) -> Project:
-    """Return the project with its results going elsewhere."""
-    section = project.project.model_copy(update={"output": str(output)})
-    return project.model_copy(update={"project": section})
-
-
-def _resolve(base: Path | str, path: str) -> Path:
-    return located(Path(base).expanduser(), str(Path(path).expanduser()))

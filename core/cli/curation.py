@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import atomic, project
+from .. import project_sections as sections
 from ..errors import CuratorError
 from ..naming import table_name
 from ..options import option
@@ -67,38 +68,38 @@ def add_commands(command: Command) -> None:
     )
     sub.add_argument(
         "--faces",
-        default=said(project.FacesSection, "pack")["default"],
+        default=said(sections.FacesSection, "pack")["default"],
         metavar="PACK",
         help="dlib, dlib-cnn, an insightface pack's name (buffalo_l), a folder, or miniature "
         "(%(default)s); 'character-curator faces' lists them",
     )
     sub.add_argument(
         "--clip",
-        default=said(project.ClipSection, "model")["default"],
+        default=said(sections.ClipSection, "model")["default"],
         metavar="MODEL",
         help="ARCHITECTURE:WEIGHTS (ViT-B-32:openai), a folder, or miniature (%(default)s)",
     )
-    sub.add_argument("--total", type=int, **said(project.SelectionSection, "total"))
-    sub.add_argument("--clusters", type=int, **said(project.ClustersSection, "count"))
-    sub.add_argument("--min-quality", type=float, **said(project.QualitySection, "minimum"))
+    sub.add_argument("--total", type=int, **said(sections.SelectionSection, "total"))
+    sub.add_argument("--clusters", type=int, **said(sections.ClustersSection, "count"))
+    sub.add_argument("--min-quality", type=float, **said(sections.QualitySection, "minimum"))
     sub.add_argument(
         "--quality-formula",
-        choices=option(project.QualitySection, "formula").choices,
-        **said(project.QualitySection, "formula"),
+        choices=option(sections.QualitySection, "formula").choices,
+        **said(sections.QualitySection, "formula"),
     )
     for name in ("confidence", "share", "side", "identity"):
         sub.add_argument(
-            f"--min-{name}", type=float, **said(project.FacesSection, f"minimum_{name}")
+            f"--min-{name}", type=float, **said(sections.FacesSection, f"minimum_{name}")
         )
     sub.add_argument(
         "--face-choice",
-        choices=option(project.FacesSection, "choice").choices,
-        **said(project.FacesSection, "choice"),
+        choices=option(sections.FacesSection, "choice").choices,
+        **said(sections.FacesSection, "choice"),
     )
     for flag, name in _CROP_OPTIONS.items():
-        _add_option(sub, flag, project.CropSection, name)
+        _add_option(sub, flag, sections.CropSection, name)
     for flag, name in _BLEMISH_OPTIONS.items():
-        _add_option(sub, flag, project.BlemishesSection, name)
+        _add_option(sub, flag, sections.BlemishesSection, name)
     sub.add_argument(
         "--quota",
         action="append",
@@ -110,17 +111,17 @@ def add_commands(command: Command) -> None:
     sub.add_argument(
         "--decisions",
         metavar="FILE",
-        **said(project.SelectionSection, "decisions"),
+        **said(sections.SelectionSection, "decisions"),
     )
     sub.add_argument(
         "--copies",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help=option(project.DuplicatesSection, "copies").text.replace("%", "%%"),
+        help=option(sections.DuplicatesSection, "copies").text.replace("%", "%%"),
     )
     for name in ("trigger", "captions", "layout", "background", "alpha", "max_side",
                  "keep_formats", "masks", "mask_layout", "mask_model", "repeats"):  # fmt: skip
-        _add_option(sub, f"--{name.replace('_', '-')}", project.DatasetSection, name)
+        _add_option(sub, f"--{name.replace('_', '-')}", sections.DatasetSection, name)
     sub.add_argument(
         "--work", type=Path, default=None, help="folder of measurements (default: DATASET.work)"
     )
@@ -175,6 +176,7 @@ def _add_option(
 
 def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
+    from ..project_parts import with_output
     from .training_view import TrainingView
 
     text = DEMO.read_text(encoding="utf-8")
@@ -184,7 +186,7 @@ def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     started = time.monotonic()
     with TrainingView(console) as view:
         outcome = pipeline.run(
-            pipeline.with_output(parsed, output), callbacks=view.callbacks(), progress=view
+            with_output(parsed, output), callbacks=view.callbacks(), progress=view
         )
     (output / "project.toml").write_text(text, encoding="utf-8")
     return _report(outcome, console, time.monotonic() - started)
@@ -261,7 +263,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             "duplicates": {} if options.copies is None else {"copies": options.copies},
             "dataset": {
                 name: value
-                for name in project.DatasetSection.model_fields
+                for name in sections.DatasetSection.model_fields
                 if (value := getattr(options, name, None)) is not None
             },
         },

@@ -150,10 +150,11 @@ def read_project(path: Path) -> tuple[Project, Path]:
     Returns:
         The project, and the folder that its relative paths start from.
     """
-    from .. import pipeline, project
+    from .. import project
+    from ..project_parts import with_output
 
     if path.is_dir():
-        return pipeline.with_output(project.read(path / "project.toml"), path.resolve()), path
+        return with_output(project.read(path / "project.toml"), path.resolve()), path
     return project.read(path), path.parent
 
 

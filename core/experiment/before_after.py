@@ -19,6 +19,8 @@ from ..features import FeatureStore
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..project import Project
+from ..project_parts import STORE_FILE, quotas_of, thresholds_of
+from ..project_training import prior_images
 from ..training.data.buckets import Box, Size
 from ..training.data.examples import Example
 from ..training.data.images import read_prior
@@ -86,7 +88,7 @@ def before_after(
     commit(plan, root)
     curation = curation_of(project, base)
     facts = facts_of(project.model_dump(mode="json", exclude_none=True), project.project.name)
-    store_file = Path(base).expanduser() / project.project.output / pipeline.STORE_FILE
+    store_file = Path(base).expanduser() / project.project.output / STORE_FILE
     with FeatureStore(store_file) as store:
         setup = setup_of(plan, facts)
         analysers = setup.analysers(store)
@@ -153,14 +155,14 @@ def curation_of(project: Project, base: Path | str) -> Curation:
     """Return how a project curates."""
     faces = project.faces
     return Curation(
-        pipeline.thresholds_of(project),
+        thresholds_of(project),
         project.quality.minimum,
         tuple(Path(base).expanduser() / Path(path).expanduser() for path in faces.references),
         project.clusters.count,
         project.clusters.random_state,
         project.duplicates.threshold,
         project.selection.total,
-        tuple(pipeline.quotas_of(project)),
+        tuple(quotas_of(project)),
         project.quality.formula,
     )
 
@@ -233,7 +235,7 @@ def prior_of(
             progress=progress,
         )
 
-    images = pipeline.prior_images(project.training, base, make)
+    images = prior_images(project.training, base, make)
     if project.training is None or images is None:
         return []
     return read_prior(images, project.training.prior_caption)[0]

@@ -28,7 +28,9 @@ from ..hashing import content_hash, json_hash
 from ..imageset import ImageSet
 from ..naming import slug
 from ..progress import Progress, silent
-from ..project import PortfolioSection, Project, SubjectSection
+from ..project import Project
+from ..project_parts import STORE_FILE, backend_of, masks_of, with_output
+from ..project_sections import PortfolioSection, SubjectSection
 from .joining import joined
 from .parts import COMBINED, part_of, recipe_of, total_of, trigger_of
 from .records import Entry, Portfolio, write_portfolio
@@ -93,7 +95,7 @@ def make_portfolio(
         raise UnknownSubjectError(unknown, names)
     section = project.portfolio or PortfolioSection()
     output = Path(base).expanduser() / Path(project.project.output).expanduser()
-    looked, backend = [], pipeline.backend_of(project)  # whose weights load once, when needed
+    looked, backend = [], backend_of(project)  # whose weights load once, when needed
     for subject in project.subjects:
         with _named(subject.name):
             looked.append(_look(project, subject, output, base, backend, on_notes, progress))
@@ -177,16 +179,14 @@ def _look(
     work = output / WORK_FOLDER / slug(subject.name)
     times = Times(work / TIMES_FILE)
     if part.source is not None:
-        images = pipeline.source_images(
-            pipeline.with_output(part, work.resolve()), base, progress=progress
-        )
+        images = pipeline.source_images(with_output(part, work.resolve()), base, progress=progress)
         if on_notes is not None and images.notes:
             on_notes([f"{subject.name}: {note}" for note in images.notes])
         images = images.with_columns(pl.lit(subject.name).alias("subject"))
     else:
         images = pipeline.generate(part, base, backend=backend, progress=times.watch(progress))
     started = time.monotonic()
-    with FeatureStore(work / pipeline.STORE_FILE) as store:
+    with FeatureStore(work / STORE_FILE) as store:
         found = pipeline.validate(images, part, store, work, base=base, progress=progress)
     if on_notes is not None and (crops := found.images.notes[len(images.notes) :]):
         on_notes([f"{subject.name}: {note}" for note in crops])
@@ -311,7 +311,7 @@ def _combine(
     left = [name for name in ("cluster", "cluster_name") if name in images.table.columns]
     images = replace(images, table=images.table.drop(left))
     grouping = project.clusters
-    with FeatureStore(output / WORK_FOLDER / pipeline.STORE_FILE) as store:
+    with FeatureStore(output / WORK_FOLDER / STORE_FILE) as store:
         images = cluster(images, grouping.count, grouping.random_state, embedder, store=store)
     words = {one.looked.subject.name: trigger_of(one.looked.subject) for one in made}
     options = project.dataset.model_dump(exclude={"trigger", "layout", "masks"})
@@ -322,7 +322,7 @@ def _combine(
         trigger=words,
         recipe=recipe_of(project, combined=True),
         layout=project.dataset.layout or KOHYA,
-        masks=pipeline.masks_of(project, base),
+        masks=masks_of(project, base),
         models=made[0].looked.models,
         **options,
         progress=progress,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..project import Project, SubjectSection
+from ..project import Project
+from ..project_sections import SubjectSection
 
 COMBINED = "combined"
 """The name of the dataset of all subjects."""

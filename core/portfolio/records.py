@@ -11,7 +11,8 @@ from typing import Any
 from .. import atomic
 from ..analysis.confusion import Confusion
 from ..errors import CuratorError
-from ..project import PortfolioSection, Project, SubjectSection
+from ..project import Project
+from ..project_sections import PortfolioSection, SubjectSection
 from ..toml_lines import recipe_toml
 from .parts import recipe_of
 from .statistics import Figures, overall

@@ -14,6 +14,7 @@ from ..dataset.version_list import Version
 from ..dataset.version_record import read_record
 from ..errors import CuratorError
 from ..progress import Progress, silent
+from ..project_parts import with_output
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -97,7 +98,7 @@ def remake(
             f"{output} is the dataset itself: name another folder, so that the two can be compared."
         )
     work = place.with_name(f"{place.name}.work")
-    here = pipeline.with_output(told, work)
+    here = with_output(told, work)
     if source is not None:
         here = here.model_copy(update={"source": str(source.expanduser().resolve())})
     if told.source is None:

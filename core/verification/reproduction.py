@@ -352,7 +352,8 @@ def _plan_table(evidence: Evidence) -> Mapping[str, Any]:
 
 def _requests(evidence: Evidence) -> dict[tuple[Any, ...], Request]:
     """Return every request of the recipe's plan, by what names it; none where it has no plan."""
-    from .. import pipeline, project
+    from .. import project
+    from ..project_parts import plan_of
 
     if not evidence.recipe:
         return {}
@@ -362,7 +363,7 @@ def _requests(evidence: Evidence) -> dict[tuple[Any, ...], Request]:
     parsed = project.from_mapping(dict(evidence.recipe), RECIPE_FILE)
     if parsed.plan is None:
         return {}
-    return {_place(request): request for request in pipeline.plan_of(parsed).requests()}
+    return {_place(request): request for request in plan_of(parsed).requests()}
 
 
 def _place(request: Request) -> tuple[Any, ...]:

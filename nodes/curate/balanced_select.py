@@ -18,7 +18,7 @@ class BalancedSelect(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project import DuplicatesSection, SelectionSection
+        from ...core.project_sections import DuplicatesSection, SelectionSection
 
         return io.Schema(
             node_id=node_id("BalancedSelect"),

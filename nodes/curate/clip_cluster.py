@@ -17,7 +17,7 @@ class ClipCluster(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project import ClipSection, ClustersSection
+        from ...core.project_sections import ClipSection, ClustersSection
 
         return io.Schema(
             node_id=node_id("ClipCluster"),

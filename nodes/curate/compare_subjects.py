@@ -23,7 +23,7 @@ class CompareSubjects(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project import PortfolioSection
+        from ...core.project_sections import PortfolioSection
 
         return io.Schema(
             node_id=node_id("CompareSubjects"),

@@ -20,7 +20,7 @@ class CropImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project import CropSection, FacesSection
+        from ...core.project_sections import CropSection, FacesSection
 
         return io.Schema(
             node_id=node_id("CropImages"),

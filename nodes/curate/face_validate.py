@@ -24,7 +24,7 @@ class FaceValidate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project import FacesSection
+        from ...core.project_sections import FacesSection
 
         return io.Schema(
             node_id=node_id("FaceValidate"),

@@ -20,7 +20,7 @@ class QualityScore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
         from ...core.defaults import CALIBRATED, SEED_DOCUMENT
-        from ...core.project import QualitySection
+        from ...core.project_sections import QualitySection
 
         return io.Schema(
             node_id=node_id("QualityScore"),

@@ -22,7 +22,7 @@ class EvaluateLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project import ClipSection, FacesSection
+        from ...core.project_sections import ClipSection, FacesSection
 
         return io.Schema(
             node_id=node_id("EvaluateLoRA"),

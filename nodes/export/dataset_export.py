@@ -22,7 +22,7 @@ class DatasetExport(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project import DatasetSection
+        from ...core.project_sections import DatasetSection
 
         return io.Schema(
             node_id=node_id("DatasetExport"),

@@ -52,9 +52,9 @@ def plan_of_file(text: str, name: str) -> Plan:
         ProjectFileError: It is not TOML, or a project with a fault.
         PlanError: The plan is impossible.
     """
-    from ...core.pipeline import plan_of
     from ...core.plan import Plan
     from ...core.project import from_mapping, tables
+    from ...core.project_parts import plan_of
 
     values = tables(text, name)
     if "plan" in values:

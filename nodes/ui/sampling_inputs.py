@@ -20,7 +20,7 @@ def sampling_inputs(sampler: str | None = None, scheduler: str | None = None) ->
         scheduler: The same for ``scheduler``.
     """
     from ...core.defaults import MINIATURE_GUIDANCE
-    from ...core.project import ModelSection
+    from ...core.project_sections import ModelSection
 
     return [
         widget(ModelSection, "steps", max=1000, tooltip="As in a KSampler."),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from character_curator import cli, project
+from character_curator import cli, project, project_sections
 from tests.support.small_portfolio import ADA, BEN, HEAD
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def test_the_avatars_are_as_many_as_it_says():
     assert totals == [80, 75, 85, 70, 90]
     assert "80, 75, 85, 70 and 90 images" in GUIDE
     assert f"{sum(totals)} in all" in GUIDE
-    from character_curator.pipeline import plan_of
+    from character_curator.project_parts import plan_of
 
     candidates = len(plan_of(read).requests()) // len(totals)
     assert f"{candidates} candidates each" in GUIDE
@@ -45,7 +45,7 @@ def test_its_piece_of_a_project_file_is_valid():
     text = re.sub(r"^\[portfolio\]\n.*?\n\n", "", text, flags=re.S | re.M)
     read = project.parse(text + block)
     assert read.subjects[-1].name == "frida"
-    assert read.portfolio == project.PortfolioSection(price_per_hour=1.0)
+    assert read.portfolio == project_sections.PortfolioSection(price_per_hour=1.0)
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", GUIDE))

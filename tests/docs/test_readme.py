@@ -42,7 +42,7 @@ def test_every_piece_of_a_project_file_is_valid(block):
 
 
 def test_the_demo_project_is_valid_and_of_the_published_shape():
-    from character_curator.pipeline import plan_of, quotas_of
+    from character_curator.project_parts import plan_of, quotas_of
 
     demo = project.read(ROOT / "core" / "demo.toml")
     plan = plan_of(demo)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from character_curator import pipeline
+from character_curator import project_parts, project_training
 from character_curator.analysis.face_analyser import FaceAnalyser
 from character_curator.errors import CuratorError
 from character_curator.generation import models
@@ -83,7 +83,7 @@ def test_what_cannot_be_is_refused_with_its_key(tmp_path, old, new, key):
 def test_a_template_of_braces_is_a_text_or_refused(caption):
     project = parse(PROJECT.replace("takes = 1", f"takes = 1\ncaption = '{caption}'"))
     try:
-        requests = pipeline.plan_of(project).requests()
+        requests = project_parts.plan_of(project).requests()
     except PlanError:
         return
     assert len(requests) == 1
@@ -105,7 +105,7 @@ def test_the_lora_stays_in_its_folder(tmp_path, monkeypatch, name):
     quoted = name.replace("\\", "\\\\").replace("\n", "\\n")
     project = parse(PROJECT.replace('name = "small"', f'name = "{quoted}"'))
     with pytest.raises(CuratorError, match="enough"):
-        pipeline.train(project, tmp_path / "dataset", tmp_path)
+        project_training.train(project, tmp_path / "dataset", tmp_path)
     output = given[0].output
     assert output.parent == tmp_path / "out" / "lora"
     assert "\n" not in output.name

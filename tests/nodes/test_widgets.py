@@ -2,7 +2,7 @@
 
 import pytest
 
-from character_curator import project
+from character_curator import project_sections
 from character_curator.options import option
 from character_curator.training import TrainingSettings
 from tests.support.comfyui.graphs import NAMES, PREFIX
@@ -12,16 +12,16 @@ FIELDS = [
         "rank", "alpha", "learning_rate", "epochs", "batch_size", "resolution", "targets",
         "train_text_encoder", "seed", "validation_share", "gradient_checkpointing",
     )),
-    *(("FaceValidate", project.FacesSection, name, name) for name in (
+    *(("FaceValidate", project_sections.FacesSection, name, name) for name in (
         "pack", "minimum_confidence", "minimum_share", "minimum_side",
     )),
-    ("QualityScore", project.QualitySection, "minimum", "minimum"),
-    ("ClipCluster", project.ClustersSection, "count", "clusters"),
-    ("ClipCluster", project.ClipSection, "model", "model"),
-    ("BalancedSelect", project.SelectionSection, "total", "total"),
-    ("BalancedSelect", project.DuplicatesSection, "threshold", "duplicates"),
-    ("DatasetExport", project.DatasetSection, "captions", "captions"),
-    ("CharacterPlan", project.PlanSection, "takes", "takes"),
+    ("QualityScore", project_sections.QualitySection, "minimum", "minimum"),
+    ("ClipCluster", project_sections.ClustersSection, "count", "clusters"),
+    ("ClipCluster", project_sections.ClipSection, "model", "model"),
+    ("BalancedSelect", project_sections.SelectionSection, "total", "total"),
+    ("BalancedSelect", project_sections.DuplicatesSection, "threshold", "duplicates"),
+    ("DatasetExport", project_sections.DatasetSection, "captions", "captions"),
+    ("CharacterPlan", project_sections.PlanSection, "takes", "takes"),
 ]  # fmt: skip
 
 

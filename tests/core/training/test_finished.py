@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from character_curator import cli, pipeline, project
+from character_curator import cli, project, project_training
 from character_curator.analysis import decoding
 from character_curator.dataset import export, verify
 from character_curator.dataset.verdict import report_without_later
@@ -174,10 +174,10 @@ bucket_step = 16
 validation_timesteps = 1
 sample_every = 1
 """)
-    first = pipeline.train(parsed, dataset, tmp_path)
+    first = project_training.train(parsed, dataset, tmp_path)
     before = times(tmp_path)
     refuse(monkeypatch)
-    again = pipeline.train(parsed, dataset, tmp_path)
+    again = project_training.train(parsed, dataset, tmp_path)
     assert (first.known, again.known) == (False, True)
     assert again.to_mapping() == first.to_mapping()
     assert again.training.convergence == first.training.convergence
@@ -193,14 +193,14 @@ sample_every = 1
     # What came of it goes into the report of a dataset, and can be taken out again to the byte.
     shown = export(make_images(tmp_path / "raw", 12), tmp_path / "shown", name="x").folder
     plain = (shown / "report.html").read_text(encoding="utf-8")
-    assert pipeline.tell_of_training(shown, first)
+    assert project_training.tell_of_training(shown, first)
     told = (shown / "report.html").read_text(encoding="utf-8")
     assert "<h2>Training: small.safetensors</h2>" in told
     assert "<td>Steps</td><td>2</td>" in told
     assert 'src="data:image/svg+xml;base64,' in told
     assert report_without_later(told) == plain
     assert verify(shown).ok
-    assert pipeline.tell_of_training(shown, again)
+    assert project_training.tell_of_training(shown, again)
     assert (shown / "report.html").read_text(encoding="utf-8") == told
     (shown / "report.html").write_text(told + "<!-- mine -->", encoding="utf-8")
-    assert not pipeline.tell_of_training(shown, first)
+    assert not project_training.tell_of_training(shown, first)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFont
 from safetensors import safe_open
 
-from character_curator import cli, pipeline, project
+from character_curator import cli, project, project_training
 from character_curator.dataset.facts import (
     DatasetFacts,
     SubjectFacts,
@@ -306,16 +306,16 @@ validation_timesteps = 1
 prompts = ["char1 smiling"]
 """
     parsed = project.parse(text)
-    lora = pipeline.train(parsed, folder, tmp_path)
+    lora = project_training.train(parsed, folder, tmp_path)
     assert lora.file == tmp_path / "out" / "lora" / "small.safetensors"
     assert json.loads(header(lora.file)["character_curator.settings"])["dropout"] == 0.05
-    images = pipeline.draw_with(parsed, lora)
+    images = project_training.draw_with(parsed, lora)
     assert len(images) == 1
     with Image.open(images[0]) as image:
         assert image.size == (64, 64)
         assert json.loads(image.text["character_curator"])["settings"]["loras"]
     (folder / "p0.txt").write_text("another caption")
-    anew = pipeline.train(parsed, folder, tmp_path)
+    anew = project_training.train(parsed, folder, tmp_path)
     assert anew.facts.fingerprint != lora.facts.fingerprint
 
 

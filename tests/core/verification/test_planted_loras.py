@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from character_curator import cli, pipeline, project
+from character_curator import cli, pipeline, project, project_parts
 from character_curator.evaluation.threshold import ThresholdRule
 from character_curator.miniature import DIFFUSION_PATH
 from character_curator.training import LoraJob
@@ -30,7 +30,7 @@ def demo(tmp_path_factory):
     if not DIFFUSION_PATH.is_dir():
         pytest.skip("the miniature's weights are not here")
     folder = tmp_path_factory.mktemp("demo")
-    pipeline.run(pipeline.with_output(project.read(DEMO), folder))
+    pipeline.run(project_parts.with_output(project.read(DEMO), folder))
     return folder
 
 
@@ -79,7 +79,7 @@ def test_two_people(demo, dataset, tmp_path):
         "gentle freckled woman, wavy red hair, green eyes, fair skin",
         "old bearded man, short black hair, brown eyes, dark skin",
     )
-    parsed = pipeline.with_output(project.parse(text), tmp_path / "other")
+    parsed = project_parts.with_output(project.parse(text), tmp_path / "other")
     plan = parsed.plan.model_copy(update={"seeds": (11,)})
     others = pipeline.generate(parsed.model_copy(update={"plan": plan})).paths()
     for path, other in zip(sorted(dataset.glob("*.png"))[::2], others, strict=False):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from character_curator import pipeline
+from character_curator import project_training
 from character_curator.atomic import write_text
 from character_curator.project import parse
 from character_curator.training.data.images import read_images, read_prior
@@ -97,7 +97,7 @@ def test_a_project_makes_as_many_as_it_says(tmp_path):
     dataset.mkdir()
     (dataset / "a.txt").write_text("portrait of char1 woman, red dress")
     text = PROJECT.format(output=tmp_path.as_posix(), training="prior_pictures = 2")
-    assert len(read_prior(pipeline.prior_of(parse(text), dataset))[0]) == 2
+    assert len(read_prior(project_training.prior_of(parse(text), dataset))[0]) == 2
 
 
 def test_what_was_made_before_is_not_trained_on(tmp_path, backend):
@@ -118,9 +118,9 @@ def test_what_was_made_before_is_not_trained_on(tmp_path, backend):
 
 def test_a_folder_goes_before_making_any(tmp_path):
     text = PROJECT.format(output=tmp_path.as_posix(), training='prior_pictures = 2\nprior = "mine"')
-    assert pipeline.prior_of(parse(text), tmp_path, tmp_path) == tmp_path / "mine"
+    assert project_training.prior_of(parse(text), tmp_path, tmp_path) == tmp_path / "mine"
     none = parse(PROJECT.format(output=tmp_path.as_posix(), training=""))
-    assert pipeline.prior_of(none, tmp_path) is None
+    assert project_training.prior_of(none, tmp_path) is None
 
 
 def test_every_caption_has_a_turn_before_one_has_two_and_the_seed_is_that_of_the_noise(

@@ -1,0 +1,134 @@
+"""What the stages are given of a project: its sections in the stages' own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .defaults import SEED_DOCUMENT
+from .naming import located
+from .plan import Plan, Scenario, Subject
+from .project import Project, ProjectFileError
+
+if TYPE_CHECKING:
+    from .analysis.face_validation import FaceThresholds
+    from .generation.backend import Backend
+    from .selection import Decisions, Quota
+
+STORE_FILE = "features.sqlite"
+"""In a project's output folder: the feature store."""
+
+
+def plan_of(project: Project) -> Plan:
+    """Return the plan that a project's sections describe.
+
+    Raises:
+        PlanError: The plan is impossible (a name or number twice, an unknown placeholder).
+        ProjectFileError: The project has no plan.
+    """
+    if project.plan is None:
+        raise ProjectFileError(
+            "The project generates nothing: it has no [plan]. Add one, or use 'curate' on a folder."
+        )
+    parts = {
+        name: [entry.model_dump(include=set(kind.model_fields)) for entry in entries]
+        for name, kind, entries in (
+            ("subjects", Subject, [one for one in project.subjects if one.source is None]),
+            ("scenarios", Scenario, project.scenarios),
+            ("originals", Scenario, project.originals),
+        )
+    }
+    return Plan.from_mapping({**project.plan.model_dump(), **parts})
+
+
+def backend_of(project: Project, loras: Sequence[tuple[Path, float]] = ()) -> Backend:
+    """Return the model that a project generates with; its weights load when they are needed.
+
+    Args:
+        project: With its section [model].
+        loras: LoRA files and weights to apply.
+    """
+    from .generation.diffusers_backend import DiffusersBackend
+
+    model = project.model
+    return DiffusersBackend(
+        model.path,
+        scheduler=model.scheduler,
+        steps=model.steps,
+        guidance=model.guidance,
+        width=model.width,
+        height=model.height,
+        dtype=model.dtype,
+        device=model.device,
+        loras=loras,
+        config=model.config,
+    )
+
+
+def thresholds_of(project: Project) -> FaceThresholds:
+    """Return what a valid face is in a project."""
+    from .analysis.face_validation import FaceThresholds
+
+    faces = project.faces
+    return FaceThresholds(
+        confidence=faces.minimum_confidence,
+        share=faces.minimum_share,
+        side=faces.minimum_side,
+        identity=faces.minimum_identity,
+        choice=faces.choice,
+        raw=project.quality.formula == SEED_DOCUMENT,
+    )
+
+
+def quotas_of(project: Project) -> list[Quota]:
+    """Return the project's quotas, the most important first."""
+    from .selection import Quota
+
+    return [Quota.parse(text) for text in project.selection.quotas]
+
+
+def decisions_of(project: Project, base: Path | str = ".") -> Decisions | None:
+    """Return what a person has decided about single images, where the project names a file.
+
+    Args:
+        project: With its section [selection].
+        base: The folder that relative paths start from.
+
+    Raises:
+        DecisionsFileError: The file cannot be used.
+    """
+    if project.selection.decisions is None:
+        return None
+    from .selection import Decisions
+
+    return Decisions.read(resolved(base, project.selection.decisions))
+
+
+def masks_of(project: Project, base: Path | str = ".") -> str | None:
+    """Return which masks the dataset gets: a kind, or the path of a folder."""
+    from .dataset.masks import KINDS
+
+    wanted = project.dataset.masks
+    return wanted if wanted is None or wanted in KINDS else str(resolved(base, wanted))
+
+
+def recipe_of(project: Project) -> dict[str, Any]:
+    """Return a project as its dataset's recipe: decisions are a file beside it."""
+    from .selection.decisions import DECISIONS_FILE
+
+    recipe = project.model_dump(mode="json", exclude_none=True)
+    if "decisions" in recipe["selection"]:
+        recipe["selection"]["decisions"] = DECISIONS_FILE
+    return recipe
+
+
+def with_output(project: Project, output: Path) -> Project:
+    """Return the project with its results going elsewhere."""
+    section = project.project.model_copy(update={"output": str(output)})
+    return project.model_copy(update={"project": section})
+
+
+def resolved(base: Path | str, path: str) -> Path:
+    """Return where a path of a project leads, whose relative paths start from ``base``."""
+    return located(Path(base).expanduser(), str(Path(path).expanduser()))
