@@ -13,6 +13,8 @@ FaceChoice = Literal["reject", "largest", "reference"]
 """What is done with an image of several faces."""
 CropFraming = Literal["close-up", "bust", "half", "full"]
 """How much of a person a crop shows."""
+MASK_KINDS = ("face", "head", "person", "foreground", "alpha", "beside")
+"""What the masks of a dataset show, where they do not come from a folder."""
 
 MINIMUM_QUALITY = 0.74
 """The seed-document recipe keeps images above this quality."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .defaults import SEED_DOCUMENT
+from .defaults import MASK_KINDS, SEED_DOCUMENT
 from .naming import located
 from .plan import Plan, Scenario, Subject
 from .project import Project, ProjectFileError
@@ -107,10 +107,8 @@ def decisions_of(project: Project, base: Path | str = ".") -> Decisions | None:
 
 def masks_of(project: Project, base: Path | str = ".") -> str | None:
     """Return which masks the dataset gets: a kind, or the path of a folder."""
-    from .dataset.masks import KINDS
-
     wanted = project.dataset.masks
-    return wanted if wanted is None or wanted in KINDS else str(resolved(base, wanted))
+    return wanted if wanted is None or wanted in MASK_KINDS else str(resolved(base, wanted))
 
 
 def recipe_of(project: Project) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..analysis.crop_boxes import Head, face_of, head_of
 from ..analysis.poses import layout_of
+from ..defaults import MASK_KINDS
 from ..errors import CuratorError
 from ..reading.crops import CropRecord, crop_record, cut
 from ..reading.masks import MARK, mask_in, of_another_shape, read_alpha, read_mask, uncovered
@@ -33,10 +34,7 @@ kohya's sd-scripts take the first as ``conditioning_data_dir`` with ``--masked_l
 takes the second with *masked training*; ai-toolkit trains on all images below its folder but for
 those in ``_controls``, which can be its ``mask_path``."""
 
-FACE, HEAD, PERSON, FOREGROUND, ALPHA, BESIDE = (
-    "face", "head", "person", "foreground", "alpha", "beside",
-)  # fmt: skip
-KINDS = (FACE, HEAD, PERSON, FOREGROUND, ALPHA, BESIDE)
+FACE, HEAD, PERSON, FOREGROUND, ALPHA, BESIDE = KINDS = MASK_KINDS
 SEGMENTERS: Mapping[str, str] = {PERSON: "u2net_human_seg", FOREGROUND: "isnet-general-use"}
 """rembg's models by what they find: both may be used commercially (Apache-2.0)."""
 

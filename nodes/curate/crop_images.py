@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
-from .face_validate import _LIBRARIES, AUTOMATIC, CHOICES, pack_path, reference_files
+from .face_validate import AUTOMATIC, CHOICES, LIBRARIES, pack_path, reference_files
 
 _SHEET = 100
 
@@ -90,7 +90,7 @@ class CropImages(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, images: Any = None) -> Any:
         """Refuse to be queued where a library is missing."""
-        return missing_libraries(_LIBRARIES) or True
+        return missing_libraries(LIBRARIES) or True
 
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:

@@ -12,7 +12,7 @@ from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 
-_LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
+LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
 AUTOMATIC = "automatic"
 CHOICES = ("reject", "largest", "reference")
 BUILT_IN = ("dlib", "dlib-cnn", "miniature")
@@ -93,7 +93,7 @@ class FaceValidate(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, images: Any = None) -> Any:
         """Refuse to be queued where a library is missing."""
-        return missing_libraries(_LIBRARIES) or True
+        return missing_libraries(LIBRARIES) or True
 
     @classmethod
     def execute(

@@ -12,8 +12,6 @@ from ..ui.wires import Dataset, ImageSet, Selection, category, node_id, searched
 from ..ui.wires import Plan as PlanWire
 
 NO_MASKS = "none"
-KINDS = ("face", "head", "person", "foreground", "alpha", "beside")
-"""As core's own list, which would be slow to import."""
 
 
 class DatasetExport(io.ComfyNode):
@@ -22,6 +20,7 @@ class DatasetExport(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.defaults import MASK_KINDS
         from ...core.project_sections import DatasetSection
 
         return io.Schema(
@@ -95,7 +94,7 @@ class DatasetExport(io.ComfyNode):
                     "or any other node that gives a MASK.",
                 ),
                 io.Combo.Input(
-                    "mask_source", options=[NO_MASKS, *KINDS], default=NO_MASKS, optional=True,
+                    "mask_source", options=[NO_MASKS, *MASK_KINDS], default=NO_MASKS, optional=True,
                     tooltip="Masks without a wire: face or head as measured, person or foreground "
                     "by rembg, alpha of transparent images, beside for masks that lie beside the "
                     "images (NAME-masklabel.png).",
