@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import atomic
 from ..errors import CuratorError
+from ..json_text import parse
 from ..reading.own import is_dataset
 
 EDITS_FILE = "caption-edits.jsonl"
@@ -91,7 +92,7 @@ def read_history(root: Path) -> list[Step]:
     except (OSError, UnicodeDecodeError) as error:
         raise HistoryError(path, error) from error
     try:
-        entries = [json.loads(line) for line in lines if line]
+        entries = [parse(line) for line in lines if line]
         if any(entry["format"] > FORMAT for entry in entries):
             raise HistoryError(path, "it is of a newer version than this one")
         undone = {entry["undoes"] for entry in entries if "undoes" in entry}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependencyError
 from ..hashing import json_hash
+from ..json_text import parse
 from .captioners import CaptionerError, files_fingerprint
 from .settings import AUTO, CaptionSettings
 
@@ -100,7 +101,7 @@ class VisionLanguageModel:
     def kind(self) -> str:
         """The type of the model, as transformers calls it."""
         try:
-            values = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+            values = parse((self.folder / "config.json").read_text(encoding="utf-8"))
             return str(values["model_type"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._unloadable(f"config.json: {error}") from error

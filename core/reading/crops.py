@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..json_text import parse
 from .opening import MAX_PIXELS, opened, upright
 
 CROP_KEY = "character_curator_crop"
@@ -58,7 +59,7 @@ class CropRecord:
         if not isinstance(text, str):
             return None
         try:
-            values = json.loads(text)
+            values = parse(text)
             wide, high = (int(side) for side in values["source_size"])
             left, top, right, bottom = (int(edge) for edge in values["box"])
             across, down = (int(side) for side in values["size"])

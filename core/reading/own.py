@@ -6,9 +6,10 @@ folder of measurements is never taken for somebody's images.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+
+from ..json_text import parse
 
 PROGRAM = "character-curator"
 RECORD_FILE = "version.json"
@@ -63,8 +64,8 @@ def own_in_words(names: tuple[str, ...]) -> str:
 
 def _has_record(folder: Path) -> bool:
     try:
-        values = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        values = parse((folder / RECORD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     return isinstance(values, dict) and values.get("program") == PROGRAM
 
