@@ -195,23 +195,49 @@ def train_built_in(
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
     model, clip, vae = wires
-    images, captions = [], []
-    for path in sorted((folder / "train").glob("*.png")):
-        images.append(path)
-        captions.append(path.with_suffix(".txt").read_text(encoding="utf-8"))
-    pixels = built_in.load_and_process_images([p.name for p in images], str(folder / "train"))
+    paths = sorted((folder / "train").glob("*.png"))
     positive = []
-    for caption in captions:
+    for path in paths:
+        caption = path.with_suffix(".txt").read_text(encoding="utf-8")
         positive += clip.encode_from_tokens_scheduled(clip.tokenize(caption))
+    latents = {"samples": vae.encode(pixels_of(paths))}
     torch.manual_seed(seed)
-    trained, lora, _, _ = built_in.TrainLoraNode().train(
-        model, {"samples": vae.encode(pixels)}, positive,
-        batch_size=options.batch, steps=options.steps, grad_accumulation_steps=1,
-        learning_rate=options.learning_rate, rank=options.rank, optimizer="AdamW",
-        loss_function="MSE", seed=seed, training_dtype=options.precision, lora_dtype="fp32",
-        algorithm="LoRA", gradient_checkpointing=False, existing_lora="[None]",
-    )  # fmt: skip
+    chosen = {
+        "batch_size": options.batch,
+        "steps": options.steps,
+        "grad_accumulation_steps": 1,
+        "learning_rate": options.learning_rate,
+        "rank": options.rank,
+        "optimizer": "AdamW",
+        "loss_function": "MSE",
+        "seed": seed,
+        "training_dtype": options.precision,
+        "lora_dtype": "fp32",
+        "algorithm": "LoRA",
+        "gradient_checkpointing": False,
+        "existing_lora": "[None]",
+    }
+    node = built_in.TrainLoraNode
+    if hasattr(node, "train"):  # before nodes of the third version of ComfyUI's interface
+        trained, lora, _, _ = node().train(model, latents, positive, **chosen)
+    else:
+        declared = node.define_schema().inputs
+        values = {each.id: each.default for each in declared if hasattr(each, "default")}
+        values |= chosen
+        lists = {name: [value] for name, value in values.items()}
+        lists |= {"model": [model], "latents": [latents], "positive": [positive]}
+        lora = node.execute(**lists).result[0]
+        trained = built_in.LoraModelLoader.execute(model, lora, 1.0).result[0]
     return trained, clip, sum(value.numel() for value in lora.values())
+
+
+def pixels_of(paths: list[Path]) -> Any:
+    """Return images as ComfyUI's IMAGE: images x height x width x 3, from 0 to 1."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    return torch.from_numpy(np.stack([np.asarray(Image.open(p)) for p in paths])) / 255.0
 
 
 def validation(wires: tuple[Any, Any, Any], folder: Path) -> float:

@@ -28,8 +28,12 @@ _UNET = "unet/diffusion_pytorch_model.safetensors"
 _TEXT = "text_encoder/model.safetensors"
 
 
-def load_model(folder: Path) -> Any:
-    """Return the UNet of a folder as a MODEL (``ModelPatcher``)."""
+def load_model(folder: Path, disable_dynamic: bool = False) -> Any:
+    """Return the UNet of a folder as a MODEL (``ModelPatcher``).
+
+    ComfyUI calls this again where it wants a copy with weights of its own (its built-in training,
+    a second device), saying that the copy is not to have dynamic memory, which this never has.
+    """
     described = _config(folder, "unet")
     levels = len(described["block_out_channels"])
     blocks = described["layers_per_block"]
@@ -66,11 +70,13 @@ def load_model(folder: Path) -> Any:
     model = settings.get_model({}, device=torch.device("cpu"))
     own = {names[name]: value for name, value in weights.items()}
     model.diffusion_model.load_state_dict(own, strict=True)
-    return comfy.model_patcher.ModelPatcher(
+    patcher = comfy.model_patcher.ModelPatcher(
         model.eval(),
         load_device=device,
         offload_device=comfy.model_management.unet_offload_device(),
     )
+    patcher.cached_patcher_init = (load_model, (folder,))
+    return patcher
 
 
 def load_clip(folder: Path) -> Any:

@@ -29,3 +29,7 @@ def differences(comfyui):
 )
 def test_a_model_computes_what_it_computes_in_diffusers(differences, part, tolerance):
     assert differences[part] <= tolerance
+
+
+def test_comfyui_can_copy_it_with_weights_of_its_own(differences):
+    assert differences.get("copy", 0.0) == 0.0  # the oldest ComfyUI makes no such copies

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 
@@ -38,6 +39,12 @@ def main(comfyui: str) -> None:
             patcher.model.diffusion_model(noisy, times, context),
             pipeline.unet(noisy, times, context).sample,
         )
+        if "force_deepcopy" in inspect.signature(patcher.clone).parameters:
+            copy = patcher.clone(force_deepcopy=True).model.diffusion_model
+            assert copy is not patcher.model.diffusion_model
+            found["copy"] = difference(
+                copy(noisy, times, context), patcher.model.diffusion_model(noisy, times, context)
+            )
         betas = pipeline.scheduler.betas
         expected = ((1 - (1 - betas).cumprod(0)) / (1 - betas).cumprod(0)).sqrt()
         found["sigmas"] = difference(patcher.model.model_sampling.sigmas, expected)
