@@ -1,8 +1,12 @@
-"""LoRAs that are trained wrong, each diagnosed rightly, and the demo's, which is ready."""
+"""LoRAs that are trained wrong, each diagnosed rightly, and the demo's, which is ready.
+
+``CURATOR_DEMO=FOLDER`` names a finished demo; otherwise one is made first, which takes minutes.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +31,9 @@ DEMO = Path(__file__).parents[3] / "core" / "demo.toml"
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The demo's run, its LoRA included."""
+    if os.environ.get("CURATOR_DEMO"):
+        made = Path(os.environ["CURATOR_DEMO"])
+        return Path(shutil.copytree(made, tmp_path_factory.mktemp("demo") / "output"))
     if not DIFFUSION_PATH.is_dir():
         pytest.skip("the miniature's weights are not here")
     folder = tmp_path_factory.mktemp("demo")
