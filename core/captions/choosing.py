@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
+from ..hub import is_hub_name, not_given
 from .captioners import TAGS_FILE, Captioner, CaptionerNotFoundError
 from .settings import CaptionSettings
 from .taggers import Tagger
@@ -22,7 +21,6 @@ SHORT_NAMES = {
 }
 """Public models by the names that people call them, and where they are on the hub."""
 
-_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _TAGGER_FILES = ("model.onnx", TAGS_FILE)
 _NOT_NEEDED = ("*.gguf", "*.msgpack", "*.h5", "*.ot", "*.onnx", "*.onnx_data", "*.pth", "*.tflite")
 
@@ -56,11 +54,6 @@ def captioner(model: str | Path, settings: CaptionSettings | None = None) -> Cap
     return VisionLanguageModel(place, chosen, name=_title(name))
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether a name is of the form of an id of the Hugging Face hub, ``owner/name``."""
-    return _HUB_NAME.fullmatch(name) is not None and ".." not in name
-
-
 def _title(name: str) -> str:
     path = Path(name)
     return (path.resolve().name if path.exists() else name).removesuffix(".onnx")
@@ -82,14 +75,4 @@ def _downloaded(name: str) -> Path:
             return files[0].parent
         return Path(snapshot_download(known, ignore_patterns=list(_NOT_NEEDED)))
     except Exception as error:  # the hub's client raises a different class in each version
-        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
-        advice = (
-            "HF_HUB_OFFLINE is set: unset it once to download the model"
-            if offline
-            else "Check its name, the network, and whether its page asks you to accept a licence "
-            "(then log in with 'hf auth login')"
-        )
-        raise CaptionerNotFoundError(
-            f"The model '{known}' is not in the local cache and the hub did not give it "
-            f"({type(error).__name__}). {advice}; or download it elsewhere and give its folder."
-        ) from error
+        raise CaptionerNotFoundError(not_given(known, error)) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Iterator, Set
 from contextlib import closing
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..errors import CuratorError
 from ..hashing import content_hash, file_state, json_hash
+from ..hub import is_hub_name, not_given
 from ..json_text import parse
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def model_path(name: str | Path) -> Path | None:
     if folder.is_file():
         raise ModelNotFoundError(f"{folder} is a file: a folder of diffusers is wanted here.")
     text = str(name)
-    if isinstance(name, Path) or not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", text):
+    if isinstance(name, Path) or not is_hub_name(text):
         raise ModelNotFoundError(
             f"There is no model at '{name}'. Give the folder of a diffusers pipeline, a single "
             ".safetensors file, the name of a model on the Hugging Face hub ('owner/name'), or "
@@ -83,17 +83,7 @@ def downloaded(name: str, **options: Any) -> Path:
     try:
         return Path(DiffusionPipeline.download(name, **options))
     except Exception as error:  # the hub's client raises a different class in each version
-        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
-        advice = (
-            "HF_HUB_OFFLINE is set: unset it once to download the model"
-            if offline
-            else "Check its name, the network, and whether its page asks you to accept a licence "
-            "(then log in with 'hf auth login')"
-        )
-        raise ModelNotFoundError(
-            f"The model '{name}' is not in the local cache and the hub did not give it "
-            f"({type(error).__name__}). {advice}; or download it elsewhere and give its folder."
-        ) from error
+        raise ModelNotFoundError(not_given(name, error)) from error
 
 
 def reference(name: str | Path) -> str:

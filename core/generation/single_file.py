@@ -7,12 +7,12 @@ and tokenizers come from a folder of diffusers, of which nothing else is read wh
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..hub import is_offline
 from ..json_text import parse
 from . import models
 from .models import ModelNotFoundError
@@ -77,9 +77,10 @@ def configuration(file: Path, config: str | Path | None = None) -> Path:
     try:
         return Path(snapshot_download(wanted, allow_patterns=CONFIGURATIONS))
     except Exception as error:  # the hub's client raises a different class in each version
-        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
         once = (
-            "unset HF_HUB_OFFLINE once to download them, or" if offline else "check the network, or"
+            "unset HF_HUB_OFFLINE once to download them, or"
+            if is_offline()
+            else "check the network, or"
         )
         raise ModelNotFoundError(
             f"{file} holds weights alone. Its configurations and tokenizers are those of "

@@ -232,7 +232,8 @@ def model_place(name: str) -> str | Path:
     """Let names of models through; a path must lie in a folder that graphs may use."""
     import folder_paths
 
-    from ...core.captions.choosing import SHORT_NAMES, is_hub_name
+    from ...core.captions.choosing import SHORT_NAMES
+    from ...core.hub import is_hub_name
     from ..ui.paths import allowed_roots, contained
 
     text = name.strip()

@@ -14,6 +14,7 @@ ORDER = {
     "lazy": "Public names, declared in stubs and loaded at first use.",
     "hashing": "One way to hash a value.",
     "json_text": "JSON that lies on a disk, read with care.",
+    "hub": "Names of models on the Hugging Face hub, and what to do when it gives none.",
     "naming": "What files are called, and which noise seed an image gets.",
     "progress": "Who watches a stage while it runs.",
     "toml_lines": "TOML documents, written and looked up.",
