@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ... import atomic
 from ...errors import CuratorError
 from ...json_text import parse
+from ...lora.file import to_bytes
 from .ema import copy_into
 
 VERSION = 2
@@ -44,7 +44,7 @@ class StateMismatchError(CuratorError):
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and facts atomically.
+    """Write tensors and facts atomically; the same ones give the same bytes.
 
     Raises:
         StateWriteError: The disk is full or the folder cannot be written; what was there stays.
@@ -53,9 +53,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     text = json.dumps({"version": VERSION, **facts})
     metadata = {"facts": text, "checksum": _checksum(plain, text)}
     try:
-        with atomic.replacing(path) as temporary:
-            save_file(plain, temporary, metadata=metadata)
-    except (OSError, SafetensorError) as error:
+        atomic.write_bytes(path, to_bytes(plain, metadata))
+    except OSError as error:
         raise StateWriteError(path, error) from error
 
 

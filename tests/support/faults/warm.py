@@ -1,0 +1,237 @@
+"""Commands in child processes of a process that has imported everything, to be killed cheaply.
+
+A process is started once, and a command is a fork of it: the same code as in a process of its own,
+without the seconds that importing torch takes. A child can end itself with SIGKILL before its n-th
+operation on a file below its folder, as Python's audit hooks tell it: the same n is the same moment
+each time. Or the system ends it some computing time after that operation, wherever it is then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+OPERATIONS = frozenset({
+    "open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate",
+    "sqlite3.connect",
+})  # fmt: skip
+"""What is counted: whatever opens, names or removes a file."""
+
+PATIENCE = 300.0
+"""Seconds after which a command is said to hang."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended.
+
+    Attributes:
+        code: Its exit code; the negative number of the signal that ended it.
+        told: What it wrote to stdout and stderr.
+        operations: Its operations on files, ``event path``, as far as it came.
+    """
+
+    code: int
+    told: str
+    operations: tuple[str, ...]
+
+    @property
+    def killed(self) -> bool:
+        return self.code in (-signal.SIGKILL, -signal.SIGVTALRM)
+
+
+class Warm:
+    """A process that has imported everything, whose forks run commands.
+
+    Args:
+        scratch: A folder for what the children say, outside of the folders they work in.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._count = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.faults.warm"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def __enter__(self) -> Warm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+    def start(
+        self,
+        arguments,
+        folder: Path,
+        *,
+        kill_before: int | None = None,
+        kill_later: float = 0.0,
+        held: bool = False,
+        sync: bool = False,
+        after: str = "",
+    ) -> Child:
+        """Start a command.
+
+        Args:
+            arguments: Of ``character-curator``.
+            folder: Where it runs; operations below it are counted.
+            kill_before: The operation before which it kills itself, from 0.
+            kill_later: Seconds of computing after that operation until the system ends it instead,
+                without a line of the command's code running, as by SIGKILL.
+            held: Wait before the command begins, until :meth:`Child.release`.
+            sync: Whether files are synced as without ``CURATOR_FSYNC=0``.
+            after: Python that the child runs first, such as one that sets its clock.
+        """
+        self._count += 1
+        name = self._scratch / f"{self._count:05d}"
+        wish = {
+            "arguments": [*map(str, arguments)], "folder": str(folder), "name": str(name),
+            "kill": kill_before, "later": kill_later, "held": held, "sync": sync, "after": after,
+        }  # fmt: skip
+        return Child(self, self._ask(start=wish), name)
+
+    def run(self, arguments, folder: Path, **options) -> Ended:
+        """Run a command to its end; see :meth:`start`."""
+        return self.start(arguments, folder, **options).wait()
+
+    def _ask(self, **wish) -> int:
+        self._process.stdin.write(json.dumps(wish) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the warm process has ended"
+        return int(answer)
+
+
+class Child:
+    """A command that runs."""
+
+    def __init__(self, warm: Warm, pid: int, name: Path) -> None:
+        self._warm, self.pid, self._name = warm, pid, name
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal; nothing happens when it has ended."""
+        os.kill(self.pid, number)  # nobody else has its number: it has not been waited for
+
+    def release(self) -> None:
+        """Let a command begin that was held."""
+        self._name.with_suffix(".go").touch()
+
+    def wait(self) -> Ended:
+        """Wait until it has ended; one that hangs is killed, and an error."""
+        code = self._warm._ask(wait=self.pid)
+        told = self._name.with_suffix(".told").read_text(errors="replace")
+        listed = self._name.with_suffix(".operations").read_text(errors="surrogateescape")
+        for end in (".told", ".operations", ".go"):
+            self._name.with_suffix(end).unlink(missing_ok=True)
+        assert code != -signal.SIGALRM, f"it hung for {PATIENCE:.0f} s: {told}"
+        return Ended(code, told, tuple(listed.splitlines()))
+
+
+def serve() -> None:
+    """Answer wishes from stdin, a line each, until that is closed."""
+    import character_curator.cli.training
+    import character_curator.pipeline  # noqa: F401
+
+    for line in sys.stdin:
+        wish = json.loads(line)
+        if "wait" in wish:
+            answer = os.waitstatus_to_exitcode(os.waitpid(wish["wait"], 0)[1])
+        else:
+            known = Path(wish["start"]["name"]).parent / "imported.json"
+            if known.exists():  # by the children before: then the next need not
+                for module in json.loads(known.read_text()):
+                    with suppress(Exception):
+                        importlib.import_module(module)
+                known.unlink()
+            answer = os.fork()
+            if not answer:
+                _become(**wish["start"])
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+def _become(arguments, folder, name, kill, later, held, sync, after) -> None:
+    """Be a command, and end."""
+    signal.alarm(int(PATIENCE))
+    with open(os.devnull, "rb") as nothing, open(f"{name}.told", "wb") as told:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(told.fileno(), 1)
+        os.dup2(told.fileno(), 2)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
+    os.chdir(folder)
+    os.environ["CURATOR_FSYNC"] = "1" if sync else "0"
+    listed = os.open(f"{name}.operations", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    while held and not os.path.exists(f"{name}.go"):
+        time.sleep(0.005)
+    before = set(sys.modules)
+    if after:
+        exec(after, {})
+    sys.addaudithook(_counting(folder, kill, later, listed))
+    code = 70
+    try:
+        from character_curator.cli import main
+
+        code = main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        new = [module for module in sys.modules if module not in before and module != "__main__"]
+        if new and not code:
+            with open(Path(name).parent / "imported.json", "w") as file:
+                json.dump(new, file)
+        os._exit(code or 0)
+
+
+def _counting(folder: str, kill: int | None, later: float, listed: int):
+    """Return a hook that lists operations on files below a folder, and dies before one of them."""
+    count = 0
+    root = folder.rstrip("/") + "/"
+
+    def hook(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if event not in OPERATIONS or not arguments or isinstance(arguments[0], int):
+            return
+        path = os.path.join(root, os.fsdecode(arguments[0]))
+        if not path.startswith(root):
+            return
+        number, count = count, count + 1
+        to = ""
+        if event in ("os.rename", "os.link"):
+            to = " > " + os.path.basename(os.fsdecode(arguments[1]))
+        line = f"{event} {path.removeprefix(root)}{to}\n"
+        os.write(listed, line.encode(errors="surrogateescape"))
+        if number == kill and later:
+            signal.setitimer(signal.ITIMER_VIRTUAL, later)
+        elif number == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+if __name__ == "__main__":
+    serve()
