@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +31,7 @@ LEFT_BEHIND = 3600.0
 """Seconds after which nobody writes a temporary file any more, where there are no locks."""
 
 _BYTES = 8
+_FILLING = ".unpacking-"
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _swept: set[Path] = set()
 
@@ -47,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.parent / f".{secrets.token_hex(_BYTES)}{TEMPORARY_SUFFIX}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         if path.parent not in _swept:
             _swept.add(path.parent)
             sweep(path.parent)
@@ -65,6 +68,38 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         raise WriteError(path, error) from error
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``folder``; rename it to that on success, when all is on the disk.
+
+    Its name is hidden (starts with a dot). On an exception it is removed, and so is, before, what a
+    killed process has left of one: whoever fills a folder holds its lock. Where there are no locks,
+    those that nobody has touched for an hour.
+
+    Args:
+        folder: Is not there. Where another process is faster, what it made stays.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    home = folder.parent
+    make_folders(home)
+    for left in home.glob(f"{_FILLING}*"):
+        if left.is_dir() and not left.is_symlink() and _is_left(left):
+            shutil.rmtree(left, ignore_errors=True)
+    making = Path(tempfile.mkdtemp(prefix=_FILLING, dir=home))
+    with _locked_folder(making):
+        try:
+            yield making
+            sync_tree(making)
+            making.rename(folder)
+            sync(home)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            if not folder.is_dir():  # another process may have been first
+                raise
 
 
 @contextmanager
@@ -98,12 +133,38 @@ def _held(path: Path) -> Iterator[None]:
         yield
         return
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with _locked(handle):
+        yield
+
+
+@contextmanager
+def _locked_folder(path: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    with _locked(os.open(path, os.O_RDONLY)):
+        yield
+
+
+@contextmanager
+def _locked(handle: int) -> Iterator[None]:
     try:
         with suppress(OSError):  # some network drives know no locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it where they are not there; their names reach the disk."""
+    made = []
+    while not folder.exists():
+        made.append(folder)
+        folder = folder.parent
+    for new in reversed(made):
+        new.mkdir(exist_ok=True)
+        sync(new.parent)
 
 
 def sync(path: Path) -> None:
@@ -147,16 +208,17 @@ def sweep(folder: Path) -> int:
         for entry in entries:
             with suppress(OSError):
                 is_ours = _is_ours(entry.name) and entry.is_file(follow_symlinks=False)
-                if is_ours and _is_left(entry):
+                if is_ours and _is_left(Path(entry.path)):
                     Path(entry.path).unlink()
                     swept += 1
     return swept
 
 
-def _is_left(entry: os.DirEntry[str]) -> bool:
+def _is_left(path: Path) -> bool:
     if fcntl is None:
-        return entry.stat().st_mtime < time.time() - LEFT_BEHIND
-    handle = os.open(entry.path, os.O_RDWR)
+        return path.stat().st_mtime < time.time() - LEFT_BEHIND
+    # Some network drives lock nothing that is not open for writing, and folders never are.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -324,8 +324,8 @@ def _set_aside(path: Path) -> Path:
     number = 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    path.replace(kept)
-    for end in ("-wal", "-shm"):
+    # The file goes last: a kill in between would leave its log to the next file of that name.
+    for end in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
             path.with_name(path.name + end).replace(kept.with_name(kept.name + end))
     return kept

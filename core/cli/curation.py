@@ -188,7 +188,7 @@ def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         outcome = pipeline.run(
             with_output(parsed, output), callbacks=view.callbacks(), progress=view
         )
-    (output / "project.toml").write_text(text, encoding="utf-8")
+    atomic.write_text(output / "project.toml", text)
     return _report(outcome, console, time.monotonic() - started)
 
 

@@ -67,7 +67,12 @@ def write_checksums(root: Path, known: Mapping[str, str] | None = None) -> None:
 
 
 def write_list(root: Path, digests: Mapping[str, str]) -> None:
-    """Write the list of these digests, by file name."""
+    """Write the list of these digests, by file name, when all that it names is on the disk."""
+    atomic.sync_tree(root)
+    _write(root, digests)
+
+
+def _write(root: Path, digests: Mapping[str, str]) -> None:
     text = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
     atomic.write_text(root / FILE_NAME, text)
 
@@ -102,6 +107,9 @@ def exported_checksums(root: Path) -> dict[str, str]:
 def add_later(root: Path, name: str, change: Callable[[str], str]) -> bool:
     """Change the card or the report of a dataset, and its place in the list with it.
 
+    Whenever that ends, the file is as the list says or as it was exported with something added:
+    see :func:`is_listed`.
+
     Args:
         root: The dataset.
         name: The file.
@@ -112,15 +120,31 @@ def add_later(root: Path, name: str, change: Callable[[str], str]) -> bool:
         as it is, and so stays known as changed.
     """
     path, listed = root / name, read_checksums(root)
-    if not path.is_file() or content_hash(path) != listed.get(name):
+    if not path.is_file() or name not in listed or not is_listed(path, listed[name]):
         return False
     before = path.read_bytes().decode("utf-8")
     after = change(before)
     if after != before:
-        # The list goes first: should the second write fail, the file is known as changed.
-        write_list(root, {**listed, name: hashlib.sha256(after.encode()).hexdigest()})
+        _write(root, {**listed, name: exported_hash(path)})
         atomic.write_text(path, after)
+    if listed[name] != (digest := hashlib.sha256(after.encode()).hexdigest()):
+        _write(root, {**listed, name: digest})
     return True
+
+
+def is_listed(path: Path, digest: str) -> bool:
+    """Return whether a file's bytes are as listed.
+
+    What is added to card and report later comes in two steps, first the file and then the list. In
+    between, the list has the file as it was exported.
+
+    Args:
+        path: The file.
+        digest: From the list.
+    """
+    if content_hash(path) == digest:
+        return True
+    return path.name in ADDED_TO and exported_hash(path) == digest
 
 
 def verify(root: Path | str) -> Verification:
@@ -138,7 +162,13 @@ def verify(root: Path | str) -> Verification:
     return Verification(
         checked=len(expected),
         missing=tuple(sorted(set(expected) - present)),
-        changed=tuple(sorted(n for n in there if found[n] != expected[n])),
+        changed=tuple(
+            sorted(
+                name
+                for name in there
+                if found[name] != expected[name] and not is_listed(folder / name, expected[name])
+            )
+        ),
         unlisted=tuple(sorted(present - set(expected))),
     )
 

@@ -29,9 +29,14 @@ from typing import IO
 
 from .. import atomic
 from ..errors import CuratorError
-from ..imageset import content_hash
 from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
-from .checksums import FILE_NAME, NotADatasetError, exported_checksums, read_checksums
+from .checksums import (
+    FILE_NAME,
+    NotADatasetError,
+    exported_checksums,
+    is_listed,
+    read_checksums,
+)
 from .version_record import Parent, fingerprint_of, read_record
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -156,11 +161,12 @@ def publish(folder: Path, output: Path) -> Published:
     if not damaged and read_checksums(folder) == exported_checksums(output):
         return Published(None, unchanged=True)
     kept = versions_folder(output)
-    kept.mkdir(exist_ok=True)
+    atomic.make_folders(kept)
     archived = kept / f"v{version_of(output):04d}"
     atomic.sync_tree(folder)
     output.rename(archived)
     folder.rename(output)
+    atomic.sync(kept)
     atomic.sync(output.parent)
     return Published(archived, unchanged=False, damaged=damaged)
 
@@ -190,14 +196,14 @@ def _is_whole(dataset: Path, name: str, digest: str, fresh: Path | None, known: 
         return False
     if fresh is not None and known == digest and path.samefile(fresh / name):
         return True
-    return content_hash(path) == digest
+    return is_listed(path, digest)
 
 
 def recover(output: Path) -> None:
     """Finish or undo what a killed export has left."""
     prefix = f".{output.name}.tmp-"
     left = [p for p in output.parent.iterdir() if p.name.startswith(prefix) and p.is_dir()]
-    whole = [p for p in left if (p / FILE_NAME).is_file()]
+    whole = [p for p in left if (p / FILE_NAME).is_file() and not damage(p)]
     if whole and not output.exists():
         whole[0].rename(output)
     for path in left:

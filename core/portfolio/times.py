@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,8 +34,12 @@ class Times:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         each = round(seconds / len(listed), 6)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"image": n, "seconds": each}) + "\n" for n in listed)
+        lines = "".join(json.dumps({"image": n, "seconds": each}) + "\n" for n in listed)
+        with self.path.open("a+b") as file:
+            # A line that a kill has cut off is ended, or the next would be lost with it.
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                lines = f"\n{lines}"
+            file.write(lines.encode("utf-8"))
 
     def of(self, names: Iterable[str]) -> tuple[float, int]:
         """Return the seconds that images took, and of how many of them it is not known.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from .. import atomic
 from ..errors import CuratorError
 from ..hashing import content_hash
 from .kinds import CAPTION_SUFFIXES, is_image_name
@@ -187,16 +188,8 @@ def unpack(archive: Path, folder: Path | None = None) -> Path:
         target = home / f"{archive.stem}-{content_hash(archive)[:12]}"
         if target.is_dir():
             return target
-        home.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=home))
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                _extract(opened, making, archive)
-            making.rename(target)
-        except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            if not target.is_dir():  # another process may have been first
-                raise
+        with atomic.filling(target) as making, zipfile.ZipFile(archive) as opened:
+            _extract(opened, making, archive)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
         raise SourceError(f"{archive} cannot be unpacked: {error}. Pack it again.") from error
     except RuntimeError as error:  # how zipfile says that there is a password

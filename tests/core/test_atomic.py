@@ -102,3 +102,52 @@ def test_a_place_that_cannot_be_is_a_named_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="Check the name"):
         atomic.write_text(tmp_path / "file" / "inside", "")
+
+
+UNPACKING = """
+import sys, time
+from pathlib import Path
+from character_curator import atomic
+with atomic.filling(Path(sys.argv[1])) as making:
+    (making / "half").touch()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_filled_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "WAITING", UNPACKING)
+    killed, at_work = writer(tmp_path / "a"), writer(tmp_path / "b")
+    killed.kill()
+    killed.wait()
+    (tmp_path / ".unpacking").mkdir()
+    try:
+        assert len(list(tmp_path.glob(".unpacking-*/half"))) == 2
+        with pytest.raises(RuntimeError), atomic.filling(tmp_path / "c"):
+            raise RuntimeError
+        with atomic.filling(tmp_path / "c") as making:
+            (making / "whole").touch()
+            assert not (tmp_path / "c").exists()
+        assert [path.name for path in (tmp_path / "c").iterdir()] == ["whole"]
+        assert len(list(tmp_path.glob(".unpacking-*"))) == 1, "what is still written stays"
+        assert (tmp_path / ".unpacking").exists()
+        assert not (tmp_path / "a").exists()
+    finally:
+        at_work.kill()
+        at_work.wait()
+
+
+def test_what_a_folder_holds_is_synced_before_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.delenv("CURATOR_FSYNC", raising=False)
+    monkeypatch.setattr(atomic.os, "fsync", lambda handle: done.append(os.fstat(handle).st_ino))
+    rename = type(tmp_path).rename
+    monkeypatch.setattr(
+        type(tmp_path), "rename", lambda path, to: (done.append("renamed"), rename(path, to))[1]
+    )
+    with atomic.filling(tmp_path / "new" / "a") as making:
+        (making / "image").write_bytes(b"whole")
+    folder = tmp_path / "new"
+    file = (folder / "a" / "image").stat().st_ino
+    inside = [file, (folder / "a").stat().st_ino]
+    assert done == [tmp_path.stat().st_ino, *inside, "renamed", folder.stat().st_ino]

@@ -75,6 +75,25 @@ def test_what_is_no_store_is_set_aside_and_said(tmp_path, caplog):
         assert store.get(["h"], "a", "f") == {"h": b"value"}
 
 
+def test_a_kill_while_it_is_set_aside_leaves_no_log_to_the_next(tmp_path, monkeypatch):
+    path = tmp_path / "features.sqlite"
+    path.write_bytes(b"this is no database")
+    path.with_name("features.sqlite-wal").write_bytes(b"nor is this its log")
+    replace, done = type(path).replace, []
+
+    def killed(source, target):
+        if done:
+            raise KeyboardInterrupt
+        done.append(source.name)
+        replace(source, target)
+
+    monkeypatch.setattr(type(path), "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        FeatureStore(path)
+    assert done == ["features.sqlite-wal"]
+    assert path.exists()
+
+
 def filled(path, count=200):
     """Make a store of values of several lengths; return them."""
     rng = np.random.default_rng(0)

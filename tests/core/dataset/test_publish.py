@@ -220,13 +220,15 @@ def test_a_version_number_is_never_given_twice(tmp_path):
     assert [p.name for p in versions(output)] == ["v0002", "v0003", "v9999", "v10000"]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_only_a_whole_folder_that_a_kill_has_left_is_taken(tmp_path, whole):
-    left = tmp_path / ".set.tmp-0badcafe"
+@pytest.mark.parametrize("lost", ["nothing", "the list", "what a file held"])
+def test_only_a_whole_folder_that_a_kill_has_left_is_taken(tmp_path, lost):
+    left, whole = tmp_path / ".set.tmp-0badcafe", lost == "nothing"
     left.mkdir()
     (left / "metadata.json").write_text("{}")
-    if whole:
+    if lost != "the list":
         write_checksums(left)
+    if lost == "what a file held":  # as after a power cut
+        (left / "metadata.json").write_text("")
     recover(tmp_path / "set")
     assert [p.name for p in tmp_path.iterdir()] == (["set"] if whole else [])
 

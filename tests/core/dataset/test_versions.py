@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from character_curator import restore, versions
+from character_curator import atomic, restore, versions
 from character_curator.cli import main
 from character_curator.dataset import export, find_version, verify
 from character_curator.dataset.checksums import (
@@ -206,6 +206,38 @@ def test_what_was_added_to_a_report_stays_with_its_version(images, tmp_path):
     assert (output / "report.html").read_bytes() == plain
     assert read_record(output).fingerprint == mark
     assert verify(output).ok
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_is_added_and_killed_in_between_is_no_damage(images, tmp_path, monkeypatch, step):
+    output = tmp_path / "set"
+    export(images, output, name="x")
+    for verdict in ("READY", "NOT READY"):
+        written = atomic.write_text
+
+        done = []
+
+        def killed(path, text, done=done, write=written):
+            if len(done) == step:
+                raise KeyboardInterrupt
+            done.append(path)
+            write(path, text)
+
+        monkeypatch.setattr(atomic, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            add_later(
+                output, "report.html", lambda text, v=verdict: report_with(text, {"verdict": v})
+            )
+        monkeypatch.setattr(atomic, "write_text", written)
+        assert verify(output).ok
+        assert export(images, output, name="x").unchanged
+        assert add_later(
+            output, "report.html", lambda text, v=verdict: report_with(text, {"verdict": v})
+        )
+        assert f"-->{verdict}<!--" in (output / "report.html").read_text()
+        assert read_checksums(output)["report.html"] == content_hash(output / "report.html")
+    (output / "report.html").write_text("mine")
+    assert verify(output).changed == ("report.html",)
 
 
 def test_what_is_damaged_is_taken_from_another_version_or_refused(place):

@@ -55,3 +55,6 @@ def test_a_line_that_a_kill_has_cut_off_counts_for_nothing(watched):
     times.path.write_text(text[:-9])
     assert times.of(["a.png", "b.png"]) == (2, 1)
     assert Times(times.path.with_name("none")).of(["a.png"]) == (0, 1)
+    times.add(["c.png"], 3)
+    assert times.of(["a.png", "b.png", "c.png"]) == (5, 1)
+    assert times.path.read_text().count("\n") == 3

@@ -86,9 +86,12 @@ class Bench:
             if ended.killed:
                 made.kills.append(where)
                 made.faults += [f"after {where}: {said}" for said in self._seen()]
-            else:  # it was done before its moment came; then it is done again
-                made.faults += _said(ended, "a resumed run")
-        made.faults += _said(self.run(), "the last run")
+                continue
+            # It was done before its moment came: one more to compare, and all begins anew.
+            made.faults += said_of(ended, "a resumed run")
+            made.faults += [f"in the end, after {made.kills}: {s}" for s in self.differences()]
+            self.begin()
+        made.faults += said_of(self.run(), "the last run")
         made.faults += [f"in the end, after {made.kills}: {said}" for said in self.differences()]
         made.seconds = round(time.monotonic() - started, 1)
         return made
@@ -111,7 +114,8 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", source, target], check=True)
 
 
-def _said(ended: Ended, who: str) -> Iterator[str]:
+def said_of(ended: Ended, who: str) -> Iterator[str]:
+    """Say what is wrong with how a command ended that nobody disturbed."""
     if ended.code:
         yield f"{who} ended with {ended.code}: {ended.told[-2000:]}"
     if "Traceback" in ended.told:

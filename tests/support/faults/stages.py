@@ -118,11 +118,12 @@ prior_pictures = 2
 
 _SETS = [part for option in TINY for part in ("--set", option)]
 _TRAIN = [
-    "train", "out", "--base", "miniature", "--output", "lora/char.safetensors", "--trigger",
-    "char1", "--rank", 2, "--targets", "attention", "--batch-size", 2, "--learning-rate", 0.01,
-    "--resolution", 64, "--bucket-step", 32, "--epochs", 2,
-    "--validation-share", 0.34, "--validation-timesteps", 1, "--save-every", 1, "--checkpoint-every", 1, "--sample-every", 1,
-    "--sample-steps", 2, "--prompt", "char1 in a park",
+    "train", "out", "--base", "miniature", "--output", "lora/char.safetensors",
+    "--trigger", "char1", "--rank", 2, "--targets", "attention", "--batch-size", 2,
+    "--learning-rate", 0.01, "--resolution", 64, "--bucket-step", 32, "--epochs", 2,
+    "--validation-share", 0.34, "--validation-timesteps", 1, "--save-every", 1,
+    "--checkpoint-every", 1, "--sample-every", 1, "--sample-steps", 2,
+    "--prompt", "char1 in a park",
 ]  # fmt: skip
 _CURATE = ["curate", "in", "--output", "out", "--trigger", "char1", *CURATE]
 

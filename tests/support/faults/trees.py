@@ -139,6 +139,28 @@ def faults(folder: Path, datasets) -> list[str]:
     return said
 
 
+def earlier(folder: Path, datasets, every: bool = False) -> dict[str, str]:
+    """Return the lists of checksums of whole datasets.
+
+    Args:
+        folder: Where to look.
+        datasets: Names of folders in it.
+        every: Also of the versions kept beside them.
+    """
+    places = [
+        place
+        for name in datasets
+        for place in [
+            folder / name, *((folder / f"{name}.versions").glob("v*") if every else ())
+        ]
+    ]  # fmt: skip
+    return {
+        place.relative_to(folder).as_posix(): (place / "SHA256SUMS").read_text()
+        for place in places
+        if place.is_dir() and not damage(place)
+    }
+
+
 def _read(path: Path) -> None:
     """Read a file as whoever wants it would."""
     data = path.read_bytes() if not path.name.endswith(("-wal", "-shm")) else b""
