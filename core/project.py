@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,9 @@ from .project_sections import (
     SubjectSection,
     TrainingSection,
 )
-from .toml_lines import line_of
+from .toml_lines import TomlError, line_of
+from .toml_lines import tables as toml_tables
 from .training.presets import faults
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class ProjectFileError(CuratorError):
@@ -168,8 +163,8 @@ def tables(text: str, name: str = "project") -> dict[str, Any]:
         ProjectFileError: It is not TOML.
     """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return toml_tables(text)
+    except TomlError as error:
         raise ProjectFileError(f"{name} is not valid TOML: {error}.") from error
 
 

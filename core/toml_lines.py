@@ -1,14 +1,49 @@
-"""TOML documents: written from values, and where in one a key stands, for messages."""
+"""TOML documents: read with care, written from values, and where in one a key stands."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_"'-]+)*)\s*=""")
+
+
+class TomlError(ValueError):
+    """A text is no TOML that can be used."""
+
+
+def tables(text: str) -> dict[str, Any]:
+    """Return a TOML document as nested tables.
+
+    Raises:
+        TomlError: It is no TOML, is nested so deeply that it cannot be read, or holds a number of
+            thousands of digits.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise TomlError("it is nested too deeply") from None
+    except ValueError as error:
+        raise TomlError(str(error)) from error
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """Return a TOML file as nested tables.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no UTF-8, or as :func:`tables`.
+    """
+    return tables(path.read_text(encoding="utf-8"))
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:

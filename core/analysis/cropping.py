@@ -8,7 +8,6 @@ what is measured is what is exported.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from ..defaults import CropFraming
 from ..generation.png import output_error
 from ..hashing import content_hash
 from ..imageset import ImageSet
+from ..json_text import parse
 from ..progress import Progress, silent
 from ..reading.crops import CROP_KEY, CropRecord, crop_record, cut_file
 from ..rejection_reasons import Rejection
@@ -171,7 +171,7 @@ def _planned(
 
 def _parsed(text: Any) -> Mapping[str, Any] | None:
     try:
-        value = json.loads(text)
+        value = parse(text)
     except (TypeError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -165,11 +165,14 @@ def _made(
     progress: Progress,
 ) -> list[Made]:
     found = store.get([d for d in digests if d], ANALYSER, model.fingerprint)
-    results: dict[int, Made] = {
-        index: _read(model, found[digest])
-        for index, digest in enumerate(digests)
-        if digest and digest in found
-    }
+    results: dict[int, Made] = {}
+    for index, digest in enumerate(digests):
+        if digest and digest in found:
+            try:
+                results[index] = _read(model, found[digest])
+            except (ValueError, TypeError, LookupError, AttributeError):
+                log.warning("%s: what is stored of it is no caption; it is asked again.",
+                            paths[index])  # fmt: skip
     missing = [index for index in range(len(paths)) if index not in results]
     progress.start(f"Captioning with {model.name}", len(paths))
     if results:

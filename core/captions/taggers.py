@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hashing import json_hash
+from ..json_text import parse
 from .captioners import TAGS_FILE, CaptionerError, files_fingerprint
 from .phrases import joined, phrases_of, same, spoken
 from .settings import CaptionSettings
@@ -135,7 +136,7 @@ class Tagger:
     def caption(self, found: bytes) -> str:
         """Return the tags above their thresholds."""
         chosen = self.settings
-        pairs: list[tuple[int, float]] = [(n, share) for n, share in json.loads(found)]
+        pairs: list[tuple[int, float]] = [(n, share) for n, share in parse(found)]
         rows = [(number, share) for number, share in pairs if self._is_wanted(number, share)]
         ratings = [row for row in pairs if self.tags[row[0]].category == "rating"]
         if "rating" in self._categories and ratings:

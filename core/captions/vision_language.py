@@ -212,7 +212,7 @@ class VisionLanguageModel:
 
     def remark(self, found: bytes) -> str:
         """Say where an answer did not come to its end."""
-        return CUT if json.loads(found)["cut"] else ""
+        return CUT if parse(found)["cut"] else ""
 
     def _inputs(self, processor: Any, images: Sequence[Image.Image]) -> dict[str, Any]:
         options: dict[str, Any] = {"return_tensors": "pt"}
@@ -261,7 +261,7 @@ def as_caption(found: bytes) -> str:
         found: JSON with ``text``, and ``cut`` if the text did not come to its end; what is then
             behind its last full stop is left out.
     """
-    answer = json.loads(found)
+    answer = parse(found)
     text = _NO_TEXT.sub(" ", _THOUGHT.sub("", answer["text"]))
     text = " ".join(text.split()).strip(" \"'`*")
     text = _LEAD.sub("", text).strip()

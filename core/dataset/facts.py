@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ from ..json_text import parse
 from ..reading.concepts import concept_above
 from ..reading.own import is_dataset
 from ..reading.texts import caption_file
+from ..toml_lines import read_tables
 from .checksums import NotADatasetError, exported_checksums
 from .images import image_names
 from .publish import version_of
@@ -29,11 +29,6 @@ from .sidecars import RECIPE_FILE as RECIPE_FILE
 from .sidecars import read_metadata
 from .trigger_words import is_named, words_of
 from .version_record import fingerprint_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FACTS_FILE = "facts.json"
 FORMAT = 1
@@ -328,8 +323,8 @@ def _of_values(values: Mapping[str, Any], name: str) -> DatasetFacts:
 
 def _recipe(root: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads((root / RECIPE_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return read_tables(root / RECIPE_FILE)
+    except (OSError, ValueError):
         return {}
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..toml_lines import read_tables
 from .facts import DatasetFacts, FactsError, read_facts
 from .sidecars import RECIPE_FILE
 from .version_list import Version
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 THRESHOLDS, MODELS = "thresholds", "models"
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -99,8 +94,8 @@ def _said(facts: DatasetFacts) -> tuple[Any, ...]:
 
 def _recipe(version: Version) -> Mapping[str, Any]:
     try:
-        return tomllib.loads((version.folder / RECIPE_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return read_tables(version.folder / RECIPE_FILE)
+    except (OSError, ValueError):
         return {}
 
 

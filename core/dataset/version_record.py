@@ -17,6 +17,7 @@ from typing import Any
 
 from ..analysis.builds import OPENCV, installed_versions
 from ..hashing import json_hash
+from ..json_text import parse
 from ..reading.own import PROGRAM, RECORD_FILE
 from .checksums import exported_checksums
 from .sidecars import RECIPE_FILE
@@ -139,7 +140,7 @@ def write_record(folder: Path, record: VersionRecord) -> None:
 def read_record(folder: Path) -> VersionRecord | None:
     """Return a version's record; ``None`` if it has none, or one that is not as it was written."""
     try:
-        values = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        values = parse((folder / RECORD_FILE).read_text(encoding="utf-8"))
         seal = values.pop("seal")
         if seal != json_hash(values) or values["format"] > FORMAT:
             return None
@@ -155,7 +156,7 @@ def read_record(folder: Path) -> VersionRecord | None:
             tools=values.get("tools", {}),
             models=values.get("models", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

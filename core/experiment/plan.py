@@ -119,7 +119,7 @@ def commit(plan: ExperimentPlan, folder: Path) -> None:
         return
     except (OSError, ValueError) as error:
         raise PlanChangedError(f"{path} cannot be read: {error}. Take another folder.") from error
-    now = json.loads(text)
+    now = parse(text)
     other = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
     if other:
         raise PlanChangedError(

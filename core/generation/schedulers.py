@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CuratorError
+from ..json_text import parse
 
 MODEL = "model"
 """The scheduler that the model comes with."""
@@ -73,7 +74,7 @@ def describe(scheduler: Any) -> dict[str, Any]:
     """Return a scheduler's class and whole configuration, ready for JSON; :func:`make` reads it."""
     config = {k: v for k, v in scheduler.config.items() if not k.startswith("_")}
     text = json.dumps(config, default=lambda value: value.tolist())
-    return {"class": type(scheduler).__name__, "config": json.loads(text)}
+    return {"class": type(scheduler).__name__, "config": parse(text)}
 
 
 def has_rows_of_their_own(scheduler: Any, steps: int, with_generators: bool) -> bool:

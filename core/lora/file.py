@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .. import atomic
 from ..errors import CuratorError
+from ..json_text import parse
 from . import dora, lycoris
 from . import names as layer_names
 from .adapters import ADAPTER, Adapters
@@ -241,7 +242,7 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     plain = save(dict(tensors))
     size = int.from_bytes(plain[:8], "little")
     # The library writes metadata in an order that differs from one process to the next.
-    head = {"__metadata__": dict(sorted(metadata.items())), **json.loads(plain[8 : 8 + size])}
+    head = {"__metadata__": dict(sorted(metadata.items())), **parse(plain[8 : 8 + size])}
     text = json.dumps(head, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + plain[8 + size :]

@@ -26,6 +26,7 @@ from ..errors import CuratorError
 from ..features import FeatureStore
 from ..hashing import content_hash, json_hash
 from ..imageset import ImageSet
+from ..json_text import parse
 from ..naming import slug
 from ..progress import Progress, silent
 from ..project import Project
@@ -283,7 +284,7 @@ def _settle(
 def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
     """Return what is noted of a dataset, if it is the one that would be made and is there."""
     try:
-        noted = json.loads((one.work / SETTLED_FILE).read_text(encoding="utf-8"))
+        noted = parse((one.work / SETTLED_FILE).read_text(encoding="utf-8"))
         whole = (folder / FILE_NAME).is_file() and (one.work / pipeline.TABLE_FILE).is_file()
         same = whole and fingerprint_of(folder) == noted["fingerprint"]
         return dict(noted) if same and noted["key"] == one.key else None

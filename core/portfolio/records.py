@@ -11,6 +11,7 @@ from typing import Any
 from .. import atomic
 from ..analysis.confusion import Confusion
 from ..errors import CuratorError
+from ..json_text import parse
 from ..project import Project
 from ..project_sections import PortfolioSection, SubjectSection
 from ..toml_lines import recipe_toml
@@ -115,8 +116,16 @@ class Portfolio:
         return said
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return the portfolio as ``portfolio.json`` says it."""
-        return dict(json.loads((self.folder / RECORD_FILE).read_text(encoding="utf-8")))
+        """Return the portfolio as ``portfolio.json`` says it.
+
+        Raises:
+            PortfolioRecordError: The file cannot be read.
+        """
+        path = self.folder / RECORD_FILE
+        try:
+            return dict(parse(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise PortfolioRecordError(path, error) from error
 
 
 def write_portfolio(
@@ -181,7 +190,7 @@ def _told(entry: Entry, price: float | None, *, figures: bool = True) -> dict[st
 
 def _versions(path: Path) -> list[dict[str, Any]]:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = parse(path.read_text(encoding="utf-8"))
         if known["format"] > FORMAT:
             reason = f"its format {known['format']} is newer than this version's, {FORMAT}"
             raise PortfolioRecordError(path, reason)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..json_text import parse
 from ..progress import Progress
 
 
@@ -54,7 +55,7 @@ class Times:
             lines = []
         for line in lines:
             try:
-                noted = json.loads(line)
+                noted = parse(line)
                 known[str(noted["image"])] = float(noted["seconds"])
             except (ValueError, KeyError, TypeError):
                 continue

@@ -6,7 +6,6 @@ embeddings are measured from pixels into a store that is thrown away.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,14 +32,10 @@ from ..json_text import parse
 from ..progress import Progress, silent
 from ..reading.crops import crop_record
 from ..reading.masks import masks_of, without_masks
+from ..toml_lines import read_tables
 
 if TYPE_CHECKING:
     from ..analysis.face_validation import FaceThresholds
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 REAL = "real"
 LINES_FILE, PROVENANCE_FILE = "metadata.jsonl", "provenance.parquet"
@@ -292,8 +287,8 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 def _recipe(folder: Path) -> tuple[dict[str, Any], str]:
     try:
-        return tomllib.loads((folder / RECIPE_FILE).read_text(encoding="utf-8")), ""
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return read_tables(folder / RECIPE_FILE), ""
+    except (OSError, ValueError) as error:
         return {}, str(error)
 
 

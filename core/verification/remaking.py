@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,7 @@ from ..dataset.version_record import read_record
 from ..errors import CuratorError
 from ..progress import Progress, silent
 from ..project_parts import with_output
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ..toml_lines import read_tables
 
 
 class RecipeError(CuratorError):
@@ -121,8 +116,8 @@ def remake(
 def _project(version: Version) -> project.Project:
     path = version.folder / RECIPE_FILE
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        recipe = read_tables(path)
+    except (OSError, ValueError) as error:
         raise RecipeError(f"{path} can't be read: {error}. Restore the version, or verify it.") \
             from error  # fmt: skip
     if "project" not in recipe:

@@ -6,7 +6,6 @@ the configuration is read from the folder instead of guessed from the weights.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -190,7 +189,9 @@ class _Autoencoder(torch.nn.Module):
 
 
 def _config(folder: Path, part: str) -> dict[str, Any]:
-    return json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+    from ...core.json_text import parse
+
+    return parse((folder / part / "config.json").read_text(encoding="utf-8"))
 
 
 def _text_name(name: str) -> str:

@@ -87,8 +87,9 @@ class WireCaptioner:
     def remark(self, found: bytes) -> str:
         """Say where an answer did not come to its end."""
         from ...core.captions.vision_language import CUT
+        from ...core.json_text import parse
 
-        return CUT if json.loads(found)["cut"] else ""
+        return CUT if parse(found)["cut"] else ""
 
     def _answer(self, image: Pixels) -> bytes:
         from ...core.captions.vision_language import shown

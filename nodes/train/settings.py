@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from ...core.lora.families import Guess
@@ -84,9 +78,11 @@ def read_options(text: str) -> dict[str, Any]:
     Raises:
         OptionsError: A line is no TOML.
     """
+    from ...core.toml_lines import TomlError, tables
+
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tables(text)
+    except TomlError as error:
         raise OptionsError(
             f"options: {error}. Write one a line, such as 'dora = true' or 'schedule = \"cosine\"'."
         ) from error

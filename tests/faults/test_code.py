@@ -73,3 +73,10 @@ def test_no_route_is_added_to_the_server():
     for path, name, _ in calls():
         assert not name.endswith((".routes.get", ".routes.post", "add_routes", ".add_route")), path
     assert [str(path) for path, name in imported() if name.split(".")[0] == "aiohttp"] == []
+
+
+def test_json_and_toml_are_read_with_care_everywhere():
+    """What is nested too deeply, or has a number of thousands of digits, is no ``ValueError``."""
+    bare = {"json.load", "json.loads", "tomllib.load", "tomllib.loads", "tomli.loads"}
+    found = {(path.relative_to(ROOT).as_posix(), name) for path, name, _ in calls() if name in bare}
+    assert found == {("core/json_text.py", "json.loads"), ("core/toml_lines.py", "tomllib.loads")}

@@ -15,6 +15,7 @@ from character_curator.generation import models
 from character_curator.lora.file import CheckpointError, read
 from character_curator.plan import MOST_IMAGES, Plan, PlanError, Scenario, Subject
 from character_curator.project import parse
+from character_curator.toml_lines import TomlError, read_tables
 from tests.support.commands import command
 
 PROJECT = """
@@ -77,6 +78,16 @@ def test_what_cannot_be_is_refused_with_its_key(tmp_path, old, new, key):
     assert "ProjectFileError" in told
     assert key in told.replace("\n", "")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "{a=" * 5000, "9" * 5000])
+def test_toml_beyond_measure_is_refused(tmp_path, value):
+    (tmp_path / "project.toml").write_text(PROJECT + f"\nx = {value}\n")
+    _, told = command("run", tmp_path / "project.toml", check=2)
+    assert "ProjectFileError" in told
+    (tmp_path / "recipe.toml").write_text(f"x = {value}")
+    with pytest.raises(TomlError):
+        read_tables(tmp_path / "recipe.toml")
 
 
 @pytest.mark.parametrize("caption", ["{trigger:{caption}}", "{trigger.x}", "{0}", "{", "{a!r:>9}"])
