@@ -7,7 +7,6 @@ edits what it was given. A rejected image stays in the table with its reason.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from .errors import CuratorError
 from .hashing import content_hash as content_hash
 from .json_text import JsonError, parse
 from .naming import located, table_name
+from .parquet import ParquetError, parquet_bytes, parquet_metadata, read_parquet
 from .progress import Progress, silent
 from .reading.folders import EmptyFolderError as EmptyFolderError
 from .reading.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES
@@ -171,9 +171,9 @@ class ImageSet:
         """
         try:
             data = Path(path).read_bytes()
-            table = pl.read_parquet(io.BytesIO(data))
-            metadata = pl.read_parquet_metadata(io.BytesIO(data))
-        except (OSError, pl.exceptions.PolarsError) as error:
+            table = read_parquet(data)
+            metadata = parquet_metadata(data)
+        except (OSError, ParquetError) as error:
             raise CuratorError(
                 f"{path} is not an image set (a Parquet file written by this tool): {error}. Make "
                 "it again with 'character-curator curate'."
@@ -281,20 +281,6 @@ class ImageSet:
         """Return the SHA-256 of the content hashes, in row order: the set's identity."""
         text = "\n".join(value or "" for value in self.table["hash"])
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def parquet_bytes(table: pl.DataFrame, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return a table as the content of a Parquet file.
-
-    It is made in memory: of a disk that is full Polars would not say so.
-
-    Args:
-        table: The table.
-        metadata: What else the file says.
-    """
-    buffer = io.BytesIO()
-    table.write_parquet(buffer, metadata=dict(metadata) if metadata else None)
-    return buffer.getvalue()
 
 
 def pack_vector(vector: np.ndarray) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from typing import Any, NoReturn
 
 
 class JsonError(ValueError):
@@ -21,9 +22,11 @@ def parse(text: str | bytes, *, strict: bool = False) -> Any:
     Raises:
         JsonError: It is no JSON, or nested so deeply that it cannot be read.
     """
-    refuse = {"parse_constant": _refuse_number} if strict else {}
+    refuse: dict[str, Any] = {}
+    if strict:
+        refuse = {"parse_constant": _refuse_number, "parse_float": _finite}
     try:
-        found = json.loads(text, **refuse)  # type: ignore[arg-type]
+        found = json.loads(text, **refuse)
         if strict:
             json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
@@ -37,5 +40,10 @@ def parse(text: str | bytes, *, strict: bool = False) -> Any:
     return found
 
 
-def _refuse_number(name: str) -> None:
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text[:40])
+
+
+def _refuse_number(name: str) -> NoReturn:
     raise JsonError(f"it holds the number {name}")

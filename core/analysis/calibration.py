@@ -90,10 +90,12 @@ class Calibration:
         if not path.is_file():
             return None
         try:
-            values = parse(path.read_text(encoding="utf-8"))
+            values = parse(path.read_text(encoding="utf-8"), strict=True)
             if values["format"] > FORMAT:
                 raise ValueError(f"its format {values['format']} is of a later version")
             curve = tuple((float(raw), float(value)) for raw, value in values["confidence"])
+            if not np.isfinite(np.array(curve)).all():
+                raise ValueError("its points are no numbers")
             if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(curve)):
                 raise ValueError("its points do not rise")
             identity = values.get("identity")
@@ -102,7 +104,7 @@ class Calibration:
                 None if identity is None else float(identity),
                 source=str(values.get("source", "")),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
             raise CalibrationError(
                 f"{path} cannot be used: {error}. Measure it again with 'character-curator faces "
                 "PACK FOLDER --write', or take the file away."

@@ -28,6 +28,7 @@ from ..imageset import ImageSet
 from ..json_text import parse
 from ..progress import Progress, silent
 from ..reading.crops import CROP_KEY, CropRecord, crop_record, cut_file
+from ..reading.opening import decoding_errors
 from ..rejection_reasons import Rejection
 from .crop_boxes import aspect_of, crop_box, head_of
 from .decoding import processors
@@ -194,7 +195,7 @@ def _cut_all(
         if crop_record(target) != record:
             try:
                 part = cut_file(paths[row], record)
-            except (OSError, ValueError, SyntaxError, MemoryError) as error:
+            except decoding_errors() as error:
                 return getattr(error, "strerror", None) or str(error)
             write_crop(part, target, record)
         return target, content_hash(target)

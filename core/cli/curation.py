@@ -420,6 +420,7 @@ def _said_of_identity(chosen: ImageSet, least: float | None) -> str:
 
 def _shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    numbers = index.isdecimal() and count.isdecimal() and len(index + count) < 20
+    if not (numbers and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text} is not I/N with I from 1 to N, as in 1/3")
     return int(index) - 1, int(count)

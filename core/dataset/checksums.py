@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from .. import atomic
 from ..errors import CuratorError
@@ -15,15 +17,19 @@ from ..reading.own import CHECKSUMS_FILE
 from .verdict import ADDED_TO, LATER, exported_hash
 
 FILE_NAME = CHECKSUMS_FILE
+_LINE = re.compile(r"[0-9a-f]{64}  .+")
+_LONGEST = 255
+"""The most bytes that systems let a name have."""
 
 
 class NotADatasetError(CuratorError):
     """A folder is not an exported dataset."""
 
-    def __init__(self, root: Path, missing: str) -> None:
+    def __init__(self, root: Path, missing: str, reason: str = "") -> None:
+        what = f"its {missing} can't be used ({reason})" if reason else f"it has no {missing}"
         super().__init__(
-            f"{root} is not a whole dataset: it has no {missing}. Name the folder that an export "
-            "wrote, or export again: an interrupted export is then finished or undone."
+            f"{root} is not a whole dataset: {what}. Name the folder that an export wrote, or "
+            "export again: an interrupted export is then finished or undone."
         )
 
 
@@ -81,13 +87,32 @@ def read_checksums(root: Path) -> dict[str, str]:
     """Return the digest of each listed file.
 
     Raises:
-        NotADatasetError: There is no list.
+        NotADatasetError: There is no list, or it names what can be no file of the folder.
     """
     try:
         lines = (root / FILE_NAME).read_text(encoding="utf-8").split("\n")
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError):
         raise NotADatasetError(root, FILE_NAME) from None
-    return {line[66:]: line[:64] for line in lines if line}
+    except UnicodeDecodeError as error:
+        raise NotADatasetError(root, FILE_NAME, str(error)) from None
+    listed = {line[66:]: line[:64] for line in lines if line}
+    if not all(_LINE.fullmatch(line) for line in lines if line):
+        raise NotADatasetError(root, FILE_NAME, "a line of it is no checksum and name")
+    for name in listed:
+        if not _is_within(name):
+            reason = f"it names '{name[:80]}', which is no file of the folder"
+            raise NotADatasetError(root, FILE_NAME, reason)
+    return listed
+
+
+def _is_within(name: str) -> bool:
+    """Whether a name is that of a file below a folder, which leads nowhere else."""
+    parts = name.split("/")
+    plain = not any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > _LONGEST
+                    for part in parts)  # fmt: skip
+    if not plain or "\0" in name or len(name) > _LONGEST * 8:
+        return False
+    return os.name != "nt" or not ("\\" in name or PureWindowsPath(name).drive)
 
 
 def exported_checksums(root: Path) -> dict[str, str]:

@@ -55,7 +55,7 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
             transform: Applied to each image, for instance a torchvision transform.
 
         Raises:
-            NotADatasetError: The folder has no ``metadata.json``.
+            NotADatasetError: The folder has no ``metadata.json``, or one that cannot be read.
         """
         self.root = Path(dataset_root)
         self.transform = transform
@@ -70,9 +70,14 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
 
     def _load_metadata(self) -> dict[str, dict[str, Any]]:
         try:
-            return parse(metadata_path(self.root).read_text(encoding="utf-8"))
+            values = parse(metadata_path(self.root).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise NotADatasetError(self.root, METADATA_FILE) from None
+        except ValueError as error:
+            raise NotADatasetError(self.root, METADATA_FILE, str(error)) from error
+        if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+            raise NotADatasetError(self.root, METADATA_FILE, "it is no table of tables")
+        return values
 
     def __len__(self) -> int:
         return len(self.images)
@@ -100,11 +105,16 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
         Args:
             min_score: Between 0 and 1. An image without a score counts as 0.
         """
-        return [e for e in self.images if e["metadata"].get("quality_score", 0) >= min_score]
+        return [entry for entry in self.images if _score(entry["metadata"]) >= min_score]
 
     def get_by_cluster(self, cluster_id: int) -> list[dict[str, Any]]:
         """Return the entries of :attr:`images` in one cluster."""
         return [e for e in self.images if e["metadata"].get("cluster", -1) == cluster_id]
+
+
+def _score(known: dict[str, Any]) -> float:
+    score = known.get("quality_score")
+    return score if isinstance(score, int | float) else 0
 
 
 def collate(batch: Sequence[tuple[Any, dict[str, Any]]]) -> tuple[Any, list[dict[str, Any]]]:

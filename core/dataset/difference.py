@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ..parquet import ParquetError, read_parquet
 from ..reading.texts import UnknownEncodingError
 from ..rejection_reasons import in_words
 from .publish import damage
@@ -242,9 +243,9 @@ def _moved(
 def _outcomes(version: Version) -> dict[Any, str] | None:
     """Return what became of each candidate of a version, by its hash and by its path."""
     try:
-        table = pl.read_parquet(version.folder / PROVENANCE_FILE)
+        table = read_parquet(version.folder / PROVENANCE_FILE)
         rows = table.select("path", "hash", "outcome", "rejection", "rejection_detail").rows()
-    except (OSError, pl.exceptions.PolarsError):
+    except (OSError, ParquetError, pl.exceptions.PolarsError):
         return None
     found: dict[Any, str] = {}
     for path, digest, outcome, rejection, detail in rows:

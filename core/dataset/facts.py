@@ -337,8 +337,7 @@ def _generation(
         values = known.get(name) or known.get(image.path.name, {})
         row: dict[str, Any] = {"file": image.path.name, "hash": image.hash}
         row |= {key: values[name] for key, name in _CHAIN.items() if values.get(name) is not None}
-        settings = (values.get("generation") or {}).get("settings") or {}
-        if model := settings.get("model_fingerprint"):
+        if model := _table(_table(values, "generation"), "settings").get("model_fingerprint"):
             row["model"] = model
         rows.append(row)
     return tuple(rows)

@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from ..imageset import ImageSet, parquet_bytes
+from ..imageset import ImageSet
+from ..parquet import parquet_bytes
 from ..reading.concepts import concept_of
 from .records import Record
 

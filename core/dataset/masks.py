@@ -23,7 +23,7 @@ from ..defaults import MASK_KINDS
 from ..errors import CuratorError
 from ..reading.crops import CropRecord, crop_record, cut
 from ..reading.masks import MARK, mask_in, of_another_shape, read_alpha, read_mask, uncovered
-from ..reading.opening import opened
+from ..reading.opening import decoding_errors, opened
 from .images import Placed
 
 KOHYA, ONETRAINER, AI_TOOLKIT = "kohya", "onetrainer", "ai-toolkit"
@@ -137,7 +137,7 @@ class MaskWriter:
             if source in SEGMENTERS:
                 return self._segmented(self.folder / name)
             return self._beside(row)
-        except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        except decoding_errors() as error:
             raise MaskError(
                 f"The mask of {row.get('source') or row['path']} can't be read: {error}. Mend it, "
                 "or take it away, and the image counts as a whole."

@@ -203,7 +203,7 @@ def find_version(name: str | int | Path, dataset: Path | str | None = None) -> V
         NotADatasetError: The dataset is none.
     """
     text = str(name)
-    if text != LATEST and not text.isdecimal():
+    if text != LATEST and not (text.isdecimal() and len(text) < 20):
         place = Path(text).expanduser().resolve()
         if not is_dataset(place):
             raise NoSuchVersionError(

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from .. import atomic
-from ..imageset import parquet_bytes
+from ..parquet import parquet_bytes
 from .advice import Finding
 from .baseline import Baseline
 from .sheet import grid_parts, sheet, write_png

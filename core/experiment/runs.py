@@ -13,9 +13,9 @@ from .. import atomic
 from ..evaluation.baseline import Baseline
 from ..evaluation.images import Reference
 from ..evaluation.lora_files import evaluate_file
-from ..imageset import parquet_bytes
 from ..json_text import parse
 from ..lora.header import LoraCard
+from ..parquet import parquet_bytes
 from ..progress import Progress, silent
 from ..training.data.examples import Example
 from ..training.loop.loop import train

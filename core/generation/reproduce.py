@@ -18,7 +18,7 @@ from ..plan import Request
 from ..reading.color import on_background
 from ..reading.crops import CropRecord, crop_record, cut, cut_file
 from ..reading.folders import list_sources
-from ..reading.opening import opened, upright
+from ..reading.opening import decoding_errors, opened, upright
 from . import conditions, png
 from .backend import Backend
 
@@ -90,6 +90,7 @@ def reproduce(
     if crop is not None and crop.generation is None:
         return cut_again(path, crop, source)
     record, data = read(path)
+    original = _pixels(path, data)
     recorded, settings = record["conditions"], record["settings"]
     if backend is None:
         backend = backend_of(path, settings, recorded, model)
@@ -99,7 +100,6 @@ def reproduce(
     pixels = backend.sample([request] * size)[row]
     if crop is not None:
         pixels = pixels_of_crop(pixels, crop)
-    original = _pixels(data)
     differences = [
         *settings_differences(record, backend),
         *conditions.differences(recorded, backend.conditions),
@@ -177,7 +177,7 @@ def cut_again(path: Path, crop: CropRecord, source: str | Path | None) -> Reprod
         again = on_background(cut_file(original, crop))
         with opened(path) as image:
             kept = on_background(upright(image))
-    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+    except decoding_errors() as error:
         raise OriginalNotFoundError(path, crop, f"{original} can't be used: {error}") from error
     differences = []
     if kept.size != again.size:
@@ -316,8 +316,14 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "loras": ", ".join(loras)}
 
 
-def _pixels(data: bytes) -> np.ndarray:
+def _pixels(path: Path, data: bytes) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(BytesIO(data), formats=("PNG",)) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(BytesIO(data), formats=("PNG",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except decoding_errors() as error:
+        raise NoRecordError(
+            f"The pixels of {path} can't be decoded ({error}), so that there is nothing to compare "
+            "with. Name a whole image."
+        ) from error

@@ -230,7 +230,7 @@ def _whole(value: Any) -> int | None:
 
 def _whole_of(metadata: Mapping[str, str], key: str) -> int | None:
     text = metadata.get(key, "")
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def metadata(

@@ -142,7 +142,7 @@ def write_portfolio(
         PortfolioRecordError: What is there from before cannot be read.
     """
     section = project.portfolio or PortfolioSection()
-    versions = _versions(folder / RECORD_FILE)
+    versions = known_versions(folder / RECORD_FILE)
     now = {
         entry.name: {"version": entry.version, "fingerprint": entry.fingerprint}
         for entry in (*entries, combined)
@@ -188,7 +188,12 @@ def _told(entry: Entry, price: float | None, *, figures: bool = True) -> dict[st
     return told | ({"statistics": entry.figures.as_mapping(price)} if figures else {})
 
 
-def _versions(path: Path) -> list[dict[str, Any]]:
+def known_versions(path: Path) -> list[dict[str, Any]]:
+    """Return the versions that a ``portfolio.json`` lists; none without the file.
+
+    Raises:
+        PortfolioRecordError: It cannot be read, or is of a newer format.
+    """
     try:
         known = parse(path.read_text(encoding="utf-8"))
         if known["format"] > FORMAT:

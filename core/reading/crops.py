@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..json_text import parse
-from .opening import MAX_PIXELS, opened, upright
+from .opening import MAX_PIXELS, decoding_errors, opened, upright
 
 CROP_KEY = "character_curator_crop"
 """Keyword of the PNG text chunk that holds a crop's record."""
@@ -75,18 +75,16 @@ class CropRecord:
                 (across, down),
                 generation if isinstance(generation, dict) else None,
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError):
             return None
 
 
 def crop_record(path: Path) -> CropRecord | None:
     """Return what an image says of itself as a crop; ``None`` if it is none, or no image."""
-    from PIL import Image
-
     try:
         with opened(path) as image:
             return CropRecord.from_text(image.info.get(CROP_KEY))
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
+    except decoding_errors():
         return None
 
 
@@ -102,8 +100,8 @@ def cut_file(path: Path, record: CropRecord) -> Any:
     """Cut a crop out of a file: in sRGB, upright, with its transparency; mode L, LA, RGB or RGBA.
 
     Raises:
-        OSError, ValueError, SyntaxError, MemoryError: The file can't be read, or is decoded at
-            another size than the record says.
+        Exception: One of :func:`.opening.decoding_errors`: the file can't be read, or is decoded
+            at another size than the record says.
     """
     with opened(path) as image:
         whole = upright(image, MAX_PIXELS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -190,7 +193,10 @@ def unpack(archive: Path, folder: Path | None = None) -> Path:
             return target
         with atomic.filling(target) as making, zipfile.ZipFile(archive) as opened:
             _extract(opened, making, archive)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+    except (
+        zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, LookupError, ArithmeticError,
+        struct.error, zlib.error, lzma.LZMAError,
+    ) as error:  # fmt: skip
         raise SourceError(f"{archive} cannot be unpacked: {error}. Pack it again.") from error
     except RuntimeError as error:  # how zipfile says that there is a password
         raise SourceError(f"{archive} cannot be unpacked: {error}. Unpack it yourself.") from error

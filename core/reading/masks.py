@@ -68,12 +68,12 @@ def read_mask(path: Path) -> Any:
     (as editors cut out), the opacity.
 
     Raises:
-        OSError, ValueError, SyntaxError, MemoryError: It is no image, or a damaged one.
+        Exception: One of :func:`.opening.decoding_errors`: it is no image, or a damaged one.
     """
-    from .opening import opened, to_eight_bits
+    from .opening import opened, to_eight_bits, to_first_frame
 
     with opened(path) as image:
-        image.seek(0)
+        to_first_frame(image)
         shown = to_eight_bits(image)
     if shown.mode in ("LA", "RGBA"):
         lowest, highest = shown.convert("RGB").convert("L").getextrema()
@@ -87,7 +87,7 @@ def read_alpha(path: Path) -> Any | None:
     """Return the opacity of an image's pixels in mode L, upright; ``None`` where all are opaque.
 
     Raises:
-        OSError, ValueError, SyntaxError, MemoryError: It is no image, or a damaged one.
+        Exception: One of :func:`.opening.decoding_errors`: it is no image, or a damaged one.
     """
     from .opening import opened, upright
 

@@ -8,7 +8,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def decoding_errors() -> tuple[type[Exception], ...]:
 
     return (
         OSError, ValueError, SyntaxError, MemoryError, EOFError, TypeError, LookupError,
-        AttributeError, ArithmeticError, RuntimeError, AssertionError, struct.error, zlib.error,
-        Image.DecompressionBombError,
+        AttributeError, ArithmeticError, RuntimeError, AssertionError, BufferError, SystemError,
+        struct.error, zlib.error, Image.DecompressionBombError,
     )  # fmt: skip
 
 
@@ -203,9 +203,15 @@ def upright(image: Any, most: int = MAX_PIXELS) -> Any:
         TooLargeError: It has too many pixels.
         OSError, ValueError, SyntaxError, MemoryError: It is damaged.
     """
-    image.seek(0)
+    to_first_frame(image)
     reduce_to(image, most)
     return to_srgb(to_eight_bits(image))
+
+
+def to_first_frame(image: Any) -> None:
+    """Go to the first frame of an opened image; of a PSD stay at the whole one."""
+    with suppress(EOFError):  # Pillow numbers the layers of a PSD from 1, and knows no 0
+        image.seek(0)
 
 
 def to_eight_bits(image: Any) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..json_text import parse
+from .opening import decoding_errors
 
 PARAMETERS_KEY = "character_curator"
 """The PNG text chunk in which a generated image describes itself (JSON)."""
@@ -20,13 +21,16 @@ PARAMETERS_KEY = "character_curator"
 A1111, COMFYUI = "A1111", "ComfyUI"
 
 _SETTINGS = re.compile(r"^Steps: \d+, .*$", re.M)
-_SEED = re.compile(r"(?:^|, )Seed: (\d+)")
+_SEED = re.compile(r"(?:^|, )Seed: (\d{1,40})(?!\d)")
 _NEGATIVE = "Negative prompt:"
 _NETWORK = re.compile(r"<(?:lora|lyco|hypernet)[^<>]*>", re.I)
 _WEIGHT = re.compile(r"(?<!\\)[(\[]([^()\[\]]*?)(?::\s*-?[\d.]+)?(?<!\\)[)\]]")
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _LARGEST = 2**63 - 1
 _DEPTH = 40
+"""So many brackets within each other are taken away."""
+_MOST = 400
+"""So many nodes are asked for a text or a number, one behind the other."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,11 @@ def of_graph(text: str) -> Recorded | None:
         inputs = _inputs(nodes, key)
         if "positive" not in inputs and "guider" not in inputs:
             continue
-        seed = _number(nodes, inputs.get("seed", inputs.get("noise_seed", inputs.get("noise"))))
+        given = inputs.get("seed", inputs.get("noise_seed", inputs.get("noise")))
+        seed = _number(nodes, given, set())
         source = inputs.get("positive", inputs.get("guider"))
-        prompt = _text(nodes, source, "positive")
-        negative = _text(nodes, inputs.get("negative"), "negative")
+        prompt = _text(nodes, source, "positive", set())
+        negative = _text(nodes, inputs.get("negative"), "negative", set())
         if prompt or seed is not None:
             return Recorded(COMFYUI, prompt, negative, _kept(seed))
     return None
@@ -106,9 +111,10 @@ def of_graph(text: str) -> Recorded | None:
 def without_syntax(prompt: str) -> str:
     """Return a prompt as words: no ``(weights:1.2)``, ``<lora:name:1>`` or ``BREAK``."""
     text = _NETWORK.sub("", prompt)
-    before = None
-    while before != text:
+    for _ in range(_DEPTH):
         before, text = text, _WEIGHT.sub(r"\1", text)
+        if before == text:
+            break
     text = re.sub(r"\bBREAK\b", ",", text).replace("\\(", "(").replace("\\)", ")")
     parts = [" ".join(part.split()) for part in text.replace("\n", ",").split(",")]
     return ", ".join(part for part in parts if part)
@@ -129,33 +135,42 @@ def _link(value: Any) -> str | None:
     return str(value[0]) if is_link else None
 
 
-def _number(nodes: Mapping[str, Any], value: Any, depth: int = 0) -> int | None:
+def _number(nodes: Mapping[str, Any], value: Any, seen: set[str]) -> int | None:
     """Return a whole number that is given, or that a linked node holds."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     key = _link(value)
-    if key is None or depth > _DEPTH:
+    if key is None or key in seen or len(seen) > _MOST:
         return None
+    seen.add(key)
     inputs = _inputs(nodes, key)
     for name in ("seed", "noise_seed", "value", "int"):
-        found = _number(nodes, inputs.get(name), depth + 1)
+        found = _number(nodes, inputs.get(name), seen)
         if found is not None:
             return found
     return None
 
 
-def _text(nodes: Mapping[str, Any], value: Any, side: str, depth: int = 0) -> str:
-    """Return the text that a condition comes from, following links upwards."""
+def _text(nodes: Mapping[str, Any], value: Any, side: str, seen: set[str]) -> str:
+    """Return the text that a condition comes from, following links upwards.
+
+    Args:
+        nodes: Of the graph.
+        value: A text, or a link to a node.
+        side: Of which input it is: ``positive`` or ``negative``.
+        seen: Nodes that have been asked: each is asked once, however many ways lead to it.
+    """
     if isinstance(value, str):
         return value.strip()
     key = _link(value)
-    if key is None or depth > _DEPTH:
+    if key is None or key in seen or len(seen) > _MOST:
         return ""
+    seen.add(key)
     inputs = _inputs(nodes, key)
     names = ["text", "text_g", "t5xxl", "clip_l", "prompt", "string", "value", side, "conditioning",
              "conditioning_1", "conditioning_to", "conditioning1", "guider"]  # fmt: skip
     for name in names:
-        found = _text(nodes, inputs.get(name), side, depth + 1)
+        found = _text(nodes, inputs.get(name), side, seen)
         if found:
             return found
     return ""
@@ -167,7 +182,7 @@ def _user_comment(exif: Any) -> str:
         return ""
     try:
         value = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
-    except (AttributeError, KeyError, ValueError, TypeError, OSError, SyntaxError):
+    except decoding_errors():
         return ""
     if isinstance(value, str):
         return value

@@ -128,7 +128,7 @@ class Decisions:
         for key, decision, called in rows:
             if not isinstance(key, str) or not _HASH.fullmatch(key):
                 raise DecisionsFileError(name, f"{key!r} is no content hash (SHA-256)")
-            if decision not in sides:
+            if not isinstance(decision, str) or decision not in sides:
                 raise DecisionsFileError(name, f"{decision!r} is neither '{KEEP}' nor '{VETO}'")
             sides[decision].add(key)
             if isinstance(called, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from ..errors import CuratorError
+from ..parquet import ParquetError, read_parquet
 from ..selection.quotas import Quota
 from ..selection.resolve import resolve
 from .checklist import Fault, Line, judged, not_applicable, unchecked
@@ -233,12 +233,9 @@ def _wanted_seeds(
 def _candidates(evidence: Evidence, counted: Counter[str]) -> tuple[pl.DataFrame, pl.Series]:
     """Return every candidate's seed and whether it could have been selected."""
     try:
-        table = pl.read_parquet(
-            io.BytesIO((evidence.folder / PROVENANCE_FILE).read_bytes()),
-            columns=["seed", "rejection"],
-        )
-    except (OSError, pl.exceptions.PolarsError):
-        seeds = [int(seed) for seed in counted if seed.isdigit()]
+        table = read_parquet(evidence.folder / PROVENANCE_FILE, ["seed", "rejection"])
+    except (OSError, ParquetError):
+        seeds = [int(seed) for seed in counted if seed.isdecimal() and len(seed) < 20]
         table = pl.DataFrame({"seed": seeds, "rejection": [None] * len(seeds)})
     passed = table["rejection"].is_null() | table["rejection"].is_in(["quota", "duplicate"])
     return table, passed.fill_null(True)

@@ -25,6 +25,7 @@ from ..naming import noise_seed
 from ..plan import Plan, Request
 from ..progress import Progress, silent
 from ..reading.crops import crop_record
+from ..reading.opening import decoding_errors
 from .checklist import Fault, Line, judged, not_applicable, unchecked
 from .evidence import Evidence, ImageFile
 from .schema import RECORD_KEYS
@@ -318,7 +319,7 @@ def _compared(evidence: Evidence, file: ImageFile, pixels: np.ndarray, backend: 
     try:
         with Image.open(evidence.folder / file.name, formats=("PNG",)) as image:
             original = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
+    except decoding_errors() as error:
         return Again(file.name, f"it can't be read: {error}")
     record = file.record or {}
     crop = crop_record(evidence.folder / file.name)

@@ -8,7 +8,6 @@ who has written it.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -22,6 +21,7 @@ from ..errors import CuratorError
 from ..hashing import json_hash
 from ..imageset import content_hash
 from ..json_text import parse
+from ..parquet import ParquetError, read_parquet
 from .checklist import Fault, Line, judged
 
 FORMAT = 1
@@ -67,8 +67,8 @@ def _test_images(samples: Path) -> list[Path]:
     found: list[Path] = []
     for table in sorted(samples.glob(f"*/{TABLE_FILE}")):
         try:
-            rows = pl.read_parquet(io.BytesIO(table.read_bytes()), columns=["path", "series"])
-        except (OSError, pl.exceptions.PolarsError):
+            rows = read_parquet(table, ["path", "series"])
+        except (OSError, ParquetError):
             continue  # it is made again by the next verification
         names = rows.filter(pl.col("series").is_in(["trigger", "grid"]))["path"]
         found += [samples / name for name in names if (samples / name).is_file()]

@@ -60,6 +60,11 @@ class Trained:
         """What came of the training, as it noted it; empty without notes."""
         return (self.notes or {}).get("outcome", {})
 
+    def noted(self, key: str) -> list[Mapping[str, Any]]:
+        """Return the rows of a list in the notes, without what is no row."""
+        found = self.outcome.get(key)
+        return [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
+
     @property
     def trigger(self) -> str:
         """The words that call the subject; empty if the file does not say."""
@@ -113,7 +118,7 @@ def check_training(trained: Trained) -> Line:
         Fault(
             str(entry.get("file")), f"it was left out: {entry.get('reason')}", "Repair the image."
         )
-        for entry in outcome.get("skipped", ())
+        for entry in trained.noted("skipped")
     ]
     found = (
         f"{outcome.get('message') or 'the training ended'} {outcome.get('steps')} steps, "
@@ -136,7 +141,7 @@ def check_loss(trained: Trained) -> Line:
     outcome = trained.outcome
     try:
         history = pl.DataFrame(outcome["history"], schema=dict(HISTORY))
-    except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, pl.exceptions.PolarsError) as error:
         fault = Fault(FINISHED, f"it has no history of the losses ({error})", TRAIN)
         return judged("loss", "there is no history of the losses", [fault])
     which, course = _course(history, trained)
@@ -206,7 +211,7 @@ def check_checkpoint(trained: Trained, evidence: Evidence, base: str | None = No
             return unchecked("checkpoint", "the notes of its training are not here", _NOTES)
     else:
         faults += _state_faults(trained)
-    count = len(trained.outcome.get("checkpoints", ()))
+    count = len(trained.noted("checkpoints"))
     found = (
         f"base model {trained.origin.base_model or 'unnamed'}, dataset "
         f"{trained.origin.dataset_fingerprint[:16] or 'unnamed'}"
@@ -273,10 +278,10 @@ def _is_noted(trained: Trained) -> bool:
     metadata = trained.content.metadata if trained.content is not None else {}
     loss = read_header(metadata).validation_loss
     return any(
-        Path(kept["file"]).name == trained.path.name
-        and Path(kept["file"]).name != Path(str(trained.outcome.get("file"))).name
-        and kept["validation_loss"] == loss
-        for kept in trained.outcome.get("checkpoints", ())
+        Path(str(kept.get("file"))).name == trained.path.name
+        and Path(str(kept.get("file"))).name != Path(str(trained.outcome.get("file"))).name
+        and kept.get("validation_loss") == loss
+        for kept in trained.noted("checkpoints")
     )
 
 
@@ -332,12 +337,13 @@ def _base_faults(trained: Trained, base: str | None) -> list[Fault]:
 
 def _state_faults(trained: Trained) -> list[Fault]:
     faults = []
-    for kept in trained.outcome.get("checkpoints", ()):
-        path = trained.path.with_name(Path(kept["file"]).name)
+    for kept in trained.noted("checkpoints"):
+        told = Path(str(kept.get("file")))
         try:
-            read(path if path.is_file() else Path(kept["file"]))
-        except (CheckpointError, OSError) as error:
-            faults.append(Fault(path.name, f"a kept checkpoint is not whole: {error}", TRAIN))
+            beside = trained.path.parent / told.name
+            read(beside if beside.is_file() else told)
+        except (CheckpointError, OSError, ValueError) as error:
+            faults.append(Fault(told.name, f"a kept checkpoint is not whole: {error}", TRAIN))
     for path in sorted(trained.work.glob("*.safetensors")) if trained.work else ():
         try:
             load_tensors(path)

@@ -33,7 +33,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
     """
     seeds: list[int] = []
     for part in filter(None, re.split(r"[,\s]+", re.sub(r"\s*-\s*", "-", text.strip()))):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first or last - first >= 100_000:
             raise ValueError(f"Seeds: '{part}' is neither a number nor a range such as '1-10'.")

@@ -18,6 +18,7 @@ ORDER = {
     "naming": "What files are called, and which noise seed an image gets.",
     "progress": "Who watches a stage while it runs.",
     "toml_lines": "TOML documents, written and looked up.",
+    "parquet": "Tables as Parquet, read with care.",
     "rejection_reasons": "Why an image is not in the result.",
     "reading": "What lies in a folder: images of every format, captions, and what files say.",
     "imageset": "The one table that flows through every stage.",

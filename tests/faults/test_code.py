@@ -80,3 +80,13 @@ def test_json_and_toml_are_read_with_care_everywhere():
     bare = {"json.load", "json.loads", "tomllib.load", "tomllib.loads", "tomli.loads"}
     found = {(path.relative_to(ROOT).as_posix(), name) for path, name, _ in calls() if name in bare}
     assert found == {("core/json_text.py", "json.loads"), ("core/toml_lines.py", "tomllib.loads")}
+
+
+def test_parquet_is_read_with_care_everywhere():
+    """Of a damaged file Polars panics, which is no ``Exception``."""
+    bare = ("read_parquet", "scan_parquet", "read_parquet_metadata")
+    found = {
+        path.relative_to(ROOT).as_posix() for path, name, _ in calls() if name in
+        {f"{module}.{one}" for module in ("pl", "polars") for one in bare}
+    }  # fmt: skip
+    assert found == {"core/parquet.py"}

@@ -26,6 +26,7 @@ Decoded: TypeAlias = "MutableMapping[str, Pixels]"
 """Pixels of examples, as of ``read_image``, by the hash of their file."""
 
 DECODED_BYTES = 1 << 29
+_FAR = 1e6
 """How many bytes of pixels are kept until they are encoded; the rest is decoded again."""
 
 
@@ -317,6 +318,8 @@ def _repeats(told: dict[str, Any], concept: Concept | None) -> int:
 def _face(known: dict[str, Any]) -> Box | None:
     box = known.get("face_box")
     if not isinstance(box, list) or len(box) != 4:
+        return None
+    if not all(isinstance(edge, int | float) and -_FAR < edge < _FAR for edge in box):
         return None
     left, top, right, bottom = (float(edge) for edge in box)
     return (left, top, right, bottom) if right > left and bottom > top else None

@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import CuratorError
 from ...hashing import content_hash
 from ...reading.masks import mask_in, of_another_shape, read_alpha, read_mask
+from ...reading.opening import decoding_errors
 from .buckets import Crop, Size
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Mask:
         """Return it as a PIL image in mode L.
 
         Raises:
-            OSError, ValueError, SyntaxError, MemoryError: It can't be read.
+            Exception: One of :func:`.decoding_errors`: it can't be read.
         """
         if not self.alpha:
             return read_mask(self.path)
@@ -126,7 +127,7 @@ def _found(
         else:
             mask = Mask(path, content_hash(path))
         read = mask.read()
-    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+    except decoding_errors() as error:
         return None, f"its mask {path.name if path else ''} can't be read ({error})"
     if of_another_shape(read.size, (example.size.width, example.size.height)):
         return None, (
@@ -209,7 +210,7 @@ def _weights(mask: Mask, image: Size, crop: Crop, latent: tuple[int, int]) -> Te
 
     try:
         whole = mask.read()
-    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+    except decoding_errors() as error:
         raise CuratorError(
             f"The mask {mask.path} can't be read any more: {error}. Put it back, and start again."
         ) from error

@@ -1,0 +1,13 @@
+"""Every reader that is fuzzed, from the cheapest kind to the dearest."""
+
+from __future__ import annotations
+
+from . import folders, images, texts, weights
+from .targets import Target
+
+
+def targets() -> list[Target]:
+    """Return every reader that is fuzzed; a short test takes those that need no preparation."""
+    return [
+        *texts.targets(), *images.targets(), *weights.targets(), *folders.targets(),
+    ]  # fmt: skip
