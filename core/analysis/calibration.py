@@ -25,6 +25,8 @@ from ..json_text import parse
 CALIBRATION_FILE = "calibration.json"
 """In a pack's folder: what was measured with it."""
 FORMAT = 1
+_LARGEST = 1000.0
+"""No score is larger; numbers that are overflow on the way between two points."""
 ANCHORS = ((0.05, 0.85), (0.25, 0.90), (0.50, 0.95), (0.95, 1.0))
 """Share of ordinary faces that score less, and the calibrated confidence there."""
 LEAST_CONFIDENCE = 0.5
@@ -94,8 +96,8 @@ class Calibration:
             if values["format"] > FORMAT:
                 raise ValueError(f"its format {values['format']} is of a later version")
             curve = tuple((float(raw), float(value)) for raw, value in values["confidence"])
-            if not np.isfinite(np.array(curve)).all():
-                raise ValueError("its points are no numbers")
+            if not all(abs(place) <= _LARGEST for point in curve for place in point):
+                raise ValueError("its points are beyond all measure")
             if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(curve)):
                 raise ValueError("its points do not rise")
             identity = values.get("identity")

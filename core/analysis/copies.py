@@ -16,7 +16,10 @@ What was measured of them is in ``docs/folders.md``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,7 @@ from ..defaults import COPY_AGREEMENT
 from ..imageset import ImageSet
 from ..naming import located
 from ..progress import Progress, silent
+from .copy_candidates import coarse_candidates
 from .decoding import Pixels, decode_ahead
 
 if TYPE_CHECKING:
@@ -45,7 +49,8 @@ _BLOCK = 8
 _LEAST_BLOCKS = 20
 _ALIKE = 0.9
 _LEAST_STRUCTURE = 2.5
-_ROWS = 512
+_KEPT, _AHEAD = 2048, 128
+"""So many small images are held at a time, and read at once."""
 _STORE_EVERY = 64
 _COLORED = 4.0
 _CHROMA_APART = 8.0
@@ -95,6 +100,9 @@ class Small(NamedTuple):
         return Small(grey, chroma)
 
 
+_NOTHING = Small(np.zeros((SIDE, SIDE), np.uint8), np.zeros((_COARSE, _COARSE, 2), np.int8))
+
+
 def copy_pairs(
     images: ImageSet,
     store: FeatureStore,
@@ -122,17 +130,51 @@ def copy_pairs(
     known = _measured(images, rows, store, progress)
     hashes = images.table["hash"].to_list()
     rows = np.array([row for row in rows if hashes[row] in known], np.int64)
-    pairs = alike([known[hashes[row]] for row in rows], agreement)
+    pairs = alike(_Stored([hashes[row] for row in rows], store), agreement)
     return rows[pairs]
+
+
+class _Stored(Sequence[Small]):
+    """Small images that stay in the store until they are asked for, the last ones kept."""
+
+    def __init__(self, hashes: Sequence[str], store: FeatureStore) -> None:
+        self._hashes, self._store = hashes, store
+        self._kept: OrderedDict[int, Small] = OrderedDict()
+        self._last = -1
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index not in self._kept:
+            if index >= len(self):
+                raise IndexError(index)
+            # Whoever goes through them all asks for the next ones soon.
+            more = _AHEAD if index == self._last + 1 else 1
+            ahead = range(index, min(index + more, len(self)))
+            keys = {self._hashes[k] for k in ahead}
+            found = self._store.get(keys, ANALYSER, FINGERPRINT)
+            for k in ahead:
+                if value := found.get(self._hashes[k]):
+                    self._kept[k] = Small.from_bytes(value)
+        if index not in self._kept:  # lost since it was measured
+            return _NOTHING
+        self._last = index
+        self._kept.move_to_end(index)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[index]
 
 
 def _measured(
     images: ImageSet, rows: IntArray, store: FeatureStore, progress: Progress
-) -> dict[str, Small]:
+) -> set[str]:
+    """Measure what the store lacks; return the hashes of all that it holds then."""
     table = images.table[rows.tolist()].drop_nulls("hash").unique("hash", maintain_order=True)
     hashes = table["hash"].to_list()
-    found = store.get(hashes, ANALYSER, FINGERPRINT)
-    known = {key: Small.from_bytes(value) for key, value in found.items()}
+    known: set[str] = set()
+    for start in range(0, len(hashes), _KEPT):
+        known |= store.get(hashes[start : start + _KEPT], ANALYSER, FINGERPRINT).keys()
     missing = [i for i, key in enumerate(hashes) if key not in known]
     if not missing:
         return known
@@ -145,7 +187,7 @@ def _measured(
         for decoded in decode_ahead(paths, Small.of, sizes=areas, expected=expected):
             if decoded.found is not None:
                 key = hashes[missing[decoded.index]]
-                known[key] = decoded.found
+                known.add(key)
                 unsaved[key] = decoded.found.to_bytes()
             if len(unsaved) >= _STORE_EVERY:
                 store.put(unsaved, ANALYSER, FINGERPRINT)
@@ -158,15 +200,20 @@ def _measured(
     return known
 
 
-def alike(images: list[Small], agreement: float = COPY_AGREEMENT) -> IntArray:
+def alike(images: Sequence[Small], agreement: float = COPY_AGREEMENT) -> IntArray:
     """Find the pairs of small images that are copies; positions, the smaller first."""
     if len(images) < 2:
         return np.zeros((0, 2), np.int64)
-    windows = [_windows(image.grey) for image in images]
+    wholes = np.stack([_windows(image.grey, _WINDOWS[:1])[0] for image in images])
+
+    @lru_cache(maxsize=_KEPT)
+    def windows(index: int) -> FloatArray:
+        return _windows(images[index].grey)
+
     found = [
         (a, b)
-        for a, b, turned in _candidates(np.stack(windows))
-        if _agreement(images[a], windows[a], images[b], windows[b], turned) >= agreement
+        for a, b, turned in coarse_candidates(wholes, windows, _mirrored, _CANDIDATE)
+        if _agreement(images[a], windows(a), images[b], windows(b), turned) >= agreement
     ]
     return np.unique(np.array(found, np.int64).reshape(-1, 2), axis=0)
 
@@ -185,30 +232,12 @@ def agreement_of(first: Small, second: Small) -> float:
     return _agreement(first, _windows(first.grey), second, _windows(second.grey), False)
 
 
-def _candidates(windows: FloatArray) -> list[tuple[int, int, bool]]:
-    """Return the pairs worth a look, and whether the first one is mirrored then."""
-    whole = windows[:, 0]
-    turned = _mirrored(whole)
-    pairs: set[tuple[int, int, bool]] = set()
-    for start in range(0, len(windows), _ROWS):
-        part = windows[start : start + _ROWS].reshape(-1, _COARSE * _COARSE)
-        for mirrored, side in ((False, whole), (True, turned)):
-            likeness = (side @ part.T).reshape(len(windows), -1, len(_WINDOWS)).max(axis=2)
-            first, second = np.nonzero(likeness >= _CANDIDATE)
-            pairs |= {
-                (min(a, b), max(a, b), mirrored)
-                for a, b in zip(first.tolist(), (second + start).tolist(), strict=True)
-                if a != b
-            }
-    return sorted(pairs)
-
-
-def _windows(grey: Grey) -> FloatArray:
-    """Return the coarse vector of every window of an image, the whole of it first."""
+def _windows(grey: Grey, windows: Sequence[tuple[float, float, float]] = _WINDOWS) -> FloatArray:
+    """Return the coarse vector of windows of an image; of all of them, the whole of it first."""
     import cv2
 
     soft = cv2.GaussianBlur(grey, (0, 0), SIDE / _COARSE * 0.5).astype(np.float32)
-    return np.stack([_coarse(soft, window) for window in _WINDOWS])
+    return np.stack([_coarse(soft, window) for window in windows])
 
 
 def _mirrored(vectors: FloatArray) -> FloatArray:

@@ -185,7 +185,8 @@ def _header(data: bytes) -> tuple[str, _Header | None]:
     """Read width, height and what else matters without decoding: a reason or the header."""
     from PIL import Image, UnidentifiedImageError
 
-    if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 26:
+    animated = data.startswith(_PNG) and _is_animated(data)
+    if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 26 and not animated:
         size: tuple[int, int] = struct.unpack(">II", data[16:24])
         if data[25] not in _ALPHA_TYPES and not _has_profile_or_transparency(data):
             return "", _Header(size, True)
@@ -193,6 +194,7 @@ def _header(data: bytes) -> tuple[str, _Header | None]:
         with opened(data) as image:
             plain = (
                 image.format in _OF_OPENCV
+                and not animated
                 and image.mode not in ("RGBA", "LA", "PA", "La", "RGBa")
                 and "transparency" not in image.info
                 and is_srgb(image.info.get("icc_profile"), image.mode)
@@ -215,6 +217,17 @@ def _has_profile_or_transparency(data: bytes) -> bool:
             return True
         if kind in (b"IDAT", b"IEND"):
             return False
+        position += 12 + length
+    return False
+
+
+def _is_animated(data: bytes) -> bool:
+    """Whether a PNG says that it has several frames: damaged ones can end OpenCV's process."""
+    position = len(_PNG)
+    while position + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        if kind in (b"acTL", b"fcTL", b"fdAT"):
+            return True
         position += 12 + length
     return False
 

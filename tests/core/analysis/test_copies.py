@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from character_curator.analysis import copies
+from character_curator.analysis import copies, copy_candidates
 from character_curator.analysis.copies import Small, agreement_of, alike, copy_pairs
 from character_curator.analysis.duplicates import duplicate_pairs
 from character_curator.features import FeatureStore
@@ -107,7 +107,8 @@ def test_nothing_can_be_said_of_what_has_no_structure():
 def test_blocks_of_rows_meet(monkeypatch):
     images = list(photographs().values())[:2]
     greys = [Small.of(np.ascontiguousarray(image)) for image in [*images, images[0][:, ::-1]]]
-    monkeypatch.setattr(copies, "_ROWS", 1)
+    monkeypatch.setattr(copy_candidates, "_ROWS", 1)
+    monkeypatch.setattr(copy_candidates, "_COLUMNS", 1)
     assert alike(greys).tolist() == [[0, 2]]
 
 

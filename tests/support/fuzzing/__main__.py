@@ -7,6 +7,7 @@ did it is kept beside, and ``--target NAME --first N --examples 1`` reads it aga
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = [target for target in targets() if options.target in target.name]
     told = os.fdopen(os.dup(1), "w", buffering=1)
+    faulthandler.enable(told)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries of C say of damaged images
     print(HEADING, file=told)
     every: list[Found] = []
@@ -36,7 +38,7 @@ def main() -> int:
         for target in chosen:
             found = try_target(
                 target, Path(folder), options.examples, seed=options.seed, first=options.first,
-                seconds=options.minutes * 60 / len(chosen),
+                seconds=options.minutes * 60 / len(chosen), told=told,
             )  # fmt: skip
             every.append(found)
             print(found, file=told)

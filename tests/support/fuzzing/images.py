@@ -74,8 +74,9 @@ def _psd() -> bytes:
 
 RECORD = {
     "version": 1, "subject": "char1", "kind": "scenario", "seed": 7, "scenario": 2, "take": 1,
-    "name": "park", "category": "casual", "prompt": "a woman in a park", "negative_prompt": "bad",
-    "trigger": "char1", "caption": "char1, park", "noise_seed": 99, "fingerprint": "ab" * 32,
+    "scenario_name": "park", "category": "casual", "prompt": "a woman in a park",
+    "negative_prompt": "bad", "trigger": "char1", "caption": "char1, park", "noise_seed": 99,
+    "fingerprint": "ab" * 32,
     "request": {"subject": "char1", "seed": 7},
     "settings": {"backend": "diffusers", "model": "/none", "scheduler": {"class": "x"},
                  "steps": 4, "guidance": 2.5, "width": 24, "height": 24, "dtype": "float32",

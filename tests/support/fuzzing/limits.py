@@ -25,12 +25,17 @@ class TooLargeError(BaseException):
 
 
 @contextmanager
-def bounded(seconds: float = SECONDS, megabytes: int = MEGABYTES):
+def bounded(seconds: float = SECONDS, megabytes: int = MEGABYTES, told=None):
     """Let what runs in it take so much time and so much more memory.
 
     Memory is held twice on Linux: no more can be asked of the system (which code may take as an
     image too large), and what was really held is measured. What hangs outside of Python, where no
     signal is seen, ends the process with a traceback of where.
+
+    Args:
+        seconds: Of time.
+        megabytes: Of memory.
+        told: The file that such a traceback is written to.
 
     Raises:
         TooSlowError: It took longer.
@@ -42,7 +47,7 @@ def bounded(seconds: float = SECONDS, megabytes: int = MEGABYTES):
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(seconds * 3, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds * 3, exit=True, file=told or sys.__stderr__)
     held = _reset()
     try:
         with _asked(megabytes * 3):

@@ -96,7 +96,7 @@ HEADING = f"{'':32} examples     read  refused  wrong  seconds  slowest"
 
 def try_target(
     target: Target, folder: Path, examples: int, *, seconds: float = 1e9, seed: int = 0,
-    first: int = 0,
+    first: int = 0, told=None,
 ) -> Found:  # fmt: skip
     """Give a target damaged examples, until so many are done or so much time is over."""
     target.folder = folder / target.name.replace(" ", "-")
@@ -110,7 +110,7 @@ def try_target(
         start = time.monotonic()
         fault = ""
         try:
-            with bounded(target.seconds):
+            with bounded(target.seconds, told=told):
                 refused = target.read(target.folder, data)
             found.outcomes["refused" if isinstance(refused, str) else "read"] += 1
         except target.documented as error:

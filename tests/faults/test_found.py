@@ -1,0 +1,234 @@
+"""What fuzzing has found, an example each: small, and never wrong again."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import zipfile
+import zlib
+
+import pytest
+
+from character_curator.analysis.calibration import Calibration, CalibrationError
+from character_curator.analysis.decoding import decode
+from character_curator.dataset.checksums import NotADatasetError, read_checksums
+from character_curator.dataset.curated import CuratedDataset
+from character_curator.dataset.exporting import export
+from character_curator.dataset.facts import read_facts
+from character_curator.dataset.restoring import restore
+from character_curator.errors import CuratorError
+from character_curator.generation.reproduce import NoRecordError, reproduce
+from character_curator.imageset import ImageSet
+from character_curator.json_text import JsonError, parse
+from character_curator.lora.header import read_origin
+from character_curator.parquet import ParquetError, parquet_bytes, read_parquet
+from character_curator.reading.crops import CropRecord, crop_record
+from character_curator.reading.folders import SourceError
+from character_curator.reading.recorded import of_graph, of_parameters, without_syntax
+from character_curator.selection.decisions import Decisions, DecisionsFileError
+from character_curator.training.data.examples import read_examples
+from character_curator.verification.training import check_training, read_trained
+from tests.support.fuzzing.images import CROP, RECORD, png_with
+from tests.support.fuzzing.limits import bounded
+from tests.support.fuzzing.weights import whole
+from tests.support.images import make_images
+
+ENDS_OPENCV = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYCAIAAABvFaqvAAAACGFjVEwAAAACAAAAAPONk3AAAAAaZmNURAAAAAAAAAAYAAAA"
+    "WAAAAAAAAAAAAAAAAQAAlFvYdgAAAMNJREFUeJxjdHCJZqAGYGFmZqGOQUzUMoiZmZlKBjHR0Wv9d65iChaqaCNzmZiZWfAj"
+    "rKZATEdWRsCgnpsX8bi05+ZFYg0i6OvOa2chKlmYcMday4VjBA1iYGCAmECFBAkxgQrRDzGBCikbYgK+wG639iLKRZDApjCL"
+    "dNn5QvQzMTGz4EE9joEE/QVBhGOt3yW0cM9qrOIMDAxw7xAV/ZPcIxkYGPJ2LkfmooUICxPR0T/FMxbCYMImS8XyaBAWtYPM"
+    "IABr/CGBV57T2QAAABpmY1RMAAAAAQAAABgAAAAYAAAAAAAAAAAAAAABAAAPKDKiAAAA3GZkQVQABAACeJxjTNaRY6AGYGFh"
+    "YhyuBrEyMlHHIBp67Yn9fEx1MgeT8RvExMLEiIywmgIxHU0lGmJiYUKgB7Zz8Nj5wHYOsmI0hHDRHetZ+B3PwMBwx3oWHhdB"
+    "WQRNgYAb1jOxm8XKyMjAwHDebDqRBjEwMEC0oAEWFiaS0xFWLeSkI6xaBp9B0FhzvZJPpCmuV/KxxxqpgY1LPRMLIyME+V0v"
+    "ImiK3/UiuHo0hJLXgm4W4zEl6GYxnrzGuC3QHIu21ardEEbY7VKCLmVgYGDcFGxBjDqCYPCV2QDo6yNqIYhWjAAAAABJRU5E"
+    "rkJggg=="
+)
+"""580 bytes of an animated PNG; OpenCV 5.0's decoder ends its process on them."""
+
+
+def test_a_damaged_animation_does_not_end_the_process():
+    reason, pixels = decode(ENDS_OPENCV)
+    assert reason or pixels.shape == (24, 24, 3)
+
+
+def test_a_zip_with_damaged_contents(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", png_with("x", b"y" * 999))
+    data = bytearray(buffer.getvalue())
+    data[45:60] = b"\xff" * 15
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(SourceError, match="Pack it again"):
+        ImageSet.from_folder(tmp_path / "a.zip", unpacked=tmp_path / "work")
+
+
+@pytest.mark.parametrize("decision", [{}, [], None, 1])
+def test_a_decision_that_is_no_word(decision):
+    text = json.dumps({"format": 1, "decisions": [{"hash": "ab" * 32, "decision": decision}]})
+    with pytest.raises(DecisionsFileError, match="neither"):
+        Decisions.parse(text)
+
+
+@pytest.mark.parametrize("curve", ["[[0.1, NaN]]", "[[0.1, 1e308], [0.2, 1e309]]", "[[0, 1e308]]"])
+def test_a_calibration_of_no_numbers(tmp_path, curve):
+    text = f'{{"format": 1, "confidence": {curve}, "identity": null}}'
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(CalibrationError):
+        Calibration.read(tmp_path)
+
+
+def test_a_number_beyond_all_numbers_is_no_strict_json():
+    assert parse("[1e999]") == [float("inf")]
+    with pytest.raises(JsonError, match="1e999"):
+        parse("[1e999]", strict=True)
+
+
+def test_a_crop_of_infinite_size():
+    for value in (float("inf"), float("nan"), None, "x", []):
+        text = json.dumps({**CROP, "box": [value, 0, 1, 1]})
+        assert CropRecord.from_text(text) is None
+    assert CropRecord.from_text(json.dumps(CROP)) is not None
+    assert CropRecord.from_text("[]") is None
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    images = make_images(folder / "raw", 8, selected=4, size=16)
+    return export(images, folder / "out", name="small", report=False).folder
+
+
+def with_metadata(dataset, tmp_path, change):
+    values = json.loads((dataset / "metadata.json").read_text())
+    for row in values.values():
+        row.update(change)
+    for path in dataset.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "metadata.json").write_text(json.dumps(values))
+    return tmp_path
+
+
+@pytest.mark.parametrize("box", [["a", 0, 1, 1], [None] * 4, [{}, 0, 1, 1], [0, 0, 1e999, 1]])
+def test_the_box_of_a_face_that_is_none(dataset, tmp_path, box):
+    found, _ = read_examples(with_metadata(dataset, tmp_path, {"face_box": box}))
+    assert [example.face for example in found] == [None] * 4
+
+
+@pytest.mark.parametrize("generation", ["text", 5, [1], {"settings": "x"}])
+def test_a_generation_that_is_no_table(dataset, tmp_path, generation):
+    folder = with_metadata(dataset, tmp_path, {"generation": generation})
+    facts = read_facts(folder, read_examples(folder)[0])
+    assert len(facts.generation) == 4
+
+
+@pytest.mark.parametrize("data", [b"0.5", b"[]", b'{"a.png": 5}', b"\xff\xfe\xfb", b"{"])
+def test_metadata_that_are_no_table_of_tables(tmp_path, data):
+    (tmp_path / "metadata.json").write_bytes(data)
+    with pytest.raises(NotADatasetError, match="can't be used"):
+        CuratedDataset(tmp_path)
+
+
+def test_a_score_that_is_no_number_counts_as_none(dataset, tmp_path):
+    folder = with_metadata(dataset, tmp_path, {"quality_score": "high"})
+    assert CuratedDataset(folder).filter_by_quality(0.1) == []
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../x", "", "a//b", "x" * 300])
+def test_a_list_of_checksums_leads_nowhere_else(tmp_path, name):
+    place = tmp_path / "in" / "out"
+    place.mkdir(parents=True)
+    digest = "ab" * 32
+    (place / "SHA256SUMS").write_text(f"{digest}  a.png\n")
+    assert read_checksums(place) == {"a.png": digest}
+    (place / "SHA256SUMS").write_text(f"{digest}  {name}\n")
+    with pytest.raises(NotADatasetError, match="can't be used"):
+        read_checksums(place)
+
+
+def test_a_version_from_elsewhere_writes_nothing_outside(dataset, tmp_path):
+    """The file that a list names above its folder is there, and its checksum is right."""
+    place = tmp_path / "a" / "b" / "out"
+    old = place.with_name("out.versions") / "v0001"
+    for folder in (place, old):
+        folder.mkdir(parents=True)
+        for path in dataset.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+    import hashlib
+
+    evil = old / ".." / ".." / "evil.txt"
+    evil.write_text("x")
+    with (old / "SHA256SUMS").open("a") as file:
+        file.write(f"{hashlib.sha256(b'x').hexdigest()}  ../../evil.txt\n")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(CuratorError):
+        restore(place, 1)
+    after = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_notes_of_a_training_that_are_of_another_form(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(whole())
+    (tmp_path / "a.work").mkdir()
+    for key in ("checkpoints", "skipped"):
+        for value in (5, [1], [[]], [{}], "x", None):
+            notes = {"inputs": "x", "file": "y", "outcome": {key: value}}
+            (tmp_path / "a.work" / "finished.json").write_text(json.dumps(notes))
+            assert check_training(read_trained(tmp_path / "a.safetensors")).key == "training"
+
+
+def test_numbers_of_thousands_of_digits():
+    digits = "9" * 5000
+    assert of_parameters(f"a\nSteps: 20, Seed: {digits}, Size: 8x8").seed is None
+    assert of_parameters("a\nSteps: 20, Seed: 12, Size: 8x8").seed == 12
+    assert read_origin({"ss_steps": digits}).steps is None
+
+
+def test_a_graph_in_which_every_way_leads_to_every_node():
+    keys = ("text", "positive", "prompt", "string", "value", "seed", "noise_seed", "int")
+    nodes = {
+        str(number): {"class_type": "x", "inputs": {key: [str(number + 1), 0] for key in keys}}
+        for number in range(60)
+    }
+    with bounded(seconds=5):
+        assert of_graph(json.dumps(nodes)) is None
+        nodes["59"]["inputs"] = {"text": "a woman", "seed": 5}
+        found = of_graph(json.dumps(nodes))
+    assert (found.prompt, found.seed) == ("a woman", 5)
+
+
+def test_brackets_within_each_other_end():
+    assert without_syntax("((a woman:1.2))") == "a woman"
+    with bounded(seconds=8):
+        without_syntax("(" * 100_000 + "a" + ")" * 100_000)
+
+
+def test_a_table_on_which_polars_panics(tmp_path):
+    data = parquet_bytes(ImageSet.from_rows([{"path": "a"}] * 40, tmp_path).table)
+    refused = 0
+    for place in range(4, len(data), 97):
+        changed = data[:place] + bytes(8) + data[place + 8 :]
+        try:
+            read_parquet(changed)
+        except ParquetError as error:
+            assert "\n" not in str(error)  # noqa: PT017  most of them say nothing wrong
+            refused += 1
+    assert refused
+
+
+def test_a_damaged_jpeg_xl_is_no_crop(tmp_path):
+    (tmp_path / "a.jxl").write_bytes(b"\xff\x0aE\x06\x00\x14\x88\x02\x00X" + b"\x05" * 40)
+    assert crop_record(tmp_path / "a.jxl") is None
+
+
+def test_an_image_with_a_record_and_damaged_pixels_cannot_be_compared(tmp_path):
+    data = png_with("character_curator", json.dumps(RECORD).encode())
+    start = data.index(b"IDAT")
+    size = struct.unpack(">I", data[start - 4 : start])[0]
+    body = b"IDAT" + b"\xff" * size
+    broken = data[:start] + body + struct.pack(">I", zlib.crc32(body)) + data[start + 8 + size :]
+    (tmp_path / "a.png").write_bytes(broken)
+    with pytest.raises(NoRecordError, match="can't be decoded"):
+        reproduce(tmp_path / "a.png")
