@@ -202,7 +202,7 @@ def validate(
     embedder = Embedder(project.clip.model, project.clip.pretrained or None)
     thresholds = thresholds_of(project).of_pack(analyser, bool(references))
     known = read_references(analyser, store, references)  # refused before the folder is measured
-    images = unblemished(project, images, store, progress)
+    images = unblemished(project, images, store, progress, base=base, output=output)
     images = cropped(project, images, analyser, store, output, base=base, progress=progress)
     images = measure(
         images,
@@ -344,15 +344,48 @@ def _curated(
 
 
 def unblemished(
-    project: Project, images: ImageSet, store: FeatureStore, progress: Progress = silent
+    project: Project,
+    images: ImageSet,
+    store: FeatureStore,
+    progress: Progress = silent,
+    *,
+    base: Path | str = ".",
+    output: Path | None = None,
 ) -> ImageSet:
-    """Return the images without those that the project finds spoilt as a whole."""
-    if project.blemishes is None:
-        return images
-    from .analysis.blemishes import BlemishLimits, reject_blemished
+    """Return the images without those that the project finds spoilt as a whole.
 
-    limits = BlemishLimits(project.blemishes.bars, project.blemishes.grids_from)
-    return reject_blemished(images, store, limits, progress)
+    Args:
+        project: With its section [blemishes].
+        images: The candidates.
+        store: Where measurements are kept.
+        progress: Watches.
+        base: The folder that relative paths start from.
+        output: Folder of measurements, where images go whose bars are cut off; the project's
+            unless given.
+
+    Raises:
+        TextModelError: Text is to be looked for, and what finds it is not here.
+    """
+    wanted = project.blemishes
+    if wanted is None:
+        return images
+    from .analysis.bar_crops import cut_bars
+    from .analysis.blemishes import BARS_FROM, BlemishLimits, reject_blemished
+    from .analysis.text_areas import TextFinder, reject_text
+
+    # What is missing is said before the first image is measured.
+    models = None if wanted.text_models is None else resolved(base, wanted.text_models)
+    finder = None if wanted.text is None else TextFinder(models)
+    bars = wanted.bars
+    if wanted.cut_bars:
+        folder = (output or resolved(base, project.project.output)) / CROPS_FOLDER
+        least = BARS_FROM if bars is None else bars
+        images, bars = cut_bars(images, store, folder, least, progress), None
+    limits = BlemishLimits(bars, wanted.grids_from)
+    images = reject_blemished(images, store, limits, progress)
+    if finder is None or wanted.text is None:
+        return images
+    return reject_text(images, store, finder, wanted.text, progress)
 
 
 def cropped(

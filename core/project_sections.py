@@ -229,10 +229,25 @@ class BlemishesSection(Model):
         description="Most area that bars of one color at the edges may take, as a share of the "
         "image's, such as 0.02; not looked for unless given.",
     )
+    cut_bars: Flag | None = Field(
+        default=None,
+        description="Cut the bars off where they take more than that (0.02 unless given), instead "
+        "of leaving the images out.",
+    )
     grids_from: Fraction | None = Field(
         default=None,
         description="Several images in one: from which share of a straight line from edge to edge, "
         "along which it steps, an image is rejected, such as 0.96; not looked for unless given.",
+    )
+    text: Fraction | None = Field(
+        default=None,
+        description="Most area that text and watermarks may take, as a share of the image's, such "
+        "as 0.01; not looked for unless given. Needs the models of the package rapidocr.",
+    )
+    text_models: str | None = Field(
+        default=None,
+        description="A folder with PP-OCR's text detector (*det*.onnx) and recogniser "
+        "(*rec*.onnx); those of the package rapidocr unless given.",
     )
 
 

@@ -19,6 +19,7 @@ class Rejection(str, Enum):
     NO_CROP = "no_crop"
     BARS = "bars"
     SEVERAL_IMAGES = "several_images"
+    TEXT = "text"
     DUPLICATE = "duplicate"
     QUOTA = "quota"
     VETO = "veto"

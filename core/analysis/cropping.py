@@ -7,31 +7,21 @@ what is measured is what is exported.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
-from .. import atomic
 from ..defaults import CropFraming
-from ..generation.png import output_error
-from ..hashing import content_hash
 from ..imageset import ImageSet
-from ..json_text import parse
 from ..progress import Progress, silent
-from ..reading.crops import CROP_KEY, CropRecord, crop_record, cut_file
-from ..reading.opening import decoding_errors
 from ..rejection_reasons import Rejection
 from .crop_boxes import aspect_of, crop_box, head_of
-from .decoding import processors
+from .crop_files import CropPlan, cut_all, planned, with_crops
 from .face_validation import FaceThresholds, validate_faces
 from .pixels import known_pixels
 
@@ -41,8 +31,6 @@ if TYPE_CHECKING:
 
 SMALL = 512
 """Crops with a shorter side below this are counted in what is said."""
-
-_COMPRESSION = 4
 
 
 @dataclass(frozen=True)
@@ -71,14 +59,6 @@ class CropWish:
             AspectError: The text is no aspect ratio.
         """
         return aspect_of(self.aspect, self.framing)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What becomes of a row: a crop, or the reason why there is none."""
-
-    record: CropRecord | None = None
-    problem: str = ""
 
 
 def crop_images(
@@ -121,14 +101,15 @@ def crop_images(
     limits = replace(limits, share=0.0)
     found = validate_faces(images, analyser, store, limits, references, progress)
     sizes = known_pixels(found, store)
-    plans: dict[int, _Plan] = {}
+    plans: dict[int, CropPlan] = {}
+    paths = found.paths()
     for row, values in enumerate(found.table.iter_rows(named=True)):
         measured = sizes[row]
         if values["rejection"] is None and values["face_box"] is not None and measured is not None:
             size = (measured.width, measured.height)
-            plans[row] = _planned(values, size, wish, ratio, limits.layout)
-    made = _cut_all(images, folder, plans, progress)
-    cropped = _with_crops(images, made, plans)
+            plans[row] = _planned(values, paths[row], size, wish, ratio, limits.layout)
+    made = cut_all(images, folder, plans, progress)
+    cropped = with_crops(images, made, plans)
     # A file that can't be decoded was found out here, and is not tried again.
     broken = (found.table["rejection"] == Rejection.UNREADABLE.value).fill_null(False)
     details = found.table["rejection_detail"].fill_null("").to_list()
@@ -143,169 +124,40 @@ def crop_images(
 
 def _planned(
     values: Mapping[str, Any],
+    path: Path,
     size: tuple[int, int],
     wish: CropWish,
     ratio: Fraction,
     layout: str | None,
-) -> _Plan:
+) -> CropPlan:
     face = values["face_box"]
     points = np.asarray(values["face_landmarks"], dtype=np.float64).reshape(5, 2)
     head = head_of(face, points, values["yaw"], layout)
     where = crop_box(size, face, head, wish.framing, ratio)
     if where.box is None:
-        return _Plan(problem=where.problem)
+        return CropPlan(problem=where.problem)
     left, top, right, bottom = where.box
     width, height = right - left, bottom - top
     least, short = wish.minimum_side or 1, min(width, height)
     if short < least:
         if not wish.upscale:
-            return _Plan(
+            return CropPlan(
                 problem=f"the crop would be {width} x {height} pixels; {least} are wanted at least"
             )
         scale = least / short
         width, height = max(least, round(width * scale)), max(least, round(height * scale))
-    name = PurePosixPath(values.get("source") or values["path"]).name
-    generation = _parsed(values.get("generation"))
-    record = CropRecord(name, values["hash"], size, where.box, (width, height), generation)
-    return _Plan(record)
-
-
-def _parsed(text: Any) -> Mapping[str, Any] | None:
-    try:
-        value = parse(text)
-    except (TypeError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _cut_all(
-    images: ImageSet, folder: Path, plans: dict[int, _Plan], progress: Progress
-) -> dict[int, tuple[Path, str]]:
-    """Write the crops that are not there: path and hash by row; a failure goes into its plan."""
-    wanted = [(row, plan.record) for row, plan in plans.items() if plan.record is not None]
-    if not wanted:
-        return {}
-    paths = images.paths()
-    made: dict[int, tuple[Path, str]] = {}
-    progress.start("Cropping", len(wanted))
-
-    def one(task: tuple[int, CropRecord]) -> tuple[Path, str] | str:
-        row, record = task
-        target = crop_path(folder, record)
-        if crop_record(target) != record:
-            try:
-                part = cut_file(paths[row], record)
-            except decoding_errors() as error:
-                return getattr(error, "strerror", None) or str(error)
-            write_crop(part, target, record)
-        return target, content_hash(target)
-
-    with ThreadPoolExecutor(max_workers=min(8, processors())) as pool:
-        for (row, _), result in zip(wanted, pool.map(one, wanted), strict=True):
-            if isinstance(result, str):
-                plans[row] = _Plan(problem=f"it can't be cut: {result}")
-            else:
-                made[row] = result
-            progress.advance(1, paths[row].name)
-    progress.finish()
-    return made
-
-
-def crop_path(folder: Path, record: CropRecord) -> Path:
-    """Return where a crop lies: under its original's name, in a folder named by its record."""
-    digest = hashlib.sha256(record.to_text().encode()).hexdigest()[:12]
-    stem = PurePosixPath(record.source).stem
-    return folder / digest / f"{stem}.png"
-
-
-def write_crop(part: Any, target: Path, record: CropRecord) -> None:
-    """Write a crop as PNG with its record, whole or not at all.
-
-    Raises:
-        OutputError: The disk is full or the folder can't be written to.
-    """
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_text(CROP_KEY, record.to_text())
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(target) as temporary:
-            part.save(temporary, format="PNG", pnginfo=info, icc_profile=None, exif=b"",
-                      compress_level=_COMPRESSION)  # fmt: skip
-    except OSError as error:
-        raise output_error(target, error) from error
-
-
-def _with_crops(
-    images: ImageSet, made: Mapping[int, tuple[Path, str]], plans: Mapping[int, _Plan]
-) -> ImageSet:
-    """Return the set with crops in the place of their originals."""
-    table = images.table
-    rows = range(len(images))
-    records = [plans[row].record if row in made else None for row in rows]
-    names = table["source"] if "source" in table.columns else table["path"]
-    root, paths = _common(images, made)
-    more: list[pl.Series] = []
-    if "mask_file" in table.columns:
-        places = [None if m is None else images.root.resolve() / m for m in table["mask_file"]]
-        masks = [None if m is None else os.path.relpath(m, root.resolve()) for m in places]
-        names_of_masks = [None if m is None else Path(m).as_posix() for m in masks]
-        more.append(pl.Series("mask_file", names_of_masks, pl.String))
-    return ImageSet(
-        table.with_columns(
-            pl.Series("path", paths, pl.String),
-            names.alias("source"),
-            pl.Series("hash", [made[i][1] if i in made else table["hash"][i] for i in rows]),
-            pl.Series("width", [r.size[0] if r else table["width"][i]
-                                for i, r in enumerate(records)], pl.Int32),
-            pl.Series("height", [r.size[1] if r else table["height"][i]
-                                 for i, r in enumerate(records)], pl.Int32),
-            pl.Series("crop_box", [list(r.box) if r else None for r in records],
-                      pl.List(pl.Int32)),
-            pl.Series("crop_source_hash", [r.source_hash if r else None for r in records],
-                      pl.String),
-            pl.Series("crop_scale", [r.scale if r else None for r in records], pl.Float64),
-            pl.Series("crop_note", [plans[i].problem or None if i in plans else None for i in rows],
-                      pl.String),
-            *more,
-        ),
-        root,
-        images.notes,
-    )  # fmt: skip
-
-
-def _common(images: ImageSet, made: Mapping[int, tuple[Path, str]]) -> tuple[Path, list[str]]:
-    """Return a folder above originals and crops, and every path from there."""
-    paths = [made[row][0] if row in made else path for row, path in enumerate(images.paths())]
-    crops = [path.parent.parent for path, _ in made.values()][:1]
-    try:
-        root = Path(os.path.commonpath([images.root.resolve(), *(c.resolve() for c in crops)]))
-        start = os.path.relpath(images.root.resolve(), root)
-        names = [
-            (path.resolve() if row in made else Path(start) / images.table["path"][row])
-            for row, path in enumerate(paths)
-        ]
-        return root, [
-            (name.relative_to(root) if row in made else name).as_posix()
-            for row, name in enumerate(names)
-        ]
-    except ValueError:  # drives of their own
-        return images.root, [
-            path.as_posix() if row in made else images.table["path"][row]
-            for row, path in enumerate(paths)
-        ]
+    return planned(values, path, size, where.box, (width, height))
 
 
 def _notes(
-    plans: Mapping[int, _Plan],
+    plans: Mapping[int, CropPlan],
     made: Mapping[int, tuple[Path, str]],
     candidates: int,
     wish: CropWish,
     ratio: Fraction,
 ) -> list[str]:
     """Say how many images were cropped, how many not and why."""
-    records = [plans[row].record for row in made]
+    records = [plans[row].says for row in made]
     notes = [
         f"{len(made)} of {candidates} images cropped to {wish.framing} at "
         f"{ratio.numerator}:{ratio.denominator}."

@@ -31,7 +31,10 @@ _CROP_OPTIONS = {
 }  # fmt: skip
 """Options of the command line, and the fields of the project's section [crop] that they set."""
 
-_BLEMISH_OPTIONS = {"--max-bars": "bars", "--grids-from": "grids_from"}
+_BLEMISH_OPTIONS = {
+    "--max-bars": "bars", "--cut-bars": "cut_bars", "--grids-from": "grids_from",
+    "--max-text": "text", "--text-models": "text_models",
+}  # fmt: skip
 """The same of the section [blemishes]."""
 
 DEMO = Path(__file__).parents[1] / "demo.toml"

@@ -39,7 +39,10 @@ _STEPS: tuple[tuple[str, tuple[Rejection, ...]], ...] = (
         ),
     ),
     ("Right identity", (Rejection.IDENTITY_MISMATCH, Rejection.OTHER_SUBJECT)),
-    ("Good quality", (Rejection.LOW_QUALITY, Rejection.BARS, Rejection.SEVERAL_IMAGES)),
+    (
+        "Good quality",
+        (Rejection.LOW_QUALITY, Rejection.BARS, Rejection.SEVERAL_IMAGES, Rejection.TEXT),
+    ),
     ("Without duplicates", (Rejection.DUPLICATE,)),
     ("Without vetoes", (Rejection.VETO,)),
 )

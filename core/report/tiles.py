@@ -30,6 +30,7 @@ REASONS = {
     Rejection.NO_CROP: "The crop that was asked for can't be had from the image.",
     Rejection.BARS: "Bars of one color at its edges take too much of it.",
     Rejection.SEVERAL_IMAGES: "It is several images in one.",
+    Rejection.TEXT: "Text or watermarks take too much of it.",
     Rejection.DUPLICATE: "Nearly the same image is in the set, with a better score.",
     Rejection.QUOTA: "Good enough, but the balanced optimum is better without it.",
     Rejection.VETO: "Left out by a decision.",

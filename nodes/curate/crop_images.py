@@ -11,6 +11,7 @@ from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 from .face_validate import AUTOMATIC, CHOICES, LIBRARIES, pack_path, reference_files
 
+UNCROPPED = "uncropped"
 _SHEET = 100
 
 
@@ -20,7 +21,8 @@ class CropImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project_sections import CropSection, FacesSection
+        from ...core.options import option
+        from ...core.project_sections import BlemishesSection, CropSection, FacesSection
 
         return io.Schema(
             node_id=node_id("CropImages"),
@@ -37,7 +39,12 @@ class CropImages(io.ComfyNode):
             ),
             inputs=[
                 ImageSet.Input("images", tooltip="The candidates, from Load Image Set."),
-                widget(CropSection, "framing", default="bust"),
+                widget(
+                    CropSection, "framing", default="bust",
+                    options=[*option(CropSection, "framing").choices, UNCROPPED],
+                    tooltip="What of the person a crop shows, always with the whole head; "
+                    "'uncropped' only cuts bars off, and looks for no face.",
+                ),
                 widget(
                     CropSection, "aspect", default="",
                     tooltip="Width over height of the crops, such as 4:5 or 832:1216; empty takes "
@@ -73,6 +80,11 @@ class CropImages(io.ComfyNode):
                 io.Image.Input(
                     "references", optional=True,
                     tooltip="Images of the person, one face each; others are then not cropped.",
+                ),
+                widget(
+                    BlemishesSection, "bars", "cut_bars", default=1.0, step=0.01, optional=True,
+                    tooltip="Cuts bars of one color off the edges before, where they take more "
+                    "than this share of the image, such as 0.02; 1 cuts none.",
                 ),
             ],
             outputs=[
@@ -114,8 +126,10 @@ class CropImages(io.ComfyNode):
         choice: str = AUTOMATIC,
         minimum_confidence: float = 0.85,
         references: Any = None,
+        cut_bars: float = 1.0,
     ) -> io.NodeOutput:
         """Crop the images."""
+        from ...core.analysis.bar_crops import cut_bars as without_bars
         from ...core.analysis.cropping import CropWish, crop_images
         from ...core.analysis.face_analyser import FaceAnalyser
         from ...core.analysis.face_validation import FaceThresholds
@@ -127,32 +141,38 @@ class CropImages(io.ComfyNode):
         if upscale and not minimum_side:
             raise ValueError("'upscale' needs 'minimum_side': to what the crops are enlarged.")
         place = output_path(folder)
-        wish = CropWish(
-            framing,
-            aspect.strip() or None,
-            minimum_side or None,
-            upscale=upscale,
-            reject=impossible == "reject",
-        )
-        limits = FaceThresholds(
-            confidence=minimum_confidence,
-            choice=None if choice == AUTOMATIC else choice,  # type: ignore[arg-type]
-        )
-        paths = [] if references is None else reference_files(references)
+        before = len(images.notes)
         with feature_store() as store:
-            made = crop_images(
-                images,
-                FaceAnalyser(pack_path(pack)),
-                store,
-                place,
-                wish,
-                thresholds=limits,
-                references=paths,
-                progress=NodeProgress(),
-            )
-        boxes = made.table["crop_box"].is_not_null()
+            made = images
+            if cut_bars < 1:
+                made = without_bars(made, store, place, cut_bars, NodeProgress())
+            if framing != UNCROPPED:
+                wish = CropWish(
+                    framing,
+                    aspect.strip() or None,
+                    minimum_side or None,
+                    upscale=upscale,
+                    reject=impossible == "reject",
+                )
+                limits = FaceThresholds(
+                    confidence=minimum_confidence,
+                    choice=None if choice == AUTOMATIC else choice,  # type: ignore[arg-type]
+                )
+                made = crop_images(
+                    made,
+                    FaceAnalyser(pack_path(pack)),
+                    store,
+                    place,
+                    wish,
+                    thresholds=limits,
+                    references=[] if references is None else reference_files(references),
+                    progress=NodeProgress(),
+                )
+        table = made.table
+        cut = "crop_box" in table.columns
+        boxes = table["crop_box"].is_not_null() if cut else table["path"].is_null()
         disk_state.record(place, made.filter(boxes).paths())
-        told = "\n".join(made.notes[len(images.notes) :])
+        told = "\n".join(made.notes[before:]) or "Nothing was cut."
         shown = made.filter(boxes) if boxes.any() else made
         sheet = sheet_of(shown, by="kind", limit=_SHEET)
         preview = {**ui.PreviewImage(sheet, cls=cls).as_dict(), "text": (told,)}

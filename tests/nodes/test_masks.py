@@ -84,3 +84,35 @@ def test_a_lora_is_trained_with_the_masks_and_says_so(server, exported):
     assert (
         "One mask weighs the loss of 3 images." in (server.run(wired, 600).outputs["2"]["text"][0])
     )
+
+
+def test_bars_are_cut_off_and_what_else_spoils_an_image_is_left_out(server):
+    folder = server.base / "input" / "barred"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    inside = rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    rough = Image.fromarray(inside).resize((320, 240), Image.Resampling.BICUBIC)
+    barred = Image.new("RGB", (320, 320))
+    barred.paste(rough, (0, 40))
+    barred.save(folder / "barred.png")
+    pair = Image.new("RGB", (640, 240))
+    pair.paste(rough)
+    pair.paste(rough.rotate(180), (320, 0))
+    pair.save(folder / "pair.png")
+    graph = {
+        "1": node("LoadImageSet", folder="barred"),
+        "2": node("CropImages", images=["1", 0], framing="uncropped", aspect="", pack="miniature",
+                  folder="barred/crops", cut_bars=0.02),
+        "3": node("QualityScore", images=["2", 0], minimum=0.0, formula="seed-document",
+                  max_bars=0.02, grids_from=0.96),
+        "4": stock("PreviewAny", source=["3", 1]),
+        "5": stock("PreviewAny", source=["2", 2]),
+    }  # fmt: skip
+    run = server.run(graph)
+    assert "Bars were cut off 1 of 2 images." in run.outputs["5"]["text"][0]
+    assert "several_images" in run.outputs["4"]["text"][0]
+    assert "bars" not in run.outputs["4"]["text"][0]
+    [crop] = (server.base / "output" / "barred" / "crops").rglob("*.png")
+    with Image.open(crop) as image:
+        assert image.width == 320
+        assert 232 <= image.height <= 240
