@@ -131,8 +131,9 @@ def _planned(
     layout: str | None,
 ) -> CropPlan:
     face = values["face_box"]
-    points = np.asarray(values["face_landmarks"], dtype=np.float64).reshape(5, 2)
-    head = head_of(face, points, values["yaw"], layout)
+    points = values["face_landmarks"]
+    marks = None if points is None else np.asarray(points, dtype=np.float64).reshape(5, 2)
+    head = head_of(face, marks, values["yaw"], layout)
     where = crop_box(size, face, head, wish.framing, ratio)
     if where.box is None:
         return CropPlan(problem=where.problem)

@@ -152,7 +152,7 @@ class DlibFaces:
             y + high * height / 2,
         )  # fmt: skip
 
-    def crop(self, image: Pixels, landmarks: FloatArray) -> Pixels:
+    def crop(self, image: Pixels, landmarks: FloatArray, box: FloatArray | None = None) -> Pixels:
         """Cut a face out, turned and scaled as the recogniser wants it."""
         import dlib
 

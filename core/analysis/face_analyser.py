@@ -150,9 +150,15 @@ class FaceAnalyser:
             return self.det_size
         return next((s for s in DETECTION_SIZES if s >= longest), DETECTION_SIZES[-1])
 
-    def crop(self, image: Pixels, landmarks: FloatArray) -> Pixels:
-        """Cut a face out, turned and scaled as the recogniser wants it."""
-        return self.backend.crop(image, landmarks)
+    def crop(self, image: Pixels, landmarks: FloatArray, box: FloatArray | None = None) -> Pixels:
+        """Cut a face out, turned and scaled as the recogniser wants it.
+
+        Args:
+            image: BGR, uint8.
+            landmarks: The face's five points.
+            box: The face's box, which a pack without landmarks goes by.
+        """
+        return self.backend.crop(image, landmarks, box)
 
     def identify(self, crops: Sequence[Pixels]) -> FloatArray:
         """Embed faces that :meth:`crop` cut out.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..miniature import FACE_PACK_PATH
+from .anime_faces import ANIME, DETECTOR_REPO, RECOGNISER_REPO, AnimeFaces, detector_of
 from .calibration import Calibration
 from .decoding import Pixels
 from .face_packs import LICENCE, MINIATURE, PACK_ROOT, FacePackError, packs_folder
@@ -74,8 +75,8 @@ class FaceBackend(Protocol):
     def detect(self, image: Pixels, edge: int) -> Faces:
         """Find faces in an image (BGR) that is fitted into a square of ``edge`` pixels."""
 
-    def crop(self, image: Pixels, landmarks: FloatArray) -> Pixels:
-        """Cut a face out, turned and scaled as the recogniser wants it."""
+    def crop(self, image: Pixels, landmarks: FloatArray, box: FloatArray | None = None) -> Pixels:
+        """Cut a face out, turned and scaled as the recogniser wants it; by its box without any."""
 
     def identify(self, crops: Sequence[Pixels]) -> FloatArray:
         """Embed crops; rows of any length, shape ``(n, d)``."""
@@ -124,6 +125,12 @@ BACKENDS = (
         f"fal/AuraFace-v1 of the Hugging Face hub, into {PACK_ROOT}/models/auraface",
     ),
     BackendInfo(
+        "anime", "YOLOv8 detector of drawn faces, CCIP tells characters apart; no landmarks",
+        "MIT (detector), OpenRAIL (CCIP)", "195 MB",
+        f"{DETECTOR_REPO} and {RECOGNISER_REPO} of the Hugging Face hub, into "
+        f"{PACK_ROOT}/models/anime",
+    ),
+    BackendInfo(
         "FOLDER", "OpenCV's YuNet and SFace (files named *yunet*.onnx, *sface*.onnx)",
         "MIT and Apache-2.0; commercial use too", "37 MB", "OpenCV's model zoo",
     ),
@@ -147,6 +154,8 @@ def installed(pack: str) -> bool | None:
             return False
     if pack.isupper():
         return None
+    if pack == ANIME:
+        return detector_of(packs_folder() / pack) is not None
     return (packs_folder() / pack).is_dir()
 
 
@@ -154,9 +163,9 @@ def open_backend(pack: str | Path, providers: Sequence[str] | None = None) -> Fa
     """Return the back end of a pack; nothing is loaded yet.
 
     Args:
-        pack: ``miniature``, ``dlib``, ``dlib-cnn``, the name of an insightface pack
+        pack: ``miniature``, ``dlib``, ``dlib-cnn``, ``anime``, the name of an insightface pack
             (``buffalo_l``), or a folder of ONNX files; with a file ``*yunet*.onnx`` it is
-            OpenCV's.
+            OpenCV's, with ``face_detect_v*/model.onnx`` it is of anime characters.
         providers: onnxruntime's execution providers, for an insightface pack.
     """
     from .dlib_faces import CNN, HOG, DlibFaces
@@ -166,9 +175,11 @@ def open_backend(pack: str | Path, providers: Sequence[str] | None = None) -> Fa
     if pack in (HOG, CNN):
         return DlibFaces(str(pack))
     for folder in (Path(pack).expanduser(), packs_folder() / str(pack)):
-        if folder.is_dir():
+        if folder.is_dir() and detector_of(folder):
+            return AnimeFaces(folder)
+        if folder.is_dir() and pack != ANIME:
             return OpenCVFaces(folder) if yunet_of(folder) else InsightfacePack(pack, providers)
-    return InsightfacePack(pack, providers)
+    return AnimeFaces(packs_folder() / ANIME) if pack == ANIME else InsightfacePack(pack, providers)
 
 
 def calibration_of(pack: str | Path, backend: FaceBackend) -> Calibration:
@@ -190,6 +201,8 @@ def calibration_of(pack: str | Path, backend: FaceBackend) -> Calibration:
     found = Calibration.read(backend.folder)
     if found is not None:
         return found
+    if isinstance(backend, AnimeFaces):
+        return backend.calibration
     if yunet_of(backend.folder):
         return YUNET
     embedded = folder_fingerprint(FACE_PACK_PATH, "*.onnx")

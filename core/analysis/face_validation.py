@@ -237,7 +237,7 @@ def _with_face_columns(
     score = [None if b is None else float(b[1].scores[0]) for b in best]
     confidence = [None if b is None else limits.confidence_of(b[1]) for b in best]
     box = [None if b is None else b[1].boxes[0].tolist() for b in best]
-    points = [None if b is None else b[1].landmarks[0].ravel().tolist() for b in best]
+    points = [None if b is None else _points(b[1]) for b in best]
     share = [None if b is None else face_share(*b) for b in best]
     views = [None if b is None else _view(*b, limits) for b in best]
     own: list[pl.Series] = []
@@ -260,6 +260,12 @@ def _with_face_columns(
         pl.Series("pose", [None if v is None else v[2] for v in views], pl.String),
         *own,
     )
+
+
+def _points(faces: Faces) -> list[float] | None:
+    """Return the first face's landmarks; ``None`` of a detector that gives none."""
+    points = faces.landmarks[0].ravel()
+    return points.tolist() if np.isfinite(points).all() else None
 
 
 def _view(
@@ -387,7 +393,9 @@ def read_references(
             faces = analyser.detect(image)
             if len(faces) != 1:
                 raise ReferenceFaceError(reference, len(faces))
-            vector = analyser.identify([analyser.crop(image, faces.landmarks[0])])[0]
+            vector = analyser.identify([analyser.crop(image, faces.landmarks[0], faces.boxes[0])])[
+                0
+            ]
             stored = {key: pack_vector(vector)}
             store.put({key: faces.to_bytes()}, DETECTION, analyser.detection_fingerprint)
             store.put(stored, IDENTITY, analyser.identity_fingerprint)

@@ -150,7 +150,7 @@ class InsightfacePack:
             landmarks = np.full((len(found), 5, 2), np.nan)
         return Faces.by_score(found[:, :4], found[:, 4], landmarks)
 
-    def crop(self, image: Pixels, landmarks: FloatArray) -> Pixels:
+    def crop(self, image: Pixels, landmarks: FloatArray, box: FloatArray | None = None) -> Pixels:
         """Cut a face out, turned and scaled as the recogniser wants it."""
         return aligned(image, landmarks, self._recogniser.input_size[0])
 

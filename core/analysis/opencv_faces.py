@@ -139,7 +139,7 @@ class OpenCVFaces:
         corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
         return Faces.by_score(corners / scale, rows[:, 14], rows[:, 4:14].reshape(-1, 5, 2) / scale)
 
-    def crop(self, image: Pixels, landmarks: FloatArray) -> Pixels:
+    def crop(self, image: Pixels, landmarks: FloatArray, box: FloatArray | None = None) -> Pixels:
         """Cut a face out, turned and scaled as the recogniser wants it."""
         row = np.zeros((1, 15), dtype=np.float32)
         row[0, 4:14] = np.asarray(landmarks, dtype=np.float32).reshape(-1)

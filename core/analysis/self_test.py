@@ -148,7 +148,9 @@ def self_test(
         if passes and len(good) < spoil:
             good.append((image, faces.sides()[0]))
         if "/" in name and analyser.has_recogniser:
-            identities.append(analyser.identify([analyser.crop(image, faces.landmarks[0])])[0])
+            identities.append(
+                analyser.identify([analyser.crop(image, faces.landmarks[0], faces.boxes[0])])[0]
+            )
             owners.append(name.split("/")[0])
     progress.finish()
     if not result.scores:

@@ -258,12 +258,14 @@ class _Run:
             self.faces[key] = self.faces[key].with_looks(looks)
             self._keep(LOOKS, looks_fingerprint(self.analyser), key, looks_to_bytes(looks))
         if self.analyser and self._identity_due(key, pixels):
-            self.crops[key] = self.analyser.crop(image, self.faces[key].landmarks[0])
+            shown = self.faces[key]
+            self.crops[key] = self.analyser.crop(image, shown.landmarks[0], shown.boxes[0])
             if len(self.crops) >= self.analyser.batch_size:
                 self._identify()
         if self.analyser and self._each_identity_due(key, pixels):
-            shown = self.faces[key].landmarks[:MOST_FACES]
-            vectors = self.analyser.identify([self.analyser.crop(image, p) for p in shown])
+            shown = self.faces[key]
+            each = zip(shown.landmarks[:MOST_FACES], shown.boxes[:MOST_FACES], strict=True)
+            vectors = self.analyser.identify([self.analyser.crop(image, p, b) for p, b in each])
             self._keep(EACH_IDENTITY, self.analyser.identity_fingerprint, key,
                        pack_vector(vectors.ravel()))  # fmt: skip
         if self.embedder and self._embedding_due(key, pixels):

@@ -55,7 +55,7 @@ def _faces(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     _show(result, console)
     written = None
     if options.write:
-        if not any(analyser.folder.glob("*.onnx")) or str(options.pack) == "miniature":
+        if not any(analyser.folder.glob("**/*.onnx")) or str(options.pack) == "miniature":
             raise CuratorError(
                 f"{options.pack} has no folder of its own to keep a calibration in; its own is "
                 "part of this package. Give the measured figures as thresholds instead."

@@ -43,8 +43,9 @@ class FaceValidate(io.ComfyNode):
                 widget(
                     FacesSection, "pack",
                     tooltip="'miniature' (drawn portraits), dlib or dlib-cnn (public domain; with "
-                    "the packages dlib-bin and face-recognition-models), the name of an "
-                    "insightface pack (buffalo_l, for non-commercial research only), or a folder "
+                    "the packages dlib-bin and face-recognition-models), anime (drawn faces, and "
+                    "CCIP; their files in a folder), the name of an insightface pack (buffalo_l, "
+                    "for non-commercial research only), or a folder "
                     "of ONNX files (SCRFD and ArcFace, or OpenCV's YuNet and SFace) in ComfyUI's "
                     "models folder, such as insightface/models/mine.",
                 ),
