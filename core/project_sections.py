@@ -138,7 +138,7 @@ class FacesSection(Model):
 
     pack: str = Field(
         default="miniature",
-        description="'miniature', dlib, dlib-cnn, anime, an insightface pack's name (buffalo_l), or a "
+        description="'miniature', dlib, dlib-cnn, anime, an insightface pack (buffalo_l), or a "
         "folder of ONNX files; 'character-curator faces' lists them.",
     )
     references: tuple[str, ...] = Field(

@@ -73,8 +73,8 @@ def add_commands(command: Command) -> None:
         "--faces",
         default=said(sections.FacesSection, "pack")["default"],
         metavar="PACK",
-        help="dlib, dlib-cnn, anime, an insightface pack's name (buffalo_l), a folder, or miniature "
-        "(%(default)s); 'character-curator faces' lists them",
+        help="dlib, dlib-cnn, anime, an insightface pack's name (buffalo_l), a folder, or "
+        "miniature (%(default)s); 'character-curator faces' lists them",
     )
     sub.add_argument(
         "--clip",

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
+from .face_wires import KINDS, faces_of_boxes, faces_of_masks
 
 LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
 AUTOMATIC = "automatic"
@@ -81,6 +82,16 @@ class FaceValidate(io.ComfyNode):
                     tooltip="calibrated means the same with every pack; detector is the score "
                     "itself, as the seed-document recipe takes it.",
                 ),
+                io.MultiType.Input(
+                    "boxes", [io.Custom(kind) for kind in KINDS], optional=True,
+                    tooltip="Faces that another node has found in the accepted images, as Image "
+                    "Set to Images gives them: boxes, face landmarks, or SEGS of one image. They "
+                    "count as certain; the pack looks closer at each, and tells who it is.",
+                ),
+                io.Mask.Input(
+                    "masks", optional=True,
+                    tooltip="The same as masks, one an image: each patch is a face.",
+                ),
             ],
             outputs=[
                 ImageSet.Output(
@@ -109,10 +120,13 @@ class FaceValidate(io.ComfyNode):
         references: Any = None,
         choice: str = AUTOMATIC,
         confidence: str = "calibrated",
+        boxes: Any = None,
+        masks: Any = None,
     ) -> io.NodeOutput:
         """Validate the faces."""
         from ...core.analysis.face_analyser import FaceAnalyser
         from ...core.analysis.face_validation import FaceThresholds, validate_faces
+        from ...core.analysis.given_faces import with_given
         from ..ui.progress import NodeProgress
         from .filters import outcome
 
@@ -122,13 +136,30 @@ class FaceValidate(io.ComfyNode):
             side=minimum_side,
             identity=minimum_identity if minimum_identity > -1 else None,
             choice=None if choice == AUTOMATIC else choice,  # type: ignore[arg-type]
-            raw=confidence == "detector",
+            raw=confidence == "detector" or boxes is not None or masks is not None,
         )
         analyser = FaceAnalyser(pack_path(pack), det_size=detection_size or None)
         paths = [] if references is None else reference_files(references)
         with feature_store() as store:
+            if boxes is not None or masks is not None:
+                given = _given(images, analyser.backend.layout, boxes, masks)
+                analyser = with_given(
+                    images, store, analyser.pack, given, analyser.det_size, NodeProgress()
+                )
             found = validate_faces(images, analyser, store, thresholds, paths, NodeProgress())
         return io.NodeOutput(found, outcome(found))
+
+
+def _given(images: Any, layout: str, boxes: Any, masks: Any) -> Any:
+    """Return the faces on the wires, of each accepted image."""
+    from ...core.analysis.decoding import read_image
+
+    if boxes is not None and masks is not None:
+        raise ValueError("Connect 'boxes' or 'masks', not both.")
+    sizes = [read_image(path).shape[1::-1] for path in images.accepted.paths()]
+    if masks is not None:
+        return faces_of_masks(masks, sizes)
+    return faces_of_boxes(boxes, sizes[0] if sizes else (1, 1), sizes, layout)
 
 
 def pack_path(name: str) -> str:

@@ -116,3 +116,25 @@ def test_bars_are_cut_off_and_what_else_spoils_an_image_is_left_out(server):
     with Image.open(crop) as image:
         assert image.width == 320
         assert 232 <= image.height <= 240
+
+
+def test_faces_that_other_nodes_have_found_are_taken(server):
+    draw_folder(server.base / "input" / "given", count=1)
+    graph = {
+        "1": node("LoadImageSet", folder="given"),
+        "2": stock("SolidMask", value=1.0, width=128, height=128),
+        "3": node("FaceValidate", images=["1", 0], pack="miniature", masks=["2", 0],
+                  minimum_confidence=0.99, minimum_share=0.9, minimum_side=64.0,
+                  minimum_identity=-1.0),
+        "4": stock("PreviewAny", source=["3", 1]),
+    }  # fmt: skip
+    if "PrimitiveBoundingBox" in server.get("/object_info"):
+        graph["5"] = stock("PrimitiveBoundingBox", x=4, y=4, width=32, height=32)
+        graph["6"] = node("FaceValidate", images=["1", 0], pack="miniature", boxes=["5", 0],
+                          minimum_confidence=0.99, minimum_share=0.9, minimum_side=64.0,
+                          minimum_identity=-1.0)  # fmt: skip
+        graph["7"] = stock("PreviewAny", source=["6", 1])
+    run = server.run(graph)
+    assert "1 of 1 images are accepted" in run.outputs["4"]["text"][0]
+    if "7" in graph:
+        assert "1 face_too_small" in run.outputs["7"]["text"][0]
