@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, model_validator
 
+from .asset_sections import AssetsSection
 from .errors import CuratorError
 from .naming import slug
 from .options import Model
@@ -47,7 +48,8 @@ class Project(Model):
     Either ``source`` names existing images (a folder, a zip file, or a list of these), or
     ``plan``, ``subjects``,
     ``originals`` and ``scenarios`` say what to generate. With ``portfolio`` every one of the
-    subjects gets a dataset of its own.
+    subjects gets a dataset of its own. ``assets`` makes images for a game with the LoRA of
+    ``training``, or with any other: then neither images nor a plan are needed.
     """
 
     project: ProjectSection = ProjectSection()
@@ -68,6 +70,7 @@ class Project(Model):
     dataset: DatasetSection = DatasetSection()
     training: TrainingSection | None = None
     portfolio: PortfolioSection | None = None
+    assets: AssetsSection | None = None
 
     @model_validator(mode="after")
     def _has_images(self) -> Project:
@@ -80,7 +83,8 @@ class Project(Model):
                         f"the subject '{subject.name}' has {key}, which is for a portfolio: add a "
                         "section [portfolio], or take it out"
                     )
-        if (self.source is None) == (self.plan is None):
+        given = (self.source is not None) + (self.plan is not None)
+        if given > 1 or (not given and self.assets is None):
             raise ValueError(
                 "give either 'source' (a folder of images, or several) or a [plan] to generate"
             )
@@ -114,6 +118,11 @@ class Project(Model):
             raise ValueError(
                 "a portfolio ends with its datasets: take [training] out, and train on one of them "
                 "with 'character-curator train'"
+            )
+        if self.assets is not None:
+            raise ValueError(
+                "a portfolio ends with its datasets: take [assets] out, and make them in a project "
+                "of one subject that names its LoRA"
             )
         if self.dataset.trigger is not None:
             raise ValueError("in a portfolio each of the [[subjects]] has a trigger of its own")

@@ -112,10 +112,13 @@ def masks_of(project: Project, base: Path | str = ".") -> str | None:
 
 
 def recipe_of(project: Project) -> dict[str, Any]:
-    """Return a project as its dataset's recipe: decisions are a file beside it."""
+    """Return a project as its dataset's recipe: decisions are a file beside it.
+
+    What is made with a LoRA of it, later, is no part of it.
+    """
     from .selection.decisions import DECISIONS_FILE
 
-    recipe = project.model_dump(mode="json", exclude_none=True)
+    recipe = project.model_dump(mode="json", exclude_none=True, exclude={"assets"})
     if "decisions" in recipe["selection"]:
         recipe["selection"]["decisions"] = DECISIONS_FILE
     return recipe

@@ -65,10 +65,9 @@ def train(
         steps=project.model.steps,
         guidance=project.model.guidance,
     )
-    file = section.file or f"{LORA_FOLDER}/{_file_stem(project.project.name)}.safetensors"
     job = LoraJob(
         dataset,
-        output / Path(file).expanduser(),
+        lora_file_of(project, base),
         base=model,
         trigger=", ".join(triggers) or None,
         validation=None if section.validation is None else resolved(base, section.validation),
@@ -94,6 +93,13 @@ def train(
                 job, settings, store=store, callbacks=callbacks, progress=progress, resume=False
             )
     return found.with_choice(chosen)
+
+
+def lora_file_of(project: Project, base: Path | str = ".") -> Path:
+    """Return where the LoRA file of a project's training lies, or will lie."""
+    section = project.training or TrainingSection()
+    file = section.file or f"{LORA_FOLDER}/{_file_stem(project.project.name)}.safetensors"
+    return resolved(base, project.project.output) / Path(file).expanduser()
 
 
 def tell_of_training(dataset: Path, lora: LoraResult) -> bool:

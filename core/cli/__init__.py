@@ -21,6 +21,7 @@ from .. import __version__
 from ..analysis.builds import build_faults
 from ..errors import CuratorError, WriteError
 from . import (
+    assets,
     captions,
     curation,
     evaluation,
@@ -198,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     modules = (
-        curation, portfolio, versions, faces, captions, training, evaluation, verification,
+        curation, portfolio, assets, versions, faces, captions, training, evaluation, verification,
         experiment, miniature,
     )  # fmt: skip
     for module in modules:

@@ -198,6 +198,7 @@ def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
     from ..training.result import joined
+    from .assets import made as assets
     from .memory import kept_while_training
     from .training_view import TrainingView
 
@@ -206,17 +207,23 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         from .portfolio import made
 
         return made(parsed, options.project.parent, console)
+    if parsed.source is None and parsed.plan is None:  # a LoRA from elsewhere, for a game
+        return assets(parsed, options.project.parent, console)
     started = time.monotonic()
     with TrainingView(console) as view, kept_while_training() as memory:
-        told = joined(view.callbacks(), memory)
+        watching = joined(view.callbacks(), memory)
         outcome = pipeline.run(
             parsed,
             options.project.parent,
-            callbacks=told,
+            callbacks=watching,
             on_notes=lambda notes: say(console, notes),
             progress=view,
         )
-    return _report(outcome, console, time.monotonic() - started)
+    code, told = _report(outcome, console, time.monotonic() - started)
+    if parsed.assets is None:
+        return code, told
+    later, more = assets(parsed, options.project.parent, console)
+    return max(code, later), {**told, "assets": more}
 
 
 def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
