@@ -155,6 +155,9 @@ def score_quality(
 ) -> ImageSet:
     """Score each image and reject those below ``minimum`` as ``low_quality``.
 
+    A disturbed copy (column ``disturbance``) is scored as any image, and judged by the image that
+    was disturbed: it is rejected where that is, if it is in the set, and else spared.
+
     Adds ``raw_sharpness``, ``raw_contrast``, ``sharpness_score``, ``contrast_score``,
     ``confidence_score`` and ``quality``. Images that are rejected already are scored too where
     the store knows their pixels; quality is null where no face was looked for.
@@ -192,6 +195,8 @@ def score_quality(
     if formula == CALIBRATED or (formula is None and LOOK_COLUMNS[0] in images.table.columns):
         return _by_looks(images, minimum)
     below = seen & counted & (scores.quality < minimum)
+    images = _reject_copies(images, below)
+    below &= ~_is_copy(images)
     details = [
         f"quality {scores.quality[i]:.3f} is below {minimum:g} (sharpness "
         f"{scores.sharpness[i]:.2f}, contrast {scores.contrast[i]:.2f}, face confidence "
@@ -215,6 +220,8 @@ def _by_looks(images: ImageSet, minimum: float) -> ImageSet:
         images.table["quality"].alias("seed_document_quality"), _column("quality", quality, known)
     )
     below = known & (quality < minimum)
+    images = _reject_copies(images, below)
+    below &= ~_is_copy(images)
     details = [
         f"quality {quality[i]:.3f} is below {minimum:g} (the face's "
         + ", ".join(
@@ -256,6 +263,8 @@ def reject_hopeless(
            for name in ("raw_sharpness", "raw_contrast")]  # fmt: skip
     ceiling = quality_ceiling(raw[0], raw[1], thresholds)
     below = ~np.isnan(raw[0]) & (ceiling < minimum)
+    images = _reject_copies(images, below)
+    below &= ~_is_copy(images)
     details = [
         f"quality {ceiling[i]:.3f} at most, whatever the face, is below {minimum:g} (sharpness "
         f"{raw[0][i]:.0f}, contrast {raw[1][i]:.0f}); no face was looked for"
@@ -264,6 +273,24 @@ def reject_hopeless(
         for i in range(len(images))
     ]
     return images.reject(below, Rejection.LOW_QUALITY, details)
+
+
+def _is_copy(images: ImageSet) -> NDArray[np.bool_]:
+    """Return which rows are disturbed copies: what was done on purpose is no fault."""
+    if "disturbance" not in images.table.columns:
+        return np.zeros(len(images), dtype=bool)
+    return np.asarray(images.table["disturbance"].is_not_null().to_numpy(), dtype=bool)
+
+
+def _reject_copies(images: ImageSet, below: NDArray[np.bool_]) -> ImageSet:
+    """Reject the disturbed copies of images whose own quality is too low."""
+    copies = _is_copy(images)
+    if not copies.any():
+        return images
+    faulty = set(images.table["hash"].filter(pl.Series(below & ~copies)))
+    mask = copies & images.table["disturbance_source"].is_in(faulty).fill_null(False).to_numpy()
+    return images.reject(mask, Rejection.LOW_QUALITY, "the image that was disturbed is of too low "
+                         "a quality itself")  # fmt: skip
 
 
 def with_raw_columns(images: ImageSet, measured: Sequence[PixelMeasurement | None]) -> ImageSet:

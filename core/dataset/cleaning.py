@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from ..reading.crops import CROP_KEY
+from ..reading.disturbances import DISTURBANCE_KEY
 from ..reading.recorded import PARAMETERS_KEY
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -22,7 +23,8 @@ _OWN = PARAMETERS_KEY.encode() + b"\0"
 _OWN_TEXTS = (_OWN, b"parameters\0", b"prompt\0", b"workflow\0")
 _TEXT_KINDS = (b"tEXt", b"iTXt")
 """The second holds what the first has no letters for."""
-_CROP = CROP_KEY.encode() + b"\0"
+_CHANGED = (CROP_KEY.encode() + b"\0", DISTURBANCE_KEY.encode() + b"\0")
+"""How an image came of another one."""
 _JPEG_DROPPED = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _JFIF, _JFIF_HEAD = b"JFIF\0", 12
 _WEBP_KEPT = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH"})
@@ -32,8 +34,8 @@ _WEBP_ALPHA = 0x10
 def cleaned(data: bytes) -> bytes | None:
     """Return an image file's bytes without anything but its pixels.
 
-    A PNG that this program has made keeps how it was made, or cut; a color profile is left out, so
-    the pixels must be sRGB.
+    A PNG that this program has made keeps how it was made, cut or disturbed; a color profile is
+    left out, so the pixels must be sRGB.
 
     Args:
         data: A whole file.
@@ -61,7 +63,7 @@ def _png(data: bytes) -> bytes:
     for kind, part in found:
         is_text = kind == b"tEXt"
         own_text = kind in _TEXT_KINDS and is_own and part[8:].startswith(_OWN_TEXTS)
-        if kind in _PNG_KEPT or own_text or (is_text and part[8:].startswith(_CROP)):
+        if kind in _PNG_KEPT or own_text or (is_text and part[8:].startswith(_CHANGED)):
             parts.append(part)
     return b"".join(parts)
 

@@ -245,7 +245,7 @@ def _converted(source: Path, data: bytes, target: Path, look: Look) -> Placed:
     from PIL import Image, PngImagePlugin
 
     with decoding(), opened(data) as image:
-        own = _own_texts(image)
+        own = own_texts(image)
         made = upright(image, MAX_PIXELS)
     seen = on_background(made, look.background)
     if look.alpha == MASK and seen.mode != made.mode and made.getchannel("A").getextrema()[0] < 255:
@@ -266,13 +266,14 @@ def _converted(source: Path, data: bytes, target: Path, look: Look) -> Placed:
     return Placed(content_hash(target), "converted", width, height, scale, look.way)
 
 
-def _own_texts(image: Any) -> dict[str, str]:
-    """Return how this program has made or cut an image, if it has."""
+def own_texts(image: Any) -> dict[str, str]:
+    """Return how this program has made, cut or disturbed an opened image, if it has."""
     from ..reading.crops import CROP_KEY
+    from ..reading.disturbances import DISTURBANCE_KEY
     from ..reading.recorded import PARAMETERS_KEY
 
     texts = {}
-    for key in (PARAMETERS_KEY, CROP_KEY):
+    for key in (PARAMETERS_KEY, CROP_KEY, DISTURBANCE_KEY):
         text = image.info.get(key)
         if not isinstance(text, str):
             continue

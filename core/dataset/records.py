@@ -48,6 +48,11 @@ _COLUMNS = {
     "crop_box": "crop_box",
     "crop_source_hash": "crop_source_hash",
     "crop_scale": "crop_scale",
+    "angle": "angle",
+    "light": "light",
+    "expression": "expression",
+    "background": "background",
+    "disturbance": "disturbance_record",
 }
 
 
@@ -73,8 +78,9 @@ def record(row: Row, file_name: str, caption: str, placed: Placed, mask: str = "
         for key, column in _COLUMNS.items()
         if (value := _plain(row.get(column))) is not None
     }
-    if "generation" in values:
-        values["generation"] = _parsed(values["generation"])
+    for key in ("generation", "disturbance"):
+        if key in values:
+            values[key] = _parsed(values[key])
     values["caption"] = caption
     values |= {"width": placed.width, "height": placed.height, "hash": placed.hash}
     values["source"] = row.get("source") or row["path"]

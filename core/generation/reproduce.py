@@ -17,6 +17,7 @@ from ..json_text import parse
 from ..plan import Request
 from ..reading.color import on_background
 from ..reading.crops import CropRecord, crop_record, cut, cut_file
+from ..reading.disturbances import DisturbanceRecord, disturbance_record, disturbed, rgb_pixels
 from ..reading.folders import list_sources
 from ..reading.opening import decoding_errors, opened, upright
 from . import conditions, png
@@ -28,11 +29,12 @@ class NoRecordError(CuratorError):
 
 
 class OriginalNotFoundError(CuratorError):
-    """The original of a crop is not here."""
+    """The original of a crop, or of a disturbed copy, is not here."""
 
-    def __init__(self, path: Path, crop: CropRecord, why: str) -> None:
+    def __init__(self, path: Path, made: CropRecord | DisturbanceRecord, why: str) -> None:
+        what = "a crop" if isinstance(made, CropRecord) else "a disturbed copy"
         super().__init__(
-            f"{path} is a crop of '{crop.source}' (SHA-256 {crop.source_hash[:16]}...), and {why}. "
+            f"{path} is {what} of '{made.source}' (SHA-256 {made.source_hash[:16]}...), and {why}. "
             "Name that image, or a folder that holds it: --source."
         )
 
@@ -43,7 +45,8 @@ class Reproduction:
 
     Attributes:
         path: The image that was given.
-        request: What it shows; ``None`` for a crop of an image that nobody has generated.
+        request: What it shows; ``None`` for a crop, or a disturbed copy, of an image that
+            nobody has generated.
         image: The new image: uint8 RGB array of shape ``(height, width, 3)``.
         identical: Whether every pixel is the same.
         psnr: Peak signal-to-noise ratio in dB; infinite when identical, NaN when the sizes differ.
@@ -65,29 +68,35 @@ def reproduce(
     model: str | Path | None = None,
     source: str | Path | None = None,
 ) -> Reproduction:
-    """Make a generated image, or a crop, again and compare it pixel by pixel.
+    """Make a generated image, a crop or a disturbed copy again and compare it pixel by pixel.
 
-    Only the image's own record is read. A crop is cut again from its original, which is made again
-    where this tool has generated it, and else found by its content in ``source``. The pixels are
+    Only the image's own record is read. A crop is cut again from its original, and a disturbed copy
+    disturbed again, which is made again where this tool has generated it, and else found by its
+    content in ``source``. The pixels are
     identical on the same kind of machine and the same versions; elsewhere ``differences`` says
     what has changed and ``psnr`` how much it matters.
 
     Args:
-        image: A PNG that this tool has generated or cropped.
+        image: A PNG that this tool has generated, cropped or disturbed.
         backend: The back end, to spare loading the model again for image after image; by
             default made from the record.
         model: Where the model lies now, if not where the record says.
-        source: Of a crop of somebody's image: that image, or a folder or zip file that holds it.
+        source: Of a crop or disturbed copy of somebody's image: that image, or a folder or zip file
+            that holds it.
 
     Raises:
         NoRecordError: The image has no record, or was made by a back end that is not here.
-        OriginalNotFoundError: The original of a crop is not here, or not as it was.
+        OriginalNotFoundError: The original of a crop or disturbed copy is not here, or not as it
+            was.
+        DisturbanceError: The record of a disturbance has been altered.
         ModelNotFoundError: Its model is not here.
         LoraError: Its LoRA is not here.
     """
     path = Path(image).expanduser()
-    crop = crop_record(path)
-    if crop is not None and crop.generation is None:
+    crop, disturbance = crop_record(path), disturbance_record(path)
+    if disturbance is not None and disturbance.generation is None:
+        return disturb_again(path, disturbance, source)
+    if disturbance is None and crop is not None and crop.generation is None:
         return cut_again(path, crop, source)
     record, data = read(path)
     original = _pixels(path, data)
@@ -98,8 +107,7 @@ def reproduce(
     size, row = record["batch"]["size"], record["batch"]["row"]
     # The neighbours of then are not needed: a row depends on the batch's size, not on them.
     pixels = backend.sample([request] * size)[row]
-    if crop is not None:
-        pixels = pixels_of_crop(pixels, crop)
+    pixels = changed_again(pixels, crop, disturbance)
     differences = [
         *settings_differences(record, backend),
         *conditions.differences(recorded, backend.conditions),
@@ -128,8 +136,8 @@ def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
     try:
         data = path.read_bytes()
         record = png.read_record(data)
-        if record is None and (crop := crop_record(path)) is not None and crop.generation:
-            record = dict(crop.generation)
+        if record is None:
+            record = generation_of(path)
     except OSError as error:
         raise NoRecordError(f"{path} can't be read: {error.strerror}. Check the name.") from error
     except png.DamagedPngError as error:
@@ -150,6 +158,23 @@ def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
             "again. Name an image that this tool has generated and nothing has changed since."
         )
     return record, data
+
+
+def generation_of(path: Path) -> dict[str, Any] | None:
+    """Return how the original of a crop or of a disturbed copy was made; ``None`` if unknown."""
+    for made in (disturbance_record(path), crop_record(path)):
+        if made is not None and made.generation:
+            return dict(made.generation)
+    return None
+
+
+def changed_again(
+    pixels: np.ndarray, crop: CropRecord | None, disturbance: DisturbanceRecord | None
+) -> np.ndarray:
+    """Cut a generated image's pixels and disturb them, as its file says was done."""
+    if crop is not None:
+        pixels = pixels_of_crop(pixels, crop)
+    return pixels if disturbance is None else disturbed(pixels, disturbance.disturbance)
 
 
 def pixels_of_crop(pixels: np.ndarray, crop: CropRecord) -> np.ndarray:
@@ -191,8 +216,30 @@ def cut_again(path: Path, crop: CropRecord, source: str | Path | None) -> Reprod
     return Reproduction(path, None, other, same, psnr(one, other), tuple(differences))
 
 
-def _original(path: Path, crop: CropRecord, source: str | Path | None) -> Path:
-    """Find a crop's original by its content, those of its name first."""
+def disturb_again(path: Path, record: DisturbanceRecord, source: str | Path | None) -> Reproduction:
+    """Disturb somebody's image again.
+
+    Args:
+        path: The disturbed copy.
+        record: What it says of itself.
+        source: The undisturbed image, or a folder or zip file that holds it.
+
+    Raises:
+        OriginalNotFoundError: It is not there, or not as it was.
+        DisturbanceError: The record has been altered.
+    """
+    original = _original(path, record, source)
+    try:
+        again, kept = rgb_pixels(original), rgb_pixels(path)
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        raise OriginalNotFoundError(path, record, f"{original} can't be used: {error}") from error
+    again = disturbed(again, record.disturbance)
+    same = np.array_equal(kept, again)
+    return Reproduction(path, None, again, same, psnr(kept, again), ())
+
+
+def _original(path: Path, crop: CropRecord | DisturbanceRecord, source: str | Path | None) -> Path:
+    """Find an image's original by its content, those of its name first."""
     if source is None:
         raise OriginalNotFoundError(path, crop, "it was not said where the original lies")
     place = Path(source).expanduser()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..json_text import JsonError
 from ..naming import table_name
 from ..rejection_reasons import Rejection
 from .concepts import Concept, concept_above
+from .disturbances import DISTURBANCE_KEY, DISTURBED, DisturbanceRecord
 from .folders import Listing
 from .kinds import missing_plugin, others_in_words
 from .opening import MAX_BYTES, check_plain, decoding_errors, opened
@@ -55,8 +57,11 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
         with opened(data) as image:
             row["width"], row["height"] = image.size
             own = image.info.get(PARAMETERS_KEY)
+            disturbed = DisturbanceRecord.from_text(image.info.get(DISTURBANCE_KEY))
             foreign = None if isinstance(own, str) else recorded(image.info, image.getexif())
-        if isinstance(own, str):
+        if disturbed is not None:
+            row |= _of_disturbed(disturbed, columns_of)
+        elif isinstance(own, str):
             row |= _of_record(own, columns_of)
         elif foreign is not None:
             row |= _of_foreign(foreign)
@@ -78,6 +83,16 @@ def _of_record(text: str, columns_of: Callable[[str], Row]) -> Row:
         return columns_of(text)
     except JsonError as error:
         return {_RECORD: str(error)}
+
+
+def _of_disturbed(record: DisturbanceRecord, columns_of: Callable[[str], Row]) -> Row:
+    """Return what was asked for of a disturbed image's original, and what disturbs it."""
+    made = json.dumps(dict(record.generation)) if record.generation is not None else None
+    return {
+        **(_of_record(made, columns_of) if made is not None else {}),
+        "kind": DISTURBED,
+        **record.columns(),
+    }
 
 
 def _of_foreign(found: Recorded) -> Row:

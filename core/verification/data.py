@@ -10,10 +10,11 @@ import polars as pl
 
 from ..errors import CuratorError
 from ..parquet import ParquetError, read_parquet
+from ..reading.disturbances import DISTURBED
 from ..selection.quotas import Quota
 from ..selection.resolve import resolve
 from .checklist import Fault, Line, judged, not_applicable, unchecked
-from .evidence import LINES_FILE, PROVENANCE_FILE, Evidence, ImageFile
+from .evidence import LINES_FILE, PROVENANCE_FILE, REAL, Evidence, ImageFile
 from .schema import missing_of
 
 SCORE_TOLERANCE = 0.005
@@ -46,6 +47,9 @@ def check_images(evidence: Evidence) -> Line:
                 )
             )
     total = evidence.section("selection").get("total")
+    synthetic = evidence.section("augmentation").get("total")
+    if isinstance(total, int) and isinstance(synthetic, int):
+        total += synthetic  # the real images, and as many more
     if isinstance(total, int) and total != len(there):
         faults.append(
             Fault(
@@ -64,11 +68,15 @@ def check_quality(evidence: Evidence) -> Line:
     """Compute every score anew from pixels; compare it with the threshold and what is recorded."""
     if evidence.measured is None:
         return unchecked("quality", evidence.measuring_problem, _models())
-    minimum, faults, scores = evidence.minimum_quality, [], []
+    minimum, faults, scores, copies = evidence.minimum_quality, [], [], 0
     for row in evidence.measured.iter_rows(named=True):
         score = row["quality"]
-        scores.append(score if score is not None else 0.0)
-        if score is None or score < minimum:
+        spared = evidence.kind_of(row["path"]) == DISTURBED
+        if spared:
+            copies += 1
+        else:
+            scores.append(score if score is not None else 0.0)
+        if not spared and (score is None or score < minimum):
             value = "no score" if score is None else f"{score:.3f}"
             faults.append(
                 Fault(
@@ -79,6 +87,8 @@ def check_quality(evidence: Evidence) -> Line:
             )
             continue
         recorded = evidence.metadata.get(row["path"], {}).get("quality_score")
+        if score is None:
+            continue
         if isinstance(recorded, float | int) and abs(recorded - score) > SCORE_TOLERANCE:
             faults.append(
                 Fault(
@@ -92,6 +102,7 @@ def check_quality(evidence: Evidence) -> Line:
     found = (
         f"{len(scores)} scores computed anew: {low:.3f} at least, {mean:.3f} on average; "
         f"threshold {minimum:g} ({own})"
+        + (f"; {copies} disturbed copies compared, and not judged by it" if copies else "")
     )
     return judged("quality", found, faults, threshold=minimum, lowest=low, mean=mean)
 
@@ -166,7 +177,7 @@ def check_metadata(evidence: Evidence) -> Line:
         if row is None:
             faults.append(Fault(evidence.metadata_name, f"it has no row for {file.name}", _EXPORT))
             continue
-        generated = file.is_generated or row.get("type") != "real"
+        generated = file.is_generated or row.get("type") not in (REAL, DISTURBED)
         wrong = [*missing_of(row, generated=generated), *_disagreements(evidence, file, row)]
         if wrong:
             where = f"{evidence.metadata_name}, {file.name}"

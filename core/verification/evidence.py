@@ -30,7 +30,7 @@ from ..features import FeatureStore
 from ..imageset import ImageSet
 from ..json_text import parse
 from ..progress import Progress, silent
-from ..reading.crops import crop_record
+from ..reading.disturbances import DISTURBED
 from ..reading.masks import masks_of, without_masks
 from ..toml_lines import read_tables
 
@@ -108,9 +108,14 @@ class Evidence:
 
     @property
     def generated(self) -> tuple[ImageFile, ...]:
-        """The images that a model has made, by themselves or by their row of the metadata."""
+        """The images that a model has made, by themselves or by their row of the metadata.
+
+        Disturbed copies are among them where what was disturbed is.
+        """
         return tuple(
-            f for f in self.files if f.is_generated or self.kind_of(f.name) not in (None, REAL)
+            f
+            for f in self.files
+            if f.is_generated or self.kind_of(f.name) not in (None, REAL, DISTURBED)
         )
 
     def kind_of(self, name: str) -> str | None:
@@ -275,14 +280,13 @@ def _image_files(
 
 def _record(path: Path) -> dict[str, Any] | None:
     from ..generation.png import DamagedPngError, read_record
+    from ..generation.reproduce import generation_of
 
     try:
         record = read_record(path.read_bytes())
     except (OSError, DamagedPngError):
         return None
-    if record is None and (crop := crop_record(path)) is not None and crop.generation:
-        return dict(crop.generation)  # of the image that it was cut from
-    return record
+    return generation_of(path) if record is None else record
 
 
 def _recipe(folder: Path) -> tuple[dict[str, Any], str]:

@@ -15,7 +15,7 @@ from ..generation import conditions
 from ..generation.reproduce import (
     NoRecordError,
     backend_of,
-    pixels_of_crop,
+    changed_again,
     psnr,
     record_fault,
     settings_differences,
@@ -25,6 +25,7 @@ from ..naming import noise_seed
 from ..plan import Plan, Request
 from ..progress import Progress, silent
 from ..reading.crops import crop_record
+from ..reading.disturbances import disturbance_record
 from ..reading.opening import decoding_errors
 from .checklist import Fault, Line, judged, not_applicable, unchecked
 from .evidence import Evidence, ImageFile
@@ -322,9 +323,8 @@ def _compared(evidence: Evidence, file: ImageFile, pixels: np.ndarray, backend: 
     except decoding_errors() as error:
         return Again(file.name, f"it can't be read: {error}")
     record = file.record or {}
-    crop = crop_record(evidence.folder / file.name)
-    if crop is not None:
-        pixels = pixels_of_crop(pixels, crop)
+    path = evidence.folder / file.name
+    pixels = changed_again(pixels, crop_record(path), disturbance_record(path))
     return Again(
         file.name,
         identical=np.array_equal(original, pixels),

@@ -43,6 +43,7 @@ ORDER = {
     "pipeline": "A project through every stage.",
     "portfolio": "Several subjects through the pipeline, beside each other.",
     "assets": "Images of a character for a game: a folder, an atlas, an archive.",
+    "augmentation": "Real images, and synthetic variations of them, through the pipeline.",
     "verification": "Whether a dataset and its LoRA are ready, and what is wrong if not.",
     "experiment": "A project's pipeline, and its training with and without curation.",
     "": "The package's own names: what stands in __init__.pyi, of all rooms below.",

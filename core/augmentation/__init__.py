@@ -1,0 +1,1 @@
+"""Augmentation: real images, and synthetic variations of whom they show, as one dataset."""
