@@ -105,6 +105,11 @@ def run(
             "This project is a portfolio of several subjects. Make it with 'character-curator "
             "portfolio', or in Python with portfolio.make_portfolio."
         )
+    if project.augmentation is not None:
+        raise project_file.ProjectFileError(
+            "This project augments real images. Make it with 'character-curator augment', or in "
+            "Python with augmentation.make_augmentation."
+        )
     output = resolved(base, project.project.output)
     decisions_of(project, base)  # refused before anything is generated
     if project.source is not None:
@@ -141,6 +146,11 @@ def generate(
     """
     from .generation.run import generate as generate_plan
 
+    if project.augmentation is not None:
+        raise project_file.ProjectFileError(
+            "The variations of an augmentation are generated with the LoRA of its real images: "
+            "'character-curator augment' trains that first, and then generates them."
+        )
     return generate_plan(
         plan_of(project),
         backend or backend_of(project),
@@ -275,10 +285,78 @@ def _curated(
     progress: Progress,
 ) -> Outcome:
     """Curate once; see :func:`curate`."""
+    from .dataset import export
+
+    found = choose(images, project, output, base=base, separate=separate, progress=progress)
+    chosen = found.selection
+    exported = export(
+        found.images,
+        dataset or output / DATASET_FOLDER,
+        name=project.project.name,
+        trigger=trigger_of(project),
+        selection=chosen,
+        recipe=recipe_of(project),
+        models=found.models,
+        masks=masks_of(project, base),
+        minimums={} if found.identity is None else {"identity_similarity": found.identity},
+        **project.dataset.model_dump(exclude={"trigger", "masks"}),
+        progress=progress,
+    )
+    return Outcome(
+        found.images,
+        chosen,
+        exported,
+        found.computed,
+        costs=found.costs,
+        identity=found.identity,
+        crops=found.crops,
+    )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a curation has chosen, before it is exported.
+
+    Attributes:
+        images: Every candidate, with what all stages found and why it was left out.
+        selection: The chosen subset with its proof.
+        computed: As of :class:`Outcome`.
+        costs: As of :class:`Outcome`.
+        identity: As of :class:`Outcome`.
+        crops: As of :class:`Outcome`.
+        embedder: The model that embeds images.
+        models: Fingerprints of the models that measured the images.
+    """
+
+    images: ImageSet
+    selection: Selection
+    computed: Mapping[str, int]
+    costs: ThresholdCosts | None
+    identity: float | None
+    crops: tuple[str, ...]
+    embedder: Embedder
+    models: Mapping[str, str]
+
+
+def trigger_of(project: Project) -> str | Mapping[str, str] | None:
+    """Return the trigger word of a project's dataset, or one a subject."""
+    words = {subject.name: subject.trigger or subject.name for subject in project.subjects}
+    return project.dataset.trigger or words or None
+
+
+def choose(
+    images: ImageSet,
+    project: Project,
+    output: Path,
+    *,
+    base: Path | str = ".",
+    separate: Callable[[ImageSet], ImageSet] | None = None,
+    progress: Progress = silent,
+) -> Chosen:
+    """Validate, score, embed, cluster and select; nothing is exported. See :func:`curate`."""
     from .analysis import clusters, duplicates, quality
     from .analysis.embed import embed
     from .analysis.threshold_costs import threshold_costs
-    from .dataset import export
     from .features import FeatureStore
     from .report.rejected import NothingPassesError, show_rejected
     from .selection import select
@@ -315,31 +393,15 @@ def _curated(
     )
     images = chosen.images
     images.write(output / TABLE_FILE)
-    exported = export(
-        images,
-        dataset or output / DATASET_FOLDER,
-        name=project.project.name,
-        trigger=project.dataset.trigger
-        or {subject.name: subject.trigger or subject.name for subject in project.subjects}
-        or None,
-        selection=chosen,
-        recipe=recipe_of(project),
-        models={"faces": found.analyser.backend.fingerprint, "clip": embedder.fingerprint},
-        masks=masks_of(project, base),
-        minimums={}
-        if thresholds.identity is None
-        else {"identity_similarity": thresholds.identity},
-        **project.dataset.model_dump(exclude={"trigger", "masks"}),
-        progress=progress,
-    )
-    return Outcome(
+    return Chosen(
         images,
         chosen,
-        exported,
         computed,
-        costs=costs,
-        identity=thresholds.identity,
-        crops=images.notes[before:],
+        costs,
+        thresholds.identity,
+        images.notes[before:],
+        embedder,
+        {"faces": found.analyser.backend.fingerprint, "clip": embedder.fingerprint},
     )
 
 

@@ -13,6 +13,7 @@ from .naming import slug
 from .options import Model
 from .plan import Subject
 from .project_sections import (
+    AugmentationSection,
     BlemishesSection,
     ClipSection,
     ClustersSection,
@@ -50,6 +51,8 @@ class Project(Model):
     ``originals`` and ``scenarios`` say what to generate. With ``portfolio`` every one of the
     subjects gets a dataset of its own. ``assets`` makes images for a game with the LoRA of
     ``training``, or with any other: then neither images nor a plan are needed.
+    subjects gets a dataset of its own. With ``augmentation`` there are real images in ``source``,
+    and what is generated are variations of them.
     """
 
     project: ProjectSection = ProjectSection()
@@ -71,9 +74,12 @@ class Project(Model):
     training: TrainingSection | None = None
     portfolio: PortfolioSection | None = None
     assets: AssetsSection | None = None
+    augmentation: AugmentationSection | None = None
 
     @model_validator(mode="after")
     def _has_images(self) -> Project:
+        if self.augmentation is not None:
+            return self._as_augmentation()
         if self.portfolio is not None:
             return self._as_portfolio()
         for subject in self.subjects:
@@ -90,6 +96,32 @@ class Project(Model):
             )
         if self.plan is not None and not self.subjects:
             raise ValueError("a [plan] needs at least one [[subjects]]")
+        return self
+
+    def _as_augmentation(self) -> Project:
+        if self.portfolio is not None:
+            raise ValueError("a project is a [portfolio] or an [augmentation], not both")
+        if not self.subjects:
+            raise ValueError(
+                "an [augmentation] needs one of [[subjects]]: whom the real images show, with the "
+                "trigger word of the LoRA"
+            )
+        if self.originals:
+            raise ValueError("in an augmentation the originals are real: take [[originals]] out")
+        if self.training is None and (self.augmentation or AugmentationSection()).lora is None:
+            raise ValueError(
+                "an [augmentation] needs a section [training], which makes a LoRA of the real "
+                "images, or the key 'lora' with the file of one"
+            )
+        alone = len(self.subjects) == 1
+        for subject in self.subjects:
+            if (subject.source is None) == (self.source is None):
+                raise ValueError(
+                    f"give the real images of '{subject.name}' as 'source'"
+                    + (" (a folder of them, or several)" if alone else " of each of the subjects")
+                )
+        if not alone and self.source is not None:
+            raise ValueError("of several subjects 'source' is a key of each of them")
         return self
 
     def _as_portfolio(self) -> Project:

@@ -10,6 +10,7 @@ from .defaults import MASK_KINDS, SEED_DOCUMENT
 from .naming import located
 from .plan import Plan, Scenario, Subject
 from .project import Project, ProjectFileError
+from .variations import with_variations
 
 if TYPE_CHECKING:
     from .analysis.face_validation import FaceThresholds
@@ -27,6 +28,7 @@ def plan_of(project: Project) -> Plan:
         PlanError: The plan is impossible (a name or number twice, an unknown placeholder).
         ProjectFileError: The project has no plan.
     """
+    project = with_variations(project)
     if project.plan is None:
         raise ProjectFileError(
             "The project generates nothing: it has no [plan]. Add one, or use 'curate' on a folder."
@@ -34,7 +36,11 @@ def plan_of(project: Project) -> Plan:
     parts = {
         name: [entry.model_dump(include=set(kind.model_fields)) for entry in entries]
         for name, kind, entries in (
-            ("subjects", Subject, [one for one in project.subjects if one.source is None]),
+            (
+                "subjects",
+                Subject,
+                [one for one in project.subjects if one.source is None or project.augmentation],
+            ),
             ("scenarios", Scenario, project.scenarios),
             ("originals", Scenario, project.originals),
         )

@@ -153,7 +153,7 @@ def prior_of(
         return make_prior(
             read_captions(dataset),
             people,
-            backend_of(_of_base(project)),
+            backend_of(trained_base(project)),
             resolved(base, project.project.output) / LORA_FOLDER / PRIOR_FOLDER,
             count,
             seed=seed,
@@ -209,7 +209,7 @@ def draw_with(
         tidy_request(prompt, number, subject=subject, seed=seed, name=f"prompt {number}")
         for number, prompt in enumerate(prompts, 1)
     ]
-    backend = backend_of(_of_base(project), loras=[(lora.file, 1.0)])
+    backend = backend_of(trained_base(project), loras=[(lora.file, 1.0)])
     made = generate_plan(
         requests, backend, lora.file.with_name(lora.file.stem + ".pictures"), batch_size=1,
         progress=progress,
@@ -222,7 +222,7 @@ def _file_stem(name: str) -> str:
     return slug(name) if set(name) & _SEPARATORS or name.startswith(".") else name
 
 
-def _of_base(project: Project) -> Project:
+def trained_base(project: Project) -> Project:
     """Return the project with the model that is trained as the one that generates."""
     section = project.training
     if section is None or not section.base:

@@ -22,6 +22,7 @@ from ..analysis.builds import build_faults
 from ..errors import CuratorError, WriteError
 from . import (
     assets,
+    augmentation,
     captions,
     curation,
     evaluation,
@@ -199,8 +200,8 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     modules = (
-        curation, portfolio, assets, versions, faces, captions, training, evaluation, verification,
-        experiment, miniature,
+        curation, portfolio, augmentation, assets, versions, faces, captions, training,
+        evaluation, verification, experiment, miniature,
     )  # fmt: skip
     for module in modules:
         module.add_commands(command)

@@ -209,6 +209,10 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         return made(parsed, options.project.parent, console)
     if parsed.source is None and parsed.plan is None:  # a LoRA from elsewhere, for a game
         return assets(parsed, options.project.parent, console)
+    if parsed.augmentation is not None:
+        from .augmentation import made as augmented
+
+        return augmented(parsed, options.project.parent, console)
     started = time.monotonic()
     with TrainingView(console) as view, kept_while_training() as memory:
         watching = joined(view.callbacks(), memory)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..report.composition import COLUMNS, value_counts
+from .composition import composition_table
 from .portfolio_text import composition_text, diversity_text, samples_text, seeds_text
 from .records import Record, column_types, flat_rows
 from .sidecars import METADATA_FILE
@@ -58,6 +59,8 @@ def card(
         _portfolio(records, table, trigger, size_bytes),
         composition_text(records, least),
     ]
+    if part := composition_table(records):
+        parts.append(part)
     for column, title in COLUMNS.items():
         if part := _table(table, selected, column, title):
             parts.append(part)

@@ -19,6 +19,7 @@ from ..toml_lines import plain, recipe_toml
 from . import captions as caption_texts
 from .card import card
 from .checksums import digests_of, write_list
+from .composition import composition
 from .facts import (
     FACTS_FILE,
     RECIPE_FILE,
@@ -260,6 +261,7 @@ def export(
         records, placed = _write_images(chosen, shelf, groups, progress)
         size = sum((folder / r.file_name).stat().st_size for r in records)
         facts = _facts(chosen, name, trigger, plain(recipe or {}), license)
+        facts = replace(facts, composition=composition(records))
         word = facts.trigger
 
         def write(file_name: str, text: str) -> None:

@@ -134,6 +134,8 @@ class DatasetFacts:
             was generated, subject, seed, scenario, take, noise seed, the request's fingerprint,
             and the fingerprint of the model that made it.
         captions: How often each caption occurs.
+        composition: How many images are real, synthetic and disturbed, with their shares, where
+            there are such and such.
         version: Which version of an exported dataset was read; ``None`` for any other folder.
     """
 
@@ -153,6 +155,7 @@ class DatasetFacts:
     fingerprint: str = ""
     generation: tuple[Mapping[str, Any], ...] = ()
     captions: Mapping[str, int] | None = None
+    composition: Mapping[str, Any] = field(default_factory=dict)
     version: VersionFacts | None = None
 
 
@@ -259,6 +262,7 @@ def facts_json(facts: DatasetFacts) -> str:
         "faces": facts.faces,
         "clip": clip,
         "thresholds": {key: value for key, value in thresholds.items() if value is not None},
+        "composition": dict(facts.composition),
     }
     known = {key: value for key, value in values.items() if value not in (None, "", [], {})}
     return json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -318,6 +322,7 @@ def _of_values(values: Mapping[str, Any], name: str) -> DatasetFacts:
         minimum_quality=_number(thresholds, "quality"),
         minimum_confidence=_number(thresholds, "confidence"),
         duplicates=_number(thresholds, "duplicates"),
+        composition=dict(values.get("composition", {})),
     )
 
 

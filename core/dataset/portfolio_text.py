@@ -28,6 +28,7 @@ _KINDS = {
     "original": "Original reference images",
     "scenario": "Scenario variations",
     "real": "Photographs and other collected images",
+    "disturbed": "Disturbed copies",
 }
 _LIGHT_WORDS = ("light", "lit", "golden hour", "sunset", "sunrise", "backlit", "shadow", "neon")
 _MOST_FRAGMENTS = 8

@@ -38,6 +38,7 @@ ORDER = {
     "asset_sections": "The section of a project file that makes images for a game.",
     "project_sections": "The sections of a project file hold the settings of the stages below.",
     "project": "A project file, read and checked.",
+    "variations": "The scenes of an augmentation: angles, lights, expressions, backgrounds.",
     "project_parts": "What the stages are given of a project.",
     "project_training": "The LoRA of a project.",
     "pipeline": "A project through every stage.",
