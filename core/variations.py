@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from .plan import SEED_DOCUMENT_SEEDS
 from .project import Project
 from .project_sections import AugmentationSection, PlanSection, ScenarioSection
 
@@ -28,7 +29,7 @@ def with_variations(project: Project) -> Project:
     section = project.augmentation
     if section is None:
         return project
-    plan = project.plan or PlanSection(template=_TEMPLATE, caption=_TEMPLATE)
+    plan = project.plan or _plan()
     scenarios = project.scenarios or tuple(
         ScenarioSection(
             number=number,
@@ -49,13 +50,17 @@ def variations_of(project: Project) -> Mapping[int, Mapping[str, str]]:
     section = project.augmentation
     if section is None or project.scenarios:
         return {}
-    plan = project.plan or PlanSection()
+    plan = project.plan or _plan()
     per_scene = len(plan.seeds) * plan.takes
     chosen = evenly(
         (section.angles, section.lights, section.expressions, section.backgrounds),
         -(-candidates_of(section) // per_scene),
     )
     return {number: dict(zip(AXES, values, strict=True)) for number, values in enumerate(chosen, 1)}
+
+
+def _plan() -> PlanSection:
+    return PlanSection(seeds=SEED_DOCUMENT_SEEDS, template=_TEMPLATE, caption=_TEMPLATE)
 
 
 def candidates_of(section: AugmentationSection) -> int:

@@ -247,8 +247,7 @@ def _choose_synthetic(
 
     work = output / WORK_FOLDER / "synthetic"
     chosen = real.images.filter(selected_mask(real.images))
-    quotas = synthetic_quotas(project)
-    part = _of_synthetic(project, _references(project, chosen), quotas)
+    part = synthetic_part(project, chosen)
     images = generated
     if wish is not None:
         with FeatureStore(work / STORE_FILE) as store:
@@ -286,10 +285,15 @@ def _unmeasured(images: ImageSet, generated: ImageSet) -> ImageSet:
     )
 
 
-def _of_synthetic(
-    project: Project, references: tuple[str, ...], quotas: tuple[str, ...]
-) -> Project:
+def synthetic_part(project: Project, chosen: ImageSet) -> Project:
+    """Return the project by which synthetic images are curated.
+
+    Args:
+        project: Of the augmentation.
+        chosen: The real images of its dataset: whom synthetic ones must show.
+    """
     section = project.augmentation or AugmentationSection()
+    references, quotas = _references(project, chosen), synthetic_quotas(project)
     return project.model_copy(
         update={
             "faces": project.faces.model_copy(update={"references": references}),

@@ -1,4 +1,4 @@
-"""The command that tries what curation does: the same training with and without it."""
+"""The commands that try what curation and augmentation do: the same with and without."""
 
 from __future__ import annotations
 
@@ -19,16 +19,37 @@ if TYPE_CHECKING:
     from ..project import Project
 
 
+AUGMENTATION = "augmentation"
+_OF_BEFORE_AFTER: dict[str, Any] = {
+    "steps": 600, "ablation": 1, "pictures": 100, "validation": 16, "validate_steps": 50,
+    "preset": None, "options": [], "weights": "best", "identity_threshold": None,
+    "no_leakage": False,
+}  # fmt: skip
+_OF_AUGMENTATION: dict[str, Any] = {
+    "real": 70,
+    "unseen": 60,
+    "synthetic": None,
+    "test_strength": None,
+}
+"""Options that one of the experiments has alone, and their defaults."""
+
+
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command and its arguments."""
-    sub = command("experiment", _experiment, "Measure what curating does for the trained LoRA.")
+    sub = command(
+        "experiment",
+        _experiment,
+        "Measure what curating does for the trained LoRA, or augmenting for a recogniser.",
+    )
     sub.set_defaults(analyses=True)
-    sub.add_argument("name", choices=("before-after",), help="which experiment")
+    sub.add_argument("name", choices=("before-after", "augmentation"), help="which experiment")
     sub.add_argument(
         "projects", type=Path, nargs="+", metavar="PROJECT.toml|FOLDER",
         help="a project file, or the folder of a run that holds project.toml",
     )  # fmt: skip
-    sub.add_argument("--output", type=Path, help="folder (default: before-after in the project's)")
+    sub.add_argument(
+        "--output", type=Path, help="folder (default: named as the experiment, in the project's)"
+    )
     sub.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="I/N",
         help="this process's part of the runs, as 1/2; all use one folder",
@@ -59,6 +80,21 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--identity-threshold", type=float, metavar="COSINE")
     sub.add_argument("--no-leakage", action="store_true", help="leave out the class word")
     sub.add_argument(
+        "--real", type=int, default=70,
+        help="augmentation: real images of each subject (%(default)s)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--unseen", type=int, default=60,
+        help="augmentation: images of each subject to recognise (%(default)s)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--synthetic", type=int, help="augmentation: synthetic images (default: the project's)"
+    )
+    sub.add_argument(
+        "--test-strength", type=float,
+        help="augmentation: how much unseen images are disturbed (default: the project's)",
+    )  # fmt: skip
+    sub.add_argument(
         "--document", type=Path, help="also put the table into this Markdown file, at its marks"
     )
 
@@ -68,6 +104,9 @@ def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any
     from ..experiment import tables
     from ..experiment.before_after import before_after
 
+    _refuse_others(options)
+    if options.name == AUGMENTATION:
+        return _augmentation(options, console)
     if options.output is not None and len(options.projects) > 1:
         raise CuratorError("--output is for one project; leave it out with several.")
     reports: dict[str, Any] = {}
@@ -107,6 +146,64 @@ def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any
             _put(options.document, table)
         reports[str(name)] = {"output": str(output), **report}
     return EXIT_DONE, reports
+
+
+def _refuse_others(options: argparse.Namespace) -> None:
+    """Refuse options that are another experiment's: they would change nothing."""
+    from ..experiment.plan import ExperimentError
+
+    others = _OF_BEFORE_AFTER if options.name == AUGMENTATION else _OF_AUGMENTATION
+    given = [
+        "--" + name.replace("_", "-")
+        for name, default in others.items()
+        if getattr(options, name) != default
+    ]
+    if given:
+        raise ExperimentError(
+            f"The experiment {options.name} has no {', '.join(given)}: take that out."
+        )
+
+
+def _augmentation(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..experiment import augmentation_tables
+    from ..experiment.augmentation import AugmentationPlan, try_augmentation
+    from ..experiment.plan import ExperimentError
+    from ..project_sections import AugmentationSection
+
+    if len(options.projects) > 1:
+        raise ExperimentError("This experiment is of one project with several [[subjects]].")
+    project, base = read_project(options.projects[0])
+    section = project.augmentation or AugmentationSection()
+    strength = options.test_strength
+    plan = AugmentationPlan(
+        repeats=options.repeats,
+        real=options.real,
+        unseen=options.unseen,
+        synthetic=section.total if options.synthetic is None else options.synthetic,
+        disturbed=section.disturbed,
+        strength=section.strength,
+        test_strength=section.strength if strength is None else strength,
+    )
+    output = options.output or base / project.project.output / AUGMENTATION
+    started = time.monotonic()
+
+    def told(repeat: int, name: str, done: int, total: int) -> None:
+        left = (time.monotonic() - started) / done * (total - done)
+        console.print(
+            f"Run {done} of {total}: {escape(name)} in repeat {repeat}; about "
+            f"{left / 60:.0f} min left"
+        )
+
+    with progress_on(console) as progress:
+        report = try_augmentation(
+            project, plan, output, base=base, shard=options.shard, progress=progress, on_run=told
+        )
+    table = augmentation_tables.markdown(report)
+    console.print(escape(table), soft_wrap=True)
+    console.print(f"Report: [bold]{escape(str(output))}[/]")
+    if options.document is not None:
+        _put(options.document, table)
+    return EXIT_DONE, {"output": str(output), **report}
 
 
 def plan_of(options: argparse.Namespace, project: Project) -> ExperimentPlan:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from .. import atomic
 from ..errors import CuratorError
@@ -104,7 +104,14 @@ class ExperimentPlan:
         return {**values, "runs": [list(run) for run in self.runs()], "context": dict(self.context)}
 
 
-def commit(plan: ExperimentPlan, folder: Path) -> None:
+class Recorded(Protocol):
+    """What can be written down as a plan."""
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the plan as JSON knows it."""
+
+
+def commit(plan: Recorded, folder: Path) -> None:
     """Write the plan, or check that the folder is of the same plan.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,8 +72,16 @@ def make(choice: str | Mapping[str, Any], own: Any) -> Any:
 
 
 def describe(scheduler: Any) -> dict[str, Any]:
-    """Return a scheduler's class and whole configuration, ready for JSON; :func:`make` reads it."""
-    config = {k: v for k, v in scheduler.config.items() if not k.startswith("_")}
+    """Return a scheduler's class and whole configuration, ready for JSON; :func:`make` reads it.
+
+    Infinite numbers, which JSON does not know, are left out: they are the class's own defaults
+    (DPM-Solver's ``lambda_min_clipped``), which it takes for what is not said.
+    """
+    config = {
+        k: v
+        for k, v in scheduler.config.items()
+        if not k.startswith("_") and not (isinstance(v, float) and math.isinf(v))
+    }
     text = json.dumps(config, default=lambda value: value.tolist())
     return {"class": type(scheduler).__name__, "config": parse(text)}
 
