@@ -88,10 +88,10 @@ def disturb_images(
 ) -> ImageSet:
     """Add disturbed copies of accepted images below the rows of a set.
 
-    Which image is disturbed by what is drawn from its content and the seed: it does not depend on
-    the order of the images, nor on which others there are beside it, but for the share of each
-    kind. Copies that are there already, and whole, are not made again. A copy's row has the kind
-    ``disturbed``, what was asked for of its image, ``disturbance`` (by what),
+    Which image is disturbed by what is drawn from its pixels and the seed: it does not depend on
+    where the images lie, on their order, nor on which others there are beside it, but for the share
+    of each kind. Copies that are there already, and whole, are not made again. A copy's row has the
+    kind ``disturbed``, what was asked for of its image, ``disturbance`` (by what),
     ``disturbance_source`` (the image's content hash) and ``disturbance_record`` (all of it, as
     JSON). Nothing that was measured of the image is said of the copy.
 
@@ -114,22 +114,32 @@ def disturb_images(
         for row in rows
         if row["rejection"] is None and row["hash"] and row.get("disturbance") is None
     ]
-    count = len(free) if wish.count is None else wish.count
-    tasks = _drawn(free, wish, count)
+    count = wish.count
     paths = images.paths()
     made: list[dict[str, Any]] = []
     problems: list[str] = []
-    progress.start("Disturbing", len(tasks))
 
-    def one(task: tuple[Mapping[str, Any], str, int]) -> dict[str, Any] | str:
-        row, kind, seed = task
+    def look(row: Mapping[str, Any]) -> _Source | str:
         source = paths[row["_row"]]
         try:
-            return _copy(row, source, folder, kind, wish.strength, seed)
+            if content_hash(source) != row["hash"]:
+                raise ValueError("its bytes have changed since it was listed")
+            return _Source(row, source, digest(rgb_pixels(source)))
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             return f"{source.name}: {getattr(error, 'strerror', None) or error}"
 
+    def one(task: tuple[_Source, str, int]) -> dict[str, Any] | str:
+        source, kind, seed = task
+        try:
+            return _copy(source, folder, kind, wish.strength, seed)
+        except (OSError, ValueError, SyntaxError, MemoryError) as error:
+            return f"{source.path.name}: {getattr(error, 'strerror', None) or error}"
+
     with ThreadPoolExecutor(max_workers=min(8, processors())) as pool:
+        looked = list(pool.map(look, free))
+        problems += [found for found in looked if isinstance(found, str)]
+        tasks = _drawn([found for found in looked if not isinstance(found, str)], wish, count)
+        progress.start("Disturbing", len(tasks))
         for result in pool.map(one, tasks):
             if isinstance(result, str):
                 problems.append(result)
@@ -140,24 +150,34 @@ def disturb_images(
     return replace(_joined(images, made), notes=(*images.notes, *_notes(made, problems, len(free))))
 
 
+@dataclass(frozen=True)
+class _Source:
+    """An image that may be disturbed: its row, its file, and the identity of its pixels."""
+
+    row: Mapping[str, Any]
+    path: Path
+    pixels: str
+
+
 def _drawn(
-    free: Sequence[Mapping[str, Any]], wish: DisturbanceWish, count: int
-) -> list[tuple[Mapping[str, Any], str, int]]:
-    """Deal images out to kinds: (row, kind, seed), each kind as often as the others."""
+    free: Sequence[_Source], wish: DisturbanceWish, count: int | None
+) -> list[tuple[_Source, str, int]]:
+    """Deal images out to kinds: (image, kind, seed), each kind as often as the others."""
+    count = len(free) if count is None else count
     if count > len(free) * len(wish.kinds):
         raise DisturbanceError(
             f"{count} disturbed copies are wanted, and {len(free)} images give "
             f"{len(free) * len(wish.kinds)} at most, one by each of {len(wish.kinds)} kinds. Ask "
             "for fewer, or name more kinds."
         )
-    order = sorted(free, key=lambda row: (_number(wish.seed, "order", row["hash"]), row["_row"]))
+    order = sorted(free, key=lambda one: (_number(wish.seed, "order", one.pixels), one.row["_row"]))
     tasks = []
     for number in range(count):
         turn, place = divmod(number, len(order))
-        row = order[place]
         kind = wish.kinds[(place + turn) % len(wish.kinds)]
-        tasks.append((row, kind, _number(wish.seed, kind, row["hash"]) % MOST_SEED))
-    return sorted(tasks, key=lambda task: (task[0]["_row"], wish.kinds.index(task[1])))
+        seed = _number(wish.seed, kind, order[place].pixels) % MOST_SEED
+        tasks.append((order[place], kind, seed))
+    return sorted(tasks, key=lambda task: (task[0].row["_row"], wish.kinds.index(task[1])))
 
 
 def _number(seed: int, what: str, key: str) -> int:
@@ -165,21 +185,17 @@ def _number(seed: int, what: str, key: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _copy(
-    row: Mapping[str, Any], source: Path, folder: Path, kind: str, strength: float, seed: int
-) -> dict[str, Any]:
+def _copy(source: _Source, folder: Path, kind: str, strength: float, seed: int) -> dict[str, Any]:
     """Write a copy unless it is there: its columns, with its whole path."""
-    if content_hash(source) != row["hash"]:
-        raise ValueError("its bytes have changed since it was listed")
-    pixels = rgb_pixels(source)
+    row = source.row
+    pixels = rgb_pixels(source.path)
     height, width = pixels.shape[:2]
     disturbance = draw(kind, strength, seed, (width, height), row.get("face_box"))
     name = PurePosixPath(row["path"]).name
-    target = folder / _name(name, disturbance, row["hash"])
+    target = folder / _name(name, disturbance, source.pixels)
     record = disturbance_record(target)
     if record is None or not _is_of(record, disturbance, row["hash"]) or not _is_whole(target):
         changed = disturbed(pixels, disturbance)
-        texts = _texts_of(source)
         record = DisturbanceRecord(
             disturbance,
             name,
@@ -188,7 +204,7 @@ def _copy(
             digest(changed),
             _parsed(row.get("generation")),
         )
-        write_disturbed(changed, target, record, texts)
+        write_disturbed(changed, target, record, _texts_of(source.path))
     known = {key: row.get(key) for key in (*SCHEMA, *_KEPT) if row.get(key) is not None}
     return {
         **known,
@@ -203,9 +219,9 @@ def _copy(
     }
 
 
-def _name(name: str, disturbance: Disturbance, source_hash: str) -> str:
+def _name(name: str, disturbance: Disturbance, source_pixels: str) -> str:
     """Name a copy by what it shows: the same for the same, another for anything else."""
-    text = json.dumps([source_hash, disturbance.as_mapping()], sort_keys=True)
+    text = json.dumps([source_pixels, disturbance.as_mapping()], sort_keys=True)
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{PurePosixPath(name).stem}_{slug(disturbance.kind)}_{mark}.png"
 

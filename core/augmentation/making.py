@@ -317,8 +317,8 @@ def _references(project: Project, chosen: ImageSet) -> tuple[str, ...]:
 def synthetic_quotas(project: Project) -> tuple[str, ...]:
     """Return the quotas of the synthetic images, the most important first.
 
-    So many are disturbed as the section says; the kinds of disturbances, and the values of angle,
-    light, expression and background, each have three quarters of their even share at least.
+    So many are disturbed as the section says; each kind of disturbance, each seed, and each value
+    of angle, light, expression and background has three quarters of its even share at least.
     """
     section = project.augmentation or AugmentationSection()
     disturbed = round(section.total * section.disturbed)
@@ -327,6 +327,9 @@ def synthetic_quotas(project: Project) -> tuple[str, ...]:
         kinds = ",".join(f"{kind}:{each}.." for kind in section.disturbances)
         if ":" not in "".join(section.disturbances):
             quotas.append(f"disturbance={kinds}")
+    seeds = plan_of(project).seeds
+    if len(seeds) > 1 and (each := section.total * 3 // (4 * len(seeds))):
+        quotas.append(f"seed={each}..{-(-section.total * 3 // (2 * len(seeds)))}")
     if variations_of(project):
         values = (section.angles, section.lights, section.expressions, section.backgrounds)
         for axis, names in zip(AXES, values, strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from ..imageset import unpack_vector
+from ..reading.disturbances import DISTURBED
 from ..report.thumbnails import thumbnails
 from .records import Record
 from .trigger_words import is_named
@@ -28,7 +29,7 @@ _KINDS = {
     "original": "Original reference images",
     "scenario": "Scenario variations",
     "real": "Photographs and other collected images",
-    "disturbed": "Disturbed copies",
+    DISTURBED: "Disturbed copies",
 }
 _LIGHT_WORDS = ("light", "lit", "golden hour", "sunset", "sunrise", "backlit", "shadow", "neon")
 _MOST_FRAGMENTS = 8
@@ -51,10 +52,14 @@ def composition_text(records: Sequence[Record], least_quality: float | None = No
                 f"  - {_text(part or 'without a category')}: {_images(count)}"
                 for part, count in sorted(parts.items())
             ]
-    scores = _values(records, "quality_score")
+    scores = _values([r for r in records if r.values.get("type") != DISTURBED], "quality_score")
     if scores:
         passed = "" if least_quality is None else f", and the threshold is {least_quality:.2f}"
-        lines.append(f"- The least quality score is {min(scores):.2f}{passed}")
+        apart = " (disturbed copies, which are so on purpose, left aside)"
+        known = any(r.values.get("type") == DISTURBED for r in records)
+        lines.append(
+            f"- The least quality score is {min(scores):.2f}{passed}{apart if known else ''}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -187,6 +192,8 @@ def use_case(one: Record) -> str:
     values = one.values
     if values.get("type") == "original":
         return "reference for consistency checks"
+    if values.get("type") == DISTURBED:
+        return f"robustness against {values['disturbance']['kind']}"
     parts = [f"{values['category']} variation"] if values.get("category") else []
     if values.get("pose") == "profile":
         parts.append("the character from the side")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..dataset.version_record import read_record
+from ..json_text import parse
+from ..reading.disturbances import DISTURBED, disturbance_record
 from ..reading.own import RECORD_FILE
 from .checklist import Fault, Line, judged, not_applicable
 from .evidence import Evidence, ImageFile
@@ -58,7 +60,7 @@ def check_mapping(evidence: Evidence) -> Line:
     faults = []
     for file in generated:
         row = evidence.metadata.get(file.name, {})
-        wrong = _differences(row, file)
+        wrong = [*_differences(row, file), *_other_disturbance(evidence, row, file)]
         if wrong:
             faults.append(
                 Fault(
@@ -133,4 +135,17 @@ def _differences(row: Mapping[str, Any], file: ImageFile) -> list[str]:
         else "another request"
         for key, own in _MAPPING.items()
         if row.get(key) != file.record.get(own)
+        and not (key == "type" and row.get(key) == DISTURBED)  # of what the image's record is
     ]
+
+
+def _other_disturbance(
+    evidence: Evidence, row: Mapping[str, Any], file: ImageFile
+) -> Iterator[str]:
+    """Say where an image and its row do not tell of the same disturbance."""
+    record = disturbance_record(evidence.folder / file.name)
+    told = None if record is None else parse(record.columns()["disturbance_record"])
+    if row.get("disturbance") != told:
+        yield "another disturbance"
+    if (row.get("type") == DISTURBED) != (record is not None):
+        yield f"type {row.get('type')}"
