@@ -16,6 +16,7 @@ from .curate.clip_cluster import ClipCluster
 from .curate.compare_subjects import CompareSubjects
 from .curate.contact_sheet import ContactSheet
 from .curate.crop_images import CropImages
+from .curate.disturb_images import DisturbImages, JoinImageSets
 from .curate.face_validate import FaceValidate
 from .curate.image_sets import ImageSetToImages, ImagesToImageSet, LoadImageSet
 from .curate.quality_score import QualityScore
@@ -51,11 +52,13 @@ class CharacterCuratorExtension(ComfyExtension):
             LoadImageSet,
             ImagesToImageSet,
             CropImages,
+            DisturbImages,
             FaceValidate,
             CompareSubjects,
             QualityScore,
             ClipCluster,
             BalancedSelect,
+            JoinImageSets,
             CaptionImages,
             EditCaptions,
             ContactSheet,

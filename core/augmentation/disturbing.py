@@ -84,7 +84,10 @@ class DisturbanceWish:
 
 
 def disturb_images(
-    images: ImageSet, folder: Path, wish: DisturbanceWish, progress: Progress = silent
+    images: ImageSet,
+    folder: Path | str,
+    wish: DisturbanceWish = DisturbanceWish(),
+    progress: Progress = silent,
 ) -> ImageSet:
     """Add disturbed copies of accepted images below the rows of a set.
 
@@ -115,7 +118,7 @@ def disturb_images(
         if row["rejection"] is None and row["hash"] and row.get("disturbance") is None
     ]
     count = wish.count
-    paths = images.paths()
+    paths, place = images.paths(), Path(folder).expanduser()
     made: list[dict[str, Any]] = []
     problems: list[str] = []
 
@@ -131,7 +134,7 @@ def disturb_images(
     def one(task: tuple[_Source, str, int]) -> dict[str, Any] | str:
         source, kind, seed = task
         try:
-            return _copy(source, folder, kind, wish.strength, seed)
+            return _copy(source, place, kind, wish.strength, seed)
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             return f"{source.path.name}: {getattr(error, 'strerror', None) or error}"
 

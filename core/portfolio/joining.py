@@ -44,3 +44,22 @@ def _placed(one: ImageSet, root: Path) -> pl.DataFrame:
         pl.concat_str(pl.col("subject").fill_null(""), pl.lit("/"), pl.col(known)).alias("source"),
         pl.Series("path", [(above / path).as_posix() for path in one.table["path"]], pl.String),
     )
+
+
+def joined_as_selected(sets: Sequence[ImageSet]) -> ImageSet:
+    """Return several sets as one; what was chosen of each, by its own selection, stays chosen.
+
+    A set of which nothing was selected yet counts as chosen as far as it is accepted, once another
+    has a selection. Clusters of the sets have nothing to do with each other and are left out.
+
+    Args:
+        sets: One at least.
+    """
+    selecting = any("selected" in one.table.columns for one in sets)
+    parts = []
+    for one in sets:
+        table = one.table.drop([n for n in ("cluster", "cluster_name") if n in one.table.columns])
+        if selecting and "selected" not in table.columns:
+            table = table.with_columns(pl.col("rejection").is_null().alias("selected"))
+        parts.append(ImageSet(table, one.root, one.notes))
+    return joined(parts)

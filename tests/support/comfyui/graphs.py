@@ -6,8 +6,8 @@ PREFIX = "CharacterCurator_"
 
 NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
-    "CropImages", "FaceValidate", "CompareSubjects", "QualityScore", "ClipCluster",
-    "BalancedSelect", "ContactSheet", "CaptionImages", "EditCaptions",
+    "CropImages", "DisturbImages", "FaceValidate", "CompareSubjects", "QualityScore", "ClipCluster",
+    "BalancedSelect", "JoinImageSets", "ContactSheet", "CaptionImages", "EditCaptions",
     "DatasetExport", "LoadDataset", "ImageSetToImages", "TrainLoRA",
     "EvaluateLoRA", "Verify",
 ]  # fmt: skip

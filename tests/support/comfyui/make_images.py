@@ -28,6 +28,7 @@ THUMBNAILS = {
     "train_from_a_dataset": ("plot", "evaluate"),
     "use_the_lora": ("saved",),
     "two_subjects": ("taken",),
+    "augmentation": ("disturb", "taken"),
 }
 """Of each graph the nodes whose images its thumbnail shows, above each other."""
 IN_PLACE = {

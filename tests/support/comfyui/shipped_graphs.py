@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.support.comfyui.augmentation_graph import AUGMENTATION
 from tests.support.comfyui.canvas_layout import Column, Node, Subgraph
 from tests.support.comfyui.graph_parts import (
     DESCRIPTION,
@@ -365,5 +366,6 @@ GRAPHS = {
     "train_from_a_dataset": TRAIN,
     "use_the_lora": USE,
     "two_subjects": TWO_SUBJECTS,
+    "augmentation": AUGMENTATION,
 }
 """Each shipped graph, by the name of its file."""
