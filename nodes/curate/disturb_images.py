@@ -35,7 +35,7 @@ class DisturbImages(io.ComfyNode):
                 "says by which numbers it was disturbed, and comes again to the byte."
             ),
             inputs=[
-                ImageSet.Input("images", tooltip="Any image set; copies are made of accepted ones."),
+                ImageSet.Input("images", tooltip="Any set; copies are made of accepted images."),
                 widget(
                     AugmentationSection, "disturbances", "kinds",
                     default="occlusion, blur, noise, compression",

@@ -108,6 +108,46 @@ def test_two_subjects_have_a_dataset_each_and_one_together(server):
     assert "| images of | images | to ada | to ben |" in run.outputs[table]["text"][0]
 
 
+def test_photographs_and_disturbed_variations_of_them_become_one_dataset(server):
+    draw_folder(server.base / "input" / "photos")
+    graph = reduced(api_form(read("augmentation"), server))
+    for number in of_type(graph, PREFIX + "CharacterPlan"):
+        graph[number]["inputs"]["seeds"] = "966983"
+    [train] = of_type(graph, PREFIX + "TrainLoRA")
+    graph[train]["inputs"] |= {"name": "augmented", "steps": 2}
+    selects = of_type(graph, PREFIX + "BalancedSelect")
+    [both] = [n for n in selects if graph[n]["inputs"]["total"] == 4
+              and graph[n]["inputs"]["images"] != _chosen_real(graph)]  # fmt: skip
+    graph[both]["inputs"]["quotas"] = "kind=scenario:2,disturbed:2"
+    for number in of_type(graph, PREFIX + "DatasetExport"):
+        name = graph[number]["inputs"]["name"]
+        graph[number]["inputs"]["folder"] = f"augmented/{name}"
+    run = server.run(graph, 400)
+    output = server.base / "output"
+    [disturb] = of_type(graph, PREFIX + "DisturbImages")
+    assert "4 disturbed copies of 4 of 4 images" in run.outputs[disturb]["text"][0]
+    rows = json.loads((output / "augmented" / "combined" / "metadata.json").read_text())
+    kinds = [row["type"] for row in rows.values()]
+    assert kinds.count("real") == 4
+    assert 1 <= kinds.count("scenario") + kinds.count("disturbed") <= 4
+    for name, row in rows.items():
+        if row["type"] == "real":
+            photo = server.base / "input" / "photos" / Path(row["source"]).name
+            with (
+                Image.open(photo) as given,
+                Image.open(output / "augmented" / "combined" / name) as kept,
+            ):
+                assert np.array_equal(np.asarray(given), np.asarray(kept))
+        if row["type"] == "disturbed":
+            assert row["disturbance"]["kind"] in ("occlusion", "blur", "noise", "compression")
+
+
+def _chosen_real(graph):
+    """Return the wire of the photographs' clusters."""
+    [join] = of_type(graph, PREFIX + "JoinImageSets")
+    return graph[graph[join]["inputs"]["first"][0]]["inputs"]["images"]
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_the_real_layout_generates_what_the_graph_curates(server, checkpoint):
     """Random weights draw no faces, so that what is curated is a folder of portraits."""

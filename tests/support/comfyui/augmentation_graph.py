@@ -149,7 +149,10 @@ AUGMENTATION = (
         (
             Node(
                 "taken", curator("ContactSheet"),
-                {"images": ("cluster_all", 0), "columns": 4, "show": "selected", "by": "kind"},
+                {
+                    "images": ("cluster_all", 0), "columns": 4, "show": "selected",
+                    "group_by": "kind",
+                },
                 room=460,
             ),
         ),
