@@ -47,12 +47,10 @@ class Project(Model):
     """Everything a run does. Sections that are left out have working defaults.
 
     Either ``source`` names existing images (a folder, a zip file, or a list of these), or
-    ``plan``, ``subjects``,
-    ``originals`` and ``scenarios`` say what to generate. With ``portfolio`` every one of the
-    subjects gets a dataset of its own. ``assets`` makes images for a game with the LoRA of
-    ``training``, or with any other: then neither images nor a plan are needed.
-    subjects gets a dataset of its own. With ``augmentation`` there are real images in ``source``,
-    and what is generated are variations of them.
+    ``plan``, ``subjects``, ``originals`` and ``scenarios`` say what to generate. With ``portfolio``
+    every one of the subjects gets a dataset of its own. With ``augmentation`` there are real images
+    in ``source``, and what is generated are variations of them. ``assets`` makes images for a game
+    with the LoRA of ``training``, or with any other: then neither images nor a plan are needed.
     """
 
     project: ProjectSection = ProjectSection()
