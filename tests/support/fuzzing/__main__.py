@@ -14,8 +14,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from .every import targets
-from .targets import HEADING, Found, try_target
+from tests.support.fuzzing.every import targets
+from tests.support.fuzzing.targets import HEADING, Found, try_target
 
 
 def main() -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import folders, images, texts, weights
-from .targets import Target
+from tests.support.fuzzing import folders, images, texts, weights
+from tests.support.fuzzing.targets import Target
 
 
 def targets() -> list[Target]:

@@ -34,10 +34,9 @@ from character_curator.portfolio.times import Times
 from character_curator.training.data.examples import read_examples
 from character_curator.verification import data, documentation, reproduction, sign_off
 from character_curator.verification.evidence import read_evidence
+from tests.support.fuzzing.mutation import damaged, json_damaged, toml_damaged
+from tests.support.fuzzing.targets import Mutation, Target
 from tests.support.images import make_images
-
-from .mutation import damaged, json_damaged, toml_damaged
-from .targets import Mutation, Target
 
 IN_DATASET: dict[str, Mutation] = {
     "metadata.json": json_damaged, "metadata.jsonl": json_damaged, "facts.json": json_damaged,

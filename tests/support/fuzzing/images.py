@@ -18,10 +18,9 @@ from character_curator.imageset import ImageSet
 from character_curator.reading.crops import CROP_KEY, crop_record
 from character_curator.reading.kinds import known_formats
 from character_curator.reading.recorded import PARAMETERS_KEY
+from tests.support.fuzzing.mutation import damaged, json_damaged
+from tests.support.fuzzing.targets import Target
 from tests.support.images import drawing
-
-from .mutation import damaged, json_damaged
-from .targets import Target
 
 SUFFIXES = {
     "PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "DIB": ".dib",

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from character_curator.errors import CuratorError
-
-from .limits import SECONDS, TooLargeError, TooSlowError, bounded
+from tests.support.fuzzing.limits import SECONDS, TooLargeError, TooSlowError, bounded
 
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 

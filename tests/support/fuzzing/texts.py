@@ -19,10 +19,9 @@ from character_curator.selection import Quota, select
 from character_curator.selection.decisions import Decisions
 from character_curator.toml_lines import recipe_toml
 from character_curator.training.data.examples import read_examples
+from tests.support.fuzzing.mutation import damaged, json_damaged, toml_damaged
+from tests.support.fuzzing.targets import Target
 from tests.support.images import drawing
-
-from .mutation import damaged, json_damaged, toml_damaged
-from .targets import Target
 
 PROJECT = """
 [project]

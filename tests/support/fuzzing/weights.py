@@ -24,11 +24,10 @@ from character_curator.verification.training import (
     check_training,
     read_trained,
 )  # fmt: skip
+from tests.support.fuzzing.mutation import altered, damaged, json_damaged
+from tests.support.fuzzing.targets import Target
 from tests.support.tiny_denoiser import TinyDenoiser, make_examples
 from tests.support.training_runs import run
-
-from .mutation import altered, damaged, json_damaged
-from .targets import Target
 
 METADATA = {
     "ss_network_dim": "4", "ss_steps": "20", "ss_num_epochs": "2", "ss_sd_model_name": "x",
