@@ -55,14 +55,14 @@ class UnreadableSourcesError(SourcesChangedError):
         reasons: Why, by the path in the table.
     """
 
-    def __init__(self, reasons: Mapping[str, str]) -> None:
+    def __init__(self, reasons: Mapping[str, str], advice: str = "") -> None:
         super().__init__([f"{name}: {reason}" for name, reason in reasons.items()])
         self.reasons = dict(reasons)
         listed = "\n  ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:10])
         self.args = (
             f"{len(reasons)} selected image(s) are damaged and cannot be exported:\n  {listed}"
             f"{chr(10) + '  …' if len(reasons) > 10 else ''}\n"
-            "Replace them, or take them out of the folder, and curate it again.",
+            + (advice or "Replace them, or take them out of the folder, and curate it again."),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .again import select_again
 from .balance import NoCandidatesError, NonFiniteValueError, UnknownPairError, select
 from .decisions import Decisions, DecisionsFileError, Followed, ImpossibleDecisionsError
 from .forcing import Price, prices
@@ -33,5 +34,6 @@ __all__ = [
     "UnknownPairError",
     "prices",
     "select",
+    "select_again",
     "solve",
 ]

@@ -10,6 +10,7 @@ from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, ImageSet, Selection, category, node_id, searched_as
 from ..ui.wires import Plan as PlanWire
+from .damaged_images import written
 
 NO_MASKS = "none"
 
@@ -161,33 +162,37 @@ class DatasetExport(io.ComfyNode):
         words: Any = trigger.strip() or None
         if words is None and plan is not None:
             words = {subject.name: subject.trigger or subject.name for subject in plan.subjects}
-        made = export(
-            images,
-            place,
-            name=name,
-            trigger=words,
-            captions=captions,
-            selection=selection,
-            recipe=None if plan is None else {"plan": plan.as_mapping()},
-            license=license,
-            resolution=resolution or None,
-            repeats=repeats,
-            metadata_name=METADATA_IN_COMFYUI if shared else None,
-            layout=layout,
-            background=background,
-            alpha=alpha,
-            max_side=max_side or None,
-            keep_formats=keep_formats,
-            masks=_masks(masks, mask_source, mask_layout),
-            progress=NodeProgress(),
-        )
+
+        def write(images: Any, selection: Any) -> Any:
+            return export(
+                images,
+                place,
+                name=name,
+                trigger=words,
+                captions=captions,
+                selection=selection,
+                recipe=None if plan is None else {"plan": plan.as_mapping()},
+                license=license,
+                resolution=resolution or None,
+                repeats=repeats,
+                metadata_name=METADATA_IN_COMFYUI if shared else None,
+                layout=layout,
+                background=background,
+                alpha=alpha,
+                max_side=max_side or None,
+                keep_formats=keep_formats,
+                masks=_masks(masks, mask_source, mask_layout),
+                progress=NodeProgress(),
+            )
+
+        made, chosen_again = written(write, images, selection, redo=masks is None)
         files = [path for path in made.folder.rglob("*") if path.is_file()]
         disk_state.record(made.folder, files)
         state = f"version {made.version}{', unchanged' if made.unchanged else ''}"
         summary = f"{made.images} of {made.candidates} images in {made.folder} ({state})"
         if made.masks_in_words:
             summary += f". {made.masks_in_words}"
-        summary = "\n".join((summary, *made.notes))
+        summary = "\n".join((summary, *chosen_again, *made.notes))
         return io.NodeOutput(made.folder, str(made.folder), summary, ui={"text": (summary,)})
 
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.comfyui.pack import core, part
+from tests.support.images import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -241,3 +243,37 @@ def test_images_are_taken_by_what_became_of_them(which, paths):
     ]  # fmt: skip
     images = core("imageset").ImageSet.from_rows(rows, Path())
     assert "".join(part("curate.filters").chosen(images, which).table["path"]) == paths
+
+
+@pytest.fixture
+def half_damaged(tmp_path):
+    """Ten images of which the best is cut off, so that it has a header and no pixels."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(10):
+        drawing(number).save(folder / f"{number}.jpg", quality=95)
+    whole = (folder / "0.jpg").read_bytes()
+    (folder / "0.jpg").write_bytes(whole[: len(whole) // 2])
+    images = core("imageset").ImageSet.from_folder(folder)
+    return images.with_columns(pl.Series("quality", [1 - n / 20 for n in range(10)]))
+
+
+def test_a_damaged_image_is_left_out_at_the_export_and_said(half_damaged, tmp_path):
+    export, select = core("dataset").export, core("selection").select
+    chosen = select(half_damaged, 4)
+    assert "0.jpg" in chosen.selected.table["path"].to_list()
+
+    def write(images, selection):
+        return export(images, tmp_path / "out", name="x", selection=selection, report=False)
+
+    written = part("export.damaged_images").written
+    made, said = written(write, chosen.images, chosen, redo=True)
+    assert made.images == 4
+    assert len(said) == 1
+    assert "0.jpg" in said[0]
+    assert "damaged" in said[0]
+    changed = core("dataset.images").UnreadableSourcesError
+    with pytest.raises(changed, match="Connect BalancedSelect's"):
+        written(write, chosen.images, None, redo=True)
+    with pytest.raises(changed, match="masks"):
+        written(write, chosen.images, chosen, redo=False)
