@@ -7,6 +7,7 @@ leaves that to the system, as a disk without power cuts allows.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -29,6 +30,8 @@ except ImportError:  # on Windows
 TEMPORARY_SUFFIX = ".tmp"
 LEFT_BEHIND = 3600.0
 """Seconds after which nobody writes a temporary file any more, where there are no locks."""
+
+log = logging.getLogger(__name__)
 
 _BYTES = 8
 _FILLING = ".unpacking-"
@@ -211,6 +214,9 @@ def sweep(folder: Path) -> int:
                 if is_ours and _is_left(Path(entry.path)):
                     Path(entry.path).unlink()
                     swept += 1
+    if swept:
+        log.info("%d temporary files that ended processes have left in %s are removed.", swept,
+                 folder)  # fmt: skip
     return swept
 
 

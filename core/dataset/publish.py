@@ -17,6 +17,7 @@ it ends, keeps two exports to one place apart.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import shutil
@@ -38,6 +39,8 @@ from .checksums import (
     read_checksums,
 )
 from .version_record import Parent, fingerprint_of, read_record
+
+log = logging.getLogger(__name__)
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -206,9 +209,11 @@ def recover(output: Path) -> None:
     whole = [p for p in left if (p / FILE_NAME).is_file() and not damage(p)]
     if whole and not output.exists():
         whole[0].rename(output)
+        log.warning("An export that ended before its last step is finished: %s.", output)
     for path in left:
         if path.exists():
             shutil.rmtree(path)
+            log.info("%s is removed: an export that ended left it half-written.", path)
 
 
 def _check(output: Path) -> None:

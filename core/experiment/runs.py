@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 RESULT_FILE, LORA_FILE, HISTORY_FILE = "result.json", "lora.safetensors", "history.parquet"
 
 
+_KEYS = {"arm", "seed", "pictures", "seconds"}
+
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class SharedInputs:
     """What all runs share.
@@ -56,11 +62,17 @@ class SharedInputs:
 
 def known_result(folder: Path) -> dict[str, Any] | None:
     """Return what a run has come to, if it is done."""
+    path = folder / RESULT_FILE
     try:
-        value = parse((folder / RESULT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = parse(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict) or not value.keys() >= _KEYS:
+            raise ValueError("it is no result of a run")
+    except FileNotFoundError:
         return None
-    return value if isinstance(value, dict) else None
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged (%s): the run is made again.", path, error)
+        return None
+    return value
 
 
 def run_arm(

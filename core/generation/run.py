@@ -90,6 +90,8 @@ def generate(
                 log.warning("%s", _said_again(folder, reason, names, len(requests)))
             if rows:
                 progress.advance(len(rows), "already there")
+                log.info("%d of %d images in %s are there and kept.", len(rows), len(requests),
+                         folder)  # fmt: skip
             missing = [request for request in requests if request not in rows]
             for batch in batches(missing, size):
                 for request, row in _make(

@@ -9,6 +9,7 @@ its images resembles a newcomer more than its own subject is then counted, and s
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ from .parts import COMBINED, part_of, recipe_of, total_of, trigger_of
 from .records import Entry, Portfolio, write_portfolio
 from .statistics import figures_of
 from .times import Times
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from ..analysis.embeddings import Embedder
@@ -243,8 +246,8 @@ def _settle(
     if noted is not None and one.subject.name not in again:
         images = replace(ImageSet.read(one.work / pipeline.TABLE_FILE), root=one.root)
         return _Made(
-            one, images, folder, int(noted["version"]), str(noted["fingerprint"]),
-            float(noted["seconds"]), tuple(noted["against"]), kept=True,
+            one, images, folder, noted["version"], noted["fingerprint"], noted["seconds"],
+            noted["against"], kept=True,
         )  # fmt: skip
     started = time.monotonic()
     outcome = pipeline.curate(
@@ -263,7 +266,7 @@ def _settle(
         against, kept=False,
     )  # fmt: skip
     if noted is not None and made.fingerprint == noted["fingerprint"]:
-        made = replace(made, seconds=float(noted["seconds"]))
+        made = replace(made, seconds=noted["seconds"])
     atomic.write_text(
         one.work / SETTLED_FILE,
         json.dumps(
@@ -283,12 +286,25 @@ def _settle(
 
 def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
     """Return what is noted of a dataset, if it is the one that would be made and is there."""
+    path = one.work / SETTLED_FILE
     try:
-        noted = parse((one.work / SETTLED_FILE).read_text(encoding="utf-8"))
+        noted = parse(path.read_text(encoding="utf-8"))
         whole = (folder / FILE_NAME).is_file() and (one.work / pipeline.TABLE_FILE).is_file()
         same = whole and fingerprint_of(folder) == noted["fingerprint"]
-        return dict(noted) if same and noted["key"] == one.key else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if not same or noted["key"] != one.key:
+            return None
+        ImageSet.read(one.work / pipeline.TABLE_FILE)
+        return {
+            "version": int(noted["version"]),
+            "fingerprint": str(noted["fingerprint"]),
+            "seconds": float(noted["seconds"]),
+            "against": tuple(map(str, noted["against"])),
+        }
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, CuratorError) as error:
+        log.warning("What is noted of '%s' is damaged (%s): its dataset is made again.",
+                    one.subject.name, error)  # fmt: skip
         return None
 
 

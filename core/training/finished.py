@@ -242,11 +242,17 @@ def note_finished(job: LoraJob, inputs: str, result: LoraResult, **words: str) -
 
 def read_notes(folder: Path) -> dict[str, Any] | None:
     """Return the notes of the training that ended in a work folder; None if none can be read."""
+    path = folder / FINISHED
     try:
-        found = parse((folder / FINISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is no table")
+    except FileNotFoundError:
         return None
-    return found if isinstance(found, dict) else None
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged (%s), and counts as if it were not there.", path, error)
+        return None
+    return found
 
 
 def _note(job: LoraJob, inputs: str) -> dict[str, Any] | None:

@@ -306,6 +306,7 @@ class TrainingRun:
                 f"{path} is not whole ({type(error).__name__}: {error}). Delete it, or choose "
                 "another folder, to start from the beginning."
             ) from error
+        logger.info("Going on from epoch %d, step %d: %s.", self.epoch, self.step, path)
         return True
 
     def _take_up(self, path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

@@ -1,0 +1,97 @@
+"""What commands say: errors however quiet, and whatever is made again, begun anew or removed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from character_curator import atomic
+from character_curator.dataset import publish
+from character_curator.experiment.runs import RESULT_FILE, known_result
+from character_curator.portfolio import making
+from character_curator.training.finished import FINISHED, read_notes
+from tests.support.commands import command
+
+WITHOUT_ANYTHING = {
+    "run": ["{}/project.toml"],
+    "generate": ["{}/project.toml"],
+    "curate": ["{}", "--output", "{}/out"],
+    "reproduce": ["{}/a.png"],
+    "train": ["{}/dataset", "--output", "{}/a.safetensors", "--base", "miniature"],
+    "evaluate": ["{}/a.safetensors", "--model", "miniature", "--dataset", "{}/dataset"],
+    "portfolio": ["{}/project.toml"],
+    "experiment": ["before-after", "{}/project.toml"],
+    "versions": ["{}/dataset"],
+    "diff": ["1", "2", "--dataset", "{}/dataset"],
+    "restore": ["{}/dataset", "1"],
+    "verify": ["{}/dataset"],
+    "sign-off": ["{}/dataset", "--name", "x"],
+    "diagnose": ["{}/a.safetensors", "--dataset", "{}/dataset"],
+    "captions lint": ["{}/dataset"],
+    "captions undo": ["{}/dataset"],
+    "faces": ["{}/pack"],
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_ANYTHING)
+def test_each_command_says_its_error_however_quiet(name, tmp_path):
+    arguments = [text.replace("{}", str(tmp_path)) for text in WITHOUT_ANYTHING[name]]
+    out, told = command(*name.split(), *arguments, "--quiet", check=2)
+    assert not out
+    assert "Error" in told
+    assert "Traceback" not in told
+    out, told = command(*name.split(), *arguments, "--json", check=2)
+    assert json.loads(out).keys() == {"error", "message"}
+
+
+def test_what_killed_processes_left_is_removed_and_said(tmp_path, caplog):
+    (tmp_path / f".{'ab' * 8}{atomic.TEMPORARY_SUFFIX}").write_bytes(b"half")
+    with caplog.at_level(logging.INFO, "character_curator"):
+        assert atomic.sweep(tmp_path) == 1
+        assert atomic.sweep(tmp_path) == 0
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "1 temporary files" in caplog.text
+
+
+def test_half_an_export_is_removed_or_finished_and_said(tmp_path, caplog):
+    (tmp_path / ".out.tmp-1").mkdir()
+    with caplog.at_level(logging.INFO, "character_curator"):
+        publish.recover(tmp_path / "out")
+    assert "half-written" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"arm": "all"}', "\x00"])
+def test_a_result_that_is_damaged_is_made_again_and_that_is_said(tmp_path, caplog, text):
+    assert known_result(tmp_path) is None
+    assert not caplog.records
+    (tmp_path / RESULT_FILE).write_text(text)
+    assert known_result(tmp_path) is None
+    assert "the run is made again" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00"])
+def test_notes_of_a_training_that_are_damaged_are_said(tmp_path, caplog, text):
+    assert read_notes(tmp_path) is None
+    assert not caplog.records
+    (tmp_path / FINISHED).write_text(text)
+    assert read_notes(tmp_path) is None
+    assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"key": 1, "fingerprint": 5}'])
+def test_what_is_noted_of_a_subject_and_damaged_is_said(tmp_path, caplog, text):
+    one = SimpleNamespace(work=tmp_path, key="k", subject=SimpleNamespace(name="zoe"))
+    assert making._settled(one, tmp_path) is None
+    assert not caplog.records
+    (tmp_path / making.SETTLED_FILE).write_text(text)
+    (tmp_path / "SHA256SUMS").write_text(f"{'ab' * 32}  a.png\n")
+    (tmp_path / making.pipeline.TABLE_FILE).write_bytes(b"PAR1")
+    noted = json.loads(text) if text.startswith('{"') else None
+    found = making._settled(one, tmp_path)
+    assert found is None
+    if noted is None:
+        assert "'zoe' is damaged" in caplog.text
