@@ -84,7 +84,7 @@ class Disk:
     """Replays what a command did below a folder.
 
     Args:
-        root: The folder before the command; all of it is on the disk.
+        root: The folder before the command, which runs in it; all of it is on the disk.
         kind: ``journal`` or ``strict``.
     """
 
@@ -163,9 +163,7 @@ class Disk:
 
     def _find(self, path: str) -> tuple[Folder | None, str]:
         """Return the folder and the name of a path; no folder outside of what is watched."""
-        path = os.path.normpath(path)
-        if f"{path}/" == self._place:
-            return None, ""
+        path = os.path.normpath(os.path.join(self._place, path))  # the command runs there
         if not path.startswith(self._place):
             return None, ""
         *folders, name = path.removeprefix(self._place).split("/")
@@ -197,7 +195,7 @@ class Disk:
 
     def _opened(self, path: str, flags: str, number: int) -> None:
         self._open.pop(number, None)
-        if f"{os.path.normpath(path)}/" == self._place:
+        if os.path.join(os.path.normpath(os.path.join(self._place, path)), "") == self._place:
             self._open[number] = [self._root, 0, False]
             return
         folder, name = self._find(path)

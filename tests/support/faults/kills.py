@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +67,10 @@ class Bench:
         """Make the folder as it was before the command."""
         copy(self._prepared, self.folder)
 
+    def restore(self) -> None:
+        """Put back what was there before the command and is gone."""
+        subprocess.run(["cp", "-an", f"{self._prepared}/.", self.folder], check=True)
+
     def run(self, **options) -> Ended:
         """Run the command; see :meth:`.Warm.start`."""
         return self.warm.run(self.stage.command, self.folder, **options)
@@ -114,12 +117,13 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", source, target], check=True)
 
 
-def said_of(ended: Ended, who: str) -> Iterator[str]:
+def said_of(ended: Ended, who: str) -> list[str]:
     """Say what is wrong with how a command ended that nobody disturbed."""
     if ended.code:
-        yield f"{who} ended with {ended.code}: {ended.told[-2000:]}"
+        return [f"{who} ended with {ended.code}: {ended.told[-2000:]}"]
     if "Traceback" in ended.told:
-        yield f"{who} told a traceback: {ended.told[-2000:]}"
+        return [f"{who} told a traceback: {ended.told[-2000:]}"]
+    return []
 
 
 def measure(stages, home: Path, notes: Path, kills: int, minutes: float) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,9 @@ OPERATIONS = frozenset({
 
 PATIENCE = 300.0
 """Seconds after which a command is said to hang."""
+
+MOST_TOLD = 1 << 16
+"""Bytes that fit into a pipe: no command says more."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ class Warm:
         kill_later: float = 0.0,
         held: bool = False,
         sync: bool = False,
-        after: str = "",
+        full: int | None = None,
+        remove: str = "",
+        first: str = "",
     ) -> Child:
         """Start a command.
 
@@ -98,15 +104,20 @@ class Warm:
                 without a line of the command's code running, as by SIGKILL.
             held: Wait before the command begins, until :meth:`Child.release`.
             sync: Whether files are synced as without ``CURATOR_FSYNC=0``.
-            after: Python that the child runs first, such as one that sets its clock.
+            full: Instead of being killed, find the disk full: no file grows beyond so many bytes.
+            remove: Instead, find a folder of this name removed.
+            first: Python that the child runs first, such as one that sets its clock.
         """
         self._count += 1
         name = self._scratch / f"{self._count:05d}"
+        os.mkfifo(name.with_suffix(".told"))
+        told = os.open(name.with_suffix(".told"), os.O_RDWR | os.O_NONBLOCK)
         wish = {
             "arguments": [*map(str, arguments)], "folder": str(folder), "name": str(name),
-            "kill": kill_before, "later": kill_later, "held": held, "sync": sync, "after": after,
+            "kill": kill_before, "later": kill_later, "held": held, "sync": sync, "full": full,
+            "remove": remove, "first": first,
         }  # fmt: skip
-        return Child(self, self._ask(start=wish), name)
+        return Child(self, self._ask(start=wish), name, told)
 
     def run(self, arguments, folder: Path, **options) -> Ended:
         """Run a command to its end; see :meth:`start`."""
@@ -123,8 +134,8 @@ class Warm:
 class Child:
     """A command that runs."""
 
-    def __init__(self, warm: Warm, pid: int, name: Path) -> None:
-        self._warm, self.pid, self._name = warm, pid, name
+    def __init__(self, warm: Warm, pid: int, name: Path, told: int) -> None:
+        self._warm, self.pid, self._name, self._told = warm, pid, name, told
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal; nothing happens when it has ended."""
@@ -137,7 +148,8 @@ class Child:
     def wait(self) -> Ended:
         """Wait until it has ended; one that hangs is killed, and an error."""
         code = self._warm._ask(wait=self.pid)
-        told = self._name.with_suffix(".told").read_text(errors="replace")
+        with suppress(BlockingIOError), os.fdopen(self._told, "rb", 0) as pipe:
+            told = (pipe.read(MOST_TOLD) or b"").decode(errors="replace")
         listed = self._name.with_suffix(".operations").read_text(errors="surrogateescape")
         for end in (".told", ".operations", ".go"):
             self._name.with_suffix(end).unlink(missing_ok=True)
@@ -168,10 +180,11 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def _become(arguments, folder, name, kill, later, held, sync, after) -> None:
+def _become(arguments, folder, name, kill, later, held, sync, full, remove, first) -> None:
     """Be a command, and end."""
     signal.alarm(int(PATIENCE))
-    with open(os.devnull, "rb") as nothing, open(f"{name}.told", "wb") as told:
+    # What it tells goes into a pipe: a file could not grow when the disk is full.
+    with open(os.devnull, "rb") as nothing, open(f"{name}.told", "wb", 0) as told:
         os.dup2(nothing.fileno(), 0)
         os.dup2(told.fileno(), 1)
         os.dup2(told.fileno(), 2)
@@ -183,9 +196,22 @@ def _become(arguments, folder, name, kill, later, held, sync, after) -> None:
     while held and not os.path.exists(f"{name}.go"):
         time.sleep(0.005)
     before = set(sys.modules)
-    if after:
-        exec(after, {})
-    sys.addaudithook(_counting(folder, kill, later, listed))
+    if first:
+        exec(first, {})
+
+    def die() -> None:
+        if full is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (full, full))
+        elif remove:
+            shutil.rmtree(os.path.join(folder, remove), ignore_errors=True)
+        elif later:
+            signal.setitimer(signal.ITIMER_VIRTUAL, later)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(_counting(folder, kill, die, listed))
     code = 70
     try:
         from character_curator.cli import main
@@ -207,14 +233,14 @@ def _become(arguments, folder, name, kill, later, held, sync, after) -> None:
         os._exit(code or 0)
 
 
-def _counting(folder: str, kill: int | None, later: float, listed: int):
-    """Return a hook that lists operations on files below a folder, and dies before one of them."""
-    count = 0
+def _counting(folder: str, fatal: int | None, do, listed: int):
+    """Return a hook that lists operations on files below a folder, and does something at one."""
+    count, at_it = 0, False
     root = folder.rstrip("/") + "/"
 
     def hook(event: str, arguments: tuple) -> None:
-        nonlocal count
-        if event not in OPERATIONS or not arguments or isinstance(arguments[0], int):
+        nonlocal count, at_it
+        if at_it or event not in OPERATIONS or not arguments or isinstance(arguments[0], int):
             return
         path = os.path.join(root, os.fsdecode(arguments[0]))
         if not path.startswith(root):
@@ -223,12 +249,13 @@ def _counting(folder: str, kill: int | None, later: float, listed: int):
         to = ""
         if event in ("os.rename", "os.link"):
             to = " > " + os.path.basename(os.fsdecode(arguments[1]))
+        at_it = True
         line = f"{event} {path.removeprefix(root)}{to}\n"
-        os.write(listed, line.encode(errors="surrogateescape"))
-        if number == kill and later:
-            signal.setitimer(signal.ITIMER_VIRTUAL, later)
-        elif number == kill:
-            os.kill(os.getpid(), signal.SIGKILL)
+        with suppress(OSError):  # of a disk that is full
+            os.write(listed, line.encode(errors="surrogateescape"))
+        if number == fatal:
+            do()
+        at_it = False
 
     return hook
 

@@ -1,0 +1,166 @@
+"""What may happen to a command beside its end: a full disk, folders that go, clocks, company.
+
+Each is met at seeded operations on files. The command then ends well, or with a named error that
+tells what to do; a reader finds nothing half; and when the cause is gone the same command ends as
+one that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.faults.kills import Bench, said_of
+from tests.support.faults.stages import STAGES
+from tests.support.faults.trees import faults
+from tests.support.faults.warm import Ended, Warm
+
+BACKWARDS = """
+import time
+now, began = time.time, time.time()
+time.time = lambda: 2 * began - now() - 86400.0
+time.time_ns = lambda: int(time.time() * 1e9)
+"""
+NOBODY = "import os; os.setgroups([]); os.setresgid(65534, 65534, 65534); " \
+         "os.setresuid(65534, 65534, 65534)"  # fmt: skip
+"""Root may write everywhere: it becomes somebody who may not."""
+
+
+def full_disk(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Let the disk be full from an operation on, in the middle of a file."""
+    number = int(rng.integers(len(bench.undisturbed.operations)))
+    limit = int(rng.choice([0, 100, 1000, 5000, 20000]))
+    ended = bench.run(kill_before=number, full=limit)
+    return f"full beyond {limit} bytes at {_at(ended, number)}", _named(ended)
+
+
+def removed_folder(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Let a folder that the command writes into be gone at an operation."""
+    number = int(rng.integers(len(bench.undisturbed.operations)))
+    names = sorted({name.split("/")[0] for name in bench.expected if "/" in name} - {"in"})
+    name = str(rng.choice(names))
+    ended = bench.run(kill_before=number, remove=name)
+    return f"{name} removed at {_at(ended, number)}", _named(ended)
+
+
+def clock_backwards(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Let the clock run backwards, a day behind."""
+    ended = bench.run(first=BACKWARDS)
+    return "a clock that goes backwards", said_of(ended, "a run")
+
+
+def read_only(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Let the command be run by somebody who may not write."""
+    if os.getuid():
+        return "nothing: only root can become somebody else", []
+    ended = bench.run(first=NOBODY)
+    said = [] if ended.code else ["it ended well and cannot have written"]
+    return "a folder that cannot be written", said + _named(ended)
+
+
+def company(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Run the same command twice at once, one a moment later."""
+    one = bench.warm.start(bench.stage.command, bench.folder)
+    time.sleep(float(rng.uniform(0, 1)))
+    other = bench.warm.start(bench.stage.command, bench.folder)
+    return "two at once", [said for child in (one, other) for said in _named(child.wait())]
+
+
+KINDS = {
+    "full disk": full_disk, "removed folder": removed_folder, "clock backwards": clock_backwards,
+    "read-only folder": read_only, "two at once": company,
+}  # fmt: skip
+
+
+def tried(bench: Bench, kind: str, seed: int) -> dict:
+    """Meet a misfortune, look, and run again without."""
+    rng = np.random.default_rng(seed)
+    bench.begin()
+    what, said = KINDS[kind](bench, rng)
+    said = [*said, *faults(bench.folder, bench.stage.dataset)]
+    if kind == "removed folder":
+        # What the user had there is gone too, and is not made again by this command.
+        bench.restore()
+    said += said_of(bench.run(), "the next run")
+    if kind != "removed folder" or not bench.stage.before:
+        said += bench.differences()
+    return {"stage": bench.stage.name, "kind": kind, "seed": seed, "what": what, "faults": said}
+
+
+def _at(ended: Ended, number: int) -> str:
+    return ended.operations[min(number, len(ended.operations) - 1)]
+
+
+def _named(ended: Ended) -> list[str]:
+    """Say what is wrong with how a command ended that may end with an error."""
+    if "Traceback" in ended.told:
+        return [f"a traceback: {ended.told[-2500:]}"]
+    if ended.code not in (0, 2):
+        return [f"it ended with {ended.code}: {ended.told[-1000:]}"]
+    if ended.code and "Error: " not in ended.told:
+        return [f"no named error: {ended.told[-1000:]}"]
+    return []
+
+
+def measure(stages, kinds, home: Path, notes: Path, times: int, minutes: float) -> int:
+    """Meet each misfortune so often in each stage, unless that is in the notes."""
+    known = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    until = time.monotonic() + 60 * minutes
+    with Warm(home / "said") as warm:
+        for name in stages:
+            bench = None
+            for kind in kinds:
+                done = sum((one["stage"], one["kind"]) == (name, kind) for one in known)
+                often = times if kind in ("full disk", "removed folder") else min(times, 2)
+                for seed in range(done, often):
+                    if time.monotonic() > until:
+                        return _report(known)
+                    bench = bench or Bench(warm, STAGES[name], home)
+                    made = tried(bench, kind, seed)
+                    known.append(made)
+                    with notes.open("a") as file:
+                        file.write(json.dumps(made) + "\n")
+                    if made["faults"]:
+                        print(made, flush=True)
+    return _report(known)
+
+
+def _report(known) -> int:
+    times = Counter(one["kind"] for one in known)
+    wrong = Counter(one["kind"] for one in known if one["faults"])
+    print("| what | times | with a fault |\n|---|--:|--:|")
+    for kind in times:
+        print(f"| {kind} | {times[kind]} | {wrong[kind]} |")
+    return int(bool(wrong))
+
+
+def main() -> int:
+    """Run from a shell; see ``--help``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.support.faults.misfortunes", description=__doc__
+    )
+    parser.add_argument("home", type=Path, help="folder to work in")
+    parser.add_argument("--times", type=int, default=20, help="a stage, where moments differ")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="only this one (repeat)")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only this one (repeat)")
+    parser.add_argument(
+        "--minutes", type=float, default=600, help="stop then; goes on if called again"
+    )
+    options = parser.parse_args()
+    home = options.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    return measure(
+        options.stage or STAGES, options.kind or KINDS, home, home / "misfortunes.jsonl",
+        options.times, options.minutes,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
