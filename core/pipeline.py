@@ -15,6 +15,7 @@ from .project import Project
 from .project_parts import (
     STORE_FILE,
     backend_of,
+    captioning_of,
     decisions_of,
     masks_of,
     plan_of,
@@ -362,7 +363,9 @@ def choose(
     from .selection import select
 
     minimum, formula = project.quality.minimum, project.quality.formula
-    decisions = decisions_of(project, base)  # refused before the folder is measured
+    # Refused before the folder is measured.
+    decisions = decisions_of(project, base)
+    captioning = captioning_of(project, base)
     before = len(images.notes)
     with FeatureStore(output / STORE_FILE) as store:
         found = validate(images, project, store, output, base=base, progress=progress)
@@ -392,6 +395,9 @@ def choose(
         images, project.selection.total, quotas_of(project), conflicts=pairs, decisions=decisions
     )
     images = chosen.images
+    if captioning is not None:
+        with FeatureStore(output / STORE_FILE) as store:
+            images = captioning(images, store, progress)
     images.write(output / TABLE_FILE)
     return Chosen(
         images,

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError, model_validator
 
 from .asset_sections import AssetsSection
+from .captions.settings import CaptionStage
 from .errors import CuratorError
 from .naming import slug
 from .options import Model
@@ -68,6 +69,7 @@ class Project(Model):
     clusters: ClustersSection = ClustersSection()
     duplicates: DuplicatesSection = DuplicatesSection()
     selection: SelectionSection = SelectionSection()
+    captions: CaptionStage | None = None
     dataset: DatasetSection = DatasetSection()
     training: TrainingSection | None = None
     portfolio: PortfolioSection | None = None

@@ -14,6 +14,7 @@ from .variations import with_variations
 
 if TYPE_CHECKING:
     from .analysis.face_validation import FaceThresholds
+    from .captions.stage import Captioning
     from .generation.backend import Backend
     from .selection import Decisions, Quota
 
@@ -109,6 +110,26 @@ def decisions_of(project: Project, base: Path | str = ".") -> Decisions | None:
     from .selection import Decisions
 
     return Decisions.read(resolved(base, project.selection.decisions))
+
+
+def captioning_of(project: Project, base: Path | str = ".") -> Captioning | None:
+    """Return what is done to captions, where the project says something of it.
+
+    Args:
+        project: With its section [captions].
+        base: The folder that relative paths start from.
+
+    Raises:
+        CaptionerNotFoundError: The model is not here, and the hub does not give it.
+        EditError: An edit cannot be done.
+    """
+    if project.captions is None:
+        return None
+    from .captions.stage import Captioning
+
+    subjects = ", ".join(subject.trigger or subject.name for subject in project.subjects)
+    words = project.dataset.trigger or subjects
+    return Captioning.of(project.captions, words, base)
 
 
 def masks_of(project: Project, base: Path | str = ".") -> str | None:

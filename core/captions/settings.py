@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ..errors import CuratorError
 from ..options import Flag, Fraction, Model, Whole, option
@@ -76,6 +76,61 @@ class CaptionSettings(Model):
         default=False,
         description="Whether a model's folder may bring Python code of its own, which then runs "
         "here with all that you may do.",
+    )
+
+
+class CaptionEdit(Model):
+    """One edit of all captions: exactly one of its keys, ``keep`` beside ``prune``."""
+
+    add: str | None = Field(default=None, description="Add a phrase behind, where it is not yet.")
+    add_front: str | None = Field(
+        default=None, description="Add a phrase in front, behind the trigger word."
+    )
+    remove: str | None = Field(
+        default=None, description="Take a phrase between commas away, whatever its case."
+    )
+    replace_words: tuple[str, str] | None = Field(
+        default=None, description="Old and new: replace whole words, wherever they stand."
+    )
+    replace_pattern: tuple[str, str] | None = Field(
+        default=None, description="A regular expression and what takes its place."
+    )
+    prune: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Take phrases away that this share of the captions has: what is always there "
+        "belongs to the trigger word.",
+    )
+    keep: str = Field(default="", description="Phrases that prune leaves, with commas between.")
+    deduplicate: Literal[True] | None = Field(
+        default=None, description="Take phrases away that a caption has said before."
+    )
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> CaptionEdit:
+        said = [name for name in EDITS if getattr(self, name) is not None]
+        if len(said) != 1:
+            raise ValueError(
+                f"an edit of captions has one of these keys: {', '.join(EDITS)}; this one has "
+                f"{', '.join(said) or 'none'}"
+            )
+        if self.keep and self.prune is None:
+            raise ValueError("'keep' goes with 'prune'")
+        return self
+
+
+EDITS = ("add", "add_front", "remove", "replace_words", "replace_pattern", "prune", "deduplicate")
+
+
+class CaptionStage(CaptionSettings):
+    """Captions of the chosen images, before they are exported: by a model, and edited."""
+
+    model: str = Field(
+        default="",
+        description="A tagger or a vision-language model, by name or folder, that writes captions "
+        "for images without any; none unless given.",
+    )
+    edits: tuple[CaptionEdit, ...] = Field(
+        default=(), description="What is done to all captions afterwards, in this order."
     )
 
 
