@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..analysis.face_analyser import FaceAnalyser
     from ..features import FeatureStore
 
-REFERENCES, DATASET, PACK = "references", "dataset", "pack"
+REFERENCES, DATASET, PACK, VALIDATED = "references", "dataset", "pack", "validation"
 _DIGITS = 4
 
 
@@ -29,12 +29,14 @@ class Consistency:
 
     Attributes:
         against: Whose centre identities are compared with: the ``references``, the faces of the
-            ``dataset`` that the LoRA was trained on, or those of the ``pack`` itself.
+            ``dataset`` that the LoRA was trained on, those of the ``pack`` itself, or whatever
+            the ``validation`` of the faces has compared them with.
         identity: Cosine similarity of each image to it; NaN without one face.
         threshold: What all but one in twenty of the dataset's own faces reach; None without one.
         same: Share of the images that reach it, with Wilson's interval at 95 %.
-        clip: Mean cosine similarity of any two images, by what they show; None of fewer than two.
-        vendi: The effective number of different images (Vendi score).
+        clip: Mean cosine similarity of any two images, by what they show; None where fewer than two
+            are embedded.
+        vendi: The effective number of different images (Vendi score); None where none is embedded.
         folders: Mean and least identity similarity in each folder of the pack.
     """
 
@@ -43,7 +45,7 @@ class Consistency:
     threshold: float | None
     same: Share | None
     clip: float | None
-    vendi: float
+    vendi: float | None
     folders: dict[str, tuple[float, float]]
 
     @property
@@ -113,20 +115,46 @@ def consistency(
     if centre is not None and own:
         rows = [i for i, vector in enumerate(identities) if vector is not None]
         identity[rows] = centre.similarity(normalised(np.stack(own)))
-    vectors = images.embeddings() if len(images) else np.zeros((0, 1), np.float32)
+    return _summed(images, folders, identity, against, threshold)
+
+
+def as_validated(images: ImageSet, folders: Sequence[str]) -> Consistency:
+    """Measure a pack's images by what their columns say already.
+
+    Args:
+        images: Those of the pack; what was not validated or embedded has no figures.
+        folders: The folder of each.
+    """
+    identity = np.full(len(images), np.nan)
+    if "identity_similarity" in images.table.columns:
+        identity = images.table["identity_similarity"].cast(float).fill_null(np.nan).to_numpy()
+    return _summed(images, folders, np.asarray(identity, np.float64), VALIDATED, None)
+
+
+def _summed(
+    images: ImageSet,
+    folders: Sequence[str],
+    identity: NDArray[np.float64],
+    against: str,
+    threshold: float | None,
+) -> Consistency:
     parts = {}
     for name in sorted(set(folders)):
         values = identity[[folder == name for folder in folders]]
         values = values[~np.isnan(values)]
         if len(values):
             parts[name] = (float(values.mean()), float(values.min()))
+    vectors = None
+    if "embedding" in images.table.columns:
+        embedded = images.filter(images.table["embedding"].is_not_null())
+        vectors = embedded.embeddings() if len(embedded) else None
     return Consistency(
         against,
         identity,
         threshold,
         None if threshold is None else Share.of(passes(identity, threshold)),
-        1 - mean_pairwise_distance(vectors) if len(images) > 1 else None,
-        vendi_score(vectors),
+        None if vectors is None or len(vectors) < 2 else 1 - mean_pairwise_distance(vectors),
+        None if vectors is None else vendi_score(vectors),
         parts,
     )
 

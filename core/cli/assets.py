@@ -113,7 +113,7 @@ def _show(found: Made, console: Console) -> None:
             f"The same character: {whole.same.count} of {whole.same.total} "
             f"({low:.0%} to {high:.0%} at 95 %), as like as all but 5 % of the dataset's own"
         )
-    if whole.clip is not None:
+    if whole.clip is not None and whole.vendi is not None:
         console.print(
             f"Similarity of any two by CLIP: {whole.clip:.3f}; {whole.vendi:.1f} different images "
             "in effect"
