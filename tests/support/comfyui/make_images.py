@@ -88,7 +88,7 @@ def run(canvas, server, name):
         if node["type"] == "CheckpointLoaderSimple":
             node["type"], node["widgets_values"], node["inputs"] = PREFIX + "LoadMiniature", [], []
     canvas.open(graph)
-    if name not in ("quick_start", "train_from_a_dataset"):
+    if name not in ("quick_start", "train_from_a_dataset", "augmentation"):
         canvas.page.evaluate(
             "changes => window.app.graph.nodes.forEach(n => (n.widgets ?? []).forEach(w => {"
             " if (w.name in changes && w.name !== 'text') w.value = changes[w.name]; }))",
