@@ -26,6 +26,7 @@ _OF_BEFORE_AFTER: dict[str, Any] = {
     "no_leakage": False,
 }  # fmt: skip
 _OF_AUGMENTATION: dict[str, Any] = {
+    "loras": None,
     "real": 70,
     "unseen": 60,
     "synthetic": None,
@@ -79,6 +80,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--weights", choices=("best", "last"), default="best", help="(%(default)s)")
     sub.add_argument("--identity-threshold", type=float, metavar="COSINE")
     sub.add_argument("--no-leakage", action="store_true", help="leave out the class word")
+    sub.add_argument(
+        "--loras", type=int,
+        help="augmentation: how many of the repeats have a LoRA and variations of their own "
+        "(default: all of them)",
+    )  # fmt: skip
     sub.add_argument(
         "--real", type=int, default=70,
         help="augmentation: real images of each subject (%(default)s)",
@@ -177,6 +183,7 @@ def _augmentation(options: argparse.Namespace, console: Console) -> tuple[int, A
     strength = options.test_strength
     plan = AugmentationPlan(
         repeats=options.repeats,
+        loras=options.repeats if options.loras is None else options.loras,
         real=options.real,
         unseen=options.unseen,
         synthetic=section.total if options.synthetic is None else options.synthetic,

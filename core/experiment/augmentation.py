@@ -46,6 +46,7 @@ from .recognition import (
 from .sharing import alone
 
 REPORT_FILE, TABLE_FILE = "augmentation.json", "augmentation.md"
+REAL_FILE, SYNTHETIC_FILE = "real.parquet", "synthetic.parquet"
 RUNS_FOLDER, VECTORS_FILE, RUN_FILE = "runs", "vectors.parquet", "run.json"
 _COLUMNS = ("part", "disturbance", "of", "hash", "turn", "embedding")
 
@@ -58,7 +59,9 @@ class AugmentationPlan:
     """What the experiment will do, written down before anything is looked at.
 
     Attributes:
-        repeats: How often all of it is done.
+        repeats: How often recognisers are compared.
+        loras: How many of the repeats have real images, a LoRA and variations of their own; those
+            after them take turns with these, and differ in unseen images and disturbances alone.
         real: Real images of each subject that a repeat trains on.
         unseen: Images of each subject that it asks about.
         synthetic: Synthetic images of each subject.
@@ -69,6 +72,7 @@ class AugmentationPlan:
     """
 
     repeats: int = 3
+    loras: int = 3
     real: int = 70
     unseen: int = 60
     synthetic: int = 200
@@ -78,12 +82,16 @@ class AugmentationPlan:
     context: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "real", "unseen", "synthetic"):
+        for name in ("repeats", "loras", "real", "unseen", "synthetic"):
             if getattr(self, name) < 1:
                 raise ExperimentError(f"{name} is {getattr(self, name)}: it must be at least 1.")
         for name in ("disturbed", "strength", "test_strength"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ExperimentError(f"{name} is {getattr(self, name)}: it is from 0 to 1.")
+
+    def lora_of(self, repeat: int) -> int:
+        """Return the first repeat with the LoRA that a repeat has."""
+        return (repeat - 1) % self.loras + 1
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as JSON knows it."""
@@ -146,7 +154,10 @@ def try_augmentation(
     for done, (repeat, subject) in enumerate(mine, 1):
         folder = _folder(root, repeat, subject)
         if not (folder / RUN_FILE).is_file():
-            _run(project, plan, repeat, subject, known[subject.name], folder, base, progress)
+            home = _folder(root, plan.lora_of(repeat), subject)
+            with alone(root, home.name):
+                sets = _augmented(project, plan, repeat, subject, known, home, base, progress)
+            _run(project, plan, repeat, subject, known[subject.name], sets, folder, base, progress)
         with alone(root, "report"):
             report = _report(project, plan, root)
         if on_run is not None:
@@ -187,14 +198,14 @@ def _check(
 def drawn(
     images: tuple[ImageSet, ImageSet | None], plan: AugmentationPlan, repeat: int
 ) -> tuple[ImageSet, ImageSet]:
-    """Draw the real images and the unseen ones of a repeat, by content hash.
+    """Draw the real images of a repeat's LoRA and the repeat's unseen ones, by content hash.
 
     A copy of a file that is trained on is never among the unseen ones.
     """
     real, unseen = images
-    ordered = _shuffled(real, repeat)
+    ordered = _shuffled(real, plan.lora_of(repeat))
     chosen = ordered.filter(pl.int_range(pl.len()) < plan.real)
-    rest = _shuffled(unseen, repeat) if unseen is not None else ordered
+    rest = _shuffled(unseen if unseen is not None else real, repeat)
     taken = chosen.table["hash"].to_list()
     free = rest.filter(~pl.col("hash").is_in(taken))
     return chosen, free.filter(pl.int_range(pl.len()) < plan.unseen)
@@ -246,25 +257,46 @@ def _part(
     )
 
 
+def _augmented(
+    project: Project,
+    plan: AugmentationPlan,
+    repeat: int,
+    subject: SubjectSection,
+    known: Mapping[str, tuple[ImageSet, ImageSet | None]],
+    folder: Path,
+    base: Path | str,
+    progress: Progress,
+) -> tuple[Project, ImageSet, ImageSet]:
+    """Augment one subject, once a LoRA: its project, real images, and synthetic ones."""
+    real, _ = drawn(known[subject.name], plan, repeat)
+    part = _part(project, plan, plan.lora_of(repeat), subject, real, folder)
+    files = (folder / REAL_FILE, folder / SYNTHETIC_FILE)
+    if not all(path.is_file() for path in files):
+        made = make_augmentation(part, base, progress=progress)
+        sets = (made.images.real, made.images.synthetic)
+        for path, images in zip(files, sets, strict=True):
+            images.filter(selected_mask(images)).write(path)
+    chosen, synthetic = (ImageSet.read(path) for path in files)
+    return part, chosen, synthetic
+
+
 def _run(
     project: Project,
     plan: AugmentationPlan,
     repeat: int,
     subject: SubjectSection,
     images: tuple[ImageSet, ImageSet | None],
+    sets: tuple[Project, ImageSet, ImageSet],
     folder: Path,
     base: Path | str,
     progress: Progress,
 ) -> None:
-    """Augment one subject, disturb what is to be disturbed, and keep all vectors."""
+    """Disturb what is to be disturbed of one subject, and keep all vectors."""
     from ..analysis.embeddings import Embedder
 
     started = time.monotonic()
-    real, unseen = drawn(images, plan, repeat)
-    part = _part(project, plan, repeat, subject, real, folder)
-    made = make_augmentation(part, base, progress=progress)
-    chosen = made.images.real.filter(selected_mask(made.images.real))
-    synthetic = made.images.synthetic.filter(selected_mask(made.images.synthetic))
+    _, unseen = drawn(images, plan, repeat)
+    part, chosen, synthetic = sets
     by = synthetic_part(part, chosen)
     embedder = Embedder(project.clip.model, project.clip.pretrained or None)
     tables = []
@@ -278,7 +310,7 @@ def _run(
         add(_bare(synthetic), PART_SYNTHETIC)
         for kind in KINDS:
             # Some more than the arms need: not every copy passes.
-            count = min(len(synthetic), -(-round(plan.synthetic * plan.disturbed) * 3 // 2))
+            count = min(len(synthetic), -(-round(plan.synthetic * plan.disturbed) * 5 // 4))
             wish = DisturbanceWish((kind,), plan.strength, repeat, count)
             copies = _copies(_bare(synthetic), folder / "disturbed", wish, progress)
             # The same curation as any image: one valid face of the right person.

@@ -97,6 +97,11 @@ def _counts(report: Mapping[str, Any], count: int, names: Sequence[str]) -> str:
         f"{count} of {plan['repeats']} repeats, {len(names)} subjects, {plan['unseen']} unseen "
         "images of each under each condition; mean ± standard deviation over the repeats (n - 1)."
     ]
+    if plan["loras"] < plan["repeats"]:
+        told.append(
+            f"{plan['loras']} LoRA{'s' * (plan['loras'] > 1)} and set of variations for each "
+            "subject: the other repeats differ in unseen images and disturbances alone."
+        )
     for key, label in (("real", "real"), ("synthetic", "undisturbed synthetic")):
         numbers = [run["images"].get(key, 0) for run in runs]
         if set(numbers) != {plan[key]}:

@@ -166,4 +166,4 @@ def test_the_whole_of_it_small(people, tmp_path):
     assert "| 3 real + 4 synthetic | 92 % |" in (tmp_path / "augmentation.md").read_text()
     two = project.read(people / "two.toml")
     with pytest.raises(PlanChangedError, match="unseen"):
-        try_augmentation(two, AugmentationPlan(1, 3, 1, 4), tmp_path, base=people)
+        try_augmentation(two, AugmentationPlan(1, 1, 3, 1, 4), tmp_path, base=people)
