@@ -12,6 +12,11 @@ from . import project as project_file
 from .imageset import ImageSet
 from .progress import Progress, silent
 from .project import Project
+from .project_measuring import CROPS_FOLDER as CROPS_FOLDER
+from .project_measuring import Validated as Validated
+from .project_measuring import measured_of
+from .project_measuring import unblemished as unblemished
+from .project_measuring import validate as validate
 from .project_parts import (
     STORE_FILE,
     backend_of,
@@ -22,19 +27,14 @@ from .project_parts import (
     quotas_of,
     recipe_of,
     resolved,
-    thresholds_of,
 )
 from .project_training import draw_with, tell_of_training, train
+from .project_waves import in_waves
 
 if TYPE_CHECKING:
-    from .analysis.duplicates import IntArray
     from .analysis.embeddings import Embedder
-    from .analysis.face_analyser import FaceAnalyser
-    from .analysis.face_validation import FaceThresholds
-    from .analysis.identities import References
     from .analysis.threshold_costs import ThresholdCosts
     from .dataset import Exported
-    from .features import FeatureStore
     from .generation.backend import Backend
     from .selection import Selection
     from .training.job import LoraResult
@@ -47,7 +47,6 @@ DATASET_FOLDER = "dataset"
 TABLE_FILE = "images.parquet"
 REJECTED_FILE = "rejected.jpg"
 UNPACKED_FOLDER = "unpacked"
-CROPS_FOLDER = "crops"
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,8 @@ def run(
             on_notes(images.notes)
     else:
         images = generate(project, base, progress=progress)
+        if on_notes is not None and images.notes:
+            on_notes(images.notes)
     outcome = curate(images, project, output, base=base, progress=progress)
     if project.training is None:
         return outcome
@@ -134,16 +135,24 @@ def generate(
     *,
     shard: tuple[int, int] = (0, 1),
     backend: Backend | None = None,
+    work: Path | None = None,
     progress: Progress = silent,
 ) -> ImageSet:
     """Make the raw images of a project that are not there yet; see ``generation.generate``.
+
+    Where the project says ``waves``, they are made in waves, each measured before the next; see
+    ``growth.waves``. The set's notes then say how that went.
 
     Args:
         project: With a plan.
         base: The folder that its relative paths start from.
         shard: Which part this process makes: (index, count).
         backend: The project's model, where it is loaded already.
+        work: Folder of measurements, for waves; the output folder unless given.
         progress: Watches.
+
+    Raises:
+        ProjectFileError: A part of the images is asked for, and the project says ``waves``.
     """
     from .generation.run import generate as generate_plan
 
@@ -152,81 +161,24 @@ def generate(
             "The variations of an augmentation are generated with the LoRA of its real images: "
             "'character-curator augment' trains that first, and then generates them."
         )
+    backend = backend or backend_of(project)
+    output = resolved(base, project.project.output)
+    if project.waves is not None:
+        if shard != (0, 1):
+            raise project_file.ProjectFileError(
+                "The images of this project are made in waves, each where those before fell short, "
+                "so that no machine can make a part of them by itself. Take [waves] out, or run "
+                "without --shard."
+            )
+        return in_waves(project, backend, output / RAW_FOLDER, work or output, base, progress)
     return generate_plan(
         plan_of(project),
-        backend or backend_of(project),
-        resolved(base, project.project.output) / RAW_FOLDER,
+        backend,
+        output / RAW_FOLDER,
         batch_size=project.model.batch_size,
         shard=shard,
         progress=progress,
     )
-
-
-@dataclass(frozen=True)
-class Validated:
-    """Images whose faces have been looked at, and what did that.
-
-    Attributes:
-        images: The candidates, with what was found and why some were left out.
-        analyser: The models of faces.
-        embedder: The model that embeds images.
-        thresholds: What a valid face is, with what the pack says where the project says nothing.
-        references: Whom the project's reference images show; None without any.
-    """
-
-    images: ImageSet
-    analyser: FaceAnalyser
-    embedder: Embedder
-    thresholds: FaceThresholds
-    references: References | None
-
-
-def validate(
-    images: ImageSet,
-    project: Project,
-    store: FeatureStore,
-    output: Path,
-    *,
-    base: Path | str = ".",
-    progress: Progress = silent,
-) -> Validated:
-    """Crop and measure what is not yet, and reject what is spoilt or without one valid face.
-
-    Args:
-        images: The candidates.
-        project: Models and thresholds.
-        store: Where measurements are kept.
-        output: Folder of measurements, where crops go.
-        base: The folder that relative paths of references start from.
-        progress: Watches.
-
-    Raises:
-        ReferenceFaceError: A reference image does not show exactly one face.
-    """
-    from .analysis.embeddings import Embedder
-    from .analysis.face_analyser import FaceAnalyser
-    from .analysis.face_validation import read_references, validate_faces
-    from .analysis.measure import measure
-
-    references = [resolved(base, path) for path in project.faces.references]
-    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
-    embedder = Embedder(project.clip.model, project.clip.pretrained or None)
-    thresholds = thresholds_of(project).of_pack(analyser, bool(references))
-    known = read_references(analyser, store, references)  # refused before the folder is measured
-    images = unblemished(project, images, store, progress, base=base, output=output)
-    images = cropped(project, images, analyser, store, output, base=base, progress=progress)
-    images = measure(
-        images,
-        analyser,
-        embedder,
-        store,
-        thresholds=thresholds,
-        minimum_quality=project.quality.minimum,
-        formula=project.quality.formula,
-        progress=progress,
-    )
-    images = validate_faces(images, analyser, store, thresholds, references, progress)
-    return Validated(images, analyser, embedder, thresholds, known)
 
 
 def curate(
@@ -355,37 +307,23 @@ def choose(
     progress: Progress = silent,
 ) -> Chosen:
     """Validate, score, embed, cluster and select; nothing is exported. See :func:`curate`."""
-    from .analysis import clusters, duplicates, quality
-    from .analysis.embed import embed
     from .analysis.threshold_costs import threshold_costs
     from .features import FeatureStore
     from .report.rejected import NothingPassesError, show_rejected
     from .selection import select
 
-    minimum, formula = project.quality.minimum, project.quality.formula
     # Refused before the folder is measured.
     decisions = decisions_of(project, base)
     captioning = captioning_of(project, base)
     before = len(images.notes)
     with FeatureStore(output / STORE_FILE) as store:
-        found = validate(images, project, store, output, base=base, progress=progress)
-        images = found.images if separate is None else separate(found.images)
-        embedder, thresholds = found.embedder, found.thresholds
-        images = quality.score_quality(
-            images, store, minimum=minimum, progress=progress, formula=formula
-        )
-        images = embed(images, embedder, store, progress)
-        copies = copies_of(project, images, store, progress)
+        measured = measured_of(images, project, store, output, base, separate, progress)
         computed = dict(store.computed)
-        grouping = project.clusters
-        images = clusters.cluster(
-            images, grouping.count, grouping.random_state, embedder, store=store
-        )
-    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold, also=copies)
-    images = duplicates.find_duplicates(images, pairs=pairs)
+    images, pairs, found = measured.images, measured.pairs, measured.found
+    embedder, thresholds = found.embedder, found.thresholds
     costs = None
     if len(images.accepted) < project.selection.total:
-        costs = threshold_costs(images, thresholds, minimum)
+        costs = threshold_costs(images, thresholds, project.quality.minimum)
         show_rejected(images, costs, output / REJECTED_FILE)
     # Before the selection, which may find nothing to select: the table says why.
     images.write(output / TABLE_FILE)
@@ -408,85 +346,6 @@ def choose(
         images.notes[before:],
         embedder,
         {"faces": found.analyser.backend.fingerprint, "clip": embedder.fingerprint},
-    )
-
-
-def unblemished(
-    project: Project,
-    images: ImageSet,
-    store: FeatureStore,
-    progress: Progress = silent,
-    *,
-    base: Path | str = ".",
-    output: Path | None = None,
-) -> ImageSet:
-    """Return the images without those that the project finds spoilt as a whole.
-
-    Args:
-        project: With its section [blemishes].
-        images: The candidates.
-        store: Where measurements are kept.
-        progress: Watches.
-        base: The folder that relative paths start from.
-        output: Folder of measurements, where images go whose bars are cut off; the project's
-            unless given.
-
-    Raises:
-        TextModelError: Text is to be looked for, and what finds it is not here.
-    """
-    wanted = project.blemishes
-    if wanted is None:
-        return images
-    from .analysis.bar_crops import cut_bars
-    from .analysis.blemishes import BARS_FROM, BlemishLimits, reject_blemished
-    from .analysis.text_areas import TextFinder, reject_text
-
-    # What is missing is said before the first image is measured.
-    models = None if wanted.text_models is None else resolved(base, wanted.text_models)
-    finder = None if wanted.text is None else TextFinder(models)
-    bars = wanted.bars
-    if wanted.cut_bars:
-        folder = (output or resolved(base, project.project.output)) / CROPS_FOLDER
-        least = BARS_FROM if bars is None else bars
-        images, bars = cut_bars(images, store, folder, least, progress), None
-    limits = BlemishLimits(bars, wanted.grids_from)
-    images = reject_blemished(images, store, limits, progress)
-    if finder is None or wanted.text is None:
-        return images
-    return reject_text(images, store, finder, wanted.text, progress)
-
-
-def cropped(
-    project: Project,
-    images: ImageSet,
-    analyser: FaceAnalyser,
-    store: FeatureStore,
-    output: Path,
-    *,
-    base: Path | str = ".",
-    progress: Progress = silent,
-) -> ImageSet:
-    """Return the images cropped as the project says, or as they are; see ``crop_images``."""
-    if project.crop is None:
-        return images
-    from .analysis.cropping import CropWish, crop_images
-
-    crop = project.crop
-    return crop_images(
-        images,
-        analyser,
-        store,
-        output / CROPS_FOLDER,
-        CropWish(
-            crop.framing,
-            crop.aspect,
-            crop.minimum_side,
-            upscale=bool(crop.upscale),
-            reject=crop.impossible == "reject",
-        ),
-        thresholds=thresholds_of(project),
-        references=[resolved(base, path) for path in project.faces.references],
-        progress=progress,
     )
 
 
@@ -516,14 +375,3 @@ def source_images(
     )
     note = unfamiliar(images, project.faces.pack, project.clip.model)
     return replace(images, notes=(*images.notes, note)) if note else images
-
-
-def copies_of(
-    project: Project, images: ImageSet, store: FeatureStore, progress: Progress = silent
-) -> IntArray | None:
-    """Return the pairs of collected images that are copies by their pixels, where that is asked."""
-    if project.duplicates.copies is False:
-        return None
-    from .analysis.copies import copy_pairs
-
-    return copy_pairs(images, store, progress=progress)

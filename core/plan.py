@@ -203,6 +203,21 @@ class Plan(PlanRules):
         """Return every request, ordered by subject, seed, kind (originals first), number, take."""
         return self._requests
 
+    def request(self, subject: str, seed: int, kind: str, scenario: int, take: int) -> Request:
+        """Return one request by what names it, of any take: also of more than the plan has.
+
+        Raises:
+            PlanError: The plan has no such subject, seed or scenario.
+        """
+        person = next((one for one in self.subjects if one.name == subject), None)
+        scene = next((s for k, s in self.kinds() if k == kind and s.number == scenario), None)
+        if person is None or scene is None or seed not in self.seeds or take < 1:
+            raise PlanError(
+                f"The plan has no {kind} {scenario} of '{subject}' with seed {seed} and take "
+                f"{take}. Name what its sections list; takes are counted from 1."
+            )
+        return _request(person, seed, kind, scene, take, _texts(self, person, scene))
+
     def shard(self, index: int, count: int) -> tuple[Request, ...]:
         """Return the part of :meth:`requests` that machine ``index`` of ``count`` makes.
 
@@ -300,22 +315,35 @@ def _requests_of(plan: Plan) -> Iterable[Request]:
         }
         for seed in plan.seeds:
             for kind, scenario in plan.kinds():
-                prompt, negative, caption = texts[kind, scenario.number]
                 takes = plan.takes if scenario.takes is None else scenario.takes
                 for take in range(1, takes + 1):
-                    yield Request(
-                        subject=subject.name,
-                        seed=seed,
-                        kind=kind,
-                        scenario=scenario.number,
-                        take=take,
-                        category=scenario.category,
-                        scenario_name=scenario.name,
-                        prompt=prompt,
-                        negative_prompt=negative,
-                        caption=caption,
-                        noise_seed=noise_seed(subject.name, seed, scenario.number, take, kind),
+                    yield _request(
+                        subject, seed, kind, scenario, take, texts[kind, scenario.number]
                     )
+
+
+def _request(
+    subject: Subject,
+    seed: int,
+    kind: str,
+    scenario: Scenario,
+    take: int,
+    texts: tuple[str, str, str],
+) -> Request:
+    prompt, negative, caption = texts
+    return Request(
+        subject=subject.name,
+        seed=seed,
+        kind=kind,
+        scenario=scenario.number,
+        take=take,
+        category=scenario.category,
+        scenario_name=scenario.name,
+        prompt=prompt,
+        negative_prompt=negative,
+        caption=caption,
+        noise_seed=noise_seed(subject.name, seed, scenario.number, take, kind),
+    )
 
 
 def _texts(plan: Plan, subject: Subject, scenario: Scenario) -> tuple[str, str, str]:

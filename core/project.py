@@ -31,6 +31,7 @@ from .project_sections import (
     SelectionSection,
     SubjectSection,
     TrainingSection,
+    WavesSection,
 )
 from .toml_lines import TomlError, line_of
 from .toml_lines import tables as toml_tables
@@ -48,16 +49,18 @@ class Project(Model):
     """Everything a run does. Sections that are left out have working defaults.
 
     Either ``source`` names existing images (a folder, a zip file, or a list of these), or
-    ``plan``, ``subjects``, ``originals`` and ``scenarios`` say what to generate. With ``portfolio``
-    every one of the subjects gets a dataset of its own. With ``augmentation`` there are real images
-    in ``source``, and what is generated are variations of them. ``assets`` makes images for a game
-    with the LoRA of ``training``, or with any other: then neither images nor a plan are needed.
+    ``plan``, ``subjects``, ``originals`` and ``scenarios`` say what to generate, and ``waves`` that
+    no more of it is made than the selection needs. With ``portfolio`` every one of the subjects
+    gets a dataset of its own. With ``augmentation`` there are real images in ``source``, and what
+    is generated are variations of them. ``assets`` makes images for a game with the LoRA of
+    ``training``, or with any other: then neither images nor a plan are needed.
     """
 
     project: ProjectSection = ProjectSection()
     source: str | tuple[str, ...] | None = None
     model: ModelSection = ModelSection()
     plan: PlanSection | None = None
+    waves: WavesSection | None = None
     subjects: tuple[SubjectSection, ...] = ()
     originals: tuple[ScenarioSection, ...] = ()
     scenarios: tuple[ScenarioSection, ...] = ()
@@ -78,6 +81,8 @@ class Project(Model):
 
     @model_validator(mode="after")
     def _has_images(self) -> Project:
+        if self.waves is not None and (self.plan is None or self.augmentation is not None):
+            raise ValueError("[waves] is for images that are generated: it needs a [plan]")
         if self.augmentation is not None:
             return self._as_augmentation()
         if self.portfolio is not None:

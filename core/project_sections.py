@@ -20,7 +20,7 @@ from .defaults import (
 from .errors import CuratorError
 from .lora.families import Guess
 from .options import Flag, Fraction, Model, option
-from .plan import PlanRules, Scenario, Seed, Subject
+from .plan import MOST_IMAGES, PlanRules, Scenario, Seed, Subject
 from .reading.disturbances import ALBUMENTATIONS, KINDS
 from .training.presets import Chosen, choose
 from .training.settings import TrainingSettings
@@ -137,6 +137,30 @@ class PlanSection(PlanRules):
     """How many images, and how prompts and captions are put together."""
 
     seeds: tuple[Seed, ...] = _stricter(PlanRules, "seeds", min_length=1)
+
+
+class WavesSection(Model):
+    """Images are made in waves, where the selection is short, until another would not pay."""
+
+    size: int = Field(default=48, ge=1, le=MOST_IMAGES, description="Images of a wave.")
+    gain: Fraction = Field(
+        default=0.003,
+        description="It ends when the selection lacks nothing and another wave would raise the "
+        "mean quality of the chosen images by less than this, at most.",
+    )
+    images: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_IMAGES,
+        description="The most images in all, those that were there already included; as many as "
+        "the plan has unless given.",
+    )
+    takes: int | None = Field(
+        default=None,
+        ge=1,
+        description="The most images of each scenario and seed; as many as help unless given (the "
+        "plan's takes are for runs without waves).",
+    )
 
 
 class FacesSection(Model):

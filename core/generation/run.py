@@ -22,6 +22,9 @@ from .backend import Backend, request_fingerprint, row_of
 
 log = logging.getLogger(__name__)
 
+GENERATING = "Generating"
+"""What a watcher is told this stage is called."""
+
 
 class ForeignFileError(CuratorError):
     """A file that this tool has not made is where an image would go."""
@@ -36,6 +39,7 @@ def generate(
     progress: Progress = silent,
     shard: tuple[int, int] = (0, 1),
     texts: Callable[[Request], Mapping[str, str]] | None = None,
+    note: Callable[[Request], Mapping[str, Any]] | None = None,
 ) -> ImageSet:
     """Make the images of a plan that are not there yet.
 
@@ -54,6 +58,7 @@ def generate(
         progress: Watches; a step is an image.
         shard: Which part this process makes: (index, count).
         texts: Returns further PNG text chunks for a request, by keyword.
+        note: Returns further keys of a request's record, which do not change the image.
 
     Returns:
         The requests of this shard, a row an image, in the plan's order.
@@ -76,7 +81,7 @@ def generate(
     settings = dict(backend.settings)
     marks = {request: request_fingerprint(request, settings) for request in requests}
     rows: dict[Request, dict[str, Any]] = {}
-    progress.start("Generating", len(requests))
+    progress.start(GENERATING, len(requests))
     try:
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             kept = pool.map(lambda request: _kept(folder, request, marks[request]), requests)
@@ -95,7 +100,7 @@ def generate(
             missing = [request for request in requests if request not in rows]
             for batch in batches(missing, size):
                 for request, row in _make(
-                    batch, backend, folder, settings, marks, progress, pool, texts
+                    batch, backend, folder, settings, marks, progress, pool, texts, note
                 ):
                     rows[request] = row
                     progress.advance(1, request.file_name)
@@ -152,6 +157,7 @@ def _make(
     progress: Progress,
     pool: ThreadPoolExecutor,
     texts: Callable[[Request], Mapping[str, str]] | None,
+    note: Callable[[Request], Mapping[str, Any]] | None,
 ) -> list[tuple[Request, dict[str, Any]]]:
     """Sample one batch and write it; every file is on disk when this returns."""
     wanted = [(row, request) for row, request in enumerate(batch) if request is not None]
@@ -166,6 +172,7 @@ def _make(
     def save(item: tuple[int, Request]) -> tuple[Request, dict[str, Any]]:
         row, request = item
         record = record_of(request, marks[request], settings, conditions, (len(batch), row))
+        record |= note(request) if note else {}
         data = png.write(
             folder / request.file_name, pixels[row], record, texts(request) if texts else None
         )

@@ -188,7 +188,11 @@ def _look(
             on_notes([f"{subject.name}: {note}" for note in images.notes])
         images = images.with_columns(pl.lit(subject.name).alias("subject"))
     else:
-        images = pipeline.generate(part, base, backend=backend, progress=times.watch(progress))
+        images = pipeline.generate(
+            part, base, backend=backend, work=work, progress=times.watch(progress)
+        )
+        if on_notes is not None and images.notes:
+            on_notes([f"{subject.name}: {note}" for note in images.notes])
     started = time.monotonic()
     with FeatureStore(work / STORE_FILE) as store:
         found = pipeline.validate(images, part, store, work, base=base, progress=progress)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..generation.run import GENERATING
 from ..json_text import parse
 from ..progress import Progress
 
@@ -70,14 +71,18 @@ class _Watch:
         self._times, self._inner = times, inner
         self._since = self._until = times.clock()
         self._done: list[str] = []
+        self._generating = True
 
     def start(self, stage: str, total: int) -> None:
+        self._generating = stage == GENERATING  # between waves, images are measured
         self._since = self._until = self._times.clock()
         self._inner.start(stage, total)
 
     def advance(self, n: int = 1, note: str = "") -> None:
         now = self._times.clock()
-        if n == 1 and note.endswith(".png"):
+        if not self._generating:
+            pass
+        elif n == 1 and note.endswith(".png"):
             self._done.append(note)
             self._until = now
         elif n == 0:  # the next batch has begun
