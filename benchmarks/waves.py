@@ -1,7 +1,8 @@
 """Images in waves against a fixed plan: sampling steps per chosen image, and the quality chosen.
 
 Run: python benchmarks/waves.py [--portfolios demo ben cleo] [--repeats 3] [--steps 20]
-                                [--pools FOLDER] [--also FOLDER ...] [--json FILE]
+                                [--without cluster] [--pools FOLDER] [--also FOLDER ...]
+                                [--json FILE]
 
 Three portfolios of the embedded models: the demo (540 images, 70 chosen), and two subjects of the
 avatars (200 images, 26 chosen: as many for each). Of each there is a pool that is as many times as
@@ -77,8 +78,8 @@ class Figures:
     distance: float
 
 
-def project_of(name: str, steps: int) -> Project:
-    """Return the project of a portfolio, which trains nothing."""
+def project_of(name: str, steps: int, without: Sequence[str] = ()) -> Project:
+    """Return the project of a portfolio, which trains nothing, without the quotas on columns."""
     if name == "demo":
         found = projects.read(CORE / "demo.toml")
     else:
@@ -87,6 +88,10 @@ def project_of(name: str, steps: int) -> Project:
         found = part_of(whole, subject)
         selection = found.selection.model_copy(update={"total": TOTAL})
         found = found.model_copy(update={"selection": selection})
+    quotas = tuple(q for q in found.selection.quotas if q.split("=")[0] not in without)
+    found = found.model_copy(
+        update={"selection": found.selection.model_copy(update={"quotas": quotas})}
+    )
     model = found.model.model_copy(update={"steps": steps})
     return found.model_copy(update={"model": model, "training": None})
 
@@ -273,6 +278,8 @@ def main() -> int:
     parser.add_argument("--portfolios", nargs="+", default=["demo", "ben", "cleo"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="of each image (%(default)s)")
+    parser.add_argument("--without", nargs="+", default=[], metavar="COLUMN",
+                        help="leave the quotas on these columns out, such as cluster")  # fmt: skip
     parser.add_argument("--pools", type=Path, default=Path(tempfile.gettempdir()) / "wave-pools")
     parser.add_argument("--also", type=Path, nargs="+", default=[], metavar="FOLDER")
     parser.add_argument("--json", type=Path)
@@ -284,7 +291,7 @@ def main() -> int:
     equal: list[float] = []
     ended: list[tuple[float, float]] = []
     for name in options.portfolios:
-        project = project_of(name, options.steps)
+        project = project_of(name, options.steps, options.without)
         folder = options.pools / f"{name}-{options.steps}"
         pool = Pool(project, options.repeats, folder, options.also)
         for repeat in range(options.repeats):

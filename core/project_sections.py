@@ -145,8 +145,8 @@ class WavesSection(Model):
     size: int = Field(default=48, ge=1, le=MOST_IMAGES, description="Images of a wave.")
     gain: Fraction = Field(
         default=0.003,
-        description="It ends when the selection lacks nothing and another wave would raise the "
-        "mean quality of the chosen images by less than this, at most.",
+        description="It ends when the selection lacks nothing and another wave is expected to "
+        "raise the mean quality of the chosen images by less than this.",
     )
     images: int | None = Field(
         default=None,

@@ -90,7 +90,7 @@ class Standing:
         chosen: How many of them the selection has.
         met: Whether it lacks nothing.
         quality: The mean quality of the chosen; 0 where there are none.
-        promised: By how much another wave is expected to raise it, an upper bound.
+        promised: By how much another wave is expected to raise it.
     """
 
     wave: int
@@ -211,8 +211,8 @@ def _ended(stands: Standing, step: _Step, room: int, goal: Goal) -> str | None:
     """Say why there is no further wave; None when there is."""
     if stands.met and stands.promised < goal.gain and room > 0:
         return (
-            f"nothing is lacking, and {room} more would raise the mean quality of the chosen "
-            f"({stands.quality:.4f}) by {max(stands.promised, 0.0):.4f} at most, less than "
+            f"nothing is lacking, and {room} more are expected to raise the mean quality of the "
+            f"chosen ({stands.quality:.4f}) by {max(stands.promised, 0.0):.4f}, less than "
             f"{goal.gain:g}."
         )
     lacking = (
