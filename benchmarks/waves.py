@@ -42,7 +42,7 @@ from character_curator.features import FeatureStore
 from character_curator.generation import png
 from character_curator.generation.backend import request_fingerprint
 from character_curator.generation.run import batches
-from character_curator.growth.waves import Goal, Grown, grow
+from character_curator.growth.waves import Goal, Grown, grow, wave_of
 from character_curator.imageset import SCHEMA, ImageSet
 from character_curator.plan import Plan, Request
 from character_curator.portfolio.parts import part_of
@@ -200,7 +200,7 @@ def in_waves(pool: Pool, repeat: int, section: WavesSection) -> Grown:
     goal = Goal(
         total=pool.project.selection.total,
         quotas=quotas_of(pool.project),
-        wave=section.size,
+        wave=section.size or wave_of(pool.project.selection.total),
         gain=0.0,
         budget=len(pool.plan.requests()),
         most=min(pool.deep.values()),

@@ -142,7 +142,12 @@ class PlanSection(PlanRules):
 class WavesSection(Model):
     """Images are made in waves, where the selection is short, until another would not pay."""
 
-    size: int = Field(default=48, ge=1, le=MOST_IMAGES, description="Images of a wave.")
+    size: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_IMAGES,
+        description="Images of a wave; two thirds of those to be chosen, in eights, unless given.",
+    )
     gain: Fraction = Field(
         default=0.003,
         description="It ends when the selection lacks nothing and another wave is expected to "

@@ -46,7 +46,7 @@ def in_waves(
     """
     from .features import FeatureStore
     from .generation.run import generate as generate_plan
-    from .growth.waves import Goal, grow
+    from .growth.waves import Goal, grow, wave_of
 
     waves = project.waves or WavesSection()
     plan = plan_of(project)
@@ -69,7 +69,7 @@ def in_waves(
     goal = Goal(
         total=project.selection.total,
         quotas=quotas_of(project),
-        wave=waves.size,
+        wave=waves.size or wave_of(project.selection.total),
         gain=waves.gain,
         budget=waves.images or len(plan.requests()),
         most=waves.takes,
