@@ -16,6 +16,7 @@ from PIL import Image
 
 from character_curator.analysis.embeddings import ANALYSER
 from tests.support.commands import command, curate, draw_people
+from tests.support.faults.damage import FOUND, WRONG, dataset_places, store_places
 from tests.support.tiny_analysis import needs_miniature_faces
 
 if sys.version_info >= (3, 11):
@@ -59,6 +60,17 @@ def test_a_damaged_store_gives_the_same_result(people, undisturbed, tmp_path, ti
         said += "damaged" in told
     assert again >= times // 3
     assert said >= again
+
+
+@pytest.mark.parametrize("places", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_flipped_bit_is_found_or_harmless(undisturbed, tmp_path, places):
+    output, _ = undisturbed
+    store = store_places(output.with_name("out.work") / "features.sqlite", tmp_path / "a", places)
+    assert store[WRONG] == 0
+    assert store[FOUND] > places // 2
+    dataset, wrong = dataset_places(output, tmp_path / "b", places)
+    assert wrong == []
+    assert dataset[FOUND] > places // 2
 
 
 def test_one_flipped_bit_of_an_embedding_is_counted(people, undisturbed, tmp_path):

@@ -33,13 +33,14 @@ class Recording:
 
     Args:
         bench: The stage, prepared.
+        sync: Without, nothing is synced but by SQLite, and cuts are to show that.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, sync: bool = True) -> None:
         self.bench, self.stage = bench, bench.stage
         bench.begin()
         self.earlier = earlier(bench.folder, self.stage.dataset)
-        child = bench.warm.start(self.stage.command, bench.folder, held=True, sync=True)
+        child = bench.warm.start(self.stage.command, bench.folder, held=True, sync=sync)
         ended, self.calls = recorded(child, bench.folder.with_name("calls"))
         assert not ended.code, ended.told
         assert not bench.differences(), "the recorded run ended differently"

@@ -194,6 +194,7 @@ STAGES = {
                 "--identity-threshold", 0.5, "--no-leakage", *_SETS,
             ),
             _written(COMPARED, drawn=True),
+            dataset=(),
         ),
         Stage(
             "portfolio",
