@@ -160,6 +160,12 @@ def _drawn(folder: Path) -> None:
     draw_people(folder / "in", 7)
 
 
+def _packed(folder: Path) -> None:
+    _drawn(folder)
+    shutil.make_archive(str(folder / "mine"), "zip", folder / "in")
+    shutil.rmtree(folder / "in")
+
+
 def _written(text: str, drawn: bool = False) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         (folder / "project.toml").write_text(text)
@@ -175,6 +181,7 @@ STAGES = {
         Stage("run", ("run", "project.toml"), _written(GENERATED), dataset=("out/dataset",)),
         # Another dataset takes the place of the one before, which is kept.
         Stage("curate", (*_CURATE, "--total", 4), _drawn, (tuple(_CURATE),)),
+        Stage("zip", ("curate", "mine.zip", *_CURATE[2:], "--total", 4), _packed),
         Stage("train", tuple(_TRAIN), _drawn, ((*_CURATE, "--total", 4),)),
         Stage(
             "evaluate",
