@@ -16,7 +16,7 @@ from .concepts import Concept, concept_above
 from .disturbances import DISTURBANCE_KEY, DISTURBED, DisturbanceRecord
 from .folders import Listing
 from .kinds import missing_plugin, others_in_words
-from .opening import MAX_BYTES, check_plain, decoding_errors, opened
+from .opening import MAX_BYTES, MAX_PIXELS, TooLargeError, check_plain, decoding_errors, opened
 from .own import own_in_words
 from .recorded import PARAMETERS_KEY, Recorded, recorded
 from .texts import UTF_8, UnknownEncodingError, beside
@@ -24,6 +24,7 @@ from .texts import UTF_8, UnknownEncodingError, beside
 Row = dict[str, Any]
 
 _LISTED = 5
+_WIDEST = 2**31 - 1
 _UNREAD = "_caption_fault"
 _ENCODING = "_caption_encoding"
 _PROGRAM = "_program"
@@ -55,6 +56,8 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
         data = path.read_bytes()
         row["hash"] = hashlib.sha256(data).hexdigest()
         with opened(data) as image:
+            if max(image.size) > _WIDEST:
+                raise TooLargeError(image.size, MAX_PIXELS)
             row["width"], row["height"] = image.size
             own = image.info.get(PARAMETERS_KEY)
             disturbed = DisturbanceRecord.from_text(image.info.get(DISTURBANCE_KEY))

@@ -33,7 +33,7 @@ from character_curator.verification.training import check_training, read_trained
 from tests.support.fuzzing.images import CROP, RECORD, png_with
 from tests.support.fuzzing.limits import bounded
 from tests.support.fuzzing.weights import whole
-from tests.support.images import make_images
+from tests.support.images import drawing, make_images
 
 ENDS_OPENCV = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYCAIAAABvFaqvAAAACGFjVEwAAAACAAAAAPONk3AAAAAaZmNURAAAAAAAAAAYAAAA"
@@ -52,6 +52,18 @@ ENDS_OPENCV = base64.b64decode(
 def test_a_damaged_animation_does_not_end_the_process():
     reason, pixels = decode(ENDS_OPENCV)
     assert reason or pixels.shape == (24, 24, 3)
+
+
+@pytest.mark.parametrize("side", [2**31 - 1, 2**31, 2**32 - 1])
+def test_an_image_that_claims_to_be_wider_than_any(tmp_path, side):
+    buffer = io.BytesIO()
+    drawing(1, 24).save(buffer, "JPEG2000")
+    data = buffer.getvalue()
+    header = data.index(b"ihdr") + 4
+    wide = data[: header + 4] + struct.pack(">I", side) + data[header + 8 :]
+    (tmp_path / "a.jp2").write_bytes(wide)
+    images = ImageSet.from_folder(tmp_path)
+    assert images.rejections() in ({"unreadable": 1}, {})
 
 
 def test_a_zip_with_damaged_contents(tmp_path):
