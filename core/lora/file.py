@@ -95,7 +95,9 @@ class LoraFile:
         known = (*(f for of_kind in lycoris.FACTORS.values() for f in of_kind), "alpha")
         found = {f: self.tensors[f"{name}.{f}"] for f in known if f"{name}.{f}" in self.tensors}
         self._alpha(name)
-        for factor in found:
+        for factor, value in found.items():
+            if factor != "alpha" and value.dim() < 2:
+                raise _not_whole(name, f"its {factor} has the shape {tuple(value.shape)}")
             other = {"_a": "_b", "_b": "_a"}.get(factor[-2:])
             if other is not None and factor[:-2] + other not in found:
                 raise _not_whole(name, f"it has {factor} and no {factor[:-2] + other}")
@@ -287,14 +289,13 @@ def read(path: Path, *, allow_pickle: bool = False) -> LoraFile:
 
 
 def _read_pickle(path: Path) -> LoraFile:
-    import pickle
-
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} holds no plain tensors, or is damaged: {str(error).splitlines()[0]}"
-        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of what is damaged its unpickler raises whatever it stumbles over
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} holds no plain tensors, or is damaged: {reason}") from error
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise CheckpointError(f"{path} holds no table of tensors by name.")

@@ -8,8 +8,10 @@ import json
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 
 import pytest
+import torch
 
 from character_curator.analysis.calibration import Calibration, CalibrationError
 from character_curator.analysis.decoding import decode
@@ -22,6 +24,7 @@ from character_curator.errors import CuratorError
 from character_curator.generation.reproduce import NoRecordError, reproduce
 from character_curator.imageset import ImageSet
 from character_curator.json_text import JsonError, parse
+from character_curator.lora.file import CheckpointError, read
 from character_curator.lora.header import read_origin
 from character_curator.parquet import ParquetError, parquet_bytes, read_parquet
 from character_curator.reading.crops import CropRecord, crop_record
@@ -189,6 +192,27 @@ def test_notes_of_a_training_that_are_of_another_form(tmp_path):
             notes = {"inputs": "x", "file": "y", "outcome": {key: value}}
             (tmp_path / "a.work" / "finished.json").write_text(json.dumps(notes))
             assert check_training(read_trained(tmp_path / "a.safetensors")).key == "training"
+
+
+def test_pickles_that_are_cut_or_changed(tmp_path):
+    torch.save({"a": torch.ones(2, 2)}, tmp_path / "whole.pt")
+    data = (tmp_path / "whole.pt").read_bytes()
+    start = data.index(b"\x80\x02") + 2
+    for number, wrong in enumerate((b"h\x43.", b"Q.", b"\x80\x02Q.", b"(lp0\n.", b"")):
+        (tmp_path / "a.pt").write_bytes(data[:start] + wrong + data[start + len(wrong) :])
+        (tmp_path / "b.pt").write_bytes(b"\x80\x02" + wrong)
+        for name in ("a.pt", "b.pt"):
+            with suppress(CheckpointError):  # the first bytes of some are as they were
+                read(tmp_path / name, allow_pickle=True)
+        assert number < 5
+
+
+def test_a_factor_without_sides_is_not_whole(tmp_path):
+    tensors = {"lora_unet_b.lokr_w1": (2, 2), "lora_unet_b.lokr_w2_a": (4, 2),
+               "lora_unet_b.lokr_w2_b": ()}  # fmt: skip
+    (tmp_path / "a.safetensors").write_bytes(whole(shapes=tensors))
+    with pytest.raises(CheckpointError, match="not whole"):
+        read(tmp_path / "a.safetensors").rank("lora_unet_b")
 
 
 def test_numbers_of_thousands_of_digits():
