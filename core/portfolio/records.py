@@ -199,8 +199,11 @@ def known_versions(path: Path) -> list[dict[str, Any]]:
         if known["format"] > FORMAT:
             reason = f"its format {known['format']} is newer than this version's, {FORMAT}"
             raise PortfolioRecordError(path, reason)
-        return [{"version": v["version"], "datasets": dict(v["datasets"])}
-                for v in known["versions"]]  # fmt: skip
+        listed = [{"version": v["version"], "datasets": dict(v["datasets"])}
+                  for v in known["versions"]]  # fmt: skip
+        if not all(type(one["version"]) is int for one in listed):
+            raise ValueError("the number of a version is none")
+        return listed
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:

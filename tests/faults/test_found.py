@@ -27,6 +27,7 @@ from character_curator.json_text import JsonError, parse
 from character_curator.lora.file import CheckpointError, read
 from character_curator.lora.header import read_origin
 from character_curator.parquet import ParquetError, parquet_bytes, read_parquet
+from character_curator.portfolio.records import PortfolioRecordError, known_versions
 from character_curator.reading.crops import CropRecord, crop_record
 from character_curator.reading.folders import SourceError
 from character_curator.reading.recorded import of_graph, of_parameters, without_syntax
@@ -192,6 +193,14 @@ def test_notes_of_a_training_that_are_of_another_form(tmp_path):
             notes = {"inputs": "x", "file": "y", "outcome": {key: value}}
             (tmp_path / "a.work" / "finished.json").write_text(json.dumps(notes))
             assert check_training(read_trained(tmp_path / "a.safetensors")).key == "training"
+
+
+@pytest.mark.parametrize("number", ["x", None, 1.5, True, [], float("nan")])
+def test_the_number_of_a_portfolios_version_that_is_none(tmp_path, number):
+    record = {"format": 1, "versions": [{"version": number, "datasets": {}}]}
+    (tmp_path / "portfolio.json").write_text(json.dumps(record))
+    with pytest.raises(PortfolioRecordError):
+        known_versions(tmp_path / "portfolio.json")
 
 
 def test_pickles_that_are_cut_or_changed(tmp_path):
