@@ -59,7 +59,8 @@ def cut_bars(
         else:
             plans[row] = planned(values, paths[row], one.size, box, (across, down))
     if not plans:
-        return images
+        note = f"No bars to be cut off: none takes more than {least:.1%} of an image."
+        return replace(images, notes=(*images.notes, note))
     made = cut_all(images, folder, plans, progress)
     problems = [plans[row].problem if row in plans else "" for row in range(len(images))]
     cut = with_crops(images, made, plans).reject(

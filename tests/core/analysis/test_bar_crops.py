@@ -49,6 +49,10 @@ def test_what_lies_within_the_bars_becomes_the_image(barred, tmp_path):
     assert "within its bars only" in cut.table["rejection_detail"][2]
     assert cut.notes[-1].startswith("Bars were cut off 1 of 3 images. 1 rejected")
     assert reproduce(cut.paths()[0], source=tmp_path / "in").identical
+    with FeatureStore() as store:
+        kept = cut_bars(images, store, tmp_path / "crops", 0.95)
+    assert kept.table.equals(images.table)
+    assert "No bars to be cut off" in kept.notes[-1]
 
 
 def test_a_project_cuts_them_instead_of_leaving_the_images_out(barred, tmp_path):
