@@ -138,14 +138,15 @@ def seam(image: Pixels) -> float:
     if scale < 1:
         size = (max(32, round(width * scale)), max(32, round(height * scale)))
         small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return max(_seam_across(small), _seam_across(np.ascontiguousarray(small.swapaxes(0, 1))))
+    return max(_seam_across(small), _seam_across(np.asarray(cv2.transpose(small), dtype=np.uint8)))
 
 
 def _seam_across(image: Pixels) -> float:
     import cv2
 
     step = cv2.absdiff(np.ascontiguousarray(image[:, 2:]), np.ascontiguousarray(image[:, :-2]))
-    share = (step.max(axis=2) > 10).mean(axis=0)
+    blue, green, red = cv2.split(step)
+    share = (cv2.max(cv2.max(blue, green), red) > 10).mean(axis=0)
     count = len(share)
     reach = max(2, count // 100)
     best = 0.0
