@@ -88,34 +88,42 @@ def test_a_lora_is_trained_with_the_masks_and_says_so(server, exported):
 
 def test_bars_are_cut_off_and_what_else_spoils_an_image_is_left_out(server):
     folder = server.base / "input" / "barred"
-    folder.mkdir(parents=True)
+    draw_folder(folder, count=1)
+    [drawn] = folder.glob("*.png")
+    with Image.open(drawn) as image:
+        portrait = image.convert("RGB")
+    drawn.unlink()
+    side = portrait.width
     rng = np.random.default_rng(1)
-    inside = rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)
-    rough = Image.fromarray(inside).resize((320, 240), Image.Resampling.BICUBIC)
-    barred = Image.new("RGB", (320, 320))
-    barred.paste(rough, (0, 40))
+    inside = Image.fromarray(rng.integers(0, 255, (6, 6, 3)).astype(np.uint8))
+    barred = Image.new("RGB", (side, side + 40))
+    barred.paste(portrait, (0, 20))
     barred.save(folder / "barred.png")
-    pair = Image.new("RGB", (640, 240))
-    pair.paste(rough)
-    pair.paste(rough.rotate(180), (320, 0))
+    pair = Image.new("RGB", (2 * side, side))
+    pair.paste(portrait)
+    pair.paste(inside.resize((side, side), Image.Resampling.BICUBIC), (side, 0))
     pair.save(folder / "pair.png")
     graph = {
         "1": node("LoadImageSet", folder="barred"),
         "2": node("CropImages", images=["1", 0], framing="uncropped", aspect="", pack="miniature",
                   folder="barred/crops", cut_bars=0.02),
-        "3": node("QualityScore", images=["2", 0], minimum=0.0, formula="seed-document",
-                  max_bars=0.02, grids_from=0.96),
-        "4": stock("PreviewAny", source=["3", 1]),
-        "5": stock("PreviewAny", source=["2", 2]),
+        "3": node("FaceValidate", images=["2", 0], pack="miniature", minimum_confidence=0.05,
+                  minimum_share=0.01, minimum_side=16.0, minimum_identity=-1.0,
+                  choice="largest"),
+        "4": node("QualityScore", images=["3", 0], minimum=0.0, formula="seed-document",
+                  max_bars=0.6, grids_from=0.96),
+        "5": stock("PreviewAny", source=["4", 1]),
+        "6": stock("PreviewAny", source=["2", 2]),
     }  # fmt: skip
     run = server.run(graph)
-    assert "Bars were cut off 1 of 2 images." in run.outputs["5"]["text"][0]
-    assert "several_images" in run.outputs["4"]["text"][0]
-    assert "bars" not in run.outputs["4"]["text"][0]
+    assert "Bars were cut off 1 of 2 images." in run.outputs["6"]["text"][0]
+    assert run.outputs["5"]["text"][0] == (
+        "1 of 2 images are accepted; rejected: 1 several_images."
+    )
     [crop] = (server.base / "output" / "barred" / "crops").rglob("*.png")
     with Image.open(crop) as image:
-        assert image.width == 320
-        assert 232 <= image.height <= 240
+        assert image.width == side
+        assert side - 10 <= image.height <= side
 
 
 def test_faces_that_other_nodes_have_found_are_taken(server):
