@@ -329,6 +329,9 @@ def _blurred(pixels: Pixels, disturbance: Disturbance) -> Pixels:
     import cv2
 
     values = disturbance.values
+    most = max(pixels.shape[:2])
+    if not 0 < float(values.get("deviation", 1)) <= most or not 0 < values.get("length", 1) <= most:
+        raise ValueError("it reaches beyond the image")
     if values["way"] == "focus":
         deviation = float(values["deviation"])
         steps = np.arange(-round(3 * deviation + 1), round(3 * deviation + 1) + 1)

@@ -14,11 +14,13 @@ from character_curator.analysis.decoding import UnreadableImageError
 from character_curator.analysis.face_validation import FaceAnalyser, validate_faces
 from character_curator.analysis.pixels import PixelMeasurement
 from character_curator.analysis.quality import (
+    SEED_DOCUMENT,
     QualityAssessment,
     QualityThresholds,
     Ramp,
     quality_ceiling,
     quality_scores,
+    reject_hopeless,
     score_quality,
 )
 from character_curator.features import FeatureStore
@@ -229,3 +231,23 @@ def test_a_large_image_is_measured_as_a_small_one_is(monkeypatch):
     assert large.sharpness == pytest.approx(plain.sharpness, rel=1e-12)
     assert large.contrast == pytest.approx(plain.contrast, rel=1e-12)
     assert plain.sharpness > 5_000
+
+
+def test_a_disturbed_copy_is_judged_by_what_was_disturbed():
+    """Sharpness alone decides: image a passes and b fails, and copies of any sharpness follow."""
+    rows = [
+        {"path": name, "hash": name, "face_count": 1, "face_confidence": 0.99,
+         "disturbance": "blur" if of else None, "disturbance_source": of or None}
+        for name, of in (("a", ""), ("b", ""), ("a1", "a"), ("b1", "b"), ("c1", "c"))
+    ]  # fmt: skip
+    sharp = {"a": 600.0, "b": 50.0, "a1": 50.0, "b1": 600.0, "c1": 50.0}
+    measured = [PixelMeasurement(sharp[row["path"]], 90.0, 64, 64) for row in rows]
+    known = {row["hash"]: one.to_bytes() for row, one in zip(rows, measured, strict=True)}
+    images = ImageSet.from_rows(rows, "nowhere")
+    with FeatureStore() as store:
+        store.put(known, pixels.ANALYSER, pixels.FINGERPRINT)
+        found = score_quality(images, store, minimum=0.74)
+    assert found.table["rejection"].to_list() == [None, "low_quality", None, "low_quality", None]
+    assert "was disturbed" in found.table["rejection_detail"][3]
+    hopeless = reject_hopeless(images, measured, SEED_DOCUMENT, 0.74)
+    assert hopeless.table["rejection"].to_list() == [None, "low_quality", None, "low_quality", None]

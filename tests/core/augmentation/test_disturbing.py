@@ -204,6 +204,27 @@ def test_what_cannot_be_drawn_is_said(faulty):
         draw(*faulty, (96, 80))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"way": "focus", "deviation": 1e9}, {"way": "motion", "length": 10**9, "angle": 0.0}],
+)
+def test_a_record_cannot_ask_for_more_memory_than_its_image(values):
+    with pytest.raises(DisturbanceError, match="beyond the image"):
+        disturbed(texture(), Disturbance("blur", 0.5, 0, values))
+
+
+def test_a_transform_of_albumentations_comes_again():
+    pytest.importorskip("albumentations")
+    drawn = draw("albumentations:RandomFog", 0.5, 7, (96, 80))
+    record = DisturbanceRecord(drawn, "a.png", "0" * 64, (96, 80), "")
+    again = DisturbanceRecord.from_text(record.to_text()).disturbance
+    one, other = disturbed(texture(), drawn), disturbed(texture(), again)
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, texture())
+    with pytest.raises(DisturbanceError, match="pixels and nothing else"):
+        draw("albumentations:HorizontalFlip", 0.5, 7, (96, 80))
+
+
 def test_altered_records_are_refused():
     assert DisturbanceRecord.from_text("{}") is None
     assert DisturbanceRecord.from_text(None) is None

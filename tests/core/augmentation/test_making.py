@@ -26,8 +26,10 @@ from character_curator.project import ProjectFileError
 from character_curator.project_parts import plan_of
 from character_curator.reading.disturbances import disturbance_record, rgb_pixels
 from character_curator.variations import AXES, evenly, variations_of
+from character_curator.verification.data import check_images, check_metadata
 from character_curator.verification.documentation import check_mapping
 from character_curator.verification.evidence import read_evidence
+from character_curator.verification.reproduction import check_automated
 from tests.support.small_augmentation import PROJECT, draw
 from tests.support.watchers import CancelAfter
 
@@ -121,8 +123,11 @@ def test_every_disturbed_image_of_the_dataset_comes_again(made):
     assert found.identical
     assert found.request.subject == "ada"
     assert verify(folder).ok
-    line = check_mapping(read_evidence(folder))
-    assert not line.faults, line
+    evidence = read_evidence(folder)
+    for check in (check_mapping, check_images, check_metadata, check_automated):
+        line = check(evidence)
+        assert not line.faults, line
+    assert "11 images of 11 that the recipe asks for" in check_images(evidence).found
 
 
 def test_a_row_that_tells_of_another_disturbance_is_found(made, tmp_path):

@@ -307,3 +307,15 @@ def test_differences_name_what_has_changed():
         "torch: 2.8 -> 2.9",
     ]
     assert conditions.differences(before, before) == []
+
+
+@pytest.mark.parametrize("name", ["dpmpp_2m_karras", "unipc", "ddim"])
+def test_a_record_of_a_scheduler_is_plain_json_and_makes_the_same_again(name):
+    own = schedulers.make(name, DDIMScheduler())
+    described = schedulers.describe(own)
+    json.dumps(described, allow_nan=False)
+    again = schedulers.make(described, DDIMScheduler())
+    assert type(again) is type(own)
+    assert {k: again.config[k] for k in own.config if k[0] != "_"} == {
+        k: v for k, v in own.config.items() if k[0] != "_"
+    }

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from character_curator.imageset import ImageSet
-from character_curator.portfolio.joining import joined
+from character_curator.portfolio.joining import joined, joined_as_selected
 
 
 @pytest.fixture
@@ -44,3 +44,17 @@ def test_sets_of_one_folder_stay_as_they_are_and_columns_fill_up():
     assert both.table["path"].to_list() == ["a.png", "b.png"]
     assert both.table["quality"].to_list() == [0.9, None]
     assert "source" not in both.table.columns
+
+
+def test_what_each_set_has_chosen_stays_chosen():
+    chosen = [
+        {"path": "a.png", "selected": True, "cluster": 1},
+        {"path": "b.png", "selected": False},
+    ]
+    first = ImageSet.from_rows(chosen, Path("raw"))
+    rows = [{"path": "c.png"}, {"path": "d.png", "rejection": "no_face"}]
+    second = ImageSet.from_rows(rows, Path("raw"))
+    both = joined_as_selected([first, second]).table
+    assert both["selected"].to_list() == [True, False, True, False]
+    assert "cluster" not in both.columns
+    assert "selected" not in joined_as_selected([second, second]).table.columns
