@@ -112,23 +112,31 @@ AUGMENTATION = (
     Column(
         "5 Disturb",
         "A copy of each: something in front of the face, blur, noise, compression. Each says by "
-        "which numbers, and comes again to the byte.",
+        "which numbers, and comes again to the byte.\n\nBelow: real images, for step 6 to compare "
+        "faces with.",
         (
             Node(
                 "disturb", curator("DisturbImages"),
-                {"images": ("generate", 0), "strength": 0.4}, room=380,
+                {"images": ("generate", 0), "strength": 0.4}, room=300,
+            ),
+            Node(
+                "whom", curator("ImageSetToImages"),
+                {"images": ("select_real", 0), "which": "selected", "count": 12},
+                title="Whom they must show",
             ),
         ),
-        width=400, note_height=120,
+        width=400, note_height=150,
     ),
     Column(
         "6 Curate both",
-        "A copy must still show a valid face; for its quality the undisturbed image is judged. "
-        "The quota says how many copies are taken: a quarter.",
+        "One face, and that of the real images (0.5 suits the miniature, 0.3 buffalo_l). A copy's "
+        "quality is that of its undisturbed image. The quota says how many copies are taken: a "
+        "quarter.",
         _curated(
-            "both", ("disturb", 0), 16, "kind=scenario:12,disturbed:4", minimum_identity=-1.0,
+            "both", ("disturb", 0), 16, "kind=scenario:12,disturbed:4", minimum_identity=0.5,
+            references=("whom", 0),
         ),
-        width=400, note_height=120, color=GREEN,
+        width=400, note_height=150, color=GREEN,
     ),
     Column(
         "7 One dataset",
