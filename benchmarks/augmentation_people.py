@@ -53,6 +53,8 @@ guidance = 1.0
 batch_size = 8
 
 [faces]
+# A face behind something is less certain than one that is not.
+minimum_confidence = 0.5
 minimum_identity = 0.4
 
 [quality]

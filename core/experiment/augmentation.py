@@ -309,9 +309,8 @@ def _run(
         add(_bare(chosen), PART_REAL)
         add(_bare(synthetic), PART_SYNTHETIC)
         for kind in KINDS:
-            # Some more than the arms need: not every copy passes.
-            count = min(len(synthetic), -(-round(plan.synthetic * plan.disturbed) * 5 // 4))
-            wish = DisturbanceWish((kind,), plan.strength, repeat, count)
+            # Of all, which is more than the arms need: not every copy passes.
+            wish = DisturbanceWish((kind,), plan.strength, repeat)
             copies = _copies(_bare(synthetic), folder / "disturbed", wish, progress)
             # The same curation as any image: one valid face of the right person.
             with FeatureStore(folder / STORE_FILE) as measured:
