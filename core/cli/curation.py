@@ -238,6 +238,7 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         images = pipeline.generate(
             parsed, options.project.parent, shard=options.shard, progress=progress
         )
+    say(console, images.notes)
     console.print(f"{len(images)} images in {escape(images.root)}")
     return EXIT_DONE, {"folder": str(images.root), "pictures": images.table["path"].to_list()}
 
