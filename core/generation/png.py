@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import sync
+from .. import atomic
 from ..errors import CuratorError
 from ..imageset import PARAMETERS_KEY
 from ..json_text import parse
@@ -82,8 +82,7 @@ def write(
 ) -> bytes:
     """Write an image with its record, whole or not at all.
 
-    It is written to ``.<name>.tmp`` beside its name and renamed. As that name belongs to one
-    image, whoever makes the image later replaces what a kill has left.
+    Two processes that make the same image at once do not meet: each writes a file of its own.
 
     Args:
         path: Where to; the folder exists.
@@ -98,15 +97,9 @@ def write(
         OutputError: The disk is full or the folder can't be written to.
     """
     data = encode(pixels, record, texts)
-    temporary = temporary_path(path)
     try:
-        temporary.write_bytes(data)
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        atomic.write_bytes(path, data)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise output_error(path, error) from error
     return data
 
@@ -152,13 +145,13 @@ def parameters_text(record: Mapping[str, Any]) -> str:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the name under which an image is written before it is whole."""
+    """Return the name under which earlier versions wrote an image before it was whole."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """Say what an operating system's error means for the one who waits for images."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(
             f"The disk is full: {path} was not written. Free some space and run the same command "
             "again; what is there already is kept and not made again."

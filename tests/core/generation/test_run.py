@@ -25,6 +25,7 @@ from character_curator.generation.reproduce import NoRecordError, reproduce
 from character_curator.generation.run import ForeignFileError, batches, generate
 from character_curator.imageset import ImageSet
 from character_curator.plan import Plan, Scenario, Subject
+from tests.support.full_disk import disk_that_fills
 
 # Batches of 3 on 2 threads: the case in which the row of a batch decides its last bits.
 BATCH = 3
@@ -370,13 +371,29 @@ def test_any_cut_or_flipped_bit_is_noticed(data):
         png.read_record(bytes(flipped))
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_two_that_write_one_image_do_not_meet(tmp_path, monkeypatch):
+    path, pixels, done = tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8), []
+    replace = type(path).replace
+
+    def replaced(source, target):
+        if not done:  # another process is faster by a moment
+            done.append("it")
+            png.write(path, pixels, {})
+        return replace(source, target)
+
+    monkeypatch.setattr(type(path), "replace", replaced)
+    written = png.write(path, pixels, {})
+    assert contents(tmp_path) == {"a.png": written}
+
+
 def test_a_full_disk_is_named_and_leaves_the_old_image(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    png.temporary_path(path).symlink_to("/dev/full")
-    with pytest.raises(png.OutputError, match=r"disk is full.*again"):
-        png.write(path, np.zeros((8, 8, 3), np.uint8), {})
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    with disk_that_fills() as fill:
+        fill()
+        with pytest.raises(png.OutputError, match=r"disk is full.*again"):
+            png.write(path, pixels, {})
     assert contents(tmp_path) == {"a.png": b"old"}
 
 

@@ -57,12 +57,14 @@ class Warm:
     """A process that has imported everything, whose forks run commands.
 
     Args:
-        scratch: A folder for what the children say, outside of the folders they work in.
+        scratch: A folder for what the children say, outside of the folders they work in; what is
+            in it is removed.
     """
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
-        scratch.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(scratch, ignore_errors=True)  # of one that was ended
+        scratch.mkdir(parents=True)
         self._count = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.faults.warm"],
