@@ -31,7 +31,7 @@ EXAMPLES = int(os.environ.get("CURATOR_FUZZ_EXAMPLES", 2000))
 MINUTES = float(os.environ.get("CURATOR_FUZZ_MINUTES", 20))
 SEED = int(os.environ.get("CURATOR_FUZZ_SEED", 0))
 EVERY = targets()
-QUICK = 0.15
+QUICK = 0.08
 """Seconds that each reader gets in the short form."""
 
 
