@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -186,7 +187,12 @@ def check_file(trained: Trained) -> Line:
     broken = [k for k, tensor in content.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         faults.append(Fault(name, f"{len(broken)} tensors hold NaN or infinity", TRAIN))
-    silent = [name for name in content.names if content.is_silent(name)]
+    silent = []
+    for layer in content.names:
+        try:
+            silent += [layer] if content.is_silent(layer) else []
+        except CheckpointError as error:
+            faults.append(Fault(name, str(error), TRAIN))
     if content.names and len(silent) == len(content.names):
         faults.append(Fault(name, "every weight is zero: it changes no image", TRAIN))
     said = trained.origin.tensors_hash
@@ -243,7 +249,11 @@ def check_hyperparameters(trained: Trained) -> Line:
     ]  # fmt: skip
     if lacking:
         faults.append(Fault(name, f"it does not say its {', '.join(lacking)}", advice))
-    ranks = {rank for layer in trained.content.names if (rank := trained.content.rank(layer))}
+    ranks = set()
+    for layer in trained.content.names:
+        with suppress(CheckpointError):  # the line about the file says it
+            ranks.add(trained.content.rank(layer) or 0)
+    ranks.discard(0)
     stated = origin.settings.get("rank")
     if isinstance(stated, int) and not trained.content.is_dora and ranks and max(ranks) < stated:
         faults.append(

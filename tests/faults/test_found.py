@@ -33,7 +33,12 @@ from character_curator.reading.folders import SourceError
 from character_curator.reading.recorded import of_graph, of_parameters, without_syntax
 from character_curator.selection.decisions import Decisions, DecisionsFileError
 from character_curator.training.data.examples import read_examples
-from character_curator.verification.training import check_training, read_trained
+from character_curator.verification.training import (
+    check_file,
+    check_hyperparameters,
+    check_training,
+    read_trained,
+)
 from tests.support.fuzzing.images import CROP, RECORD, png_with
 from tests.support.fuzzing.limits import bounded
 from tests.support.fuzzing.weights import whole
@@ -222,6 +227,14 @@ def test_a_factor_without_sides_is_not_whole(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(whole(shapes=tensors))
     with pytest.raises(CheckpointError, match="not whole"):
         read(tmp_path / "a.safetensors").rank("lora_unet_b")
+
+
+def test_a_lora_file_with_half_a_layer_is_a_line_of_the_checklist(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(whole(shapes={"lora_unet_b.lokr_w2_a": (4, 2)}))
+    trained = read_trained(tmp_path / "a.safetensors")
+    line = check_file(trained)
+    assert any("not whole" in fault.what for fault in line.faults)
+    assert check_hyperparameters(trained).key == "hyperparameters"
 
 
 def test_numbers_of_thousands_of_digits():
