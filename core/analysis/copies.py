@@ -210,9 +210,13 @@ def alike(images: Sequence[Small], agreement: float = COPY_AGREEMENT) -> IntArra
     def windows(index: int) -> FloatArray:
         return _windows(images[index].grey)
 
+    # In squares of images of which all can be held, so that each is read seldom.
+    part = _KEPT // 2
+    pairs = coarse_candidates(wholes, windows, _mirrored, _CANDIDATE)
+    pairs.sort(key=lambda pair: (pair[0] // part, pair[1] // part, *pair))
     found = [
         (a, b)
-        for a, b, turned in coarse_candidates(wholes, windows, _mirrored, _CANDIDATE)
+        for a, b, turned in pairs
         if _agreement(images[a], windows(a), images[b], windows(b), turned) >= agreement
     ]
     return np.unique(np.array(found, np.int64).reshape(-1, 2), axis=0)
