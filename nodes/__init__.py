@@ -23,6 +23,7 @@ from .curate.quality_score import QualityScore
 from .evaluate.evaluate_lora import EvaluateLoRA
 from .evaluate.verify import Verify
 from .export.dataset_export import DatasetExport, LoadDataset
+from .export.export_assets import ExportAssets
 from .generate.load_miniature import LoadMiniature
 from .generate.seed_batch_generate import SeedBatchGenerate
 from .plan.character_plan import CharacterPlan
@@ -63,6 +64,7 @@ class CharacterCuratorExtension(ComfyExtension):
             EditCaptions,
             ContactSheet,
             DatasetExport,
+            ExportAssets,
             LoadDataset,
             ImageSetToImages,
             TrainLoRA,

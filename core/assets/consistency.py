@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..features import FeatureStore
 
 REFERENCES, DATASET, PACK, VALIDATED = "references", "dataset", "pack", "validation"
-_DIGITS = 4
+_DIGITS = 3
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _SEED_RECORD = (
     "request", "kind", "tag",
 )  # fmt: skip
 _MEASURED = ("quality", "identity_similarity")
-_DIGITS = 4
+_DIGITS = 3
 
 
 def asset_entry(

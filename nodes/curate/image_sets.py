@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
@@ -126,40 +125,16 @@ class ImagesToImageSet(io.ComfyNode):
     @classmethod
     def execute(cls, images: Any, folder: str, subject: str, caption: str = "") -> io.NodeOutput:
         """Write the files that are not there yet."""
-        from io import BytesIO
-
-        from PIL import Image
-
-        from ...core import atomic
         from ...core.imageset import ImageSet as Set
         from ..ui.disk_state import disk_state
-        from ..ui.images import to_bytes
+        from ..ui.image_files import write_batch
         from ..ui.paths import output_path
         from ..ui.progress import NodeProgress
 
         place = output_path(folder)
-        progress = NodeProgress()
-        progress.start("Writing", len(images))
-        rows: dict[str, dict[str, Any]] = {}
-        for number in range(len(images)):
-            pixels = to_bytes(images[number : number + 1])[0]
-            height, width = pixels.shape[:2]
-            name = hashlib.sha256(f"{width}x{height}".encode() + pixels.tobytes()).hexdigest()
-            buffer = BytesIO()
-            Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
-            path = place / f"image_{name[:16]}.png"
-            if not path.is_file() or path.read_bytes() != buffer.getvalue():
-                atomic.write_bytes(path, buffer.getvalue())
-            rows[path.name] = {
-                "path": path.name,
-                "hash": hashlib.sha256(buffer.getvalue()).hexdigest(),
-                "width": width,
-                "height": height,
-                "subject": subject or None,
-                "kind": "real",
-                "caption": caption.strip() or None,
-            }
-            progress.advance()
+        columns = {"subject": subject or None, "caption": caption.strip() or None}
+        written = write_batch(images, place, NodeProgress(), **columns)
+        rows = {row["path"]: row for row in written}
         made = Set.from_rows(rows.values(), place)
         disk_state.record(place, made.paths())
         return io.NodeOutput(made)

@@ -3,6 +3,7 @@
 import pytest
 
 from character_curator import project_sections
+from character_curator.asset_sections import AssetsSection
 from character_curator.options import option
 from character_curator.training import TrainingSettings
 from tests.support.comfyui.graphs import NAMES, PREFIX
@@ -21,6 +22,9 @@ FIELDS = [
     ("BalancedSelect", project_sections.SelectionSection, "total", "total"),
     ("BalancedSelect", project_sections.DuplicatesSection, "threshold", "duplicates"),
     ("DatasetExport", project_sections.DatasetSection, "captions", "captions"),
+    *(("ExportAssets", AssetsSection, name, name) for name in (
+        "background", "trim", "anchor", "atlas", "padding", "extrude",
+    )),
     ("CharacterPlan", project_sections.PlanSection, "takes", "takes"),
 ]  # fmt: skip
 

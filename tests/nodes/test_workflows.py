@@ -148,6 +148,29 @@ def _chosen_real(graph):
     return graph[graph[join]["inputs"]["first"][0]]["inputs"]["images"]
 
 
+def test_assets_of_a_lora_are_packed(server):
+    graph = reduced(api_form(read("game_assets"), server))
+    [loader] = of_type(graph, "LoraLoader")
+    graph[loader]["inputs"] |= {"lora_name": random_lora(server, 64), "strength_model": 0.01}
+    [plan] = of_type(graph, PREFIX + "CharacterPlan")
+    scenarios = graph[plan]["inputs"]["scenarios"].split("\n")[:2]
+    graph[plan]["inputs"] |= {"scenarios": "\n".join(scenarios)}
+    [generate] = of_type(graph, PREFIX + "SeedBatchGenerate")
+    graph[generate]["inputs"]["steps"] = 8
+    run = server.run(graph)
+    folder = server.base / "output" / "char1" / "assets"
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert 1 <= manifest["count"] <= 4, "at so few steps not every one has a face"
+    assert {entry["seed"] for entry in manifest["assets"]} <= {966983, 966984}
+    assert {entry["file"].partition("/")[0] for entry in manifest["assets"]} <= {
+        "armor", "portrait",
+    }  # fmt: skip
+    assert (folder / "atlas.json").is_file()
+    assert folder.with_name("assets.zip").is_file()
+    [told] = of_type(graph, "PreviewAny")
+    assert "Archive: " in run.outputs[told]["text"][0]
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_the_real_layout_generates_what_the_graph_curates(server, checkpoint):
     """Random weights draw no faces, so that what is curated is a folder of portraits."""

@@ -16,7 +16,7 @@ from character_curator.assets.archive import ArchiveError, compared
 from character_curator.assets.making import make_assets
 from character_curator.assets.pack import AssetPackError, NoAssetsError
 from character_curator.cli import main
-from character_curator.dataset import verify
+from character_curator.dataset import export, verify
 from character_curator.dataset.masks import MaskError
 from character_curator.imageset import ImageSet
 from character_curator.project_parts import recipe_of
@@ -117,6 +117,24 @@ def test_consistency_is_that_of_the_faces(first):
     pairs = (vectors @ vectors.T)[np.triu_indices(4, 1)]
     assert made.consistency.clip == pytest.approx(pairs.mean(), abs=1e-3)
     assert 1 <= made.consistency.vendi <= 4
+
+
+def test_the_faces_of_the_projects_dataset_are_what_it_is_compared_with(copied):
+    folder, _ = copied
+    own = project.parse(
+        PROJECT.replace('lora = "ada.safetensors"\n', "")
+        + '\n[training]\nfile = "../ada.safetensors"\n'
+    )
+    alone = make_assets(own, folder)
+    assert alone.consistency.against == "pack"
+    assert alone.consistency.same is None
+    export(alone.images, folder / "out" / "dataset", name="hero")
+    found = make_assets(own, folder).consistency
+    assert found.against == "dataset"
+    # The images are those of the dataset: all but one in twenty are as like it as its own.
+    assert found.identity == pytest.approx(alone.consistency.identity)
+    assert found.threshold == pytest.approx(np.quantile(found.identity, 0.05))
+    assert (found.same.count, found.same.total) == (3, 4)
 
 
 def test_from_nothing_and_elsewhere_the_archive_is_the_same(first, tmp_path):

@@ -8,7 +8,7 @@ NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
     "CropImages", "DisturbImages", "FaceValidate", "CompareSubjects", "QualityScore", "ClipCluster",
     "BalancedSelect", "JoinImageSets", "ContactSheet", "CaptionImages", "EditCaptions",
-    "DatasetExport", "LoadDataset", "ImageSetToImages", "TrainLoRA",
+    "DatasetExport", "ExportAssets", "LoadDataset", "ImageSetToImages", "TrainLoRA",
     "EvaluateLoRA", "Verify",
 ]  # fmt: skip
 

@@ -29,6 +29,7 @@ THUMBNAILS = {
     "use_the_lora": ("saved",),
     "two_subjects": ("taken",),
     "augmentation": ("disturb", "taken"),
+    "game_assets": ("assets",),
 }
 """Of each graph the nodes whose images its thumbnail shows, above each other."""
 IN_PLACE = {
@@ -88,7 +89,7 @@ def run(canvas, server, name):
         if node["type"] == "CheckpointLoaderSimple":
             node["type"], node["widgets_values"], node["inputs"] = PREFIX + "LoadMiniature", [], []
     canvas.open(graph)
-    if name not in ("quick_start", "train_from_a_dataset", "augmentation"):
+    if name not in ("quick_start", "train_from_a_dataset", "augmentation", "game_assets"):
         canvas.page.evaluate(
             "changes => window.app.graph.nodes.forEach(n => (n.widgets ?? []).forEach(w => {"
             " if (w.name in changes && w.name !== 'text') w.value = changes[w.name]; }))",

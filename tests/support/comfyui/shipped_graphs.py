@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.support.comfyui.asset_graphs import GAME_ASSETS
 from tests.support.comfyui.augmentation_graph import AUGMENTATION
 from tests.support.comfyui.canvas_layout import Column, Node, Subgraph
 from tests.support.comfyui.graph_parts import (
@@ -367,5 +368,6 @@ GRAPHS = {
     "use_the_lora": USE,
     "two_subjects": TWO_SUBJECTS,
     "augmentation": AUGMENTATION,
+    "game_assets": GAME_ASSETS,
 }
 """Each shipped graph, by the name of its file."""
