@@ -153,7 +153,7 @@ class ExportAssets(io.ComfyNode):
         clip_pretrained: str = "",
     ) -> io.NodeOutput:
         """Write the pack."""
-        from ...core.asset_sections import AtlasRules, SpriteRules
+        from ...core.asset_sections import AtlasRules, SpriteRules, fixed_size
         from ...core.assets.consistency import as_validated
         from ...core.assets.cutouts import Cutter
         from ...core.assets.manifest import left_out
@@ -165,12 +165,14 @@ class ExportAssets(io.ComfyNode):
         from .asset_views import shown
 
         place = output_path(folder)
-        wanted = size.strip()
+        wanted = "" if size.strip() == AS_IT_COMES else size.strip()
+        if wanted:
+            fixed_size(wanted)  # which says in plain words what is no size
         sprites = SpriteRules.model_validate(
             {
                 "background": background,
                 "trim": trim,
-                "size": None if wanted in ("", AS_IT_COMES) else wanted,
+                "size": wanted or None,
                 "anchor": anchor,
             }
         )
