@@ -24,6 +24,7 @@ from ..dataset.images import own_texts
 from ..generation.png import output_error
 from ..hashing import content_hash
 from ..imageset import SCHEMA, ImageSet
+from ..json_text import parse
 from ..naming import slug
 from ..progress import Progress, silent
 from ..reading.disturbances import (
@@ -230,7 +231,7 @@ def _name(name: str, disturbance: Disturbance, source_pixels: str) -> str:
 
 
 def _is_of(record: DisturbanceRecord, disturbance: Disturbance, source_hash: str) -> bool:
-    same = record.disturbance.as_mapping() == json.loads(json.dumps(disturbance.as_mapping()))
+    same = record.disturbance.as_mapping() == parse(json.dumps(disturbance.as_mapping()))
     return same and record.source_hash == source_hash
 
 
@@ -282,7 +283,7 @@ def write_disturbed(
 
 def _parsed(text: Any) -> Mapping[str, Any] | None:
     try:
-        value = json.loads(text)
+        value = parse(text)
     except (TypeError, ValueError):
         return None
     return value if isinstance(value, dict) else None

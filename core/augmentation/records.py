@@ -11,8 +11,10 @@ from typing import Any
 from .. import atomic
 from ..dataset.exporting import Exported, selected_mask
 from ..dataset.facts import RECIPE_FILE, read_facts
+from ..errors import CuratorError
 from ..hashing import content_hash
 from ..imageset import ImageSet
+from ..json_text import parse
 from ..project import Project
 from ..project_sections import AugmentationSection
 
@@ -70,8 +72,19 @@ class Augmentation:
         return self.synthetic == self.wanted
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return the augmentation as ``augmentation.json`` says it."""
-        return dict(json.loads((self.folder / RECORD_FILE).read_text(encoding="utf-8")))
+        """Return the augmentation as ``augmentation.json`` says it.
+
+        Raises:
+            CuratorError: The file cannot be read.
+        """
+        path = self.folder / RECORD_FILE
+        try:
+            return dict(parse(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CuratorError(
+                f"{path} cannot be used: {error}. Make the augmentation again: it goes on where it "
+                "was."
+            ) from error
 
 
 def write_augmentation(
@@ -161,7 +174,7 @@ def write_augmentation(
 def _seconds(path: Path, fingerprint: str, seconds: Mapping[str, float]) -> dict[str, float]:
     """Return what the run took that made the dataset: this one, or an earlier one."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = parse(path.read_text(encoding="utf-8"))
         if known["combined"]["fingerprint"] == fingerprint:
             return {key: float(value) for key, value in known["seconds"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -8,7 +8,6 @@ from those of a repeat.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +23,10 @@ from ..augmentation.disturbing import DisturbanceWish, disturb_images
 from ..augmentation.making import make_augmentation, synthetic_part
 from ..dataset.exporting import selected_mask
 from ..features import FeatureStore
-from ..imageset import ImageSet, parquet_bytes
+from ..imageset import ImageSet
+from ..json_text import parse
 from ..naming import slug
+from ..parquet import parquet_bytes, read_parquet
 from ..plan import SEED_DOCUMENT_SEEDS
 from ..progress import Progress, silent
 from ..project import Project
@@ -376,11 +377,14 @@ def _report(project: Project, plan: AugmentationPlan, root: Path) -> dict[str, A
         folders = {s.name: _folder(root, repeat, s) for s in project.subjects}
         if not all((folder / RUN_FILE).is_file() for folder in folders.values()):
             continue
-        tables = {
-            name: pl.read_parquet(io.BytesIO((folder / VECTORS_FILE).read_bytes()))
-            for name, folder in folders.items()
-        }
-        runs = [json.loads((f / RUN_FILE).read_text(encoding="utf-8")) for f in folders.values()]
+        try:
+            tables = {n: read_parquet(folder / VECTORS_FILE) for n, folder in folders.items()}
+            runs = [parse((f / RUN_FILE).read_text(encoding="utf-8")) for f in folders.values()]
+        except (OSError, ValueError) as error:
+            raise ExperimentError(
+                f"Repeat {repeat} in {root} is damaged: {error}. Take its folders away, and run "
+                "the experiment again."
+            ) from error
         repeats.append(
             {"repeat": repeat, "accuracy": accuracies(tables, plan.disturbed), "runs": runs}
         )

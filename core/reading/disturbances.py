@@ -123,7 +123,7 @@ class DisturbanceRecord:
 
     def columns(self) -> dict[str, str]:
         """Return what an image set says of a disturbed image: by what, of which image, and all."""
-        values = json.loads(replace(self, generation=None).to_text())
+        values = parse(replace(self, generation=None).to_text())
         return {
             "disturbance": self.disturbance.kind,
             "disturbance_source": self.source_hash,
