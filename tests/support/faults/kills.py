@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.support.faults.stages import STAGES, Stage
-from tests.support.faults.trees import contents, differences, faults
+from tests.support.faults.trees import contents, differences, faults, rows_of
 from tests.support.faults.warm import Ended, Warm
 
 CHAIN = 8
@@ -61,6 +61,10 @@ class Bench:
         self.undisturbed = self.run()
         assert not self.undisturbed.code, self.undisturbed.told
         self.expected = contents(self.folder)
+        self.rows = {
+            path.relative_to(self.folder).as_posix(): set(rows_of(path))
+            for path in self.folder.rglob("features.sqlite")
+        }
         assert not faults(self.folder, stage.dataset)
 
     def begin(self) -> None:
