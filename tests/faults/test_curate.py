@@ -41,6 +41,13 @@ def undisturbed(people, tmp_path_factory):
     return output, table
 
 
+def vectors(table):
+    """Return the embeddings of a table; images without one have zeros."""
+    rows = table["embedding"].to_list()
+    width = max(len(row) for row in rows if row is not None)
+    return np.array([row or [0.0] * width for row in rows])
+
+
 @pytest.mark.parametrize("times", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_damaged_store_gives_the_same_result(people, undisturbed, tmp_path, times):
     output, expected = undisturbed
@@ -55,7 +62,10 @@ def test_a_damaged_store_gives_the_same_result(people, undisturbed, tmp_path, ti
             data[place] ^= 1 << int(rng.integers(8))
         (work / "features.sqlite").write_bytes(data)
         result, told, table = curate(people, tmp_path / "out", work=work)
-        assert table.equals(expected), "another result"
+        assert table.drop("embedding").equals(expected.drop("embedding")), "another result"
+        # An image that is embedded by itself differs in the last bit from one in a batch.
+        near = np.abs(vectors(table) - vectors(expected))
+        assert near.max() <= 2e-6, "another result"
         again += bool(result["computed"])
         said += "damaged" in told
     assert again >= times // 3
