@@ -27,7 +27,7 @@ def shown(pack: Pack) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     if not pack.pages:
         sheet = to_tensor(_sheet(pack))
         return sheet, torch.ones(sheet.shape[:3]), sheet
-    pages = [Image.open(path).convert("RGBA") for path in pack.pages]
+    pages = [Image.open(path, formats=("PNG",)).convert("RGBA") for path in pack.pages]
     alpha = np.asarray(pages[0].getchannel("A"), dtype=np.float32) / 255.0
     preview = to_batch([_over_squares(page) for page in pages])
     return to_tensor(pages[0]), torch.from_numpy(alpha)[None], preview

@@ -16,6 +16,8 @@ TEXTS = {
     "EditCaptions": {"replace", "remove", "keep", "add", "trigger"},
     "DatasetExport": {"name", "trigger", "captions", "license", "background"},
     "CropImages": {"aspect"},
+    "DisturbImages": {"kinds"},
+    "ExportAssets": {"name", "size", "categories"},
     "TrainLoRA": {"sample_prompts", "trigger", "options"},
     "EvaluateLoRA": {"prompts", "seeds", "trigger", "class_word"},
     "Verify": {"approved_by", "approved_fingerprint"},
@@ -24,6 +26,8 @@ TEXTS = {
 PATHS = [
     ("CharacterPlan", "plan_file"), ("SeedBatchGenerate", "folder"), ("LoadImageSet", "folder"),
     ("ImagesToImageSet", "folder"), ("CropImages", "pack"), ("CropImages", "folder"),
+    ("DisturbImages", "folder"), ("ExportAssets", "folder"), ("ExportAssets", "clip_model"),
+    ("ExportAssets", "clip_pretrained"),
     ("FaceValidate", "pack"), ("ClipCluster", "model"),
     ("ClipCluster", "pretrained"), ("BalancedSelect", "decisions"), ("DatasetExport", "folder"),
     ("LoadDataset", "folder"), ("CaptionImages", "model"),
@@ -75,6 +79,11 @@ def graph(server):
         dataset=["21", 0],
     )  # fmt: skip
     made["28"] = node("CaptionImages", images=["20", 0], model="", existing="keep")
+    made["29"] = node("DisturbImages", **defaults(server, "DisturbImages"), images=["20", 0])
+    made["30"] = node(
+        "ExportAssets", **defaults(server, "ExportAssets"), images=["20", 0],
+        categories="near = a face\nfar = a whole person",
+    )  # fmt: skip
     return made
 
 
