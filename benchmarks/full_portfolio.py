@@ -26,6 +26,7 @@ RAW, CHOSEN, SEEDS = 1500, 70, 10
 COMPOSITION = {
     "original": 18, "casual": 8, "professional": 6, "lighting": 12, "pose": 14, "style": 12,
 }  # fmt: skip
+OTHERS = "quota"
 TAKES = {"pose": 5, "3": 7}
 """How often what the demo draws twice (poses) and three times is drawn; else three times as often:
 150 images a seed."""
@@ -101,7 +102,7 @@ def judged(output: Path, lines: list[dict], seconds: dict) -> tuple[dict, list[V
     report = {
         "seconds": seconds,
         "raw": len(table),
-        "candidates": int((table["rejection"].is_null()).sum()),
+        "candidates": table.filter(pl.col("selected") | (pl.col("rejection") == OTHERS)).height,
         "categories": dict(categories),
         "clusters": sorted(clusters),
         "quality": [float(chosen["quality"].min()), float(chosen["quality"].mean())],
