@@ -40,6 +40,15 @@ def parse(text: str | bytes, *, strict: bool = False) -> Any:
     return found
 
 
+def parse_object(text: Any) -> dict[str, Any] | None:
+    """Return the object that a JSON text holds; None where it holds none, or is no text."""
+    try:
+        found = parse(text)
+    except (TypeError, JsonError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _refuse_number(text[:40])

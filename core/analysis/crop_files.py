@@ -19,7 +19,7 @@ from .. import atomic
 from ..generation.png import output_error
 from ..hashing import content_hash
 from ..imageset import ImageSet
-from ..json_text import parse
+from ..json_text import parse_object
 from ..progress import Progress
 from ..reading.crops import CROP_KEY, CropRecord, crop_record, cut_file
 from ..reading.opening import decoding_errors
@@ -66,21 +66,15 @@ def planned(
         wanted: Width and height of the crop.
     """
     name = PurePosixPath(values.get("source") or values["path"]).name
-    record = CropRecord(name, values["hash"], size, box, wanted, _parsed(values.get("generation")))
+    record = CropRecord(
+        name, values["hash"], size, box, wanted, parse_object(values.get("generation"))
+    )
     before = crop_record(path) if values.get("crop_box") else None
     if before is None or before.scale != 1:
         return CropPlan(record)
     left, top = before.box[:2]
     moved = (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
     return CropPlan(record, named=replace(before, box=moved, size=wanted))
-
-
-def _parsed(text: Any) -> Mapping[str, Any] | None:
-    try:
-        value = parse(text)
-    except (TypeError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def cut_all(

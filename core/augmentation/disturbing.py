@@ -24,7 +24,7 @@ from ..dataset.images import own_texts
 from ..generation.png import output_error
 from ..hashing import content_hash
 from ..imageset import SCHEMA, ImageSet
-from ..json_text import parse
+from ..json_text import parse, parse_object
 from ..naming import slug
 from ..progress import Progress, silent
 from ..reading.disturbances import (
@@ -206,7 +206,7 @@ def _copy(source: _Source, folder: Path, kind: str, strength: float, seed: int) 
             row["hash"],
             (width, height),
             digest(changed),
-            _parsed(row.get("generation")),
+            parse_object(row.get("generation")),
         )
         write_disturbed(changed, target, record, _texts_of(source.path))
     known = {key: row.get(key) for key in (*SCHEMA, *_KEPT) if row.get(key) is not None}
@@ -279,14 +279,6 @@ def write_disturbed(
             )
     except OSError as error:
         raise output_error(target, error) from error
-
-
-def _parsed(text: Any) -> Mapping[str, Any] | None:
-    try:
-        value = parse(text)
-    except (TypeError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _joined(images: ImageSet, made: Sequence[dict[str, Any]]) -> ImageSet:

@@ -139,12 +139,11 @@ class EvaluateLoRA(io.ComfyNode):
         import folder_paths
 
         from ...core.hashing import file_state
-        from ..ui.disk_state import disk_state
-        from ..ui.paths import output_path
+        from ..ui.disk_state import output_fingerprint
 
         file = folder_paths.get_full_path("loras", lora_name) if lora_name else None
         return [
-            disk_state.fingerprint(output_path(folder)) if folder else 0,
+            output_fingerprint(folder),
             list(file_state(Path(file))) if file else None,
         ]
 

@@ -122,10 +122,9 @@ class DatasetExport(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
         """Run again when the dataset is gone or changed."""
-        from ..ui.disk_state import disk_state
-        from ..ui.paths import output_path
+        from ..ui.disk_state import output_fingerprint
 
-        return disk_state.fingerprint(output_path(folder)) if folder else 0
+        return output_fingerprint(folder)
 
     @classmethod
     def execute(

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from .paths import output_path
+
 
 class DiskState:
     """Remembers, as ComfyUI's own cache does for the life of the server, what nodes have made."""
@@ -53,6 +55,11 @@ def _mark(path: Path) -> tuple[int, int] | None:
 
 disk_state = DiskState()
 """The server's one memory of files; as short-lived as ComfyUI's cache, which it serves."""
+
+
+def output_fingerprint(folder: str | None) -> int:
+    """Answer ``fingerprint_inputs`` of a node that writes into a folder below the output folder."""
+    return disk_state.fingerprint(output_path(folder)) if folder else 0
 
 
 def listing(folder: Path) -> list[tuple[str, int, int]]:
