@@ -40,6 +40,17 @@ Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_as_given)]
 """A finite number, kept as it was given: 8 stays 8, so that it is written as it was read."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
+Price = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        description="What the machine costs an hour, for the statistics; no cost is told unless "
+        "given.",
+    ),
+]
+"""What an hour of the machine costs."""
+Currency = Annotated[str, Field(description="What that price is in.")]
+"""The currency of a :data:`Price`."""
 
 
 class Model(BaseModel):

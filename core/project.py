@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError, model_validator
 
 from .asset_sections import AssetsSection
+from .augmentation_section import AugmentationSection
 from .captions.settings import CaptionStage
 from .errors import CuratorError
 from .naming import slug
 from .options import Model
 from .plan import Subject
 from .project_sections import (
-    AugmentationSection,
     BlemishesSection,
     ClipSection,
     ClustersSection,

@@ -6,9 +6,10 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from .augmentation_section import AugmentationSection
 from .plan import SEED_DOCUMENT_SEEDS
 from .project import Project
-from .project_sections import AugmentationSection, PlanSection, ScenarioSection
+from .project_sections import PlanSection, ScenarioSection
 
 AXES = ("angle", "light", "expression", "background")
 """What varies; each is a column of the images, and a key in their metadata."""

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from .. import pipeline
+from ..augmentation_section import AugmentationSection
 from ..dataset.exporting import Exported, export, selected_mask
 from ..errors import CuratorError
 from ..features import FeatureStore
@@ -25,7 +26,7 @@ from ..portfolio.times import Times
 from ..progress import Progress, silent
 from ..project import Project, ProjectFileError
 from ..project_parts import STORE_FILE, backend_of, masks_of, plan_of, recipe_of, resolved
-from ..project_sections import AugmentationSection, SubjectSection
+from ..project_sections import SubjectSection
 from ..project_training import tell_of_training, train, trained_base
 from ..rejection_reasons import Rejection
 from ..variations import AXES, variations_of

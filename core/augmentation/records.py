@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import atomic
+from ..augmentation_section import AugmentationSection
 from ..dataset.exporting import Exported, selected_mask
 from ..dataset.facts import RECIPE_FILE, read_facts
 from ..errors import CuratorError
@@ -16,7 +17,6 @@ from ..hashing import content_hash
 from ..imageset import ImageSet
 from ..json_text import parse
 from ..project import Project
-from ..project_sections import AugmentationSection
 
 RECORD_FILE = "augmentation.json"
 FORMAT = 1

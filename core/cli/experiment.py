@@ -171,10 +171,10 @@ def _refuse_others(options: argparse.Namespace) -> None:
 
 
 def _augmentation(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..augmentation_section import AugmentationSection
     from ..experiment import augmentation_tables
     from ..experiment.augmentation import AugmentationPlan, try_augmentation
     from ..experiment.plan import ExperimentError
-    from ..project_sections import AugmentationSection
 
     if len(options.projects) > 1:
         raise ExperimentError("This experiment is of one project with several [[subjects]].")

@@ -21,6 +21,7 @@ from .. import atomic, pipeline
 from ..analysis.embed import embed
 from ..augmentation.disturbing import DisturbanceWish, disturb_images
 from ..augmentation.making import make_augmentation, synthetic_part
+from ..augmentation_section import AugmentationSection
 from ..dataset.exporting import selected_mask
 from ..features import FeatureStore
 from ..imageset import ImageSet
@@ -31,7 +32,7 @@ from ..plan import SEED_DOCUMENT_SEEDS
 from ..progress import Progress, silent
 from ..project import Project
 from ..project_parts import STORE_FILE, resolved
-from ..project_sections import AugmentationSection, PlanSection, SubjectSection, TrainingSection
+from ..project_sections import PlanSection, SubjectSection, TrainingSection
 from ..reading.disturbances import KINDS
 from ..variations import with_variations
 from .augmentation_tables import markdown, report_of

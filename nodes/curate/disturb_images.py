@@ -20,7 +20,7 @@ class DisturbImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        from ...core.project_sections import AugmentationSection
+        from ...core.augmentation_section import AugmentationSection
 
         return io.Schema(
             node_id=node_id("DisturbImages"),

@@ -37,6 +37,7 @@ ORDER = {
     "captions": "Captions of a folder: edited, checked, and written by models.",
     "evaluation": "What a LoRA file is worth: it generates with it, and analyses the images.",
     "asset_sections": "The section of a project file that makes images for a game.",
+    "augmentation_section": "The section [augmentation] of a project file.",
     "project_sections": "The sections of a project file hold the settings of the stages below.",
     "project": "A project file, read and checked.",
     "variations": "The scenes of an augmentation: angles, lights, expressions, backgrounds.",

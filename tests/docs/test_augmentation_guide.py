@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from character_curator import cli, project
-from character_curator.project_sections import AugmentationSection
+from character_curator.augmentation_section import AugmentationSection
 from character_curator.reading import disturbances
 from tests.support.small_augmentation import PROJECT, draw
 
