@@ -21,8 +21,10 @@ from character_curator.cli import main
 from miniature.identity import leading_character, sample_identity
 from miniature.portrait import render
 from miniature.scene import sample_scene
+from tests.support.small_run import EVERYTHING_PASSES
 
-PROJECT = """\
+PROJECT = (
+    """\
 [project]
 name = "small"
 output = "out"
@@ -58,23 +60,12 @@ name = "bar"
 category = "professional"
 prompt = "black blazer, bar background, golden hour lighting, frontal view, bust"
 
-[faces]
-minimum_confidence = 0.0
-minimum_share = 0.0
-minimum_side = 0.0
-
-[quality]
-minimum = 0.0
-
-[clusters]
-count = 2
-
-[duplicates]
-threshold = 1.0
-
-[selection]
+"""
+    + EVERYTHING_PASSES
+    + """[selection]
 total = 2
 """
+)
 
 
 def command(*arguments, check=0):

@@ -12,8 +12,10 @@ from character_curator import pipeline, project
 from character_curator.dataset.checksums import exported_checksums
 from character_curator.imageset import ImageSet
 from character_curator.project import ProjectFileError
+from tests.support.small_run import EVERYTHING_PASSES
 
-PROJECT = """\
+PROJECT = (
+    """\
 [project]
 name = "small"
 output = "out"
@@ -48,24 +50,13 @@ name = "bar"
 category = "professional"
 prompt = "black blazer, bar background, golden hour lighting, frontal view, bust"
 
-[faces]
-minimum_confidence = 0.0
-minimum_share = 0.0
-minimum_side = 0.0
-
-[quality]
-minimum = 0.0
-
-[clusters]
-count = 2
-
-[duplicates]
-threshold = 1.0
-
-[selection]
+"""
+    + EVERYTHING_PASSES
+    + """[selection]
 total = 8
 quotas = ["kind=original:4,scenario:4", "seed=2"]
 """
+)
 
 
 class Killed:

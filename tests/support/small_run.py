@@ -9,6 +9,24 @@ from character_curator import pipeline, project
 from character_curator.training import LoraJob, TrainingSettings
 from character_curator.training.finished import FINISHED, train_once
 
+EVERYTHING_PASSES = """\
+[faces]
+minimum_confidence = 0.0
+minimum_share = 0.0
+minimum_side = 0.0
+
+[quality]
+minimum = 0.0
+
+[clusters]
+count = 2
+
+[duplicates]
+threshold = 1.0
+
+"""
+"""Sections of a project in which every image with a face is a candidate."""
+
 PROJECT = """\
 [project]
 name = "small"

@@ -10,10 +10,12 @@ from pathlib import Path
 from tests.support.commands import CURATE, draw_people
 from tests.support.faults.warm import Warm
 from tests.support.small_portfolio import ADA, BEN, HEAD
+from tests.support.small_run import EVERYTHING_PASSES
 
 TINY = ("rank=2", "batch_size=2", "learning_rate=0.01", "validation_timesteps=1", "resolution=64",
         "bucket_step=32")  # fmt: skip
-GENERATED = """\
+GENERATED = (
+    """\
 [project]
 name = "small"
 output = "out"
@@ -44,21 +46,9 @@ number = 26
 name = "park"
 prompt = "green hoodie, warm smile, park background, soft daylight, frontal view, close-up"
 
-[faces]
-minimum_confidence = 0.0
-minimum_share = 0.0
-minimum_side = 0.0
-
-[quality]
-minimum = 0.0
-
-[clusters]
-count = 2
-
-[duplicates]
-threshold = 1.0
-
-[selection]
+"""
+    + EVERYTHING_PASSES
+    + """[selection]
 total = 3
 
 [training]
@@ -70,7 +60,9 @@ sample_every = 1
 validation_share = 0.34
 prior_pictures = 2
 prompts = ["portrait of char1 woman, park"]
-""" + "".join(f"{option}\n" for option in TINY)
+"""
+    + "".join(f"{option}\n" for option in TINY)
+)
 
 COMPARED = """\
 source = "in"
