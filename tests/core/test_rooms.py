@@ -9,6 +9,7 @@ CORE = Path(__file__).parents[2] / "core"
 ORDER = {
     "errors": "What every error that a user can cause derives from.",
     "atomic": "Files are written beside their name and renamed.",
+    "engines": "Where work is done: in this process, or in a pool of others.",
     "defaults": "Defaults that several stages share, each once.",
     "options": "What options are: models of settings, and their errors in words.",
     "lazy": "Public names, declared in stubs and loaded at first use.",

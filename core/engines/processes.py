@@ -1,0 +1,277 @@
+"""The engine that does the work in a pool of processes on this machine.
+
+The pools of ``concurrent.futures``, joblib and ``multiprocessing`` break as a whole when one worker
+is killed, or wait for it forever, and say neither which task it had nor how far the others are. So
+the processes and pipes here are those of ``multiprocessing``, one pipe a worker: whose end is
+closed has died, and what it held is known.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import pickle
+import signal
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import connection as connections
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from ..errors import CuratorError
+from .carried import CarriedError, CarriedLine
+from .work import Chunk, Result, Tell, Work, unheard
+from .worker import (
+    CHUNK,
+    ERROR,
+    GRACE,
+    LINE,
+    NOTE,
+    RESULT,
+    WORK,
+    threads_environment,
+    work_until_ended,
+)
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""How often a chunk is begun before it is given up as what kills its worker."""
+_AHEAD = 2
+"""Chunks that a worker has at once: one in work, one that it begins without waiting."""
+_WINDOW = 4
+"""Chunks a worker that may be begun and not yet consumed."""
+
+
+class WorkerLostError(CuratorError):
+    """Worker processes ended several times at the same part of the work."""
+
+    def __init__(self, times: int, how: str) -> None:
+        super().__init__(
+            f"A worker process ended {times} times at the same part of the work ({how}). "
+            "What is done is kept. If memory ran out, the system has killed it: use fewer "
+            "workers (--workers 1), or a smaller batch size."
+        )
+
+
+@dataclass
+class _Worker:
+    """A process, and the chunks that it has."""
+
+    process: BaseProcess
+    pipe: Connection
+    number: int
+    """Of all that this engine has started."""
+    place: int
+    """Below the number of workers; who replaces a dead one takes its place."""
+    description: bytes = b""
+    chunks: deque[int] = field(default_factory=deque)
+
+
+@dataclass
+class _Turn:
+    """The state of one call of :meth:`Processes.map`: chunks by their number."""
+
+    description: bytes
+    pending: Iterator[tuple[int, bytes]]
+    """Chunks that were not taken in yet."""
+    waiting: deque[int] = field(default_factory=deque)
+    """Chunks that no worker has: new ones, and those whose worker died."""
+    flying: dict[int, bytes] = field(default_factory=dict)
+    """The pickled chunks that were begun and have no result."""
+    done: dict[int, Any] = field(default_factory=dict)
+    """Results and errors that are not consumed."""
+    tries: dict[int, int] = field(default_factory=dict)
+    following: int = 0
+    """The chunk whose result is next."""
+    begun: int = 0
+    over: bool = False
+    """Whether no more chunks are taken in: there is none, or one has failed."""
+
+
+class Processes:
+    """Works in other processes; see :class:`.work.Engine`.
+
+    Workers are started (not forked, which is not safe with torch) when there is work for them, and
+    stay for the next call, with what they have opened, until the engine is closed. They end with
+    this process, however it ends.
+
+    Args:
+        workers: How many processes.
+        threads: How many threads a library takes in each.
+        devices: Names as ``CUDA_VISIBLE_DEVICES`` has them: each worker sees one, in turn.
+    """
+
+    def __init__(self, workers: int, *, threads: int = 1, devices: Sequence[str] = ()) -> None:
+        if workers < 1:
+            raise CuratorError(f"workers = {workers}: at least one is needed.")
+        self._count, self._threads, self._devices = workers, threads, tuple(devices)
+        self._workers: list[_Worker] = []
+        self._numbers = itertools.count()
+        self._said: dict[CarriedLine, int] = {}
+        self._in_use = False
+
+    @property
+    def workers(self) -> int:
+        """How many processes."""
+        return self._count
+
+    def map(
+        self, work: Work[Chunk, Result], chunks: Iterable[Chunk], *, tell: Tell | None = None
+    ) -> Generator[Result, None, None]:
+        """Make a result of each chunk; see :meth:`.work.Engine.map`."""
+        if self._in_use:
+            raise RuntimeError("This engine is at work already.")
+        self._in_use = True
+        pickled = (pickle.dumps(chunk) for chunk in chunks)
+        turn = _Turn(pickle.dumps(work), enumerate(pickled))
+        try:
+            while self._deal(turn):
+                while turn.following not in turn.done:
+                    self._listen(turn, tell or unheard)
+                    self._deal(turn)
+                result = turn.done.pop(turn.following)
+                turn.following += 1
+                if isinstance(result, CarriedError):
+                    raise result.rebuilt()
+                yield result
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._in_use = False
+
+    def close(self) -> None:
+        """End the workers; what they are at is lost."""
+        for worker in self._workers:
+            worker.pipe.close()  # which they notice
+        for worker in self._workers:
+            worker.process.join(2 * GRACE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.process.close()
+        self._workers.clear()
+
+    def _deal(self, turn: _Turn) -> bool:
+        """Give chunks to workers that have few; return whether results are still to come."""
+        while turn.waiting or self._take(turn):
+            worker = self._idlest()
+            if worker is None:
+                break
+            self._send(worker, turn, turn.waiting.popleft())
+        return turn.following < turn.begun
+
+    def _take(self, turn: _Turn) -> bool:
+        """Take the next chunk in, where there is one and few are on their way."""
+        if turn.over or turn.begun - turn.following >= _WINDOW * self._count:
+            return False
+        number, data = next(turn.pending, (-1, b""))
+        if number < 0:
+            turn.over = True
+            return False
+        turn.flying[number] = data
+        turn.waiting.append(number)
+        turn.begun += 1
+        return True
+
+    def _idlest(self) -> _Worker | None:
+        """Return the worker that gets the next chunk; ``None`` when all have enough."""
+        least = min(self._workers, key=lambda worker: len(worker.chunks), default=None)
+        if least is not None and not least.chunks:
+            return least
+        if len(self._workers) < self._count:
+            return self._start()
+        return least if least is not None and len(least.chunks) < _AHEAD else None
+
+    def _send(self, worker: _Worker, turn: _Turn, number: int) -> None:
+        worker.chunks.append(number)
+        try:
+            if worker.description != turn.description:
+                worker.pipe.send((WORK, turn.description))
+                worker.description = turn.description
+            worker.pipe.send((CHUNK, turn.flying[number]))
+        except OSError:
+            pass  # it has died, which is heard of next
+
+    def _start(self) -> _Worker:
+        environment = threads_environment(self._threads)
+        taken = {worker.place for worker in self._workers}
+        place = next(place for place in itertools.count() if place not in taken)
+        if self._devices:
+            environment["CUDA_VISIBLE_DEVICES"] = self._devices[place % len(self._devices)]
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        ours = __name__.partition(".engines")[0]
+        levels = {name: logging.getLogger(name).level for name in ("", ours)}
+        process = context.Process(
+            target=work_until_ended,
+            args=(there, environment, levels),
+            daemon=True,
+        )
+        process.start()
+        there.close()
+        worker = _Worker(process, here, next(self._numbers), place)
+        self._workers.append(worker)
+        log.debug("Worker %d is process %s.", worker.number, process.pid)
+        return worker
+
+    def _listen(self, turn: _Turn, tell: Tell) -> None:
+        """Wait for workers to say something, or to die."""
+        ready = connections.wait([worker.pipe for worker in self._workers])
+        for worker in [w for w in self._workers if w.pipe in ready]:
+            try:
+                kind, what = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301
+            except (EOFError, OSError, pickle.UnpicklingError):
+                self._bury(worker, turn)
+                continue
+            if kind == NOTE:
+                tell(what)
+            elif kind == LINE:
+                self._say(worker, what)
+            elif kind in (RESULT, ERROR):
+                number = worker.chunks.popleft()
+                del turn.flying[number]
+                turn.done[number] = what
+                turn.over |= kind == ERROR
+
+    def _say(self, worker: _Worker, line: CarriedLine) -> None:
+        """Log a worker's line; what each of them warns of alike is said once."""
+        if (
+            line.level < logging.WARNING
+            or self._said.setdefault(line, worker.number) == worker.number
+        ):
+            line.say()
+
+    def _bury(self, worker: _Worker, turn: _Turn) -> None:
+        """Take a dead worker's chunks back; the one it was at counts as tried."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join()
+        how = _how_it_ended(worker.process.exitcode)
+        worker.process.close()
+        if not worker.chunks:
+            log.warning("An idle worker process ended (%s); another takes its place.", how)
+            return
+        number = worker.chunks[0]
+        turn.tries[number] = turn.tries.get(number, 0) + 1
+        turn.waiting.extendleft(reversed(worker.chunks))
+        if turn.tries[number] >= TRIES:
+            raise WorkerLostError(TRIES, how)
+        log.warning(
+            "A worker process ended in the middle of its work (%s); another does that part again.",
+            how,
+        )
+
+
+def _how_it_ended(code: int | None) -> str:
+    """Say what an exit code means: a signal's number where it is negative."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

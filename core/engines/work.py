@@ -1,0 +1,76 @@
+"""What work is, whoever does it: a description that travels, and chunks of plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Protocol, TypeVar
+
+Chunk_contra = TypeVar("Chunk_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
+
+Tell = Callable[[Any], None]
+"""Takes a note: plain data that says how far a chunk is. It may raise to cancel the work."""
+
+
+class Work(Protocol[Chunk_contra, Result_co]):
+    """An immutable, picklable description of the work.
+
+    What it makes of a chunk depends on the description and the chunk alone: not on the chunks
+    before, and not on who else works.
+    """
+
+    def open(self, tell: Tell) -> Callable[[Chunk_contra], Result_co]:
+        """Load the models, once in each worker.
+
+        Args:
+            tell: Carries notes to the caller while a chunk is worked on.
+
+        Returns:
+            What makes a result of a chunk. Both are picklable plain data.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """Does work, a chunk at a time.
+
+    An engine is used by one caller at a time, who closes it in the end.
+    """
+
+    @property
+    def workers(self) -> int:
+        """How many chunks are worked on at once."""
+        ...
+
+    def map(
+        self, work: Work[Chunk, Result], chunks: Iterable[Chunk], *, tell: Tell | None = None
+    ) -> Generator[Result, None, None]:
+        """Make a result of each chunk.
+
+        A bounded number of chunks is taken ahead of the results that are consumed. Whoever may
+        stop early closes the iterator (``contextlib.closing``), which ends the workers.
+
+        Args:
+            work: What to do.
+            chunks: Are taken one after the other.
+            tell: Is given the workers' notes, in the caller's thread; those of a chunk come
+                before its result. It may raise to cancel.
+
+        Yields:
+            The results, in the order of the chunks.
+
+        Raises:
+            CuratorError: As it was raised in a worker, at its chunk's turn.
+            WorkerLostError: A worker died several times with the same chunk.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the workers. The engine starts others when it is used again."""
+        ...
+
+
+def unheard(note: Any) -> None:
+    """Take a note that nobody wants."""
