@@ -28,6 +28,8 @@ from .reading.folders import EmptyFolderError as EmptyFolderError
 from .reading.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .reading.recorded import PARAMETERS_KEY as PARAMETERS_KEY
 from .rejection_reasons import Rejection
+from .stores.addresses import is_address, shown
+from .stores.mirror import Mirrored, mirror
 
 SCHEMA: dict[str, pl.DataType] = {
     # what the image is
@@ -124,7 +126,10 @@ class ImageSet:
         was read, and what was no image.
 
         Args:
-            folder: A folder, a zip file, a single image, or several of these.
+            folder: A folder, a zip file, a single image, or several of these; or, as text, the
+                address of one in an object store, such as ``s3://bucket/photos``, which is
+                downloaded first (see :mod:`.stores.mirror`). An object that cannot be had is a row
+                with the rejection ``unreadable``.
             unpacked: Where images of a zip file are unpacked to; a folder for temporary files
                 unless given.
             progress: Watches.
@@ -132,6 +137,7 @@ class ImageSet:
         Raises:
             EmptyFolderError: There is no image, or no such folder.
             SourceError: A zip file or a single file cannot be used.
+            StoreError: A store refuses, does not answer, or has nothing at an address.
         """
         from .reading.folders import list_sources
         from .reading.kinds import others_in_words
@@ -139,9 +145,13 @@ class ImageSet:
         from .reading.rows import describe, notes_on
 
         given = [folder] if isinstance(folder, str | Path) else list(folder)
-        listing = list_sources([Path(one).expanduser() for one in given], unpacked)
+        copies = {one: mirror(str(one), progress=progress) for one in given if is_address(one)}
+        listing = list_sources(
+            [copies[one].path if one in copies else Path(one).expanduser() for one in given],
+            unpacked,
+        )
         if not listing.names:
-            places = ", ".join(map(str, given)) or "an empty list"
+            places = shown(", ".join(map(str, given))) or "an empty list"
             unread = (others_in_words(listing.others), own_in_words(listing.own))
             raise EmptyFolderError(places, "; ".join(filter(None, unread)))
         root = listing.root
@@ -160,6 +170,9 @@ class ImageSet:
             for row, label in zip(rows, listing.labels, strict=True):
                 row["source"] = table_name(label)
         notes = notes_on(rows, listing)  # which takes away what is no column
+        if copies:
+            _say_faults(rows, root, copies.values())
+            notes = (*(note for copy in copies.values() for note in copy.notes), *notes)
         return replace(ImageSet.from_rows(rows, root), notes=notes)
 
     @staticmethod
@@ -281,6 +294,19 @@ class ImageSet:
         """Return the SHA-256 of the content hashes, in row order: the set's identity."""
         text = "\n".join(value or "" for value in self.table["hash"])
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _say_faults(rows: Sequence[dict[str, Any]], root: Path, copies: Iterable[Mirrored]) -> None:
+    """Let rows of objects that could not be had say why."""
+    faults = {
+        str(copy.path.resolve() / name): reason
+        for copy in copies
+        for name, reason in copy.faults.items()
+    }
+    for row in rows if faults else ():
+        reason = faults.get(str(located(root.resolve(), row["path"])))
+        if reason is not None:
+            row |= {"rejection": Rejection.UNREADABLE.value, "rejection_detail": reason}
 
 
 def pack_vector(vector: np.ndarray) -> bytes:

@@ -27,6 +27,7 @@ from .project_parts import (
     quotas_of,
     recipe_of,
     resolved,
+    source_of,
 )
 from .project_training import draw_with, tell_of_training, train
 from .project_waves import in_waves
@@ -371,7 +372,7 @@ def source_images(
     sources = [given] if isinstance(given, str) else given
     unpacked = resolved(base, project.project.output) / UNPACKED_FOLDER
     images = ImageSet.from_folder(
-        [resolved(base, source) for source in sources], unpacked=unpacked, progress=progress
+        [source_of(base, source) for source in sources], unpacked=unpacked, progress=progress
     )
     note = unfamiliar(images, project.faces.pack, project.clip.model)
     return replace(images, notes=(*images.notes, note)) if note else images

@@ -10,6 +10,8 @@ from .defaults import MASK_KINDS, SEED_DOCUMENT
 from .naming import located
 from .plan import Plan, Scenario, Subject
 from .project import Project, ProjectFileError
+from .stores.addresses import is_address, shown
+from .stores.mirror import mirror
 from .variations import with_variations
 
 if TYPE_CHECKING:
@@ -145,10 +147,24 @@ def recipe_of(project: Project) -> dict[str, Any]:
     """
     from .selection.decisions import DECISIONS_FILE
 
-    recipe = project.model_dump(mode="json", exclude_none=True, exclude={"assets"})
+    recipe = _shown(project.model_dump(mode="json", exclude_none=True, exclude={"assets"}))
     if "decisions" in recipe["selection"]:
         recipe["selection"]["decisions"] = DECISIONS_FILE
     return recipe
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as it may be published: its addresses without signatures and tokens."""
+    if isinstance(value, dict):
+        return {key: _shown(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return shown(value) if is_address(value) else value
+
+
+def source_of(base: Path | str, source: str) -> Path | str:
+    """Return where the images of a project lie: a path, or an address as it is."""
+    return source if is_address(source) else resolved(base, source)
 
 
 def with_output(project: Project, output: Path) -> Project:
@@ -158,5 +174,10 @@ def with_output(project: Project, output: Path) -> Project:
 
 
 def resolved(base: Path | str, path: str) -> Path:
-    """Return where a path of a project leads, whose relative paths start from ``base``."""
+    """Return where a path of a project leads, whose relative paths start from ``base``.
+
+    What an address names is downloaded, unless it is here already.
+    """
+    if is_address(path):
+        return mirror(path, whole=True).path
     return located(Path(base).expanduser(), str(Path(path).expanduser()))

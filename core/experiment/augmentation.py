@@ -31,7 +31,7 @@ from ..parquet import parquet_bytes, read_parquet
 from ..plan import SEED_DOCUMENT_SEEDS
 from ..progress import Progress, silent
 from ..project import Project
-from ..project_parts import STORE_FILE, resolved
+from ..project_parts import STORE_FILE, source_of
 from ..project_sections import PlanSection, SubjectSection, TrainingSection
 from ..reading.disturbances import KINDS
 from ..variations import with_variations
@@ -170,7 +170,7 @@ def try_augmentation(
 def _images_of(subject: SubjectSection, base: Path | str) -> tuple[ImageSet, ImageSet | None]:
     def read(source: str | Sequence[str]) -> ImageSet:
         given = [source] if isinstance(source, str) else list(source)
-        return ImageSet.from_folder([resolved(base, one) for one in given]).accepted
+        return ImageSet.from_folder([source_of(base, one) for one in given]).accepted
 
     if subject.source is None:
         raise ExperimentError(

@@ -22,6 +22,7 @@ ORDER = {
     "parquet": "Tables as Parquet, read with care.",
     "rejection_reasons": "Why an image is not in the result.",
     "reading": "What lies in a folder: images of every format, captions, and what files say.",
+    "stores": "Object stores: what an address names, as files.",
     "imageset": "The one table that flows through every stage.",
     "features": "What has been measured of which pixels, by which analyser.",
     "plan": "Subjects, seeds, scenarios and takes make requests for images.",
