@@ -24,6 +24,7 @@ from .evaluate.evaluate_lora import EvaluateLoRA
 from .evaluate.verify import Verify
 from .export.dataset_export import DatasetExport, LoadDataset
 from .export.export_assets import ExportAssets
+from .generate.generate_until import GenerateUntil
 from .generate.load_miniature import LoadMiniature
 from .generate.seed_batch_generate import SeedBatchGenerate
 from .plan.character_plan import CharacterPlan
@@ -59,6 +60,7 @@ class CharacterCuratorExtension(ComfyExtension):
             QualityScore,
             ClipCluster,
             BalancedSelect,
+            GenerateUntil,
             JoinImageSets,
             CaptionImages,
             EditCaptions,

@@ -109,6 +109,11 @@ class Outlook:
     following: tuple[Asked, ...]
     ended: str | None
 
+    def sentence(self) -> str:
+        """Say how it went, in the end."""
+        wave, images = self.standing.wave, self.standing.images
+        return f"{images} images in {'1 wave' if wave == 1 else f'{wave} waves'}: {self.ended}"
+
 
 def outlook(
     plan: Plan,

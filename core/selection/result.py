@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -152,6 +153,29 @@ class Selection:
     relaxations: tuple[Relaxation, ...]
     followed: Followed | None = None
     problem: Problem | None = field(default=None, repr=False, compare=False)
+
+    @staticmethod
+    def nothing(images: ImageSet, total: int, quotas: Sequence[Quota] = ()) -> Selection:
+        """Return the selection from images of which none is accepted.
+
+        For who goes on all the same, as images in waves do: :func:`.balance.select` refuses it.
+
+        Args:
+            images: The images.
+            total: How many are wanted.
+            quotas: How many of which values are wanted.
+        """
+        marked = images.with_columns(
+            pl.lit(False).alias("selected"),
+            pl.lit(None, dtype=pl.Int32).alias("selection_rank"),
+        )
+        missed = Relaxation(
+            "total", None, total, total, 0, total, 0, Cause.FEW, "0 candidates",
+            "Loosen the thresholds of the stages before, or add images.",
+        )  # fmt: skip
+        return Selection(
+            marked, "quality", total, 0, 0, 0, 0.0, 0.0, 0.0, True, 0, tuple(quotas), (), (missed,)
+        )
 
     def __len__(self) -> int:
         """How many images are selected."""

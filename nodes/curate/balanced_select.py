@@ -95,7 +95,8 @@ class BalancedSelect(io.ComfyNode):
         """Select."""
         from ...core.analysis.copies import copy_pairs
         from ...core.analysis.duplicates import duplicate_pairs, find_duplicates
-        from ...core.selection import Decisions, Quota, select
+        from ...core.selection import Decisions, NoCandidatesError, Quota, select
+        from ...core.selection import Selection as Chosen
         from ..ui.paths import readable_path
 
         decided = Decisions.read(readable_path(decisions)) if decisions.strip() else None
@@ -106,5 +107,10 @@ class BalancedSelect(io.ComfyNode):
                 found = copy_pairs(images, store, progress=NodeProgress())
         pairs = duplicate_pairs(images, duplicates, also=found)
         grouped = find_duplicates(images, pairs=pairs)
-        made = select(grouped, total, stated, conflicts=pairs, decisions=decided)
+        try:
+            made = select(grouped, total, stated, conflicts=pairs, decisions=decided)
+        except NoCandidatesError:
+            if "wave" not in images.table.columns:
+                raise
+            made = Chosen.nothing(grouped, total, stated)  # more may come
         return io.NodeOutput(made.images, made, "\n".join(made.sentences()))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..ui.sampling_inputs import sampling_inputs
-from ..ui.wires import ImageSet, category, node_id, searched_as
+from ..ui.widgets import widget
+from ..ui.wires import ImageSet, Waves, category, node_id, searched_as
 from ..ui.wires import Plan as PlanWire
 
 _SHEET = 100
@@ -19,6 +21,8 @@ class SeedBatchGenerate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
+        from ...core.project_sections import WavesSection
+
         return io.Schema(
             node_id=node_id("SeedBatchGenerate"),
             display_name="SeedBatchGenerate",
@@ -61,15 +65,33 @@ class SeedBatchGenerate(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "limit", default=0, min=0, max=1_000_000,
-                    tooltip="Make only the first so many images of the plan; 0 makes all.",
+                    tooltip="Make only the first so many images of the plan; 0 makes all. In "
+                    "waves: the most images in all.",
+                ),
+                widget(
+                    WavesSection, "size", "wave", default=0, min=0, optional=True,
+                    tooltip="0 makes the whole plan. More: in waves of so many images, each where "
+                    "the selection is short; GenerateUntil, behind BalancedSelect, asks for them. "
+                    "Two thirds of the images to be chosen do well.",
+                ),
+                widget(
+                    WavesSection, "takes", "wave_takes", default=0, min=0, max=1_000_000,
+                    optional=True,
+                    tooltip="In waves: the most images of each scenario and seed; 0 makes as many "
+                    "as help, whatever the plan's takes are.",
                 ),
             ],
             outputs=[
                 ImageSet.Output(display_name="images", tooltip="A row an image; no pixels."),
                 io.Image.Output(display_name="sheet", tooltip="The first images at a glance."),
+                Waves.Output(
+                    display_name="waves", tooltip="For GenerateUntil, where 'wave' is not 0.",
+                ),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.dynprompt, io.Hidden.unique_id],
             is_output_node=True,
+            # GenerateUntil adds the same node once more, which then has further images to make.
+            not_idempotent=True,
         )  # fmt: skip
 
     @classmethod
@@ -97,6 +119,8 @@ class SeedBatchGenerate(io.ComfyNode):
         clip: Any = None,
         positive: Any = None,
         negative: Any = None,
+        wave: int = 0,
+        wave_takes: int = 0,
     ) -> io.NodeOutput:
         """Make the images that are not there yet."""
         from comfy.cli_args import args
@@ -109,6 +133,8 @@ class SeedBatchGenerate(io.ComfyNode):
         from ..ui.images import sheet_of
         from ..ui.paths import output_path
         from ..ui.progress import NodeProgress
+        from .in_waves import NOBODY_ASKS
+        from .in_waves import Waves as InWaves
 
         if clip is None and (positive is None or negative is None):
             raise ValueError(
@@ -116,10 +142,11 @@ class SeedBatchGenerate(io.ComfyNode):
                 "'negative' in their place."
             )
         place = output_path(folder)
-        requests = plan.requests()[: limit or None]
         sampling = Sampling(sampler_name, scheduler, steps, cfg, width, height)
         graph = cls.hidden.prompt or {}
-        inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})
+        own = cls.hidden.unique_id
+        # A node that a loop has added is not in the graph that was queued.
+        inputs = cls.hidden.dynprompt.get_node(own)["inputs"] if cls.hidden.dynprompt else {}
         given = {"model": model, "vae": vae, "clip": clip}
         progress = NodeProgress()
         backend = WiresBackend(
@@ -138,7 +165,7 @@ class SeedBatchGenerate(io.ComfyNode):
         def texts(request: Any) -> dict[str, str]:
             if wires is None or args.disable_metadata:
                 return {}
-            own = image_graph(
+            alone = image_graph(
                 graph,
                 wires,
                 sampling,
@@ -147,14 +174,33 @@ class SeedBatchGenerate(io.ComfyNode):
                 negative=request.negative_prompt,
                 name=request.file_name.removesuffix(".png"),
             )
-            return text_chunks(own, installed)
+            return text_chunks(alone, installed)
 
-        images = generate(
-            requests, backend, place, batch_size=batch_size, progress=progress, texts=texts
-        )
+        def make(requests: Any, note: Any = None) -> Any:
+            return generate(
+                requests,
+                backend,
+                place,
+                batch_size=batch_size,
+                progress=progress,
+                texts=texts,
+                note=note,
+            )
+
+        waves = None
+        if wave:
+            most = limit or len(plan.requests())
+            waves = InWaves(own, plan, backend.settings, place, wave, most, wave_takes or None)
+            images, waves = waves.make(make)
+            if own in graph and not any(
+                [own, 2] in node.get("inputs", {}).values() for node in graph.values()
+            ):
+                images = replace(images, notes=(*images.notes, NOBODY_ASKS))
+        else:
+            images = make(plan.requests()[: limit or None])
         disk_state.record(place, images.paths())
         sheet = sheet_of(images, by="kind", limit=_SHEET)
-        return io.NodeOutput(images, sheet, ui=ui.PreviewImage(sheet, cls=cls))
+        return io.NodeOutput(images, sheet, waves, ui=ui.PreviewImage(sheet, cls=cls))
 
 
 def _wires(graph: Any, inputs: Any) -> Any:

@@ -20,6 +20,8 @@ ImageSet = io.Custom("CURATOR_IMAGE_SET")
 """A ``core.imageset.ImageSet``: an immutable table of paths and figures, never pixels."""
 Selection = io.Custom("CURATOR_SELECTION")
 """A ``core.selection.Selection``: the proof of a selection."""
+Waves = io.Custom("CURATOR_WAVES")
+"""A ``nodes.generate.in_waves.Waves``: of images that are made in waves; None of others."""
 Dataset = io.Custom("CURATOR_DATASET")
 """The ``pathlib.Path`` of an exported dataset."""
 

@@ -7,8 +7,8 @@ PREFIX = "CharacterCurator_"
 NAMES = [
     "LoadMiniature", "CharacterPlan", "SeedBatchGenerate", "LoadImageSet", "ImagesToImageSet",
     "CropImages", "DisturbImages", "FaceValidate", "CompareSubjects", "QualityScore", "ClipCluster",
-    "BalancedSelect", "JoinImageSets", "ContactSheet", "CaptionImages", "EditCaptions",
-    "DatasetExport", "ExportAssets", "LoadDataset", "ImageSetToImages", "TrainLoRA",
+    "BalancedSelect", "GenerateUntil", "JoinImageSets", "ContactSheet", "CaptionImages",
+    "EditCaptions", "DatasetExport", "ExportAssets", "LoadDataset", "ImageSetToImages", "TrainLoRA",
     "EvaluateLoRA", "Verify",
 ]  # fmt: skip
 
@@ -72,6 +72,18 @@ def curation(images, folder, *, confidence=0.0, quality=0.0, total=3):
             columns=5, side=64,
         ),
     }  # fmt: skip
+
+
+def in_waves(folder, *, wave=6, gain=0.01, total=9, quotas="scenario=3", quality=0.6, **changes):
+    """Nodes 1 to 3 and 10 to 14 and 20, GenerateUntil, in front of the export."""
+    graph = generation(f"{folder}/raw", wave=wave, **changes)
+    graph |= curation(["3", 0], f"{folder}/dataset", quality=quality, total=total)
+    graph["13"]["inputs"]["quotas"] = quotas
+    graph["20"] = node("GenerateUntil", selection=["13", 1], waves=["3", 2], gain=gain)
+    for number in ("14", "15"):
+        graph[number]["inputs"]["images"] = ["20", 0]
+    graph["14"]["inputs"]["selection"] = ["20", 1]
+    return graph
 
 
 def training(**changes):
