@@ -10,6 +10,7 @@ from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 from .face_validate import AUTOMATIC, CHOICES, LIBRARIES, pack_path, reference_files
+from .face_wires import faces_on_wires, wire_inputs
 
 UNCROPPED = "uncropped"
 _SHEET = 100
@@ -86,6 +87,12 @@ class CropImages(io.ComfyNode):
                     tooltip="Cuts bars of one color off the edges before, where they take more "
                     "than this share of the image, such as 0.02; 1 cuts none.",
                 ),
+                *wire_inputs(
+                    "Faces that another node has found in the accepted images, as Image Set to "
+                    "Images gives them, in place of the pack's own: boxes, face landmarks, or "
+                    "SEGS of one image. Around heads crops get more room than around faces.",
+                    "The same as masks, one an image: each patch is a face.",
+                ),
             ],
             outputs=[
                 ImageSet.Output(
@@ -126,12 +133,15 @@ class CropImages(io.ComfyNode):
         minimum_confidence: float = 0.85,
         references: Any = None,
         cut_bars: float = 1.0,
+        boxes: Any = None,
+        masks: Any = None,
     ) -> io.NodeOutput:
         """Crop the images."""
         from ...core.analysis.bar_crops import cut_bars as without_bars
         from ...core.analysis.cropping import CropWish, crop_images
         from ...core.analysis.face_analyser import FaceAnalyser
         from ...core.analysis.face_validation import FaceThresholds
+        from ...core.analysis.given_faces import with_given
         from ..ui.disk_state import disk_state
         from ..ui.images import sheet_of
         from ..ui.paths import output_path
@@ -139,6 +149,12 @@ class CropImages(io.ComfyNode):
 
         if upscale and not minimum_side:
             raise ValueError("'upscale' needs 'minimum_side': to what the crops are enlarged.")
+        told_faces = boxes is not None or masks is not None
+        if told_faces and (cut_bars < 1 or framing == UNCROPPED):
+            raise ValueError(
+                "'boxes' and 'masks' are of whole images, and say where to crop. Cut bars in a "
+                "CropImages before, and find the faces in what that one gives."
+            )
         place = output_path(folder)
         before = len(images.notes)
         with feature_store() as store:
@@ -156,10 +172,17 @@ class CropImages(io.ComfyNode):
                 limits = FaceThresholds(
                     confidence=minimum_confidence,
                     choice=None if choice == AUTOMATIC else choice,  # type: ignore[arg-type]
+                    raw=told_faces,
                 )
+                analyser = FaceAnalyser(pack_path(pack))
+                if told_faces:
+                    given = faces_on_wires(images, analyser.backend.layout, boxes, masks)
+                    analyser = with_given(
+                        images, store, analyser.pack, given, analyser.det_size, NodeProgress()
+                    )
                 made = crop_images(
                     made,
-                    FaceAnalyser(pack_path(pack)),
+                    analyser,
                     store,
                     place,
                     wish,

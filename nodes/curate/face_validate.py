@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
-from .face_wires import KINDS, faces_of_boxes, faces_of_masks
+from .face_wires import faces_on_wires, wire_inputs
 
 LIBRARIES = ("cv2", "insightface", "onnxruntime", "polars")
 AUTOMATIC = "automatic"
@@ -82,15 +82,11 @@ class FaceValidate(io.ComfyNode):
                     tooltip="calibrated means the same with every pack; detector is the score "
                     "itself, as the seed-document recipe takes it.",
                 ),
-                io.MultiType.Input(
-                    "boxes", [io.Custom(kind) for kind in KINDS], optional=True,
-                    tooltip="Faces that another node has found in the accepted images, as Image "
+                *wire_inputs(
+                    "Faces that another node has found in the accepted images, as Image "
                     "Set to Images gives them: boxes, face landmarks, or SEGS of one image. They "
                     "count as certain; the pack looks closer at each, and tells who it is.",
-                ),
-                io.Mask.Input(
-                    "masks", optional=True,
-                    tooltip="The same as masks, one an image: each patch is a face.",
+                    "The same as masks, one an image: each patch is a face.",
                 ),
             ],
             outputs=[
@@ -142,24 +138,12 @@ class FaceValidate(io.ComfyNode):
         paths = [] if references is None else reference_files(references)
         with feature_store() as store:
             if boxes is not None or masks is not None:
-                given = _given(images, analyser.backend.layout, boxes, masks)
+                given = faces_on_wires(images, analyser.backend.layout, boxes, masks)
                 analyser = with_given(
                     images, store, analyser.pack, given, analyser.det_size, NodeProgress()
                 )
             found = validate_faces(images, analyser, store, thresholds, paths, NodeProgress())
         return io.NodeOutput(found, outcome(found))
-
-
-def _given(images: Any, layout: str, boxes: Any, masks: Any) -> Any:
-    """Return the faces on the wires, of each accepted image."""
-    from ...core.analysis.decoding import read_image
-
-    if boxes is not None and masks is not None:
-        raise ValueError("Connect 'boxes' or 'masks', not both.")
-    sizes = [read_image(path).shape[1::-1] for path in images.accepted.paths()]
-    if masks is not None:
-        return faces_of_masks(masks, sizes)
-    return faces_of_boxes(boxes, sizes[0] if sizes else (1, 1), sizes, layout)
 
 
 def pack_path(name: str) -> str:

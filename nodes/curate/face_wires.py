@@ -98,6 +98,45 @@ def faces_of_masks(masks: Any, sizes: Sequence[Size]) -> list[list[GivenFace]]:
     return _placed(frames, (int(masks.shape[-1]), int(masks.shape[-2])), sizes)
 
 
+def wire_inputs(boxes: str, masks: str) -> list[Any]:
+    """Return the two optional inputs on which a node takes faces that another has found.
+
+    Args:
+        boxes: What its tooltip says of boxes.
+        masks: What it says of masks.
+    """
+    from comfy_api.latest import io
+
+    kinds = [io.Custom(kind) for kind in KINDS]
+    return [
+        io.MultiType.Input("boxes", kinds, optional=True, tooltip=boxes),
+        io.Mask.Input("masks", optional=True, tooltip=masks),
+    ]
+
+
+def faces_on_wires(images: Any, layout: str, boxes: Any, masks: Any) -> list[list[GivenFace]]:
+    """Return the faces of each accepted image, as a node was given them.
+
+    Args:
+        images: The candidates.
+        layout: Of the pack's points, as of :func:`faces_of_boxes`.
+        boxes: What is on that wire, or None.
+        masks: What is on the other, or None.
+
+    Raises:
+        FaceWireError: Boxes that are none.
+        ValueError: Both are connected.
+    """
+    from ...core.analysis.decoding import read_image
+
+    if boxes is not None and masks is not None:
+        raise ValueError("Connect 'boxes' or 'masks', not both.")
+    sizes = [read_image(path).shape[1::-1] for path in images.accepted.paths()]
+    if masks is not None:
+        return faces_of_masks(masks, sizes)
+    return faces_of_boxes(boxes, sizes[0] if sizes else (1, 1), sizes, layout)
+
+
 def _nested(wire: Any, count: int) -> list[list[Any]]:
     """Return boxes as a list an image."""
     if hasattr(wire, "tolist"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from character_curator.reading.crops import crop_record
 from tests.support.comfyui.graphs import node, stock, training
 from tests.support.comfyui.portraits import draw_folder
 
@@ -146,3 +147,29 @@ def test_faces_that_other_nodes_have_found_are_taken(server):
     assert "1 of 1 images are accepted" in run.outputs["4"]["text"][0]
     if "7" in graph:
         assert "1 face_too_small" in run.outputs["7"]["text"][0]
+
+
+def test_crops_are_cut_around_faces_that_other_nodes_have_found(server):
+    draw_folder(server.base / "input" / "around", count=1)
+    crop = {
+        "images": ["1", 0], "framing": "close-up", "aspect": "1:1", "pack": "miniature",
+        "folder": "around/crops", "masks": ["4", 0], "minimum_confidence": 0.99,
+    }  # fmt: skip
+    graph = {
+        "1": node("LoadImageSet", folder="around"),
+        "2": stock("SolidMask", value=0.0, width=128, height=128),
+        "3": stock("SolidMask", value=1.0, width=32, height=32),
+        "4": stock("MaskComposite", destination=["2", 0], source=["3", 0], x=12, y=70,
+                   operation="add"),
+        "5": node("CropImages", **crop),
+        "6": stock("PreviewAny", source=["5", 2]),
+    }  # fmt: skip
+    said = server.run(graph).outputs["6"]["text"][0]
+    assert "1 of 1 images cropped to close-up at 1:1." in said
+    [made] = (server.base / "output" / "around" / "crops").rglob("*.png")
+    record = crop_record(made)
+    left, top, right, bottom = record.box
+    assert left <= 12 < 44 <= right <= 80
+    assert top <= 70 < 102 <= bottom <= 128
+    graph["5"] = node("CropImages", **crop, cut_bars=0.02)
+    assert "Cut bars in a CropImages before" in server.refusal(graph)
