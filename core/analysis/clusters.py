@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..imageset import ImageSet
 from .embeddings import text_vectors
+from .familiarity import is_beyond
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
@@ -74,7 +75,8 @@ def cluster(
         k: Number of clusters; fewer when there are fewer different images.
         random_state: Seed of KMeans.
         embedder: The model that made the embeddings; its prompts and the columns ``pose`` and
-            ``framing`` name the clusters. Without it they are called ``cluster 0`` and so on.
+            ``framing`` name the clusters, those columns alone where the embedded model meets
+            photographs. Without it they are called ``cluster 0`` and so on.
         prompts: What clusters are named after.
         store: Remembers the prompts' embeddings, so that the model need not load for them again.
 
@@ -89,11 +91,13 @@ def cluster(
     if len(rows):
         vectors = images.filter(pl.Series(usable)).embeddings()
         found = kmeans_labels(vectors, k, random_state)
-        called = (
-            cluster_names(vectors, found, embedder, prompts, store, _measured(images, rows))
-            if embedder is not None
-            else [f"cluster {label}" for label in range(int(found.max()) + 1)]
-        )
+        if embedder is None:
+            called = [f"cluster {label}" for label in range(int(found.max()) + 1)]
+        else:
+            if is_beyond(images, embedder.model, store):
+                prompts = {name: {} for name in prompts}  # it would see a bar in every portrait
+            measured = _measured(images, rows)
+            called = cluster_names(vectors, found, embedder, prompts, store, measured)
         for row, label in zip(rows, found, strict=True):
             labels[row], names[row] = int(label), called[label]
     return images.with_columns(

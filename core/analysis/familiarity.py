@@ -7,6 +7,8 @@ anything is measured.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..defaults import CLIP_MODEL, FACE_PACK
@@ -15,16 +17,20 @@ from ..naming import located
 from .decoding import Pixels, decode_ahead
 from .embeddings import MINIATURE
 
+if TYPE_CHECKING:
+    from ..features import FeatureStore
+
 SAMPLE = 24
 """How many images are looked at, spread over the set."""
 
 _SIDE = 128
 _CHROMA, _ROUGHNESS, _START = -0.2094, 1.2202, 2.378
 """Logistic regression on 230 photographs and 408 drawings of the family (90 and 89 % right)."""
+_SEEN, _SEEN_BY, _YES = "photographic", "1", b"\1"
 _CLIP_WEIGHTS = "laion2b_s34b_b79k"
 _TOLD_BY = {
     "face pack": "faces and identity",
-    "CLIP model": "near-duplicates, clusters and their names",
+    "CLIP model": "near-duplicates and clusters",
 }
 
 
@@ -43,19 +49,54 @@ def is_photographic(image: Pixels) -> bool:
     return bool(_START + _CHROMA * chroma + _ROUGHNESS * rough > 0)
 
 
-def photographic_share(images: ImageSet, sample: int = SAMPLE) -> tuple[int, int]:
+def photographic_share(
+    images: ImageSet, sample: int = SAMPLE, store: FeatureStore | None = None
+) -> tuple[int, int]:
     """Look at some collected images: how many look like photographs, and how many were looked at.
 
     Generated images count for nothing: whoever made them knows with which model.
+
+    Args:
+        images: The candidates.
+        sample: So many accepted ones are looked at, spread over the set.
+        store: Remembers what was seen.
     """
     is_collected = (images.table["kind"] == "real").fill_null(False).to_numpy()
     rows = np.flatnonzero(images.accepted_mask() & is_collected)
     if not len(rows):
         return 0, 0
     chosen = np.unique(rows[np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(int)])
-    paths = [located(images.root, images.table["path"][int(row)]) for row in chosen]
-    seen = [one.found for one in decode_ahead(paths, is_photographic) if one.found is not None]
+    hashes = images.table["hash"].gather(chosen).to_list()
+    known: dict[str, bytes] = {}
+    if store is not None:
+        known = store.get([key for key in hashes if key], _SEEN, _SEEN_BY)
+    missing = [(int(row), key) for row, key in zip(chosen, hashes, strict=True) if key not in known]
+    paths = [located(images.root, images.table["path"][row]) for row, _ in missing]
+    fresh: dict[str, bytes] = {}
+    seen = [known[key] == _YES for key in hashes if key in known]
+    for one in decode_ahead(paths, is_photographic):
+        key = missing[one.index][1]
+        if one.found is not None:
+            seen.append(one.found)
+            if key:
+                fresh[key] = _YES if one.found else b"\0"
+    if store is not None and fresh:
+        store.put(fresh, _SEEN, _SEEN_BY)
     return sum(seen), len(seen)
+
+
+def is_beyond(images: ImageSet, clip: str, store: FeatureStore | None = None) -> bool:
+    """Whether the images are photographs, of which the embedded CLIP can't say what they show.
+
+    Args:
+        images: The candidates.
+        clip: The open_clip model.
+        store: Remembers what was seen.
+    """
+    if clip != MINIATURE:
+        return False
+    found, seen = photographic_share(images, store=store)
+    return bool(seen) and found * 2 >= seen
 
 
 def unfamiliar(images: ImageSet, pack: str, clip: str, *, as_command: bool = True) -> str:
@@ -84,6 +125,7 @@ def unfamiliar(images: ImageSet, pack: str, clip: str, *, as_command: bool = Tru
     whose = {"face pack": pack, "CLIP model": clip}
     unknowing = [what for what, name in whose.items() if name == MINIATURE]
     doubtful = [_TOLD_BY[what] for what in unknowing]
+    named = ", and clusters are named by pose and framing alone" if clip == MINIATURE else ""
     instead = (
         f"character-curator curate ... {' '.join(options)}"
         if as_command
@@ -92,5 +134,5 @@ def unfamiliar(images: ImageSet, pack: str, clip: str, *, as_command: bool = Tru
     return (
         f"{found} of {seen} images that were looked at seem to be photographs, and the embedded "
         f"{' and '.join(unknowing)} know{'s' * (len(unknowing) == 1)} drawn portraits only: "
-        f"{', '.join(doubtful)} will mean little. With real models: {instead}"
+        f"{', '.join(doubtful)} will mean little{named}. With real models: {instead}"
     )

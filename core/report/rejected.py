@@ -44,7 +44,7 @@ def show_rejected(images: ImageSet, costs: ThresholdCosts, path: Path) -> None:
     for row in costs.best:
         reason = in_words(table["rejection"][row] or "")
         detail = table["rejection_detail"][row] or ""
-        items.append((located(images.root, table["path"][row]), f"{reason}: {detail}"))
+        items.append((located(images.root, table["path"][row]), detail or reason))
     sheet = contact_sheet([("The best that were turned away", items)], columns=_COLUMNS, side=_SIDE)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(path) as temporary:

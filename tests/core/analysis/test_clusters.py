@@ -31,6 +31,8 @@ def blobs(seed=0):
 class Words:
     """Texts in the space of :func:`blobs`: the axis that a text names."""
 
+    model = "words"
+
     def embed_texts(self, texts):
         return np.stack([np.eye(12, dtype=np.float32)[int(text.split()[-1])] for text in texts])
 

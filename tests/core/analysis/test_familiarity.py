@@ -7,11 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import polars as pl
 import pytest
 
 from character_curator import pipeline, project
+from character_curator.analysis.clusters import cluster
 from character_curator.analysis.familiarity import is_photographic, unfamiliar
-from character_curator.imageset import ImageSet
+from character_curator.imageset import ImageSet, vector_column
 from tests.support.tiny_analysis import portrait, write_images
 
 
@@ -61,14 +63,36 @@ def test_it_is_said_with_the_command_that_helps(photo_folder, pack, clip, option
 
 
 def test_real_models_and_drawings_and_generated_images_are_no_matter(photo_folder, tmp_path):
-    import polars as pl
-
     images = ImageSet.from_folder(photo_folder)
     assert unfamiliar(images, "buffalo_l", "ViT-B-32") == ""
     made = images.with_columns(pl.lit("scenario").alias("kind"))
     assert unfamiliar(made, "miniature", "miniature") == ""
     drawn = write_images(tmp_path / "b", {f"{n}.png": i for n, i in enumerate(drawings())})
     assert unfamiliar(ImageSet.from_folder(drawn), "miniature", "miniature") == ""
+
+
+class Blind:
+    """The embedded CLIP, of which nothing but its name counts here: it sees something in all."""
+
+    model = "miniature"
+
+    def embed_texts(self, texts):
+        return np.random.default_rng(1).normal(size=(len(texts), 12)).astype(np.float32)
+
+
+def test_clusters_of_photographs_are_named_by_the_face_alone(photo_folder):
+    images = ImageSet.from_folder(photo_folder)
+    poses = ["frontal", "profile"] * len(images)
+    images = images.with_columns(pl.Series("pose", poses[: len(images)]))
+    rng = np.random.default_rng(0)
+    images = images.with_columns(vector_column("embedding", rng.normal(size=(len(images), 12))))
+    drawn = images.with_columns(pl.lit("scenario").alias("kind"))
+    named, others = (
+        cluster(some, 3, embedder=Blind()).table["cluster_name"] for some in (images, drawn)
+    )
+    words = {word for name in named for word in name.split(", ")}
+    assert {word.rstrip(" 23") for word in words} <= {"frontal", "profile"}
+    assert set(others) != set(named)
 
 
 def test_a_run_says_it_before_it_measures(photo_folder, tmp_path):
