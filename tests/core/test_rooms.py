@@ -25,6 +25,7 @@ ORDER = {
     "stores": "Object stores: what an address names, as files.",
     "imageset": "The one table that flows through every stage.",
     "features": "What has been measured of which pixels, by which analyser.",
+    "feature_parts": "Measurements on their way into the store: parts that workers write.",
     "plan": "Subjects, seeds, scenarios and takes make requests for images.",
     "requests": "A prompt as a request, where no plan stands behind it.",
     "miniature": "Where the embedded models' weights lie.",
