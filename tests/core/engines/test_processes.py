@@ -19,7 +19,6 @@ from character_curator.engines.processes import Processes, WorkerLostError
 from character_curator.errors import WriteError
 from tests.support.engine_works import Environment, Squares, TwoPartError
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:a library")
 
 
