@@ -30,11 +30,13 @@ from . import (
     faces,
     miniature,
     portfolio,
+    stores,
     training,
     verification,
     versions,
 )
-from .output import EXIT_STOPPED, escape, write_json
+from .output import EXIT_DIFFERENT, EXIT_DONE, EXIT_STOPPED, escape, write_json
+from .places import here
 from .plain import visible
 from .threads import spin_briefly
 
@@ -88,7 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if getattr(options, "analyses", False):
                 for fault in build_faults():
                     log.warning("%s", fault)
-            code, result = options.command(options, console)
+            with here(options, console) as pending:
+                code, result = options.command(options, console)
+                if code in (EXIT_DONE, EXIT_DIFFERENT):
+                    result = pending.upload(console, result)
         except CuratorError as error:
             return _say_error(error, error.exit_code, options)
         except OSError as error:
@@ -175,6 +180,10 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     common.add_argument("--quiet", action="store_true", help="no messages but errors")
     common.add_argument("--verbose", action="store_true", help="log what the stages decide")
+    common.add_argument(
+        "--cache-limit", metavar="SIZE",
+        help="the most that copies of objects in stores may take here (default 50GB)",
+    )  # fmt: skip
 
     whole = argparse.ArgumentParser(
         prog="character-curator",
@@ -201,7 +210,7 @@ def parser() -> argparse.ArgumentParser:
 
     modules = (
         curation, portfolio, augmentation, assets, versions, faces, captions, training,
-        evaluation, verification, experiment, miniature,
+        evaluation, verification, experiment, stores, miniature,
     )  # fmt: skip
     for module in modules:
         module.add_commands(command)

@@ -17,6 +17,7 @@ from ..naming import table_name
 from ..options import option
 from ..reading.kinds import FORMATS
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said, say
+from .places import dataset_path
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -61,7 +62,7 @@ def add_commands(command: Command) -> None:
     sub.add_argument(
         "folder", nargs="+", help="folder of images, zip file, or image; several are one set"
     )
-    sub.add_argument("--output", type=Path, required=True, metavar="DATASET")
+    sub.add_argument("--output", type=dataset_path, required=True, metavar="DATASET")
     sub.add_argument(
         "--reference",
         action="append",

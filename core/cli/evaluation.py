@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .output import EXIT_DONE, clip_of, escape, progress_on
+from .places import input_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,11 +40,16 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command and its arguments."""
     sub = command("evaluate", _evaluate, "Measure what LoRA files are worth, beside their base.")
     sub.set_defaults(analyses=True)
-    sub.add_argument("files", type=Path, nargs="*", metavar="FILE.safetensors")
+    sub.add_argument("files", type=input_path, nargs="*", metavar="FILE.safetensors")
     sub.add_argument(
-        "--checkpoints", type=Path, nargs="+", default=[], metavar="FILE", help="more LoRA files"
+        "--checkpoints",
+        type=input_path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="more LoRA files",
     )
-    sub.add_argument("--dataset", type=Path, required=True, help="what they were trained on")
+    sub.add_argument("--dataset", type=input_path, required=True, help="what they were trained on")
     sub.add_argument("--base", metavar="MODEL", help="base model (default: the dataset's own)")
     sub.add_argument(
         "--model-config", metavar="FOLDER", help="configurations and tokenizers of a single file"
@@ -67,7 +73,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--faces", metavar="PACK", help="insightface pack (default: the dataset's)")
     sub.add_argument("--clip", metavar="MODEL[:WEIGHTS]", help="open_clip model")
     sub.add_argument(
-        "--reference", type=Path, action="append", default=[], metavar="IMAGE",
+        "--reference", type=input_path, action="append", default=[], metavar="IMAGE",
         help="an image of the person (repeat; default: the centre of the dataset's faces)",
     )  # fmt: skip
     sub.add_argument(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .output import EXIT_DONE, Command, escape, progress_on
+from .places import input_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,7 @@ def add_commands(command: Command) -> None:
         "pack", nargs="?", default=None, help="the pack to try; without one all are listed"
     )
     sub.add_argument(
-        "folder", nargs="?", type=Path, default=None,
+        "folder", nargs="?", type=input_path, default=None,
         help="photographs of one person each; folders in it stand for people, whose images tell "
         "from which similarity on two faces are one person's",
     )  # fmt: skip

@@ -13,6 +13,7 @@ from ..options import Option, options
 from ..training.presets import FAMILY_PRESETS, Chosen, choose, preset_names
 from ..training.settings import SettingsError, TrainingSettings
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
+from .places import file_path, input_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ _NOTHING = "none"
 def add_commands(command: Command) -> None:
     """Add the command and its arguments."""
     sub = command("train", _train, "Train a LoRA on a dataset or any folder with captions.")
-    sub.add_argument("dataset", type=Path, metavar="DATASET")
+    sub.add_argument("dataset", type=input_path, metavar="DATASET")
     sub.add_argument(
         "--base", required=True, metavar="MODEL",
         help="base model: miniature, a diffusers folder, a .safetensors file, or an id of the "
@@ -44,7 +45,7 @@ def add_commands(command: Command) -> None:
         help="of a single file: the diffusers folder, or the hub's id, that its configurations and "
         "tokenizers come from (default: what diffusers takes for the file, from the hub)",
     )  # fmt: skip
-    sub.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
+    sub.add_argument("--output", type=file_path, required=True, metavar="FILE.safetensors")
     sub.add_argument(
         "--preset", choices=preset_names(), metavar="NAME",
         help="settings to start from; options go over them. auto (default): what suits the "
@@ -53,15 +54,15 @@ def add_commands(command: Command) -> None:
     )  # fmt: skip
     sub.add_argument("--trigger", help="trigger word (default: the dataset's own)")
     sub.add_argument("--caption", help="caption of images that have none")
-    sub.add_argument("--validation", type=Path, metavar="FOLDER", help="validate with these")
-    sub.add_argument("--prior", type=Path, metavar="FOLDER", help="prior-preservation images")
+    sub.add_argument("--validation", type=input_path, metavar="FOLDER", help="validate with these")
+    sub.add_argument("--prior", type=input_path, metavar="FOLDER", help="prior-preservation images")
     sub.add_argument("--prior-caption", help="caption of those that have none: the class prompt")
     sub.add_argument(
         "--prior-pictures", type=int, default=0, metavar="N",
         help="make so many with the base model, of anybody in the dataset's scenes",
     )  # fmt: skip
     sub.add_argument(
-        "--control-images", type=Path, metavar="FOLDER",
+        "--control-images", type=input_path, metavar="FOLDER",
         help="control images of an edit model, under the images' names or as NAME_control.png",
     )  # fmt: skip
     sub.add_argument(
@@ -69,7 +70,7 @@ def add_commands(command: Command) -> None:
         help="masks that weigh the loss, under the images' names; or 'beside', for those that lie "
         "beside the images (NAME-masklabel.png, masks/NAME.png) and for transparent images",
     )  # fmt: skip
-    sub.add_argument("--start", type=Path, metavar="FILE", help="LoRA to train further")
+    sub.add_argument("--start", type=input_path, metavar="FILE", help="LoRA to train further")
     sub.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT",
         help="sample this while training (repeat; default: captions of the dataset)",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..defaults import REGENERATED_IMAGES, TEST_PROMPTS
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on
+from .places import input_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +26,10 @@ def add_commands(command: Command) -> None:
         _verify,
         "Go through the deployment checklist of a dataset and its LoRA, doing what each line says.",
     )
-    sub.add_argument("dataset", type=Path, metavar="DATASET")
-    sub.add_argument("--lora", type=Path, metavar="FILE", help="the LoRA that was trained on it")
+    sub.add_argument("dataset", type=input_path, metavar="DATASET")
+    sub.add_argument(
+        "--lora", type=input_path, metavar="FILE", help="the LoRA that was trained on it"
+    )
     sub.add_argument(
         "--regenerate", type=_count, default=REGENERATED_IMAGES, metavar="N|all",
         help="make so many images again and compare them byte for byte (%(default)s)",
@@ -55,8 +58,8 @@ def add_commands(command: Command) -> None:
         _diagnose,
         "Say what is wrong with a LoRA, which cause was measured, what to do.",
     )
-    sub.add_argument("lora", type=Path, metavar="LORA.safetensors")
-    sub.add_argument("--dataset", type=Path, required=True, help="what it was trained on")
+    sub.add_argument("lora", type=input_path, metavar="LORA.safetensors")
+    sub.add_argument("--dataset", type=input_path, required=True, help="what it was trained on")
     sub.add_argument(
         "--samples", type=int, default=TEST_PROMPTS, metavar="N",
         help="make images of so many new prompts (%(default)s)",

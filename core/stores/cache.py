@@ -138,9 +138,15 @@ def key_of(address: str) -> str:
     return hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
 
 
-def use(address: str, cache: Cache) -> Path:
-    """Make the folder of an address, note that it is used, and keep it until the process ends."""
-    home = home_of(address, cache)
+def use(address: str, cache: Cache, purpose: str = "") -> Path:
+    """Make the folder of an address, note that it is used, and keep it until the process ends.
+
+    Args:
+        address: The address.
+        cache: Where.
+        purpose: Another folder of the same address for each.
+    """
+    home = home_of(f"{address.rstrip('/')}\n{purpose}" if purpose else address, cache)
     atomic.make_folders(home)
     record = home / RECORD
     if record.is_file():

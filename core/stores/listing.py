@@ -145,7 +145,7 @@ def list_objects(address: str) -> Objects:
         info = next(iter(entries.values()))
         if info.get("size") is None or not _mark(info):  # a page's list says less than its head
             info = patiently(lambda: system.info(path), plain)
-        return Objects(plain, (_file(plain, start, root, info),), True, ())
+        return Objects(plain, (remote_file(plain, start, root, info),), True, ())
     files: dict[str, RemoteFile] = {}
     unnamed, hidden = [], []
     for name, info in sorted(entries.items()):
@@ -154,18 +154,19 @@ def list_objects(address: str) -> Objects:
             continue  # a folder's own mark, as consoles make them
         parts = below.split("/")
         if any(part.startswith(".") and part not in (".", "..") for part in parts):
-            hidden.append(_file(plain, name, f"{root}/{below}", info))
+            hidden.append(remote_file(plain, name, f"{root}/{below}", info))
         elif not _may_be_a_file(parts):
             unnamed.append(shown(below))
         else:
-            files[below] = _file(plain, name, f"{root}/{below}", info)
+            files[below] = remote_file(plain, name, f"{root}/{below}", info)
     folders = {str(above) for name in files for above in PurePosixPath(name).parents}
     unnamed += sorted(name for name in files if name in folders)  # a file cannot be a folder too
     kept = tuple(one for name, one in files.items() if name not in folders)
     return Objects(plain, kept, False, tuple(unnamed), tuple(hidden))
 
 
-def _file(root: str, path: str, place: str, info: Mapping[str, Any]) -> RemoteFile:
+def remote_file(root: str, path: str, place: str, info: Mapping[str, Any]) -> RemoteFile:
+    """Return an object from what fsspec says of it; arguments as of :class:`RemoteFile`."""
     size = info.get("size")
     return RemoteFile(root, path, place, None if size is None else int(size), _mark(info),
                       _date(info))  # fmt: skip

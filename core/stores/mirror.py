@@ -209,9 +209,10 @@ def _copied(found: Objects, whole: bool, cache: Cache, progress: Progress) -> Mi
     root = cache.folder / found.place
     wanted: list[RemoteFile] = list(found.files)
     empty: list[RemoteFile] = []
+    is_set = whole and any(one.name in _MARKS for one in found.files)
     if not found.single:
         atomic.make_folders(root)
-        if not (whole and any(one.name in _MARKS for one in found.files)):
+        if not is_set:
             wanted, empty = _divided(found.files, _SIDECARS if whole else (), cache)
     needed = [one for one in wanted if not one.is_current(cache.folder / one.place)]
     swept = make_room(found.address, sum(one.size or 0 for one in needed), cache)
@@ -220,7 +221,7 @@ def _copied(found: Objects, whole: bool, cache: Cache, progress: Progress) -> Mi
     for one in empty:
         _touch(cache.folder / one.place)
     faults = _fetch(needed, cache, progress)
-    if faults and len(faults) == len(wanted):
+    if faults and (is_set or len(faults) == len(wanted)):
         raise next(iter(faults.values()))
     for one in needed:
         if one.place in faults:

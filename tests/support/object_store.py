@@ -29,7 +29,8 @@ _ANSWERS = {
 _used: list[str] = []
 
 Verdict = int | str | None
-"""What becomes of a request: a status, ``cut`` in the middle of the answer, or nothing special."""
+"""What becomes of a request: a status, ``drop`` for no answer, ``cut`` in the middle of the answer,
+``flip`` of a bit of what is sent, or nothing special."""
 
 
 @dataclass
@@ -107,21 +108,35 @@ def proxy(store: ObjectStore, verdict: Callable[[str, str, int], Verdict]) -> It
         def log_message(self, *_: object) -> None:
             pass
 
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length) if length else None
-            if "chunked" in (self.headers.get("Transfer-Encoding") or ""):
-                body = b""
+        def sent(self) -> bytes | None:
+            """Read what is sent; ``None`` where it ends too soon."""
+            try:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(length)
+                if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
+                    return body if len(body) == length else None
                 while size := int(self.rfile.readline().split(b";")[0], 16):
                     body += self.rfile.read(size)
                     self.rfile.readline()
                 self.rfile.readline()
+            except (OSError, ValueError):
+                return None
+            return body
+
+        def answer(self) -> None:
+            body = self.sent()
+            if body is None:  # whoever sent it is no more
+                self.close_connection = True
+                return
             with guard:
                 key = (self.command, self.path.split("?")[0])
                 before = came[key]
                 came[key] += 1
                 found = verdict(self.command, self.path, before)
                 seen[str(found or "whole")] += 1
+            if found == "drop":
+                self.close_connection = True
+                return
             if isinstance(found, int):
                 self.close_connection = True
                 data = _ANSWERS[found]
@@ -132,9 +147,11 @@ def proxy(store: ObjectStore, verdict: Callable[[str, str, int], Verdict]) -> It
                 if self.command != "HEAD":
                     self.wfile.write(data)
                 return
+            if found == "flip" and body:
+                body = body[:-1] + bytes([body[-1] ^ 1])
             upstream = http.client.HTTPConnection(host, int(port), timeout=30)
             headers = {k: v for k, v in self.headers.items() if k.lower() not in _NOT_FORWARDED}
-            headers["Content-Length"] = str(len(body or b""))
+            headers["Content-Length"] = str(len(body))
             upstream.request(self.command, self.path, body, headers)
             reply = upstream.getresponse()
             data = reply.read()
@@ -158,8 +175,13 @@ def proxy(store: ObjectStore, verdict: Callable[[str, str, int], Verdict]) -> It
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Say nothing of clients that are killed."""
+
+    listening = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()
     try:
