@@ -44,6 +44,8 @@ def _meaning(error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
                        errno.EEXIST):  # fmt: skip
         return f"{reason}. Check the name."
+    if error.errno == errno.ESPIPE:
+        return f"{reason}. Take it away, or put a file in its place."
     if error.errno == errno.EMFILE:
         return f"{reason}. Let this process open more files (ulimit -n), and run again."
     return f"{reason}. If that comes again, the disk or the network drive may be failing."

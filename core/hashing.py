@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from .plain_files import plain
+
 
 def json_hash(value: object) -> str:
     """Return the SHA-256, in hexadecimal, of a value's JSON.
@@ -44,7 +46,7 @@ def file_state(path: Path) -> tuple[int, int, int, int]:
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", opener=plain) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -23,6 +23,7 @@ from .hashing import content_hash as content_hash
 from .json_text import JsonError, parse
 from .naming import located, table_name
 from .parquet import ParquetError, parquet_bytes, parquet_metadata, read_parquet
+from .plain_files import plain_bytes
 from .progress import Progress, silent
 from .reading.folders import EmptyFolderError as EmptyFolderError
 from .reading.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES
@@ -183,7 +184,7 @@ class ImageSet:
             CuratorError: The file is absent or is no image set.
         """
         try:
-            data = Path(path).read_bytes()
+            data = plain_bytes(Path(path))
             table = read_parquet(data)
             metadata = parquet_metadata(data)
         except (OSError, ParquetError) as error:

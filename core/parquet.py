@@ -8,6 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
+from .plain_files import plain_bytes
+
 
 class ParquetError(ValueError):
     """A file is no Parquet that can be read."""
@@ -38,7 +40,7 @@ def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> 
         OSError: It cannot be read.
         ParquetError: It is damaged, something else, or lacks a column.
     """
-    data = source.read_bytes() if isinstance(source, Path) else source
+    data = plain_bytes(source) if isinstance(source, Path) else source
     try:
         return pl.read_parquet(io.BytesIO(data), columns=None if columns is None else [*columns])
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *_OTHERS) as error:

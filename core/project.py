@@ -13,6 +13,7 @@ from .captions.settings import CaptionStage
 from .errors import CuratorError
 from .naming import slug
 from .options import Model
+from .plain_files import plain_text
 from .plan import Subject
 from .project_sections import (
     BlemishesSection,
@@ -184,7 +185,7 @@ def read(path: Path | str) -> Project:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = plain_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectFileError(
             f"{path} cannot be read: {error}. Name a project file (TOML, UTF-8); "

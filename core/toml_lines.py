@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .plain_files import plain_text
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -43,7 +45,7 @@ def read_tables(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
         ValueError: It is no UTF-8, or as :func:`tables`.
     """
-    return tables(path.read_text(encoding="utf-8"))
+    return tables(plain_text(path))
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:

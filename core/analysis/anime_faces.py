@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..json_text import parse
+from ..plain_files import plain_text
 from .calibration import Calibration
 from .decoding import Pixels
 from .face_packs import FacePackError
@@ -129,7 +130,7 @@ class AnimeFaces:
         if not difference.is_file() or not said.is_file():
             return None
         try:
-            threshold = float(parse(said.read_text(encoding="utf-8"))["threshold"])
+            threshold = float(parse(plain_text(said))["threshold"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FacePackError(f"{said} cannot be used: {error}. Get it again.") from error
         session, length = _session(difference), self._length

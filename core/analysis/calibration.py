@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .. import atomic
 from ..errors import CuratorError
 from ..json_text import parse
+from ..plain_files import plain_text
 
 CALIBRATION_FILE = "calibration.json"
 """In a pack's folder: what was measured with it."""
@@ -92,7 +93,7 @@ class Calibration:
         if not path.is_file():
             return None
         try:
-            values = parse(path.read_text(encoding="utf-8"), strict=True)
+            values = parse(plain_text(path), strict=True)
             if values["format"] > FORMAT:
                 raise ValueError(f"its format {values['format']} is of a later version")
             curve = tuple((float(raw), float(value)) for raw, value in values["confidence"])

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CuratorError
+from ..plain_files import plain_bytes
 from ..reading.color import is_srgb
 from ..reading.kinds import missing_plugin
 from ..reading.opening import (
@@ -126,7 +127,7 @@ def _read_bytes(path: Path, max_pixels: int) -> bytes:
         size = path.stat().st_size
         if size > max(max_pixels * _BYTES_PER_PIXEL, MAX_BYTES):
             raise UnreadableImageError(path, f"the file is too large ({size:,} bytes)")
-        return path.read_bytes()
+        return plain_bytes(path)
     except OSError as error:
         raise UnreadableImageError(path, (error.strerror or str(error)).lower(),
                                    lasting=False) from error  # fmt: skip

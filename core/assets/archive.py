@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import atomic
 from ..errors import CuratorError
 from ..hashing import content_hash
+from ..plain_files import plain_bytes
 
 _BEGINNING_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
@@ -43,7 +44,7 @@ def write_archive(folder: Path, names: Iterable[str], target: Path) -> str:
             entry = zipfile.ZipInfo(f"{folder.name}/{name}", _BEGINNING_OF_ZIP)
             entry.create_system = _UNIX
             entry.external_attr = _PLAIN_FILE << 16
-            archive.writestr(entry, (folder / name).read_bytes())
+            archive.writestr(entry, plain_bytes(folder / name))
     return content_hash(target)
 
 

@@ -19,12 +19,13 @@ from typing import Any
 from .. import atomic
 from ..asset_sections import AtlasRules, SpriteRules
 from ..dataset.checksums import FILE_NAME as CHECKSUMS_FILE
-from ..dataset.checksums import write_list
+from ..dataset.checksums import is_within, write_list
 from ..errors import CuratorError
 from ..hashing import json_hash
 from ..imageset import ImageSet
 from ..json_text import parse
 from ..naming import located, slug
+from ..plain_files import plain_bytes, plain_text
 from ..progress import Progress, silent
 from ..reading.own import PROGRAM
 from .archive import write_archive
@@ -271,7 +272,7 @@ class _Writer:
         path = self.folder / name
         digest = self.digests[name] = hashlib.sha256(data).hexdigest()
         try:
-            there: bytes | None = path.read_bytes()
+            there: bytes | None = plain_bytes(path)
         except OSError:
             there = None
         if there != data:
@@ -302,11 +303,11 @@ class _Writer:
 def _read_note(folder: Path) -> dict[str, str | None]:
     """Return the files of a folder that are a pack's, and the SHA-256 that each was left with."""
     try:
-        found = parse((folder / NOTE_FILE).read_text(encoding="utf-8"))
+        found = parse(plain_text(folder / NOTE_FILE))
         return {
             name: digest if isinstance(digest, str) else None
             for name, digest in found["files"].items()
-            if _is_inside(name)
+            if is_within(name)
         }
     except FileNotFoundError:
         return {}
@@ -315,9 +316,3 @@ def _read_note(folder: Path) -> dict[str, str | None]:
             f"{folder / NOTE_FILE} cannot be read: {error}. It says which files are the pack's. "
             "Move the folder away, and make the pack again."
         ) from error
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a noted name leads into the folder, whoever has written the note."""
-    path = Path(name)
-    return not path.is_absolute() and ".." not in path.parts and bool(path.parts)

@@ -16,6 +16,7 @@ from ..errors import CuratorError
 from ..hashing import content_hash
 from ..imageset import ImageSet
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..project import Project
 
 RECORD_FILE = "augmentation.json"
@@ -79,7 +80,7 @@ class Augmentation:
         """
         path = self.folder / RECORD_FILE
         try:
-            return dict(parse(path.read_text(encoding="utf-8")))
+            return dict(parse(plain_text(path)))
         except (OSError, ValueError, TypeError) as error:
             raise CuratorError(
                 f"{path} cannot be used: {error}. Make the augmentation again: it goes on where it "
@@ -174,7 +175,7 @@ def write_augmentation(
 def _seconds(path: Path, fingerprint: str, seconds: Mapping[str, float]) -> dict[str, float]:
     """Return what the run took that made the dataset: this one, or an earlier one."""
     try:
-        known = parse(path.read_text(encoding="utf-8"))
+        known = parse(plain_text(path))
         if known["combined"]["fingerprint"] == fingerprint:
             return {key: float(value) for key, value in known["seconds"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import atomic
+from ..dataset.checksums import is_within
 from ..errors import CuratorError
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..reading.own import is_dataset
 
 EDITS_FILE = "caption-edits.jsonl"
@@ -86,7 +88,7 @@ def read_history(root: Path) -> list[Step]:
     """
     path = history_file(root)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = plain_text(path).split("\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
@@ -125,7 +127,7 @@ def append_undo(root: Path, number: int, time: str) -> None:
 def forget_last(root: Path) -> None:
     """Take the last line away again, of something that was not done after all."""
     path = history_file(root)
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]
+    lines = plain_text(path).splitlines(keepends=True)[:-1]
     if lines:
         atomic.write_text(path, "".join(lines))
     else:
@@ -134,24 +136,29 @@ def forget_last(root: Path) -> None:
 
 def _append(root: Path, entry: Mapping[str, Any]) -> None:
     path = history_file(root)
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before = plain_text(path) if path.is_file() else ""
     line = json.dumps({"format": FORMAT, **entry}, ensure_ascii=True)
     atomic.write_text(path, f"{before}{line}\n")
 
 
 def _step(entry: Mapping[str, Any], undone: Sequence[int] | set[int]) -> Step:
-    changes = {
-        file: Changed(
-            values["image"],
-            _decoded(values["before"]),
-            _decoded(values["after"]),
-            values["text"],
-            values["new"],
-        )
-        for file, values in entry["changes"].items()
-    }
-    number = entry["number"]
-    return Step(number, entry["time"], tuple(entry["what"]), changes, number in undone)
+    changes = {}
+    for file, values in entry["changes"].items():
+        if not is_within(file):
+            raise ValueError(f"it names '{file[:80]}', which is no file of the folder")
+        texts = [values[key] for key in ("image", "text", "new")]
+        _check(all(isinstance(text, str) for text in texts))
+        before, after = _decoded(values["before"]), _decoded(values["after"])
+        changes[file] = Changed(texts[0], before, after, texts[1], texts[2])
+    number, time, what = entry["number"], entry["time"], entry["what"]
+    _check(isinstance(number, int) and isinstance(time, str) and isinstance(what, list))
+    _check(all(isinstance(text, str) for text in what))
+    return Step(number, time, tuple(what), changes, number in undone)
+
+
+def _check(is_right: bool) -> None:
+    if not is_right:
+        raise ValueError("a value in it is of another kind than it should be")
 
 
 def _encoded(data: bytes | None) -> Any:

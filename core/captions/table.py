@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset.facts import read_facts, with_concepts
+from ..dataset.publish import settle
 from ..dataset.sidecars import read_metadata
 from ..errors import CuratorError
+from ..plain_files import plain_bytes
 from ..reading.concepts import concept_above
 from ..reading.folders import EmptyFolderError, list_sources
 from ..reading.kinds import others_in_words
@@ -104,6 +106,8 @@ def read_table(folder: Path | str, *, trigger: str | None = None) -> CaptionTabl
         EmptyFolderError: It has no image.
     """
     root = Path(folder).expanduser().resolve()
+    if is_dataset(root) or not root.exists():
+        settle(root)
     if not root.is_dir():
         raise CaptionFolderError(f"{folder} is no folder. Name a dataset or a folder of images.")
     try:
@@ -145,7 +149,7 @@ def _row(root: Path, name: str, known: Mapping[str, Any]) -> Captioned:
         text = " ".join(str(known.get("caption") or "").split())
         beside = Path(name).with_suffix(".txt").as_posix()
         return Captioned(name, text, beside, None, UTF_8, known)
-    data = file.read_bytes()
+    data = plain_bytes(file)
     text, encoding = decoded(data) or ("", "")
     place = file.relative_to(root).as_posix()
     return Captioned(name, " ".join(text.split()), place, data, encoding, known)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..hashing import json_hash
 from ..json_text import parse
+from ..plain_files import plain
 from .captioners import TAGS_FILE, CaptionerError, files_fingerprint
 from .phrases import joined, phrases_of, same, spoken
 from .settings import CaptionSettings
@@ -172,7 +173,7 @@ def read_tags(path: Path) -> tuple[Tag, ...]:
         CaptionerError: It is no such list.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=plain) as file:
             rows = list(csv.DictReader(file))
         return tuple(Tag(row["name"], CATEGORIES.get(int(row["category"]), "")) for row in rows)
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import MissingDependencyError
 from ..hashing import json_hash
 from ..json_text import parse
+from ..plain_files import plain_text
 from .captioners import CaptionerError, files_fingerprint
 from .settings import AUTO, CaptionSettings
 
@@ -101,7 +102,7 @@ class VisionLanguageModel:
     def kind(self) -> str:
         """The type of the model, as transformers calls it."""
         try:
-            values = parse((self.folder / "config.json").read_text(encoding="utf-8"))
+            values = parse(plain_text(self.folder / "config.json"))
             return str(values["model_type"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._unloadable(f"config.json: {error}") from error

@@ -8,7 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .. import atomic
+from ..dataset.publish import settle
 from ..dataset.recaptioning import Rewritten, check_unchanged, recaption
+from ..plain_files import plain_bytes
 from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
 from ..reading.texts import decoded
 from .history import (
@@ -59,6 +61,16 @@ def write(edit: Edit) -> Written:
     root = edit.table.root
     if not edit.changes:
         return Written(0, edit.what, 0)
+    number = 0
+
+    def note() -> None:
+        nonlocal number
+        number = len(_settled(root)) + 1
+        try:
+            append_step(root, Step(number, _now(), edit.what, changes))
+        except OSError as error:
+            raise _unwritable(history_file(root), error) from error
+
     changes = {
         one.file: Changed(one.image, one.data, _stored(one.after), one.before, one.after)
         for one in edit.changes
@@ -67,21 +79,20 @@ def write(edit: Edit) -> Written:
         file: Rewritten(one.before, one.after, one.image, one.new) for file, one in changes.items()
     }
     _check_newest(root)
-    steps = read_history(root)
-    step = Step(len(steps) + 1, _now(), edit.what, changes)
+    if is_dataset(root):
+        try:
+            previous = recaption(root, files, first=note)
+        except BaseException:
+            if number:
+                forget_last(root)
+            raise
+        return Written(number, edit.what, len(changes), previous=previous)
+    _check_inside(root, files)
+    read_history(root)
     check_unchanged(root, files)
-    try:
-        append_step(root, step)
-    except OSError as error:
-        raise _unwritable(history_file(root), error) from error
-    try:
-        previous = _write(root, files)
-    except BaseException:
-        # A dataset is as it was then; of any other folder some captions may be written.
-        if is_dataset(root):
-            forget_last(root)
-        raise
-    return Written(step.number, edit.what, len(changes), previous=previous)
+    note()
+    _write(root, files)  # where that fails, what is written already can be taken back
+    return Written(number, edit.what, len(changes))
 
 
 def undo(folder: Path | str) -> Written:
@@ -96,6 +107,8 @@ def undo(folder: Path | str) -> Written:
         CaptionFolderError: There is nothing to take back, or the folder cannot be written.
     """
     root = Path(folder).expanduser().resolve()
+    if is_dataset(root) or not root.exists():
+        settle(root)
     _check_newest(root)
     steps = [step for step in read_history(root) if not step.undone]
     if not steps:
@@ -112,7 +125,12 @@ def undo(folder: Path | str) -> Written:
             files[file] = Rewritten(found, one.before, one.image, _text_of(one))
         elif found != one.before:
             kept.append(one.image)
-    previous = _write(root, files, back=True) if files else None
+    if is_dataset(root):
+        previous = recaption(root, files, back=True) if files else None
+    else:
+        previous = None
+        _check_inside(root, files)
+        _write(root, files)
     try:
         append_undo(root, step.number, _now())
     except OSError as error:
@@ -120,9 +138,8 @@ def undo(folder: Path | str) -> Written:
     return Written(step.number, step.what, len(files), tuple(kept), previous)
 
 
-def _write(root: Path, files: Mapping[str, Rewritten], back: bool = False) -> Path | None:
-    if is_dataset(root):
-        return recaption(root, files, back=back)
+def _write(root: Path, files: Mapping[str, Rewritten]) -> None:
+    """Write the captions of a folder that is no dataset."""
     try:
         for name, one in files.items():
             # What a link leads to is written, and the link stays.
@@ -133,7 +150,29 @@ def _write(root: Path, files: Mapping[str, Rewritten], back: bool = False) -> Pa
                 atomic.write_bytes(path, one.after)
     except OSError as error:
         raise _unwritable(root, error) from error
-    return None
+
+
+def _settled(root: Path) -> list[Step]:
+    """Return the steps before this one; a last one that a kill has kept from being done goes."""
+    steps = read_history(root)
+    if steps and not steps[-1].undone and steps[-1].changes:
+        changes = steps[-1].changes.items()
+        if all(one.before != one.after for _, one in changes) and all(
+            _bytes_of(root / file) == one.before for file, one in changes
+        ):
+            forget_last(root)
+            del steps[-1]
+    return steps
+
+
+def _check_inside(root: Path, files: Mapping[str, Rewritten]) -> None:
+    for name in files:
+        place = (root / name).resolve()
+        if not place.is_relative_to(root):
+            raise CaptionFolderError(
+                f"{root / name} is a link to {place}, which is not in the folder. Nothing was "
+                "written. Edit the folder that it lies in, or put a copy in the link's place."
+            )
 
 
 def _check_newest(root: Path) -> None:
@@ -151,7 +190,7 @@ def _stored(text: str) -> bytes:
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return plain_bytes(path)
     except FileNotFoundError:
         return None
 

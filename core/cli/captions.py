@@ -264,7 +264,7 @@ def _history(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     for step in steps:
         state = "taken back" if step.undone else ""
         what = escape("; ".join(step.what))
-        shown.add_row(str(step.number), step.time[:19], what, str(len(step.changes)), state)
+        shown.add_row(str(step.number), escape(step.time[:19]), what, str(len(step.changes)), state)
     console.print(shown if steps else "No captions were edited here.")
     return EXIT_DONE, [
         {"number": step.number, "time": step.time, "what": list(step.what), "undone": step.undone,

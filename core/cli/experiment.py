@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..json_text import parse
+from ..plain_files import plain_text
 from .curation import _shard
 from .output import EXIT_DONE, escape, progress_on
 
@@ -268,7 +269,7 @@ def _put(document: Path, table: str) -> None:
     from ..experiment.tables import replaced
 
     try:
-        text = replaced(document.read_text(encoding="utf-8"), table)
+        text = replaced(plain_text(document), table)
     except (OSError, ValueError) as error:
         raise CuratorError(f"{document} is left as it was: {error}.") from error
     atomic.write_text(document, text)

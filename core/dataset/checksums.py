@@ -13,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
+from ..plain_files import plain_bytes, plain_text
 from ..reading.own import CHECKSUMS_FILE
 from .verdict import ADDED_TO, LATER, exported_hash
 
@@ -90,7 +91,7 @@ def read_checksums(root: Path) -> dict[str, str]:
         NotADatasetError: There is no list, or it names what can be no file of the folder.
     """
     try:
-        lines = (root / FILE_NAME).read_text(encoding="utf-8").split("\n")
+        lines = plain_text(root / FILE_NAME).split("\n")
     except (FileNotFoundError, NotADirectoryError):
         raise NotADatasetError(root, FILE_NAME) from None
     except UnicodeDecodeError as error:
@@ -99,13 +100,13 @@ def read_checksums(root: Path) -> dict[str, str]:
     if not all(_LINE.fullmatch(line) for line in lines if line):
         raise NotADatasetError(root, FILE_NAME, "a line of it is no checksum and name")
     for name in listed:
-        if not _is_within(name):
+        if not is_within(name):
             reason = f"it names '{name[:80]}', which is no file of the folder"
             raise NotADatasetError(root, FILE_NAME, reason)
     return listed
 
 
-def _is_within(name: str) -> bool:
+def is_within(name: str) -> bool:
     """Whether a name is that of a file below a folder, which leads nowhere else."""
     parts = name.split("/")
     plain = not any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > _LONGEST
@@ -147,7 +148,7 @@ def add_later(root: Path, name: str, change: Callable[[str], str]) -> bool:
     path, listed = root / name, read_checksums(root)
     if not path.is_file() or name not in listed or not is_listed(path, listed[name]):
         return False
-    before = path.read_bytes().decode("utf-8")
+    before = plain_bytes(path).decode("utf-8")
     after = change(before)
     if after != before:
         _write(root, {**listed, name: exported_hash(path)})

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..reading.masks import masks_of, without_masks
 from .checksums import NotADatasetError
 from .images import SUFFIXES
@@ -70,7 +71,7 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
 
     def _load_metadata(self) -> dict[str, dict[str, Any]]:
         try:
-            values = parse(metadata_path(self.root).read_text(encoding="utf-8"))
+            values = parse(plain_text(metadata_path(self.root)))
         except (FileNotFoundError, NotADirectoryError):
             raise NotADatasetError(self.root, METADATA_FILE) from None
         except ValueError as error:

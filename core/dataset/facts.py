@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from ..errors import CuratorError
 from ..hashing import content_hash
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..reading.concepts import concept_above
 from ..reading.own import is_dataset
 from ..reading.texts import caption_file
@@ -289,7 +290,7 @@ def without_trigger(images: Sequence[CaptionedImage], trigger: str) -> int:
 def _of_folder(root: Path) -> DatasetFacts:
     path, name = root / FACTS_FILE, root.resolve().name
     try:
-        text = path.read_text(encoding="utf-8")
+        text = plain_text(path)
     except (FileNotFoundError, NotADirectoryError):
         return facts_of(_recipe(root), name)
     except (OSError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import CuratorError
 from ..hashing import content_hash, file_state
 from ..json_text import parse
+from ..plain_files import plain_bytes
 from ..reading.color import WHITE, is_srgb, on_background
 from ..reading.masks import masks_of, without_masks
 from ..reading.opening import DEEP_MODES, MAX_PIXELS, check_plain, decoding, opened, upright
@@ -219,7 +220,7 @@ def place(
     """
     check_plain(source)
     state = file_state(source)
-    data = source.read_bytes()
+    data = plain_bytes(source)
     digest = hashlib.sha256(data).hexdigest()
     if expected_hash is not None and digest != expected_hash:
         raise ChangedError

@@ -216,6 +216,15 @@ def recover(output: Path) -> None:
             log.info("%s is removed: an export that ended left it half-written.", path)
 
 
+def settle(output: Path) -> None:
+    """Finish or undo what a killed export has left, unless it is not ended or cannot be written."""
+    ours = (f".{output.name}.tmp-", f".{output.name}.lock")
+    with suppress(OSError, OutputError):
+        if any(path.name.startswith(ours) for path in output.parent.iterdir()):
+            with _locked(output):
+                recover(output)
+
+
 def _check(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file. Name a folder for the dataset.")

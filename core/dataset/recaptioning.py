@@ -7,12 +7,13 @@ folder that takes the dataset's place when it is whole; the version before is ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..errors import CuratorError
+from ..errors import CuratorError, WriteError
 from ..hashing import content_hash
+from ..plain_files import plain_bytes
 from ..reading.texts import UnknownEncodingError
 from .checksums import FILE_NAME, exported_checksums, write_list
 from .images import SUFFIXES, link_or_copy
@@ -54,7 +55,13 @@ class Rewritten:
     text: str
 
 
-def recaption(root: Path, files: Mapping[str, Rewritten], *, back: bool = False) -> Path | None:
+def recaption(
+    root: Path,
+    files: Mapping[str, Rewritten],
+    *,
+    back: bool = False,
+    first: Callable[[], None] | None = None,
+) -> Path | None:
     """Make the version of a dataset that has other captions.
 
     Whatever else has been changed in the folder since its export stays as it is, and
@@ -65,6 +72,7 @@ def recaption(root: Path, files: Mapping[str, Rewritten], *, back: bool = False)
         root: The dataset.
         files: The caption files that change, by their names below it.
         back: Whether this takes an edit back, and is none more.
+        first: Called when nobody else can write the dataset, and before anything of it is.
 
     Returns:
         Where the version before is kept; ``None`` if nothing changes.
@@ -78,6 +86,8 @@ def recaption(root: Path, files: Mapping[str, Rewritten], *, back: bool = False)
     listed = exported_checksums(root)
     with staging(root) as fresh:
         check_unchanged(root, files)
+        if first is not None:
+            first()
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root).as_posix()
             if path.is_dir():
@@ -102,13 +112,19 @@ def recaption(root: Path, files: Mapping[str, Rewritten], *, back: bool = False)
 
 
 def check_unchanged(root: Path, files: Mapping[str, Rewritten]) -> None:
-    """Raise :class:`CaptionsChangedError` unless files are what they were when they were read."""
+    """Raise :class:`CaptionsChangedError` unless files are what they were when they were read.
+
+    Raises:
+        WriteError: One cannot be read.
+    """
     changed = []
     for name, one in files.items():
         try:
-            found: bytes | None = (root / name).read_bytes()
+            found: bytes | None = plain_bytes(root / name)
         except FileNotFoundError:
             found = None
+        except OSError as error:
+            raise WriteError(root / name, error) from error
         if found != one.before:
             changed.append(name)
     if changed:
@@ -122,7 +138,7 @@ def _carry(path: Path, target: Path) -> None:
     elif path.suffix in SUFFIXES:
         link_or_copy(path, target)
     else:
-        target.write_bytes(path.read_bytes())
+        target.write_bytes(plain_bytes(path))
 
 
 def _agreeing(root: Path, listed: dict[str, str], texts: Mapping[str, str]) -> dict[str, str]:

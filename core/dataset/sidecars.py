@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..reading.kinds import CAPTION_SUFFIXES
 from ..reading.texts import UnknownEncodingError, beside, read_text
 
@@ -38,7 +39,7 @@ def metadata_path(folder: Path) -> Path:
 def read_metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what ``metadata.json`` says of each image, by file name; empty without the file."""
     try:
-        values = parse(metadata_path(folder).read_text(encoding="utf-8"))
+        values = parse(plain_text(metadata_path(folder)))
     except (OSError, ValueError):
         return {}  # any folder of images will do
     if not isinstance(values, dict):

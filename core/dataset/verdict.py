@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..plain_files import plain_bytes
 from ..reading.own import RECORD_FILE
 
 VERIFICATION_FILE, SIGN_OFF_FILE = "verification.json", "sign-offs.json"
@@ -68,7 +69,7 @@ def report_with(text: str, parts: Mapping[str, str]) -> str:
 def exported_bytes(path: Path) -> bytes:
     """Return a card or a report as it was exported, whatever was added since."""
     plain = report_without_later if path.name == REPORT_FILE else card_without_verdict
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    text = plain_bytes(path).decode("utf-8", "surrogateescape")
     return plain(text).encode("utf-8", "surrogateescape")
 
 

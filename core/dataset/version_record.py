@@ -18,6 +18,7 @@ from typing import Any
 from ..analysis.builds import OPENCV, installed_versions
 from ..hashing import json_hash
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..reading.own import PROGRAM, RECORD_FILE
 from .checksums import exported_checksums
 from .sidecars import RECIPE_FILE
@@ -140,7 +141,7 @@ def write_record(folder: Path, record: VersionRecord) -> None:
 def read_record(folder: Path) -> VersionRecord | None:
     """Return a version's record; ``None`` if it has none, or one that is not as it was written."""
     try:
-        values = parse((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        values = parse(plain_text(folder / RECORD_FILE))
         seal = values.pop("seal")
         if seal != json_hash(values) or values["format"] > FORMAT:
             return None

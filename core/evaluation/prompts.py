@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CuratorError
+from ..plain_files import plain_text
 
 WHO = "{who}"
 
@@ -157,7 +158,7 @@ def read_prompts(path: Path | str, trigger: str = "", class_word: str = "") -> t
         PromptError: The file can't be read, is empty, or a line names nobody.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = plain_text(Path(path).expanduser()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(
             f"The prompts {path} cannot be read: {error}. Name a text file, a prompt a line."

@@ -28,6 +28,7 @@ from ..imageset import ImageSet
 from ..json_text import parse
 from ..naming import slug
 from ..parquet import parquet_bytes, read_parquet
+from ..plain_files import plain_text
 from ..plan import SEED_DOCUMENT_SEEDS
 from ..progress import Progress, silent
 from ..project import Project
@@ -380,7 +381,7 @@ def _report(project: Project, plan: AugmentationPlan, root: Path) -> dict[str, A
             continue
         try:
             tables = {n: read_parquet(folder / VECTORS_FILE) for n, folder in folders.items()}
-            runs = [parse((f / RUN_FILE).read_text(encoding="utf-8")) for f in folders.values()]
+            runs = [parse(plain_text(f / RUN_FILE)) for f in folders.values()]
         except (OSError, ValueError) as error:
             raise ExperimentError(
                 f"Repeat {repeat} in {root} is damaged: {error}. Take its folders away, and run "

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from .. import atomic
 from ..errors import CuratorError
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..training.settings import TrainingSettings
 from .arms import ARMS
 
@@ -120,7 +121,7 @@ def commit(plan: Recorded, folder: Path) -> None:
     path = folder / PLAN_FILE
     text = json.dumps(plan.as_mapping(), indent=1, sort_keys=True, default=str) + "\n"
     try:
-        before = parse(path.read_text(encoding="utf-8"))
+        before = parse(plain_text(path))
     except FileNotFoundError:
         atomic.write_text(path, text)
         return

@@ -17,6 +17,7 @@ from ..evaluation.lora_files import evaluate_file
 from ..json_text import parse
 from ..lora.header import LoraCard
 from ..parquet import parquet_bytes
+from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..training.data.examples import Example
 from ..training.loop.loop import train
@@ -64,7 +65,7 @@ def known_result(folder: Path) -> dict[str, Any] | None:
     """Return what a run has come to, if it is done."""
     path = folder / RESULT_FILE
     try:
-        value = parse(path.read_text(encoding="utf-8"))
+        value = parse(plain_text(path))
         if not isinstance(value, dict) or not value.keys() >= _KEYS:
             raise ValueError("it is no result of a run")
     except FileNotFoundError:

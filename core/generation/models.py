@@ -15,6 +15,7 @@ from ..errors import CuratorError
 from ..hashing import content_hash, file_state, json_hash
 from ..hub import is_hub_name, not_given
 from ..json_text import parse
+from ..plain_files import plain_text
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def file_hash(path: Path) -> str:
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = parse((folder / name).read_text(encoding="utf-8"))
+        content = parse(plain_text(folder / name))
     except (OSError, ValueError) as error:
         raise unloadable(folder, f"{name}: {error}") from error
     if not isinstance(content, dict):
@@ -230,7 +231,7 @@ def _files(folder: Path, variant: str | None) -> Iterator[Path]:
 def _config_hash(file: Path) -> str:
     """Hash a configuration without what says only where it came from and which library wrote it."""
     try:
-        content = parse(file.read_text(encoding="utf-8"))
+        content = parse(plain_text(file))
     except (OSError, ValueError) as error:
         raise unloadable(file.parent.parent, f"{file.parent.name}/{file.name}: {error}") from error
     if isinstance(content, dict):

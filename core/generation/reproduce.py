@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import CuratorError
 from ..hashing import content_hash
 from ..json_text import parse
+from ..plain_files import plain_bytes
 from ..plan import Request
 from ..reading.color import on_background
 from ..reading.crops import CropRecord, crop_record, cut, cut_file
@@ -134,7 +135,7 @@ def read(path: Path | str) -> tuple[dict[str, Any], bytes]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = plain_bytes(path)
         record = png.read_record(data)
         if record is None:
             record = generation_of(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import CuratorError
 from ..imageset import ImageSet
+from ..plain_files import plain_bytes
 from ..plan import Plan, Request
 from ..plan import shard as shard_of
 from ..progress import Progress, silent
@@ -198,7 +199,7 @@ def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | 
     with suppress(OSError):
         png.temporary_path(path).unlink()
     try:
-        data = path.read_bytes()
+        data = plain_bytes(path)
         record = png.read_record(data)
     except FileNotFoundError:
         return None

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..hub import is_offline
 from ..json_text import parse
+from ..plain_files import plain
 from . import models
 from .models import ModelNotFoundError
 
@@ -43,7 +44,7 @@ def shapes(file: Path) -> dict[str, tuple[int, ...]]:
             "any program when opened: take the model in that format, or as a folder of diffusers."
         )
     try:
-        with file.open("rb") as opened:
+        with open(file, "rb", opener=plain) as opened:
             size = int.from_bytes(opened.read(8), "little")
             head = parse(opened.read(min(size, 1 << 27)))
         found = {k: tuple(v["shape"]) for k, v in head.items() if k != "__metadata__"}

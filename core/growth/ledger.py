@@ -16,6 +16,7 @@ from typing import Any
 from .. import atomic
 from ..generation.backend import request_fingerprint
 from ..json_text import JsonError, parse
+from ..plain_files import plain_bytes
 from ..plan import Plan, PlanError, Request
 
 FIRST_LOOK, QUOTAS, QUALITY, THERE = "first look", "quotas", "quality", "there already"
@@ -65,7 +66,7 @@ def read_ledger(path: Path, plan: Plan, settings: Mapping[str, Any]) -> list[Ask
         settings: Of the back end, as they are now.
     """
     try:
-        entries = parse(path.read_bytes(), strict=True)["images"]
+        entries = parse(plain_bytes(path), strict=True)["images"]
         found = []
         for entry in entries:
             request = as_planned(plan, entry)
@@ -124,7 +125,7 @@ def found_there(
         if path.name in names:
             continue
         try:
-            record = png.read_record(path.read_bytes())
+            record = png.read_record(plain_bytes(path))
         except (OSError, png.DamagedPngError):
             continue
         request = as_planned(plan, record) if record and record.keys() >= {*_NAMING} else None

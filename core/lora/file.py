@@ -23,6 +23,7 @@ from torch import Tensor
 from .. import atomic
 from ..errors import CuratorError
 from ..json_text import parse
+from ..plain_files import plain
 from . import dora, lycoris
 from . import names as layer_names
 from .adapters import ADAPTER, Adapters
@@ -265,7 +266,7 @@ def read(path: Path, *, allow_pickle: bool = False) -> LoraFile:
 
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=plain) as file:
             start = file.read(9)
     except OSError as error:
         raise CheckpointError(

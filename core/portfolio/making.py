@@ -29,6 +29,7 @@ from ..hashing import content_hash, json_hash
 from ..imageset import ImageSet
 from ..json_text import parse
 from ..naming import slug
+from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..project import Project
 from ..project_parts import STORE_FILE, backend_of, masks_of, with_output
@@ -292,7 +293,7 @@ def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
     """Return what is noted of a dataset, if it is the one that would be made and is there."""
     path = one.work / SETTLED_FILE
     try:
-        noted = parse(path.read_text(encoding="utf-8"))
+        noted = parse(plain_text(path))
         whole = (folder / FILE_NAME).is_file() and (one.work / pipeline.TABLE_FILE).is_file()
         same = whole and fingerprint_of(folder) == noted["fingerprint"]
         if not same or noted["key"] != one.key:

@@ -12,6 +12,7 @@ from .. import atomic
 from ..analysis.confusion import Confusion
 from ..errors import CuratorError
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..project import Project
 from ..project_sections import PortfolioSection, SubjectSection
 from ..toml_lines import recipe_toml
@@ -123,7 +124,7 @@ class Portfolio:
         """
         path = self.folder / RECORD_FILE
         try:
-            return dict(parse(path.read_text(encoding="utf-8")))
+            return dict(parse(plain_text(path)))
         except (OSError, ValueError, TypeError) as error:
             raise PortfolioRecordError(path, error) from error
 
@@ -195,7 +196,7 @@ def known_versions(path: Path) -> list[dict[str, Any]]:
         PortfolioRecordError: It cannot be read, or is of a newer format.
     """
     try:
-        known = parse(path.read_text(encoding="utf-8"))
+        known = parse(plain_text(path))
         if known["format"] > FORMAT:
             reason = f"its format {known['format']} is newer than this version's, {FORMAT}"
             raise PortfolioRecordError(path, reason)

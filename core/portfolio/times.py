@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..generation.run import GENERATING
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..progress import Progress
 
 
@@ -51,7 +52,7 @@ class Times:
         """
         known: dict[str, float] = {}
         try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = plain_text(self.path, errors="replace").splitlines()
         except FileNotFoundError:
             lines = []
         for line in lines:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..plain_files import plain_bytes
 from .color import WHITE, on_background, to_srgb
 from .kinds import known_formats
 
@@ -138,7 +139,7 @@ def _reducible(source: Path | bytes) -> Any | None:
         Jpeg2KImagePlugin.Jpeg2KImageFile,
         TiffImagePlugin.TiffImageFile,
     ):
-        data = io.BytesIO(source) if isinstance(source, bytes) else io.BytesIO(source.read_bytes())
+        data = io.BytesIO(source) if isinstance(source, bytes) else io.BytesIO(plain_bytes(source))
         try:
             return kind(data)
         except decoding_errors():

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ..json_text import parse
+from ..plain_files import plain, plain_text
 
 PROGRAM = "character-curator"
 RECORD_FILE = "version.json"
@@ -64,7 +65,7 @@ def own_in_words(names: tuple[str, ...]) -> str:
 
 def _has_record(folder: Path) -> bool:
     try:
-        values = parse((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        values = parse(plain_text(folder / RECORD_FILE))
     except (OSError, ValueError):
         return False
     return isinstance(values, dict) and values.get("program") == PROGRAM
@@ -72,7 +73,7 @@ def _has_record(folder: Path) -> bool:
 
 def _lists_an_export(folder: Path) -> bool:
     try:
-        text = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8")
+        text = plain_text(folder / CHECKSUMS_FILE)
     except (OSError, ValueError):
         return False
     return {line[66:] for line in text.split("\n")} >= _ALWAYS
@@ -96,7 +97,7 @@ def _head(path: Path) -> bytes:
     if not path.is_file():
         return b""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=plain) as file:
             return file.read(_HEAD)
     except OSError:
         return b""

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..json_text import JsonError
 from ..naming import table_name
+from ..plain_files import plain_bytes
 from ..rejection_reasons import Rejection
 from .concepts import Concept, concept_above
 from .disturbances import DISTURBANCE_KEY, DISTURBED, DisturbanceRecord
@@ -53,7 +54,7 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
             raise OSError("the file is empty (0 bytes)")
         if size > MAX_BYTES:
             raise OSError(f"the file is too large ({size:,} bytes)")
-        data = path.read_bytes()
+        data = plain_bytes(path)
         row["hash"] = hashlib.sha256(data).hexdigest()
         with opened(data) as image:
             if max(image.size) > _WIDEST:

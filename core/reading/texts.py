@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CuratorError
+from ..plain_files import plain_bytes
 from .kinds import CAPTION_SUFFIXES
 
 UTF_8 = "UTF-8"
@@ -102,7 +103,7 @@ def read_text(path: Path) -> Caption:
         UnknownEncodingError: It is in no encoding that is recognised.
         OSError: It cannot be read.
     """
-    found = decoded(path.read_bytes())
+    found = decoded(plain_bytes(path))
     if found is None:
         raise UnknownEncodingError(path)
     text, encoding = found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from ..plain_files import plain_bytes
 from .thumbnails import data_uri, thumbnail
 
 _SHEET_SIDE = 1200
@@ -28,7 +29,7 @@ def training_section(
     )
     parts = [f"<section><h2>Training: {escape(name)}</h2><table><tbody>{rows}</tbody></table>"]
     if plot is not None and plot.is_file():
-        drawn = base64.b64encode(plot.read_bytes()).decode()
+        drawn = base64.b64encode(plain_bytes(plot)).decode()
         parts.append(
             '<p><img class="sheet" alt="Loss over the epochs" '
             f'src="data:image/svg+xml;base64,{drawn}"></p>'

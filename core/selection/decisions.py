@@ -20,6 +20,7 @@ import polars as pl
 
 from ..errors import CuratorError
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..rejection_reasons import in_words
 from .conflicts import IntArray
 from .resolve import ResolvedQuota
@@ -100,7 +101,7 @@ class Decisions:
             DecisionsFileError: It is absent, is no such file, or contradicts itself.
         """
         try:
-            text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+            text = plain_text(Path(path).expanduser(), "utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DecisionsFileError(str(path), reason) from error

@@ -22,6 +22,7 @@ from ..features import FeatureStore
 from ..hashing import json_hash
 from ..imageset import content_hash
 from ..json_text import parse
+from ..plain_files import plain_text
 from ..progress import Progress, silent
 from .data.examples import Example, Skipped
 from .data.images import TrainingImages, read_images
@@ -244,7 +245,7 @@ def read_notes(folder: Path) -> dict[str, Any] | None:
     """Return the notes of the training that ended in a work folder; None if none can be read."""
     path = folder / FINISHED
     try:
-        found = parse(path.read_text(encoding="utf-8"))
+        found = parse(plain_text(path))
         if not isinstance(found, dict):
             raise ValueError("it is no table")
     except FileNotFoundError:

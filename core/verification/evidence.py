@@ -29,6 +29,7 @@ from ..errors import CuratorError
 from ..features import FeatureStore
 from ..imageset import ImageSet
 from ..json_text import parse
+from ..plain_files import plain_bytes, plain_text
 from ..progress import Progress, silent
 from ..reading.disturbances import DISTURBED
 from ..reading.masks import masks_of, without_masks
@@ -283,7 +284,7 @@ def _record(path: Path) -> dict[str, Any] | None:
     from ..generation.reproduce import generation_of
 
     try:
-        record = read_record(path.read_bytes())
+        record = read_record(plain_bytes(path))
     except (OSError, DamagedPngError):
         return None
     return generation_of(path) if record is None else record
@@ -299,7 +300,7 @@ def _recipe(folder: Path) -> tuple[dict[str, Any], str]:
 def _metadata(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any]]:
     path = metadata_path(folder)
     try:
-        values = parse(path.read_text(encoding="utf-8"))
+        values = parse(plain_text(path))
         if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
             raise ValueError("it is no table of tables")
     except (OSError, ValueError) as error:
@@ -310,7 +311,7 @@ def _metadata(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any
 
 def _lines(folder: Path, problems: dict[str, str]) -> dict[str, dict[str, Any]]:
     try:
-        text = (folder / LINES_FILE).read_text(encoding="utf-8")
+        text = plain_text(folder / LINES_FILE)
         rows = [parse(line) for line in text.splitlines() if line]
         return {row["file_name"]: row for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -22,6 +22,7 @@ from ..hashing import json_hash
 from ..imageset import content_hash
 from ..json_text import parse
 from ..parquet import ParquetError, read_parquet
+from ..plain_files import plain_text
 from .checklist import Fault, Line, judged
 
 FORMAT = 1
@@ -138,7 +139,7 @@ def read_sign_offs(dataset: Path) -> list[dict[str, Any]]:
     """
     path = dataset / SIGN_OFF_FILE
     try:
-        found = parse(path.read_text(encoding="utf-8"))
+        found = parse(plain_text(path))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ from ..evaluation.setup import Setup
 from ..evaluation.summary import Targets
 from ..features import FeatureStore
 from ..lora.file import CheckpointError
+from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..project import tables
 from ..training.result import HISTORY
@@ -166,6 +167,6 @@ def _history(outcome: Mapping[str, Any]) -> pl.DataFrame | None:
 
 def _recipe(dataset: Path) -> dict[str, Any]:
     try:
-        return tables((dataset / RECIPE_FILE).read_text(encoding="utf-8"), RECIPE_FILE)
+        return tables(plain_text(dataset / RECIPE_FILE), RECIPE_FILE)
     except (OSError, UnicodeDecodeError, CuratorError):
         return {}

@@ -190,8 +190,9 @@ class _Autoencoder(torch.nn.Module):
 
 def _config(folder: Path, part: str) -> dict[str, Any]:
     from ...core.json_text import parse
+    from ...core.plain_files import plain_text
 
-    return parse((folder / part / "config.json").read_text(encoding="utf-8"))
+    return parse(plain_text(folder / part / "config.json"))
 
 
 def _text_name(name: str) -> str:

@@ -28,6 +28,7 @@ def write_batch(
     from PIL import Image
 
     from ...core import atomic
+    from ...core.plain_files import plain_bytes
     from .images import to_bytes
 
     progress.start("Writing", len(images))
@@ -39,7 +40,7 @@ def write_batch(
         buffer = BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
         path = place / f"image_{name[:16]}.png"
-        if not path.is_file() or path.read_bytes() != buffer.getvalue():
+        if not path.is_file() or plain_bytes(path) != buffer.getvalue():
             atomic.write_bytes(path, buffer.getvalue())
         rows.append(
             {

@@ -12,6 +12,7 @@ ORDER = {
     "engines": "Where work is done: in this process, or in a pool of others.",
     "defaults": "Defaults that several stages share, each once.",
     "options": "What options are: models of settings, and their errors in words.",
+    "plain_files": "Files of others, read with care.",
     "lazy": "Public names, declared in stubs and loaded at first use.",
     "hashing": "One way to hash a value.",
     "json_text": "JSON that lies on a disk, read with care.",

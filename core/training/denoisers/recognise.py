@@ -10,6 +10,7 @@ from ...generation import model_files, models
 from ...json_text import parse
 from ...lora.families import Guess, recognised
 from ...lora.header import names_in_file
+from ...plain_files import plain_text
 
 _TEXT_WIDTHS = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"}
 """Width of the text that a UNet takes: CLIP's ViT-L, and OpenCLIP's ViT-H."""
@@ -90,7 +91,7 @@ def _of_unet(folder: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = parse(path.read_text(encoding="utf-8"))
+        found = parse(plain_text(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

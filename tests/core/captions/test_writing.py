@@ -12,7 +12,13 @@ from PIL import Image
 
 from character_curator.captions import edit, read_history, read_table, undo, write
 from character_curator.captions.edits import Add, Prune, Remove, Replace, Trigger
-from character_curator.captions.history import HistoryError, history_file
+from character_curator.captions.history import (
+    Changed,
+    HistoryError,
+    Step,
+    append_step,
+    history_file,
+)
 from character_curator.captions.table import CaptionFolderError
 from character_curator.cli import main
 from character_curator.dataset import CuratedDataset, export, verify
@@ -184,6 +190,65 @@ def test_a_damaged_record_stops_before_anything_is_written(photos):
     with pytest.raises(HistoryError, match="damaged"):
         write(edit(read_table(photos), [Add("day")]))
     assert files_of(photos) == before
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "{}/out.txt", "a/../../out.txt", "\0"])
+def test_a_record_from_elsewhere_writes_nothing_outside(photos, name):
+    append_step(
+        photos,
+        Step(
+            1, "", ("x",), {name.format(photos.parent): Changed("a.png", b"written", None, "", "")}
+        ),
+    )
+    with pytest.raises(HistoryError, match="no file of the folder"):
+        undo(photos)
+    assert [path.name for path in photos.parent.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize("key", ["number", "time", "what", "changes"])
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, "1\x1b[2J"])
+def test_a_record_of_other_values_is_refused_or_shown(photos, key, value):
+    write(edit(read_table(photos), [Add("day")]))
+    place = history_file(photos)
+    place.write_text(json.dumps({**json.loads(place.read_text()), key: value}) + "\n")
+    code = 0 if (key, value) == ("time", "1\x1b[2J") else 2
+    found, _ = command("captions", "history", photos, check=code)
+    assert code == 0 or found["error"] == "HistoryError"
+    out = io.StringIO()
+    with redirect_stderr(out):
+        main(["captions", "history", str(photos)])
+    assert "\x1b[2J" not in out.getvalue()
+
+
+def test_a_link_out_of_the_folder_is_not_written_through(photos, tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("park\n")
+    (photos / "a.txt").unlink()
+    (photos / "a.txt").symlink_to(outside)
+    with pytest.raises(CaptionFolderError, match="not in the folder"):
+        write(edit(read_table(photos), [Add("day")]))
+    assert outside.read_text() == "park\n"
+    assert read_history(photos) == []
+
+
+@pytest.mark.parametrize("folder", ["photos", "dataset"])
+def test_a_step_that_a_kill_has_kept_from_being_done_is_forgotten(folder, request):
+    root = request.getfixturevalue(folder)
+    made = edit(read_table(root), [Add("day")])
+    changes = {one.file: Changed(one.image, one.data, f"{one.after}\n".encode(), one.before,
+                                 one.after) for one in made.changes}  # fmt: skip
+    append_step(root, Step(1, "", ("x",), changes))
+    assert write(made).number == 1
+    assert [step.number for step in read_history(root)] == [1]
+
+
+def test_half_an_edit_of_a_dataset_is_finished_when_its_captions_are_read(dataset):
+    before = files_of(dataset)
+    dataset.rename(dataset.with_name(f".{dataset.name}.tmp-0123abcd"))
+    dataset.with_name(f".{dataset.name}.lock").touch()
+    assert len(read_table(dataset).rows) == 12
+    assert files_of(dataset) == before
+    assert [path.name for path in dataset.parent.iterdir()] == [dataset.name]
 
 
 # --- a dataset ----------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def main() -> int:
         prog="python -m tests.support.faults.cuts", description=__doc__
     )
     parser.add_argument("home", type=Path, help="folder to work in")
-    parser.add_argument("--cuts", type=int, default=84, help="cuts a stage (84: 504 in all)")
+    parser.add_argument("--cuts", type=int, default=84, help="cuts a stage")
     parser.add_argument("--resume-every", type=int, default=10, help="which part is resumed")
     parser.add_argument("--stage", action="append", choices=STAGES, help="only this one (repeat)")
     parser.add_argument("--minutes", type=float, default=600, help="begin no stage later")

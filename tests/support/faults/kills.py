@@ -171,7 +171,7 @@ def main() -> int:
         prog="python -m tests.support.faults.kills", description=__doc__
     )
     parser.add_argument("home", type=Path, help="folder to work in; it grows to some 50 MB")
-    parser.add_argument("--kills", type=int, default=34, help="kills a stage (34: 204 in all)")
+    parser.add_argument("--kills", type=int, default=34, help="kills a stage")
     parser.add_argument("--stage", action="append", choices=STAGES, help="only this one (repeat)")
     parser.add_argument(
         "--minutes", type=float, default=600, help="stop then; goes on when called again"

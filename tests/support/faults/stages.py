@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import small_assets, small_augmentation
 from tests.support.commands import CURATE, draw_people
 from tests.support.faults.warm import Warm
 from tests.support.small_portfolio import ADA, BEN, HEAD
 from tests.support.small_run import EVERYTHING_PASSES
+from tests.support.tiny_captioners import tiny_tagger
 
 TINY = ("rank=2", "batch_size=2", "learning_rate=0.01", "validation_timesteps=1", "resolution=64",
         "bucket_step=32")  # fmt: skip
@@ -108,6 +110,11 @@ save_every = 1
 prior_pictures = 2
 """
 
+WAVES = GENERATED.replace(
+    "seeds = [966983, 966984]", "seeds = [966983, 966984]\ntakes = 3"
+).replace("[selection]\n", "[waves]\nsize = 4\nimages = 8\n\n[selection]\n")
+WAVES = WAVES[: WAVES.index("[training]")]
+
 _SETS = [part for option in TINY for part in ("--set", option)]
 _TRAIN = [
     "train", "out", "--base", "miniature", "--output", "lora/char.safetensors",
@@ -167,6 +174,20 @@ def _written(text: str, drawn: bool = False) -> Callable[[Path], None]:
     return write
 
 
+def _drawn_and_tagger(folder: Path) -> None:
+    _drawn(folder)
+    tiny_tagger(folder / "tagger")
+
+
+def _photographs(folder: Path) -> None:
+    (folder / "project.toml").write_text(small_augmentation.PROJECT)
+    small_augmentation.draw(folder / "photos", 6)
+
+
+def _assets(folder: Path) -> None:
+    small_assets.write_project(folder)
+
+
 STAGES = {
     stage.name: stage
     for stage in (
@@ -201,5 +222,32 @@ STAGES = {
             _written(HEAD + ADA + BEN),
             dataset=("out/portfolio/ada", "out/portfolio/ben", "out/portfolio/combined"),
         ),
+        Stage("generate", ("generate", "project.toml"), _written(GENERATED), dataset=()),
+        Stage("waves", ("run", "project.toml"), _written(WAVES), dataset=("out/dataset",)),
+        Stage(
+            "caption",
+            ("caption", "out", "--model", "tagger", "--existing", "replace"),
+            _drawn_and_tagger,
+            ((*_CURATE, "--total", 4),),
+        ),
+        Stage(
+            "captions",
+            ("captions", "edit", "out", "--add", "blue sky", "--add-front", "portrait"),
+            _drawn,
+            ((*_CURATE, "--total", 4),),
+        ),
+        Stage(
+            "restore",
+            ("restore", "out", "1"),
+            _drawn,
+            (tuple(_CURATE), (*_CURATE, "--total", 4)),
+        ),
+        Stage(
+            "augment",
+            ("augment", "project.toml"),
+            _photographs,
+            dataset=("out/augmentation/real", "out/augmentation/combined"),
+        ),
+        Stage("assets", ("assets", "hero.toml"), _assets, dataset=()),
     )
 }  # fmt: skip

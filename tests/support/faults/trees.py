@@ -33,6 +33,7 @@ JSON_MAY_DIFFER = (
     (r".*/finished\.json", SECONDS),
     (r".*/before-after\.json|.*/runs/[^/]*/result\.json", SECONDS),
     (r".*/settled\.json", SECONDS),
+    (r".*/augmentation\.json", {"seconds", "cost"}),
     (r".*/portfolio\.json", {"generation_seconds", "curation_seconds", "cost", "untimed"}),
 )
 """Files, and the keys in them, at any depth, that say when, how long, or a price by the hour."""
@@ -68,6 +69,9 @@ def _comparable(path: Path, name: str) -> bytes:
             return json.dumps(_without(json.loads(data), keys)).encode()
     if name.endswith("features.sqlite"):
         return repr(rows_of(path)).encode()
+    if name.endswith("caption-edits.jsonl"):
+        lines = [_without(json.loads(line), {"time"}) for line in data.splitlines()]
+        return json.dumps(lines).encode()
     if name.endswith("/times.jsonl"):  # a line may be lost or cut off, and then says no time
         return b""
     if name.endswith("/state.safetensors"):
