@@ -22,10 +22,15 @@ from .face_looks import face_looks
 from .face_quality import face_quality
 from .face_validation import FaceThresholds
 from .faces import Faces
+from .identities import References
 from .pixels import PixelMeasurement
 
 FALSE_ACCEPTS = 0.001
 """Share of pairs of two people that the pack's own threshold may take for one."""
+SET = 3
+"""References that are taken together, where a person has more images than these."""
+_SETS = 5
+"""Such sets of each person; the others are compared with all of them."""
 _LEAST_PAIRS = 200
 
 
@@ -46,6 +51,9 @@ class SelfTest:
         people: How many people there are, each a folder with two one-face images or more.
         same: Similarities of pairs of one person.
         different: Similarities of pairs of two people.
+        same_as_set: Similarities of images to :data:`SET` references of the same person.
+        different_from_set: Similarities of images to so many references of another.
+        pack_threshold: Least similarity of the pack's calibration, which ``--reference`` takes.
     """
 
     pack: str
@@ -60,6 +68,9 @@ class SelfTest:
     people: int = 0
     same: list[float] = field(default_factory=list)
     different: list[float] = field(default_factory=list)
+    same_as_set: list[float] = field(default_factory=list)
+    different_from_set: list[float] = field(default_factory=list)
+    pack_threshold: float | None = None
 
     def threshold(self) -> float | None:
         """Return the least similarity that lets :data:`FALSE_ACCEPTS` of the strangers pass.
@@ -70,10 +81,19 @@ class SelfTest:
             return None
         return round(float(np.quantile(self.different, 1 - FALSE_ACCEPTS)) + 0.005, 2)
 
-    def rates(self, least: float) -> tuple[float, float]:
-        """Return the shares of pairs of one person, and of two, that are at least so similar."""
-        return (float(np.mean(np.asarray(self.same) >= least)),
-                float(np.mean(np.asarray(self.different) >= least)))  # fmt: skip
+    def rates(self, least: float, *, sets: bool = False) -> tuple[float, float]:
+        """Return the shares of pairs of one person, and of two, that are at least so similar.
+
+        Args:
+            least: The similarity.
+            sets: Whether images are compared with :data:`SET` references at a time; there may be
+                nobody with so many images, and the shares are then not numbers.
+        """
+        pairs = (
+            (self.same_as_set, self.different_from_set) if sets else (self.same, self.different)
+        )
+        own, others = (float(np.mean(np.asarray(p) >= least)) if p else np.nan for p in pairs)
+        return own, others
 
     def calibration(self, threshold: float) -> Calibration:
         """Return what the pack's numbers mean, as measured here.
@@ -90,7 +110,7 @@ class SelfTest:
     def to_mapping(self) -> dict[str, Any]:
         """Return the figures for JSON; of the pairs their number and rates."""
         values = asdict(self)
-        for name in ("same", "different"):
+        for name in ("same", "different", "same_as_set", "different_from_set"):
             values[name] = len(values[name])
         values["scores"] = [round(score, 4) for score in self.scores]
         values["identity_threshold"] = self.threshold()
@@ -122,7 +142,8 @@ def self_test(
     listed = ImageSet.from_folder(folder).accepted
     rows = np.unique(np.linspace(0, len(listed) - 1, min(limit, len(listed))).round().astype(int))
     limits = FaceThresholds().of_pack(analyser, references=False)
-    result = SelfTest(str(analyser.pack))
+    known = analyser.calibration
+    result = SelfTest(str(analyser.pack), pack_threshold=known.identity)
     good: list[tuple[Pixels, float]] = []
     accepted, sharp, identities, owners = 0, 0, [], []
     paths = [listed.paths()[i] for i in rows]
@@ -167,7 +188,7 @@ def self_test(
         for name, share in _passing(analyser, limits, good, FAULTS, progress).items()
     }
     result.harmless = _passing(analyser, limits, good, HARMLESS, progress)
-    _compare(result, identities, owners)
+    _compare(result, identities, owners, single=known.photographs)
     return result
 
 
@@ -202,9 +223,13 @@ def _passing(
 
 
 def _compare(
-    result: SelfTest, identities: Sequence[NDArray[np.float32]], owners: Sequence[str]
+    result: SelfTest,
+    identities: Sequence[NDArray[np.float32]],
+    owners: Sequence[str],
+    *,
+    single: bool,
 ) -> None:
-    """Compare every two faces, and note the similarities of one person and of two."""
+    """Note the similarities of one person and of two: of every two faces, and of faces to sets."""
     counts = {owner: owners.count(owner) for owner in set(owners)}
     kept = [i for i, owner in enumerate(owners) if counts[owner] > 1]
     result.people = sum(count > 1 for count in counts.values())
@@ -216,3 +241,13 @@ def _compare(
     alike = names[first] == names[second]
     result.same = similarity[alike].tolist()
     result.different = similarity[~alike].tolist()
+    rng = np.random.default_rng(0)
+    for name in sorted(set(names)):
+        own = np.flatnonzero(names == name)
+        if len(own) <= SET:
+            continue
+        for _ in range(_SETS):
+            chosen = rng.choice(own, SET, replace=False)
+            near = References.of(vectors[chosen], single=single).similarity(vectors)
+            result.same_as_set += near[np.setdiff1d(own, chosen)].tolist()
+            result.different_from_set += near[names != name].tolist()

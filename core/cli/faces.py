@@ -88,6 +88,8 @@ def _list(console: Console) -> tuple[int, Any]:
 def _show(result: SelfTest, console: Console) -> None:
     from rich.table import Table
 
+    from ..analysis.self_test import SET
+
     faces = result.faces
     console.print(
         f"{result.images} images: one face in {faces['one']}, several in {faces['several']}, none "
@@ -108,14 +110,24 @@ def _show(result: SelfTest, console: Console) -> None:
     if not result.same:
         console.print("Identity was not tried: there are no folders with several images each.")
         return
-    own, verdict = result.threshold(), "Too few to tell a threshold."
-    if own is not None:
-        genuine, strange = result.rates(own)
-        verdict = (
-            f"From similarity {own:g} on {genuine:.1%} of the first and {strange:.2%} of the "
-            "second pass."
-        )
     console.print(
         f"{result.people} people: {len(result.same)} pairs of one person, {len(result.different)} "
-        f"of two. {verdict}"
+        "of two."
     )
+    table = Table(title="Who passes as the person of references", title_justify="left")
+    for heading in ("similarity", "references", "of the same person", "of others"):
+        table.add_column(heading, justify="left" if heading == "similarity" else "right")
+    measured, from_pack = result.threshold(), result.pack_threshold
+    rows = [(from_pack, "the pack's"), (measured, "from these images")]
+    for least, whose in rows:
+        if least is None:
+            continue
+        for sets in (False, True):
+            own, others = result.rates(least, sets=sets)
+            if own == own:  # nobody may have images enough for a set
+                count = str(SET if sets else 1)
+                table.add_row(f"{least:g} ({whose})", count, f"{own:.1%}", f"{others:.2%}")
+    if table.rows:
+        console.print(table)
+    if measured is None:
+        console.print("They are too few to tell a threshold from.")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -189,6 +192,50 @@ def test_kohya_reads_it(dataset):
     for path in files:
         text = path.with_suffix(settings["general"]["caption_extension"])
         assert "char1" in text.read_text(encoding="utf-8").splitlines()[0]
+
+
+KOHYA = """
+import argparse, json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from library import config_util, strategy_base
+
+class Tokens(strategy_base.TokenizeStrategy):
+    def tokenize(self, text):
+        return [torch.zeros(1, 77, dtype=torch.long)]
+
+strategy_base.TokenizeStrategy.set_strategy(Tokens())
+options = argparse.Namespace(prior_loss_weight=1.0, debug_dataset=False)
+sanitizer = config_util.ConfigSanitizer(True, True, False, True)
+user = config_util.load_user_config("dataset.toml")
+blueprint = config_util.BlueprintGenerator(sanitizer).generate(user, options)
+group = config_util.generate_dataset_group_by_blueprint(blueprint.dataset_group)
+group = group[0] if isinstance(group, tuple) else group
+group.set_current_strategies()
+(dataset,) = group.datasets
+found = {info.absolute_path: info.caption for info in dataset.image_data.values()}
+shapes = {tuple(step["images"].shape) for step in (group[i] for i in range(len(group)))}
+print(json.dumps([found, len(group), sorted(shapes)]))
+"""
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SD_SCRIPTS_PATH"),
+    reason="SD_SCRIPTS_PATH names no checkout of sd-scripts (SD_SCRIPTS_PYTHON its interpreter)",
+)
+def test_sd_scripts_itself_reads_it(dataset, collected):
+    python = os.environ.get("SD_SCRIPTS_PYTHON", sys.executable)
+    run = subprocess.run(
+        [python, "-c", KOHYA, os.environ["SD_SCRIPTS_PATH"]],
+        cwd=dataset[0], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    found, steps, shapes = json.loads(run.stdout.splitlines()[-1])
+    assert (len(found), steps, shapes) == (14, 140, [[1, 3, 128, 128]])
+    for path, caption in found.items():
+        text = (dataset[0] / path).with_suffix(".txt").read_text(encoding="utf-8").strip()
+        assert caption == text
+    assert set(collected[2].values()) <= set(found.values())
 
 
 def test_hugging_face_reads_it(dataset, collected, hugging_face):

@@ -96,6 +96,19 @@ def test_a_face_that_fills_the_frame_is_found(analyser, astronaut):
 
 
 @needs_dlib
+def test_such_a_close_up_will_do_as_the_reference(analyser, astronaut, stranger, tmp_path):
+    close = cv2.resize(astronaut[95:180, 185:260], None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
+    write_images(tmp_path, {"close.png": close})
+    write_images(tmp_path / "set", {"a.png": astronaut, "b.png": stranger})
+    with FeatureStore() as store:
+        found = validate_faces(
+            ImageSet.from_folder(tmp_path / "set"), analyser, store,
+            references=[tmp_path / "close.png"],
+        )  # fmt: skip
+    assert found.table["rejection"].to_list() == [None, "identity_mismatch"]
+
+
+@needs_dlib
 def test_of_a_folder_the_good_photographs_pass(analyser, astronaut, stranger, tmp_path):
     width = 110
     blur = cv2.GaussianBlur(astronaut, (0, 0), 0.03 * width)

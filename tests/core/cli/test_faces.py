@@ -14,7 +14,7 @@ from PIL import Image
 from character_curator.analysis.calibration import Calibration
 from character_curator.analysis.degradations import FAULTS, HARMLESS
 from character_curator.analysis.face_analyser import FaceAnalyser
-from character_curator.analysis.self_test import SelfTest, self_test
+from character_curator.analysis.self_test import SelfTest, _compare, self_test
 from character_curator.cli import main
 from character_curator.miniature import FACE_PACK_PATH
 from tests.support.tiny_analysis import (
@@ -72,6 +72,10 @@ def test_a_pack_is_tried_on_a_folder(people):
     assert set(found["spoilt"]) == set(FAULTS)
     assert set(found["harmless"]) == set(HARMLESS)
     assert "of one person" in text
+    # Each of three people has five sets of three, one to the two others of five, and the strangers.
+    assert found["same_as_set"] % 5 == 0
+    assert found["different_from_set"] > found["same_as_set"] > 0
+    assert found["pack_threshold"] is None
 
 
 @needs_miniature_faces
@@ -110,6 +114,21 @@ def test_a_threshold_is_where_strangers_end():
     assert strangers <= 0.001
     assert own > 0.97
     assert 0.35 < least < 0.5
+
+
+def test_a_set_of_references_is_compared_as_a_curation_does():
+    axes = np.eye(8, dtype=np.float32)
+    faces = [axes[0] + 0.2 * axes[i % 4 + 2] for i in range(5)] + [axes[1]] * 2
+    faces = [face / np.linalg.norm(face) for face in faces]
+    result = SelfTest("a pack")
+    _compare(result, faces, ["ann"] * 5 + ["bo"] * 2, single=True)
+    assert (len(result.same_as_set), len(result.different_from_set)) == (5 * 2, 5 * 2)
+    own, others = result.rates(0.9, sets=True)
+    assert (own, others) == (1.0, 0.0)
+    # Above what any two of one person have: the mean of three is nearer than each of them.
+    assert max(result.different_from_set) < 0.3
+    assert min(result.same_as_set) > min(result.same)
+    assert np.isnan(SelfTest("a pack").rates(0.5, sets=True)).all()
 
 
 def test_faults_are_the_same_for_the_same_image():
