@@ -65,6 +65,19 @@ class Calibration:
         raw, calibrated = np.array(self.curve, dtype=np.float64).T
         return np.asarray(np.interp(values, raw, calibrated))
 
+    def doubt(self, least: float | None) -> str:
+        """Say so where a least similarity lets other people pass; empty otherwise.
+
+        Args:
+            least: What was asked for; below 0 it only reports, and that is known.
+        """
+        if self.identity is None or least is None or not 0 <= least < self.identity:
+            return ""
+        return (
+            f"A similarity of {least:g} is below {self.identity:g}, from which on this face pack "
+            "takes two images for one person's: others may pass."
+        )
+
     def to_json(self) -> str:
         """Write down for :meth:`read`."""
         values = {

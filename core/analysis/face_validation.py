@@ -220,6 +220,8 @@ def validate_faces(
     images = _reject(images, measured, faces, limits, strangers)
     accepted = images.accepted_mask()
     valid_only = [v if ok else None for v, ok in zip(identities, accepted, strict=True)]
+    note = analyser.calibration.doubt(limits.identity)
+    images = replace(images, notes=(*images.notes, note)) if note else images
     return _with_identity(images, valid_only, target, limits)
 
 

@@ -143,7 +143,8 @@ class FaceValidate(io.ComfyNode):
                     images, store, analyser.pack, given, analyser.det_size, NodeProgress()
                 )
             found = validate_faces(images, analyser, store, thresholds, paths, NodeProgress())
-        return io.NodeOutput(found, outcome(found))
+        said = [outcome(found), *found.notes[len(images.notes) :]]
+        return io.NodeOutput(found, "\n".join(said))
 
 
 def pack_path(name: str) -> str:

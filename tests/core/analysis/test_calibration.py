@@ -100,3 +100,9 @@ def test_dlib_is_known_without_its_packages():
     assert FaceAnalyser("dlib").calibration is DLIB
     assert calibration_of("dlib", FaceAnalyser("dlib").backend) is DLIB
     assert {info.pack for info in BACKENDS} >= {"miniature", "buffalo_l", "dlib", "dlib-cnn"}
+
+
+@pytest.mark.parametrize(("least", "doubted"), [(None, 0), (-1.0, 0), (0.3, 1), (0.92, 0), (1, 0)])
+def test_a_similarity_that_lets_others_pass_is_doubted(least, doubted):
+    assert bool(Calibration(identity=0.92).doubt(least)) == doubted
+    assert Calibration().doubt(least) == ""

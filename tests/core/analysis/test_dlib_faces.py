@@ -171,6 +171,14 @@ def test_a_reference_means_this_person(analyser, astronaut, stranger, tmp_path):
         again = validate_faces(images, analyser, store, references=[tmp_path / "reference.png"])
         assert not store.computed
         assert again.table.equals(found.table)
+        # A least similarity that fits another pack lets strangers pass, and that is said.
+        loose = validate_faces(
+            images, analyser, store, FaceThresholds(identity=0.3),
+            references=[tmp_path / "reference.png"],
+        )  # fmt: skip
+        assert loose.table["rejection"].to_list() == [None, None, None]
+        assert "0.3 is below 0.92" in loose.notes[-1]
+        assert not found.notes
         # The other person is taken where the reference is of the other.
         write_images(tmp_path, {"other.png": stranger})
         others = validate_faces(images, analyser, store, references=[tmp_path / "other.png"])

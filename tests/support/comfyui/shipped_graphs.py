@@ -231,9 +231,10 @@ FOLDER = (
     Column(
         "1 Curate",
         "Exactly one face, of one person: *minimum_identity* is the least similarity to the centre "
-        "of the set. Better: connect *Load Image* with a good image of the person to "
-        "*references*.\n\nFor drawings like the miniature's, set *pack* and *model* to "
-        "*miniature*.",
+        "of the set, and 0.3 fits insightface's packs. Better: connect *Load Image* with a good "
+        "image of the person to *references*, and set it to -1, which takes the pack's own.\n\n"
+        "The pack *dlib* downloads nothing. For drawings like the miniature's, set *pack* and "
+        "*model* to *miniature*.",
         (
             faces(
                 ("load", 0), pack="buffalo_l", minimum_confidence=0.85, minimum_identity=0.3,
@@ -247,7 +248,7 @@ FOLDER = (
                 },
             ),
         ),
-        width=400, note_height=220, color=GREEN,
+        width=400, note_height=260, color=GREEN,
     ),
     Column(
         "2 Select and export",
