@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..json_text import parse
 from ..plain_files import plain_text
 from .calibration import Calibration
+from .crop_boxes import face_within
 from .decoding import Pixels
 from .face_packs import FacePackError
 from .faces import Faces, FloatArray
@@ -27,11 +29,14 @@ NO_LANDMARKS = "none"
 """The layout of a detector that gives boxes alone."""
 DETECTOR_REPO, RECOGNISER_REPO = "deepghs/anime_face_detection", "deepghs/ccip_onnx"
 DETECTOR, RECOGNISER = "face_detect_v1.4_s", "ccip-caformer-24-randaug-pruned"
+HEADS_REPO, HEADS = "deepghs/anime_head_detection", "head_detect_v2.0_s"
 
 CURVE = ((0.25, 0.5), (0.45, 0.85), (0.60, 0.90), (0.72, 0.95), (0.85, 1.0))
 """Assumed, not measured: from the detector's own threshold up to the scores that its documentation
 shows of plain faces (0.70 to 0.79)."""
-_LEAST_SCORE, _OVERLAP, _STEP = 0.25, 0.7, 32
+_LEAST_SCORE, _LEAST_HEAD, _OVERLAP, _STEP = 0.25, 0.4, 0.7, 32
+"""Of faces and of heads the scores from which their authors count them, as ``dghs-imgutils`` does.
+"""
 _SIDE = 384
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 _DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
@@ -42,18 +47,23 @@ its top, to the right, and below its top."""
 
 def detector_of(folder: Path) -> Path | None:
     """Return the detector's file in a folder, or in a folder of its own there; None without one."""
-    found = [*folder.glob("face_detect_v*/model.onnx"), *folder.glob("face_detect_v*.onnx")]
-    return max(found, default=None)
+    return _newest(folder, "face_detect_v*")
+
+
+def _newest(folder: Path, name: str) -> Path | None:
+    return max([*folder.glob(f"{name}/model.onnx"), *folder.glob(f"{name}.onnx")], default=None)
 
 
 class AnimeFaces:
     """DeepGHS' detector and CCIP; see :class:`.face_backends.FaceBackend`.
 
-    The detector gives no landmarks, so that neither pose nor yaw is known.
+    The detector gives no landmarks, so that neither pose nor yaw is known. Where there is a
+    detector of heads too, a head in which no face was found, as it is from behind, counts as one.
 
     Args:
         folder: Holds ``face_detect_v*/model.onnx`` and, to tell characters apart, a folder with
-            ``model_feat.onnx``, ``model_metrics.onnx`` and ``metrics.json``.
+            ``model_feat.onnx``, ``model_metrics.onnx`` and ``metrics.json``; for heads
+            ``head_detect_v*/model.onnx``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,6 +92,10 @@ class AnimeFaces:
         return found
 
     @property
+    def _heads_path(self) -> Path | None:
+        return _newest(self._folder, "head_detect_v*")
+
+    @property
     def _recogniser_path(self) -> Path | None:
         places = [*self._folder.glob("*/model_feat.onnx"), *self._folder.glob("model_feat.onnx")]
         return max(places, default=None)
@@ -89,8 +103,8 @@ class AnimeFaces:
     @cached_property
     def fingerprint(self) -> str:
         """What the models are: the bytes of the files in use, and how they are used."""
-        used = [self._detector_path, *([self._recogniser_path] if self._recogniser_path else [])]
-        return "anime/1 " + " ".join(file_fingerprint(path) for path in used)
+        used = (self._detector_path, self._recogniser_path, self._heads_path)
+        return "anime/1 " + " ".join(file_fingerprint(path) for path in used if path)
 
     @property
     def threshold(self) -> float:
@@ -154,12 +168,11 @@ class AnimeFaces:
 
     @cached_property
     def _detector(self) -> Any:
-        session = _session(self._detector_path)
-        if len(session.get_outputs()[0].shape) != 3:
-            raise FacePackError(
-                f"{self._detector_path} is no detector of the kind of YOLOv8. Get it again."
-            )
-        return session
+        return _detector_in(self._detector_path)
+
+    @cached_property
+    def _heads(self) -> Any | None:
+        return None if self._heads_path is None else _detector_in(self._heads_path)
 
     @cached_property
     def _recogniser(self) -> Any:
@@ -177,30 +190,19 @@ class AnimeFaces:
         Raises:
             FacePackError: The detector is not there, or another kind of network.
         """
-        import cv2
-
-        session = self._detector
-        height, width = image.shape[:2]
-        entry = session.get_inputs()[0]
-        down, across = entry.shape[2:]
-        if not isinstance(down, int) or not isinstance(across, int):
-            scale = min(1.0, edge / max(height, width))
-            down, across = (int(np.ceil(side * scale / _STEP)) * _STEP for side in (height, width))
-        small = cv2.resize(image, (across, down), interpolation=cv2.INTER_AREA)
-        pixels = np.ascontiguousarray(small[..., ::-1].transpose(2, 0, 1)[None], np.float32) / 255
-        rows = np.asarray(session.run(None, {entry.name: pixels})[0], np.float32)[0].T
-        # Center, width and height, then the score of each kind of face.
-        scores = rows[:, 4:].max(axis=1)
-        rows, scores = rows[scores > _LEAST_SCORE], scores[scores > _LEAST_SCORE]
-        corner = rows[:, :2] - rows[:, 2:4] / 2
-        flat = np.concatenate([corner, rows[:, 2:4]], axis=1)
-        kept = np.asarray(
-            cv2.dnn.NMSBoxes(flat.tolist(), scores.tolist(), _LEAST_SCORE, _OVERLAP), int
-        ).reshape(-1)
-        boxes = np.concatenate([corner, corner + rows[:, 2:4]], axis=1)[kept]
-        boxes *= np.array([width / across, height / down] * 2, np.float32)
-        unknown = np.full((len(kept), 5, 2), np.nan, np.float32)
-        return Faces.by_score(boxes, scores[kept], unknown)
+        boxes, scores = _found(self._detector, image, edge, _LEAST_SCORE)
+        if self._heads is not None:
+            heads, certain = _found(self._heads, image, edge, _LEAST_HEAD)
+            middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+            faceless = [
+                not ((middles >= head[:2]) & (middles <= head[2:])).all(axis=1).any()
+                for head in heads
+            ]
+            faces = [face_within(head.tolist()) for head in heads[faceless]]
+            boxes = np.concatenate([boxes, np.array(faces, np.float32).reshape(-1, 4)])
+            scores = np.concatenate([scores, certain[faceless]])
+        unknown = np.full((len(boxes), 5, 2), np.nan, np.float32)
+        return Faces.by_score(boxes, scores, unknown)
 
     def crop(self, image: Pixels, landmarks: FloatArray, box: FloatArray | None = None) -> Pixels:
         """Cut out what shows of a character around its face, as the recogniser wants it.
@@ -248,3 +250,45 @@ def _session(path: Path) -> Any:
         return onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # onnxruntime raises many kinds for a damaged file
         raise FacePackError(f"{path} cannot be loaded: {error}. Get it again.") from error
+
+
+def _detector_in(path: Path) -> Any:
+    session = _session(path)
+    if len(session.get_outputs()[0].shape) != 3:
+        raise FacePackError(f"{path} is no detector of the kind of YOLOv8. Get it again.")
+    return session
+
+
+def _found(
+    session: Any, image: Pixels, edge: int, least: float
+) -> tuple[FloatArray, NDArray[np.float32]]:
+    """Return the boxes that a detector finds, in the image's pixels, and their scores.
+
+    Args:
+        session: The detector, of one kind of thing or of several that count alike.
+        image: BGR, uint8.
+        edge: The image is scaled down to a longest edge of so many pixels.
+        least: Only higher scores count.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    entry = session.get_inputs()[0]
+    down, across = entry.shape[2:]
+    if not isinstance(down, int) or not isinstance(across, int):
+        scale = min(1.0, edge / max(height, width))
+        down, across = (int(np.ceil(side * scale / _STEP)) * _STEP for side in (height, width))
+    small = cv2.resize(image, (across, down), interpolation=cv2.INTER_AREA)
+    pixels = np.ascontiguousarray(small[..., ::-1].transpose(2, 0, 1)[None], np.float32) / 255
+    rows = np.asarray(session.run(None, {entry.name: pixels})[0], np.float32)[0].T
+    # Center, width and height, then the score of each kind.
+    scores = rows[:, 4:].max(axis=1)
+    rows, scores = rows[scores > least], scores[scores > least]
+    corner = rows[:, :2] - rows[:, 2:4] / 2
+    flat = np.concatenate([corner, rows[:, 2:4]], axis=1)
+    kept = np.asarray(
+        cv2.dnn.NMSBoxes(flat.tolist(), scores.tolist(), least, _OVERLAP), int
+    ).reshape(-1)
+    boxes = np.concatenate([corner, corner + rows[:, 2:4]], axis=1)[kept]
+    boxes *= np.array([width / across, height / down] * 2, np.float32)
+    return boxes, scores[kept]

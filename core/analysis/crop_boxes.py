@@ -154,6 +154,18 @@ def head_of(
     )
 
 
+def face_within(head: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the face box around which :func:`head_of` finds an upright head, seen frontally.
+
+    Args:
+        head: Its box: left, top, right, bottom.
+    """
+    left, top, right, bottom = head
+    height, beside = (bottom - top) / (1 + _ABOVE + _BELOW), _BESIDE / (1 + 2 * _BESIDE)
+    inset = (right - left) * beside
+    return left + inset, top + _ABOVE * height, right - inset, bottom - _BELOW * height
+
+
 def face_of(
     face: Sequence[float],
     landmarks: ArrayLike | None = None,

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Protocol
 
 from ..miniature import FACE_PACK_PATH
-from .anime_faces import ANIME, DETECTOR_REPO, RECOGNISER_REPO, AnimeFaces, detector_of
+from .anime_faces import (
+    ANIME,
+    DETECTOR_REPO,
+    HEADS_REPO,
+    RECOGNISER_REPO,
+    AnimeFaces,
+    detector_of,
+)
 from .calibration import Calibration
 from .decoding import Pixels
 from .face_packs import LICENCE, MINIATURE, PACK_ROOT, FacePackError, packs_folder
@@ -125,9 +132,10 @@ BACKENDS = (
         f"fal/AuraFace-v1 of the Hugging Face hub, into {PACK_ROOT}/models/auraface",
     ),
     BackendInfo(
-        "anime", "YOLOv8 detector of drawn faces, CCIP tells characters apart; no landmarks",
-        "MIT (detector), OpenRAIL (CCIP)", "195 MB",
-        f"{DETECTOR_REPO} and {RECOGNISER_REPO} of the Hugging Face hub, into "
+        "anime", "YOLOv8 detectors of drawn faces and (if wanted) heads, CCIP tells characters "
+        "apart; no landmarks",
+        "MIT (detectors), OpenRAIL (CCIP)", "195 MB",
+        f"{DETECTOR_REPO}, {HEADS_REPO} and {RECOGNISER_REPO} of the Hugging Face hub, into "
         f"{PACK_ROOT}/models/anime",
     ),
     BackendInfo(

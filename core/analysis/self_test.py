@@ -89,9 +89,7 @@ class SelfTest:
             sets: Whether images are compared with :data:`SET` references at a time; there may be
                 nobody with so many images, and the shares are then not numbers.
         """
-        pairs = (
-            (self.same_as_set, self.different_from_set) if sets else (self.same, self.different)
-        )
+        pairs = (self.same_as_set, self.different_from_set) if sets else (self.same, self.different)
         own, others = (float(np.mean(np.asarray(p) >= least)) if p else np.nan for p in pairs)
         return own, others
 

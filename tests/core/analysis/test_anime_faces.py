@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from character_curator.analysis.anime_faces import AnimeFaces
+from character_curator.analysis.crop_boxes import head_of
 from character_curator.analysis.cropping import CropWish, crop_images
 from character_curator.analysis.face_analyser import FaceAnalyser
 from character_curator.analysis.face_backends import calibration_of, installed, open_backend
@@ -38,13 +39,13 @@ def save(path, nodes, constants, entry, result):
     onnx.save(made, str(path))
 
 
-def write_pack(folder):
-    """A white cell of 32 pixels is a face of 64; what hair shows around it says whose."""
+def write_detector(path, channels="ReduceMin"):
+    """A white cell of 32 pixels is what is looked for, with a box of 64; or any bright one."""
     node = helper.make_node
     save(
-        folder / "face_detect_v1.4_s" / "model.onnx",
+        path,
         [
-            node("ReduceMin", ["images"], ["white"], axes=[1], keepdims=1),
+            node(channels, ["images"], ["white"], axes=[1], keepdims=1),
             node(
                 "AveragePool", ["white"], ["mean"], kernel_shape=[CELL, CELL], strides=[CELL, CELL]
             ),
@@ -69,6 +70,12 @@ def write_pack(folder):
         ("images", TensorProto.FLOAT, [1, 3, "height", "width"]),
         ("output0", TensorProto.FLOAT, [1, 5, "anchors"]),
     )  # fmt: skip
+
+
+def write_pack(folder):
+    """A white cell is a face; what hair shows around it says whose."""
+    node = helper.make_node
+    write_detector(folder / "face_detect_v1.4_s" / "model.onnx")
     place = folder / "ccip-caformer-24-randaug-pruned"
     save(
         place / "model_feat.onnx",
@@ -127,6 +134,26 @@ def test_a_face_is_found_where_it_is_at_any_size(folder):
     twice = cv2.resize(portrait("red"), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     assert backend.detect(twice, 640).boxes[0] == pytest.approx([416, 288, 544, 416], abs=4)
     assert len(backend.detect(np.full((100, 80, 3), 60, np.uint8), 640)) == 0
+
+
+def test_a_head_without_a_face_counts_where_heads_are_looked_for(tmp_path):
+    image = np.full((640, 480, 3), 60, np.uint8)
+    image[160:192, 224:256] = 255  # a head with a face
+    image[480:512, 320:352] = (255, 0, 0)  # one from behind
+    pack = write_pack(tmp_path / "pack")
+    plain = open_backend(pack)
+    assert len(plain.detect(image, 640)) == 1
+    before = plain.fingerprint
+    write_detector(pack / "head_detect_v2.0_s" / "model.onnx", "ReduceMax")
+    backend = open_backend(pack)
+    assert backend.fingerprint != before
+    found = backend.detect(image, 640)
+    assert len(found) == 2
+    [face] = [box for box in found.boxes if box[1] < 320]
+    assert face == pytest.approx((208, 144, 272, 208), abs=2)
+    [behind] = [box for box in found.boxes if box[1] > 320]
+    assert head_of(behind).box == pytest.approx((304, 464, 368, 528), abs=2)
+    assert len(backend.detect(image[:320], 640)) == 1
 
 
 def test_the_threshold_is_that_of_ccip_as_a_cosine(folder, analyser):
