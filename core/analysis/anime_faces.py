@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.cores import own_processors
 from ..json_text import parse
 from ..plain_files import plain_text
 from .calibration import Calibration
@@ -244,6 +245,7 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     # Threads that spin while they wait take the processors from whatever else runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = own_processors()
     known = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [one for one in known if one in onnxruntime.get_available_providers()]
     try:

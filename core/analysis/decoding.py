@@ -11,7 +11,6 @@ is taken for it.
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.cores import processors as processors
 from ..errors import CuratorError
 from ..plain_files import plain_bytes
 from ..reading.color import is_srgb
@@ -346,11 +346,3 @@ def decode_ahead(
             pixels -= size
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,10 @@ class Embedder:
         self.pretrained = pretrained
         self.batch_size = batch_size
         self._device = device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a description; a process loads the model of equal ones once."""
+        return _described, (self.model, self.pretrained, self._device, self.batch_size)
 
     @cached_property
     def _folder(self) -> Path | None:
@@ -211,6 +215,11 @@ class Embedder:
             vectors = model.encode_text(tokenizer(list(texts)).to(self.device)).float()
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
             return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+
+
+@lru_cache(maxsize=2)
+def _described(model: str, pretrained: str | None, device: str, batch_size: int) -> Embedder:
+    return Embedder(model, pretrained, device, batch_size=batch_size)
 
 
 def text_vectors(

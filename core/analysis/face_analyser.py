@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,8 +66,15 @@ class FaceAnalyser:
             )
         self.pack = pack
         self.det_size = det_size
+        self._providers = None if providers is None else tuple(providers)
         self.batch_size = batch_size
         self.backend: FaceBackend = open_backend(pack, providers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a description; a process loads the models of equal ones once."""
+        if type(self) is not FaceAnalyser:
+            return super().__reduce__()  # type: ignore[return-value]
+        return _described, (self.pack, self.det_size, self._providers, self.batch_size)
 
     @property
     def folder(self) -> Path:
@@ -177,3 +185,10 @@ class FaceAnalyser:
     def has_recogniser(self) -> bool:
         """Whether faces can be identified."""
         return self.backend.has_recogniser
+
+
+@lru_cache(maxsize=2)
+def _described(
+    pack: str | Path, det_size: int | None, providers: tuple[str, ...] | None, batch_size: int
+) -> FaceAnalyser:
+    return FaceAnalyser(pack, det_size, providers, batch_size=batch_size)

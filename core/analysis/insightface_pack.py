@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engines.cores import own_processors
 from .builds import build_faults
 from .decoding import Pixels
 from .face_packs import FacePackError, find_pack
@@ -61,7 +62,7 @@ def aligned(image: Pixels, landmarks: FloatArray, size: int = 112) -> Pixels:
 
 
 def _sleeping_session(model: Any, providers: Sequence[str]) -> Any:
-    """Return a model's session again, with threads that sleep while they wait.
+    """Return a model's session again, sized to this process, with threads that sleep.
 
     onnxruntime's spin by default, which takes the processors from whatever else runs; not every
     version of insightface lets its sessions be told.
@@ -70,6 +71,7 @@ def _sleeping_session(model: Any, providers: Sequence[str]) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = own_processors()  # its own choice is all that the machine has
     return onnxruntime.InferenceSession(model.model_file, options, providers=list(providers))
 
 

@@ -9,6 +9,7 @@ the feature store and decode nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ from .quality import (
 from .sweep import sweep
 
 if TYPE_CHECKING:
+    from ..engines.work import Engine
     from ..features import FeatureStore
     from .embeddings import Embedder
     from .face_analyser import FaceAnalyser
@@ -38,6 +40,57 @@ if TYPE_CHECKING:
 
 REACH = 0.05
 """How far thresholds may move down later without anything being measured anew."""
+
+
+@dataclass(frozen=True)
+class WorthDetecting:
+    """Faces are looked for where one could lift the quality to the least."""
+
+    calibrated: bool
+    least_quality: float
+    quality: QualityThresholds
+
+    def __call__(self, pixels: PixelMeasurement, faces: Faces | None) -> bool:
+        """Decide for one image."""
+        if self.calibrated:
+            return True
+        ceiling = quality_ceiling(pixels.sharpness, pixels.contrast, self.quality)
+        return float(ceiling) >= self.least_quality
+
+
+@dataclass(frozen=True)
+class WorthIdentifying:
+    """A face is identified that is valid, or nearly."""
+
+    limits: FaceThresholds
+    least_confidence: float
+
+    def __call__(self, pixels: PixelMeasurement, faces: Faces | None) -> bool:
+        """Decide for one face."""
+        return self.limits.admits(pixels, faces, self.least_confidence)
+
+
+@dataclass(frozen=True)
+class WorthEmbedding:
+    """An image is embedded that has such a face and nearly the least quality."""
+
+    limits: FaceThresholds
+    least_confidence: float
+    calibrated: bool
+    least_quality: float
+    quality: QualityThresholds
+
+    def __call__(self, pixels: PixelMeasurement, faces: Faces | None) -> bool:
+        """Decide for one image."""
+        if faces is None or not self.limits.admits_any(pixels, faces, self.least_confidence):
+            return False
+        if self.calibrated and faces.looks is not None:
+            best = float(np.nanmax([-1.0, *face_quality(faces.looks)]))
+            return best >= self.least_quality
+        scores = quality_scores(
+            pixels.sharpness, pixels.contrast, len(faces), float(faces.scores[0]), self.quality
+        )
+        return float(scores.quality) >= self.least_quality
 
 
 def measure(
@@ -52,6 +105,7 @@ def measure(
     reach: float = REACH,
     formula: Formula | None = None,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> ImageSet:
     """Measure what later stages need, in one pass.
 
@@ -68,6 +122,7 @@ def measure(
         formula: Of the quality; ``None`` takes what suits the pack. With the calibrated one, which
             is of the face, faces are looked for in every image.
         progress: Watches.
+        engine: Where images are measured; in this process unless given.
 
     Returns:
         The set with ``raw_sharpness`` and ``raw_contrast``. Rejected are unreadable files, and, as
@@ -84,36 +139,18 @@ def measure(
     calibrated = formula == CALIBRATED or (formula is None and analyser.calibration.photographs)
     least_quality, least_confidence = minimum_quality - reach, limits.confidence - reach
 
-    def worth_detecting(pixels: PixelMeasurement, faces: Faces | None) -> bool:
-        if calibrated:
-            return True
-        ceiling = quality_ceiling(pixels.sharpness, pixels.contrast, quality)
-        return float(ceiling) >= least_quality
-
-    def worth_identifying(pixels: PixelMeasurement, faces: Faces | None) -> bool:
-        return limits.admits(pixels, faces, least_confidence)
-
-    def worth_embedding(pixels: PixelMeasurement, faces: Faces | None) -> bool:
-        if faces is None or not limits.admits_any(pixels, faces, least_confidence):
-            return False
-        if calibrated and faces.looks is not None:
-            return float(np.nanmax([-1.0, *face_quality(faces.looks)])) >= least_quality
-        scores = quality_scores(
-            pixels.sharpness, pixels.contrast, len(faces), float(faces.scores[0]), quality
-        )
-        return float(scores.quality) >= least_quality
-
     images = sweep(
         images,
         store,
         analyser=analyser,
         embedder=embedder,
-        detect=worth_detecting,
-        identify=worth_identifying,
-        embed=worth_embedding,
+        detect=WorthDetecting(calibrated, least_quality, quality),
+        identify=WorthIdentifying(limits, least_confidence),
+        embed=WorthEmbedding(limits, least_confidence, calibrated, least_quality, quality),
         every_face=limits.choice not in (None, REJECT),
         stage="Measuring the images",
         progress=progress,
+        engine=engine,
     )
     measured = known_pixels(images, store)
     if calibrated:

@@ -23,6 +23,7 @@ from typing import Any
 
 from ..errors import CuratorError
 from .carried import CarriedError, CarriedLine
+from .cores import SHARED_BY
 from .work import Chunk, Result, Tell, Work, unheard
 from .worker import (
     CHUNK,
@@ -198,7 +199,7 @@ class Processes:
             pass  # it has died, which is heard of next
 
     def _start(self) -> _Worker:
-        environment = threads_environment(self._threads)
+        environment = threads_environment(self._threads) | {SHARED_BY: str(self._count)}
         taken = {worker.place for worker in self._workers}
         place = next(place for place in itertools.count() if place not in taken)
         if self._devices:
