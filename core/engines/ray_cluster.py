@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,10 @@ OWN = "local"
 """The address that stands for a runtime of this machine's own."""
 _OBJECTS = 128 * 2**20
 """Bytes of memory for what travels: chunks are paths and requests, results are table rows."""
+
+
+_PATIENCE = 10.0
+"""Seconds that a cluster has to answer."""
 
 
 class ClusterError(CuratorError):
@@ -76,6 +81,7 @@ class Cluster:
                 "_temp_dir": self._folder,
             }
         try:
+            _knock(self._address)  # Ray itself would try for minutes
             with _unnoticed():
                 ray.init(self._address, **options)
         except Exception as error:  # Ray raises many kinds, of its own and of others
@@ -109,9 +115,9 @@ class Cluster:
                 "or see docs/cluster.md."
             )
         return (
-            f"There is no way to the Ray cluster {self._address}: {said} Is it running (ray "
-            "status), with the same versions of Python and Ray as here? docs/cluster.md says how "
-            "one is started."
+            f"There is no way to the Ray cluster {self._address}: {said.rstrip('.')}. Is it "
+            "running (ray status), with the same versions of Python and Ray as here? "
+            "docs/cluster.md says how one is started."
         )
 
 
@@ -122,6 +128,17 @@ def free_and_total(ray: Any) -> str:
 
 def _named(resources: Mapping[str, float]) -> str:
     return ", ".join(f"{resources.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
+
+
+def _knock(address: str) -> None:
+    """See whether anybody listens at an address of the form ``host:port``.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
 
 
 def _imported() -> Any:

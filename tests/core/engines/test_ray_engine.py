@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from character_curator.engines.processes import WorkerLostError
+from character_curator.engines.ray_cluster import ClusterError
 from character_curator.engines.ray_engine import RayEngine
 from character_curator.errors import WriteError
 from tests.support.engine_works import Environment, Squares, TwoPartError
@@ -137,3 +138,9 @@ def test_nothing_outlives_a_caller_that_is_killed(tmp_path):
     caller.send_signal(signal.SIGKILL)
     caller.wait()
     assert _ended(started, 30)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "no-such-host.invalid:6379"])
+def test_a_cluster_that_is_not_there_is_named(tmp_path, address):
+    with pytest.raises(ClusterError, match=f"{address}.*docs/cluster.md"):
+        list(RayEngine(1, address=address).map(Squares(tmp_path), [1]))
