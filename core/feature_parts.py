@@ -17,7 +17,7 @@ import polars as pl
 
 from . import atomic
 from .errors import CuratorError, WriteError
-from .features import FeatureStore
+from .features import IN_MEMORY, FeatureStore
 from .parquet import ParquetError, parquet_bytes, read_parquet
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 Rows = Mapping[tuple[str, str], Mapping[str, bytes]]
 """Values by content hash, by (analyser, fingerprint)."""
 
+_FOLDER = ".parts"
 _SUFFIX = ".parquet"
 _DAMAGED = ".damaged"
 _COLUMNS = {"analyser": pl.String, "fingerprint": pl.String, "hash": pl.String, "value": pl.Binary}
@@ -39,6 +40,11 @@ class PartsError(CuratorError):
             f"The measurements in {folder} cannot be read: {error}. It must be a folder that this "
             "machine and the workers read and write; run again when it is, what is there is kept."
         )
+
+
+def parts_of(store: FeatureStore) -> Path | None:
+    """Return the folder where a store's parts are gathered; ``None`` for one in memory."""
+    return None if store.path == IN_MEMORY else Path(store.path).with_suffix(_FOLDER)
 
 
 def write_part(folder: Path | str, rows: Rows) -> str:

@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS feature (
 """
 _COLUMNS = "analyser, fingerprint, hash, value, checksum"
 _CHUNK = 500
-_MEMORY = ":memory:"
+IN_MEMORY = ":memory:"
+"""The path of a store that is no file."""
 _PATIENCE = 60.0
 """Seconds to wait for another program that holds the file."""
 
@@ -98,7 +99,7 @@ class FeatureStore:
         FeatureStoreError: Its folder cannot be written, or another program holds the file.
     """
 
-    def __init__(self, path: Path | str = _MEMORY) -> None:
+    def __init__(self, path: Path | str = IN_MEMORY) -> None:
         self.path = str(path)
         self.computed: Counter[str] = Counter()
         self.damaged: Counter[str] = Counter()
@@ -106,7 +107,7 @@ class FeatureStore:
         self._told: set[tuple[str, str, str]] = set()
         self._lock = threading.Lock()
         try:
-            if self.path != _MEMORY:
+            if self.path != IN_MEMORY:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 if Path(path).exists() and not Path(path).is_file():
                     raise OSError("it is no plain file")
@@ -193,7 +194,7 @@ class FeatureStore:
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Let SQLite look whether each row is where it is looked for, once a state of the file."""
-        if self.path == _MEMORY:
+        if self.path == IN_MEMORY:
             return
         state = (self.path, *file_state(Path(self.path)))
         if state in _CHECKED:
@@ -233,7 +234,7 @@ class FeatureStore:
         try:
             return action()
         except sqlite3.Error as error:
-            if _cause(error) != _DAMAGED or self.path == _MEMORY:
+            if _cause(error) != _DAMAGED or self.path == IN_MEMORY:
                 raise FeatureStoreError(self.path, what, error) from error
             try:
                 self._begin_anew(error)

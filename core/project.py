@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from .asset_sections import AssetsSection
 from .augmentation_section import AugmentationSection
 from .captions.settings import CaptionStage
+from .engine_section import EngineSection
 from .errors import CuratorError
 from .naming import slug
 from .options import Model
@@ -54,7 +55,8 @@ class Project(Model):
     no more of it is made than the selection needs. With ``portfolio`` every one of the subjects
     gets a dataset of its own. With ``augmentation`` there are real images in ``source``, and what
     is generated are variations of them. ``assets`` makes images for a game with the LoRA of
-    ``training``, or with any other: then neither images nor a plan are needed.
+    ``training``, or with any other: then neither images nor a plan are needed. ``engine`` says
+    where the work is done, which changes nothing of the result.
     """
 
     project: ProjectSection = ProjectSection()
@@ -79,6 +81,7 @@ class Project(Model):
     portfolio: PortfolioSection | None = None
     assets: AssetsSection | None = None
     augmentation: AugmentationSection | None = None
+    engine: EngineSection = EngineSection()
 
     @model_validator(mode="after")
     def _has_images(self) -> Project:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .imageset import ImageSet
 from .progress import Progress, silent
 from .project import Project
-from .project_parts import resolved, thresholds_of
+from .project_parts import resolved, thresholds_of, working
 
 if TYPE_CHECKING:
     from .analysis.duplicates import IntArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .analysis.face_analyser import FaceAnalyser
     from .analysis.face_validation import FaceThresholds
     from .analysis.identities import References
+    from .engines.work import Engine
     from .features import FeatureStore
 
 CROPS_FOLDER = "crops"
@@ -50,6 +51,7 @@ def validate(
     *,
     base: Path | str = ".",
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> Validated:
     """Crop and measure what is not yet, and reject what is spoilt or without one valid face.
 
@@ -60,6 +62,7 @@ def validate(
         output: Folder of measurements, where crops go.
         base: The folder that relative paths of references start from.
         progress: Watches.
+        engine: Where images are measured; as the project says unless given.
 
     Raises:
         ReferenceFaceError: A reference image does not show exactly one face.
@@ -76,16 +79,18 @@ def validate(
     known = read_references(analyser, store, references)  # refused before the folder is measured
     images = unblemished(project, images, store, progress, base=base, output=output)
     images = cropped(project, images, analyser, store, output, base=base, progress=progress)
-    images = measure(
-        images,
-        analyser,
-        embedder,
-        store,
-        thresholds=thresholds,
-        minimum_quality=project.quality.minimum,
-        formula=project.quality.formula,
-        progress=progress,
-    )
+    with working(project, engine) as at_work:
+        images = measure(
+            images,
+            analyser,
+            embedder,
+            store,
+            thresholds=thresholds,
+            minimum_quality=project.quality.minimum,
+            formula=project.quality.formula,
+            progress=progress,
+            engine=at_work,
+        )
     images = validate_faces(images, analyser, store, thresholds, references, progress)
     return Validated(images, analyser, embedder, thresholds, known)
 
@@ -107,13 +112,14 @@ def measured_of(
     base: Path | str,
     separate: Callable[[ImageSet], ImageSet] | None,
     progress: Progress,
+    engine: Engine | None = None,
 ) -> Measured:
     """Validate, score, embed and cluster: all that comes before the selection."""
     from .analysis import clusters, duplicates, quality
     from .analysis.embed import embed
 
     minimum, formula = project.quality.minimum, project.quality.formula
-    found = validate(images, project, store, output, base=base, progress=progress)
+    found = validate(images, project, store, output, base=base, progress=progress, engine=engine)
     images = found.images if separate is None else separate(found.images)
     images = quality.score_quality(
         images, store, minimum=minimum, progress=progress, formula=formula

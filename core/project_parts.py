@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .variations import with_variations
 if TYPE_CHECKING:
     from .analysis.face_validation import FaceThresholds
     from .captions.stage import Captioning
+    from .engines.work import Engine
     from .generation.backend import Backend
     from .selection import Decisions, Quota
 
@@ -134,6 +136,43 @@ def captioning_of(project: Project, base: Path | str = ".") -> Captioning | None
     return Captioning.of(project.captions, words, base)
 
 
+@contextmanager
+def working(project: Project, engine: Engine | None = None) -> Iterator[Engine]:
+    """Yield what does a project's work, and close it in the end.
+
+    Args:
+        project: With its section [engine].
+        engine: One that is there already, which is yielded as it is, and left open.
+    """
+    if engine is not None:
+        yield engine
+        return
+    with closing(engine_of(project)) as own:
+        yield own
+
+
+def engine_of(project: Project) -> Engine:
+    """Return what does a project's work; whoever asked for it closes it."""
+    wanted = project.engine
+    if wanted.name == "ray":
+        from .engines.ray_engine import RayEngine
+
+        return RayEngine(
+            wanted.workers,
+            address=wanted.address,
+            threads=wanted.cpus,
+            gpus=wanted.gpus,
+            parts=bool(wanted.parts),
+        )
+    if wanted.workers is not None and wanted.workers > 1:
+        from .engines.processes import Processes
+
+        return Processes(wanted.workers)
+    from .engines.here import Here
+
+    return Here()
+
+
 def masks_of(project: Project, base: Path | str = ".") -> str | None:
     """Return which masks the dataset gets: a kind, or the path of a folder."""
     wanted = project.dataset.masks
@@ -143,11 +182,13 @@ def masks_of(project: Project, base: Path | str = ".") -> str | None:
 def recipe_of(project: Project) -> dict[str, Any]:
     """Return a project as its dataset's recipe: decisions are a file beside it.
 
-    What is made with a LoRA of it, later, is no part of it.
+    What is made with a LoRA of it, later, is no part of it, and where the work was done neither.
     """
     from .selection.decisions import DECISIONS_FILE
 
-    recipe = _shown(project.model_dump(mode="json", exclude_none=True, exclude={"assets"}))
+    recipe = _shown(
+        project.model_dump(mode="json", exclude_none=True, exclude={"assets", "engine"})
+    )
     if "decisions" in recipe["selection"]:
         recipe["selection"]["decisions"] = DECISIONS_FILE
     return recipe

@@ -7,13 +7,14 @@ what is measured of an image is the same in whatever chunk it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..engines.cores import own_processors, share
 from ..engines.work import Tell
+from ..feature_parts import write_part
 from ..imageset import pack_vector
 from . import pixels as pixels_module
 from .decoding import PIXELS_IN_FLIGHT, Pixels, decode_ahead
@@ -150,6 +151,31 @@ class Measuring:
     def open(self, tell: Tell) -> Callable[[Sequence[Known]], Found]:
         """Return what measures the images of a chunk. Models load when one needs them."""
         return lambda chunk: _Chunk(self, tell).measured(chunk)
+
+
+@dataclass(frozen=True)
+class InParts:
+    """The same, and what is found is written where it is found; see :mod:`..feature_parts`.
+
+    Notes and results then say only which images are done, and which cannot be read.
+    """
+
+    work: Measuring
+    folder: Path
+    fingerprints: Mapping[str, str]
+    """Under which each analyser's values are stored."""
+
+    def open(self, tell: Tell) -> Callable[[Sequence[Known]], Found]:
+        """Return what measures the images of a chunk, and writes what it finds."""
+        run = self.work.open(
+            lambda note: tell(self._written(note) if isinstance(note, Found) else note)
+        )
+        return lambda chunk: self._written(run(chunk))
+
+    def _written(self, found: Found) -> Found:
+        rows = {(name, self.fingerprints[name]): items for name, items in found.rows.items()}
+        write_part(self.folder, rows)
+        return replace(found, rows={})
 
 
 class _Chunk:

@@ -14,6 +14,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ..engines.here import Here
+from ..feature_parts import merge_parts, parts_of
 from ..features import FeatureStoreError
 from ..imageset import ImageSet
 from ..naming import located
@@ -21,7 +22,7 @@ from ..progress import Progress, silent
 from . import pixels as pixels_module
 from .face_looks import LOOKS, LOOKS_VERSION, looks_from_bytes
 from .faces import DETECTION, EACH_IDENTITY, IDENTITY, Faces
-from .measuring import Condition, Due, Found, Known, Measuring, Wants
+from .measuring import Condition, Due, Found, InParts, Known, Measuring, Wants
 from .measuring import always as always
 from .pixels import PixelMeasurement, reject_unreadable
 
@@ -98,6 +99,9 @@ def _pass(
     engine: Engine,
 ) -> ImageSet:
     """Fill the store once; see :func:`sweep`."""
+    folder = parts_of(store)
+    if folder is not None:
+        merge_parts(store, folder)  # what a caller left who was killed
     table = images.accepted.table.filter(images.accepted.table["hash"].is_not_null())
     rows = table.unique("hash", keep="first", maintain_order=True)
     known, reasons = _recalled(images, rows, store, work)
@@ -105,7 +109,14 @@ def _pass(
     wanted = [one for one in known if due.anything(one)]
     if wanted:
         progress.start(stage, len(wanted))
-        _measure(wanted, work, engine, _Taker(store, work, progress, reasons))
+        taker = _Taker(store, work, progress, reasons)
+        if engine.parts and folder is not None:
+            try:
+                _measure(wanted, InParts(work, folder, taker.fingerprints), engine, taker)
+            finally:
+                merge_parts(store, folder)
+        else:
+            _measure(wanted, work, engine, taker)
         progress.finish()
     accepted = images.accepted_mask()
     return reject_unreadable(
@@ -117,7 +128,7 @@ def _pass(
     )
 
 
-def _measure(wanted: list[Known], work: Measuring, engine: Engine, taker: _Taker) -> None:
+def _measure(wanted: list[Known], work: Measuring | InParts, engine: Engine, taker: _Taker) -> None:
     """Let an engine measure images, and take what it finds."""
     size = len(wanted) // (engine.workers * _CHUNKS_A_WORKER)
     size = min(max(size, _LEAST_CHUNK), _MOST_CHUNK)
@@ -140,7 +151,7 @@ class _Taker:
         self, store: FeatureStore, work: Measuring, progress: Progress, reasons: dict[str, str]
     ) -> None:
         self._store, self._progress, self._reasons = store, progress, reasons
-        self._fingerprints = _fingerprints(work)
+        self.fingerprints = _fingerprints(work)
         self._told: set[str] = set()
 
     def note(self, note: Any) -> None:
@@ -155,7 +166,7 @@ class _Taker:
         """Store what was found."""
         self._reasons |= found.reasons
         for analyser, items in found.rows.items():
-            self._store.put(items, analyser, self._fingerprints[analyser])
+            self._store.put(items, analyser, self.fingerprints[analyser])
         for key in found.keys:
             self.note(key)
         self._told -= set(found.keys)

@@ -16,6 +16,7 @@ from ..errors import CuratorError
 from ..naming import table_name
 from ..options import option
 from ..reading.kinds import FORMATS
+from .engines import add_engine_options, engine_given, with_engine
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said, say
 from .places import dataset_path
 
@@ -50,12 +51,14 @@ def add_commands(command: Command) -> None:
     sub = command("run", _run, "Run a project file: every stage, continuing where it was.")
     sub.set_defaults(analyses=True)
     sub.add_argument("project", type=Path, metavar="PROJECT.toml")
+    add_engine_options(sub)
 
     sub = command("generate", _generate, "Make only the raw images of a project file.")
     sub.add_argument("project", type=Path, metavar="PROJECT.toml")
     sub.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="I/N", help="this machine's part, as 1/3"
     )
+    add_engine_options(sub)
 
     sub = command("curate", _curate, "Curate a folder of existing images into a dataset.")
     sub.set_defaults(analyses=True)
@@ -129,6 +132,7 @@ def add_commands(command: Command) -> None:
     sub.add_argument(
         "--work", type=Path, default=None, help="folder of measurements (default: DATASET.work)"
     )
+    add_engine_options(sub)
 
     sub = command(
         "reproduce",
@@ -203,7 +207,7 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .memory import kept_while_training
     from .training_view import TrainingView
 
-    parsed = project.read(options.project)
+    parsed = with_engine(project.read(options.project), options)
     if parsed.portfolio is not None:
         from .portfolio import made
 
@@ -234,7 +238,7 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
 
-    parsed = project.read(options.project)
+    parsed = with_engine(project.read(options.project), options)
     with progress_on(console) as progress:
         images = pipeline.generate(
             parsed, options.project.parent, shard=options.shard, progress=progress
@@ -268,6 +272,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             },
             "crop": _section_of(options, _CROP_OPTIONS),
             "blemishes": _section_of(options, _BLEMISH_OPTIONS),
+            "engine": engine_given(options),
             "quality": {"minimum": options.min_quality, "formula": options.quality_formula},
             "clip": {"model": clip, "pretrained": pretrained},
             "clusters": {"count": options.clusters},

@@ -15,6 +15,7 @@ class Here:
     """
 
     workers = 1
+    parts = False
 
     def __init__(self) -> None:
         self._work: Any = None

@@ -106,6 +106,8 @@ class Processes:
         devices: Names as ``CUDA_VISIBLE_DEVICES`` has them: each worker sees one, in turn.
     """
 
+    parts = False
+
     def __init__(self, workers: int, *, threads: int = 1, devices: Sequence[str] = ()) -> None:
         if workers < 1:
             raise CuratorError(f"workers = {workers}: at least one is needed.")

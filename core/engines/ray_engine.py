@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import CuratorError
 from .carried import CarriedError, CarriedLine
+from .cores import processors
 from .processes import TRIES, WorkerLostError
 from .ray_cluster import Cluster, ClusterError, free_and_total
 from .ray_worker import PROGRAM, RayWorker, installed
@@ -87,19 +88,28 @@ class RayEngine:
     opened, until the engine is closed.
 
     Args:
-        workers: How many actors. Where a cluster has places for fewer, those do all.
+        workers: How many actors; as many as there are places for unless given. Where there are
+            places for fewer, those do all.
         address: Of a cluster; see :class:`.ray_cluster.Cluster`.
         threads: How many threads a library takes in each, and how many processors each takes of
             the cluster.
         gpus: How many graphics cards each takes of the cluster; a part of one is shared.
+        parts: Whether workers write what they find as parts; see :class:`.work.Engine`.
     """
 
     def __init__(
-        self, workers: int, *, address: str | None = None, threads: int = 1, gpus: float = 0
+        self,
+        workers: int | None = None,
+        *,
+        address: str | None = None,
+        threads: int = 1,
+        gpus: float = 0,
+        parts: bool = False,
     ) -> None:
-        if workers < 1:
+        if workers is not None and workers < 1:
             raise CuratorError(f"workers = {workers}: at least one is needed.")
         self._count, self._threads, self._gpus = workers, threads, gpus
+        self.parts = parts
         self._cluster = Cluster(address)
         self._ray: Any = None
         self._workers: list[_Worker] = []
@@ -110,7 +120,13 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """How many actors."""
+        """How many actors. Unless that was said, the cluster is asked."""
+        if self._count is None:
+            total = self._opened().cluster_resources()
+            places = [total.get("CPU", 0) / self._threads]
+            places += [total.get("GPU", 0) / self._gpus] if self._gpus else []
+            self._count = max(1, int(min(places)))
+            log.info("%d workers have a place", self._count)
         return self._count
 
     def map(
@@ -152,7 +168,9 @@ class RayEngine:
     def _opened(self) -> Any:
         """Return the module ``ray``, connected."""
         if self._ray is None:
-            self._ray = self._cluster.open(self._threads * self._count)
+            self._ray = self._cluster.open(
+                self._threads * (self._count or max(1, processors() // self._threads))
+            )
             cards = self._ray.cluster_resources().get("GPU", 0)
             if self._cluster.is_own and cards < self._gpus:
                 raise ClusterError(
@@ -168,7 +186,7 @@ class RayEngine:
 
     def _deal(self, turn: _Turn) -> bool:
         """Give chunks to workers that have few; return whether results are still to come."""
-        window = _WINDOW * self._count
+        window = _WINDOW * self.workers
         while not turn.over and turn.begun - turn.following < window:
             number, data = next(turn.pending, (-1, b""))
             if number < 0:
@@ -177,7 +195,7 @@ class RayEngine:
             turn.flying[number] = data
             turn.waiting.append(number)
             turn.begun += 1
-        while len(self._workers) < min(self._count, len(turn.flying)):
+        while len(self._workers) < min(self.workers, len(turn.flying)):
             self._start()
         while turn.waiting and (worker := self._idlest()) is not None:
             self._send(worker, turn, turn.waiting.popleft())
@@ -204,7 +222,7 @@ class RayEngine:
             max_task_retries=0,
             runtime_env={"env_vars": threads_environment(self._threads)},
         )
-        actor = made.remote(levels)
+        actor = made.remote(levels, self._threads)
         self._workers.append(_Worker(actor, actor.hello.remote()))
 
     def _listen(self, turn: _Turn, tell: Tell) -> None:

@@ -19,6 +19,7 @@ from importlib import metadata
 from typing import Any
 
 from .carried import CarriedError, Carrier
+from .cores import SHARED_BY, processors
 from .worker import ERROR, LINE, NOTE, RESULT
 
 PROGRAM = "character-curator"
@@ -32,9 +33,11 @@ class RayWorker:
 
     Args:
         levels: Least level that is logged, by logger; ``""`` is the root.
+        threads: How many processors of the machine are this actor's.
     """
 
-    def __init__(self, levels: Mapping[str, int]) -> None:
+    def __init__(self, levels: Mapping[str, int], threads: int) -> None:
+        os.environ[SHARED_BY] = str(max(1, processors() // threads))
         warnings.filterwarnings("ignore", category=FutureWarning)
         self._said: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         self._opened: dict[bytes, Callable[[Any], Any]] = {}

@@ -37,7 +37,13 @@ class Engine(Protocol):
     """Does work, a chunk at a time.
 
     An engine is used by one caller at a time, who closes it in the end.
+
+    Attributes:
+        parts: Whether workers write what they find beside where it is kept, to be merged later, so
+            that it does not all go through the caller.
     """
+
+    parts: bool
 
     @property
     def workers(self) -> int:

@@ -42,6 +42,7 @@ ORDER = {
     "evaluation": "What a LoRA file is worth: it generates with it, and analyses the images.",
     "asset_sections": "The section of a project file that makes images for a game.",
     "augmentation_section": "The section [augmentation] of a project file.",
+    "engine_section": "The section [engine] of a project file.",
     "project_sections": "The sections of a project file hold the settings of the stages below.",
     "project": "A project file, read and checked.",
     "variations": "The scenes of an augmentation: angles, lights, expressions, backgrounds.",
