@@ -29,7 +29,7 @@ from .reading.folders import EmptyFolderError as EmptyFolderError
 from .reading.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .reading.recorded import PARAMETERS_KEY as PARAMETERS_KEY
 from .rejection_reasons import Rejection
-from .stores.addresses import is_address, shown
+from .stores.addresses import addresses, is_address, shown
 from .stores.mirror import Mirrored, mirror
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -127,7 +127,8 @@ class ImageSet:
         was read, and what was no image.
 
         Args:
-            folder: A folder, a zip file, a single image, or several of these; or, as text, the
+            folder: A folder, a zip or tar file, a single image, or several of these (braces in a
+                name stand for several, ``part-{000..009}.tar``); or, as text, the
                 address of one in an object store, such as ``s3://bucket/photos``, which is
                 downloaded first (see :mod:`.stores.mirror`). An object that cannot be had is a row
                 with the rejection ``unreadable``.
@@ -140,21 +141,20 @@ class ImageSet:
             SourceError: A zip file or a single file cannot be used.
             StoreError: A store refuses, does not answer, or has nothing at an address.
         """
-        from .reading.folders import list_sources
+        from .reading.folders import list_sources, sources_in
         from .reading.kinds import others_in_words
         from .reading.own import own_in_words
         from .reading.rows import describe, notes_on
 
         given = [folder] if isinstance(folder, str | Path) else list(folder)
+        given = [name for one in given for name in (addresses(one) if is_address(one) else (one,))]
         copies = {one: mirror(str(one), progress=progress) for one in given if is_address(one)}
-        listing = list_sources(
-            [copies[one].path if one in copies else Path(one).expanduser() for one in given],
-            unpacked,
-        )
+        places = [copies[one].path if one in copies else Path(one).expanduser() for one in given]
+        listing = list_sources(sources_in(places), unpacked)
         if not listing.names:
-            places = shown(", ".join(map(str, given))) or "an empty list"
+            named = shown(", ".join(map(str, given))) or "an empty list"
             unread = (others_in_words(listing.others), own_in_words(listing.own))
-            raise EmptyFolderError(places, "; ".join(filter(None, unread)))
+            raise EmptyFolderError(named, "; ".join(filter(None, unread)))
         root = listing.root
         progress.start("Reading the folder", len(listing.names))
         rows = []

@@ -88,6 +88,39 @@ def disk_name(text: str) -> str:
     return _ESCAPED.sub(lambda found: _half(found[0]), text)
 
 
+def expanded(text: str) -> list[str]:
+    """Return the names that braces stand for, as a shell does: ``part-{000..009}.tar``, ``{a,b}``.
+
+    Args:
+        text: A path or an address; without braces it stands for itself.
+
+    Raises:
+        ValueError: More than 100,000 names.
+    """
+    found = _BRACES.search(text)
+    if found is None:
+        return [text]
+    first, last, several = found.group(1, 2, 3)
+    if several is None:
+        step = 1 if int(first) <= int(last) else -1
+        if abs(int(last) - int(first)) >= MOST_NAMES:
+            raise ValueError(f"{text} stands for more than {MOST_NAMES:,} names")
+        width = max(len(first), len(last)) if "0" in (first[0], last[0]) else 0
+        parts = [f"{n:0{width}d}" for n in range(int(first), int(last) + step, step)]
+    else:
+        parts = several.split(",")
+    names = [
+        name
+        for part in parts
+        for name in expanded(text[: found.start()] + part + text[found.end() :])
+    ]
+    if len(names) > MOST_NAMES:
+        raise ValueError(f"{text} stands for more than {MOST_NAMES:,} names")
+    return names
+
+
+MOST_NAMES = 100_000
+_BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{}]*,[^{}]*))\}")
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]|\\ud[89a-f][0-9a-f]{2}")
 

@@ -7,20 +7,24 @@ import os
 import re
 import shutil
 import struct
+import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from .. import atomic
 from ..errors import CuratorError
 from ..hashing import content_hash
+from ..naming import expanded
 from .kinds import CAPTION_SUFFIXES, is_image_name
 from .masks import masks_of, without_masks
 from .own import is_own_output
+from .tars import SUFFIXES as TAR_SUFFIXES
+from .tars import is_tar_name, left_out_of, unpack_tar
 
 ZIP_SUFFIX = ".zip"
 MAX_UNPACKED_FILE = 1 << 30
@@ -56,6 +60,7 @@ class Listing:
         captions: Captions of images.
         masks: The mask of each image that one lies beside, both as names.
         own: Folders that were not entered, because this program has written them, in order.
+        notes: What is to be said of tar files, a sentence each.
     """
 
     root: Path
@@ -65,6 +70,7 @@ class Listing:
     captions: tuple[str, ...] = ()
     masks: Mapping[str, str] = field(default_factory=dict)
     own: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listing:
@@ -74,18 +80,22 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
     its images; a folder that is named as a source itself is read whatever it is.
 
     Args:
-        sources: Folders (with all below them), zip files, or single files.
-        unpacked: Where images of zip files are unpacked to; a folder for temporary files unless
+        sources: Folders (with all below them), zip or tar files, or single files.
+        unpacked: Where images of these are unpacked to; a folder for temporary files unless
             given. What is there already is not unpacked again.
 
     Raises:
-        SourceError: A zip file is damaged, locked by a password or a bomb; a single file is no
-            image; the sources have no folder in common.
+        SourceError: A zip or tar file is not there, damaged, locked by a password or a bomb; a
+            single file is no image; the sources have no folder in common.
     """
     places = [_place(source, unpacked) for source in sources]
     listed = [_one(place) for place in places]
+    said = tuple(
+        note for source, place in zip(sources, places, strict=True)
+        for note in (_left_out(source, place),) if note
+    )  # fmt: skip
     if len(listed) == 1:
-        return listed[0]
+        return replace(listed[0], notes=said)
     try:
         root = Path(os.path.commonpath([one.root.resolve() for one in listed]))
     except ValueError as error:  # drives of their own
@@ -102,7 +112,7 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
         title += f"~{taken[title]}" if taken[title] > 1 else ""
         start = one.root.resolve().relative_to(root).as_posix()
         prefix = "" if start == "." else f"{start}/"
-        single = source.is_file() and source.suffix.lower() != ZIP_SUFFIX
+        single = source.is_file() and not is_packed_name(source.name)
         for name in one.names:
             images.setdefault(prefix + name, name if single else f"{title}/{name}")
         others += [prefix + name for name in one.others]
@@ -113,13 +123,64 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
     labels = tuple(images[name] for name in names)
     others, captions = sorted({*others}), sorted({*captions})
     told = tuple(sorted({*own}))
-    return Listing(root, names, labels, tuple(others), tuple(captions), masks, told)
+    return Listing(root, names, labels, tuple(others), tuple(captions), masks, told, said)
+
+
+def is_packed_name(name: str) -> bool:
+    """Whether a file's name says that it is a zip or a tar file."""
+    return name.lower().endswith((ZIP_SUFFIX, *TAR_SUFFIXES))
+
+
+def sources_in(places: Sequence[Path]) -> list[Path]:
+    """Return the sources that places stand for.
+
+    Args:
+        places: Sources of :func:`list_sources`; braces in a name stand for several
+            (``part-{000..009}.tar``), and a folder without an image for the zip or tar files in it.
+
+    Raises:
+        SourceError: Braces stand for too many.
+    """
+    return [one for place in places for named in _named(place) for one in packed_in(named)]
+
+
+def _named(source: Path) -> list[Path]:
+    """Return what a name with braces stands for; a file that is so called stands for itself."""
+    if "{" not in source.name or source.exists():
+        return [source]
+    try:
+        return [source.with_name(name) for name in expanded(source.name)]
+    except ValueError as error:
+        raise SourceError(f"{error}. Name fewer, or their folder.") from error
+
+
+def packed_in(source: Path) -> list[Path]:
+    """Return the zip and tar files of a folder that holds them and no image; else the source."""
+    if not source.is_dir():
+        return [source]
+    found = sorted(path for path in source.iterdir() if is_packed_name(path.name))
+    if not any(path.is_file() for path in found):
+        return [source]
+    if any(is_image_name(name) for name in _files(source)[0]):
+        return [source]
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
 def _place(source: Path, unpacked: Path | None) -> Path:
-    if source.suffix.lower() == ZIP_SUFFIX and source.is_file():
-        return unpack(source, unpacked)
-    return source
+    if not is_packed_name(source.name) or source.is_dir():
+        return source
+    if not source.is_file():
+        raise SourceError(f"There is no file {source}. Check the name.")
+    return unpack(source, unpacked)
+
+
+def _left_out(source: Path, place: Path) -> str:
+    """Say what was left out of a tar file; empty for nothing."""
+    counts = left_out_of(place) if is_tar_name(source.name) else {}
+    listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    total = sum(counts.values())
+    what = "entry was" if total == 1 else "entries were"
+    return f"{source.name}: {total} {what} left out: {listed}." if counts else ""
 
 
 def _one(place: Path) -> Listing:
@@ -174,28 +235,32 @@ def _files(root: Path) -> tuple[list[str], tuple[str, ...]]:
 
 
 def unpack(archive: Path, folder: Path | None = None) -> Path:
-    """Unpack images and captions of a zip file, once.
+    """Unpack images and captions of a zip or tar file, once.
 
     Args:
-        archive: The zip file.
+        archive: The file.
         folder: Where the folder of its images goes.
 
     Returns:
         The folder, named by the archive and its contents.
 
     Raises:
-        SourceError: It is damaged, locked by a password, or claims more than a zip can hold.
+        SourceError: It is damaged, locked by a password, or claims more than it can hold.
     """
     home = folder or Path(tempfile.gettempdir()) / "character-curator"
     try:
         target = home / f"{archive.stem}-{content_hash(archive)[:12]}"
         if target.is_dir():
             return target
-        with atomic.filling(target) as making, zipfile.ZipFile(archive) as opened:
-            _extract(opened, making, archive)
+        with atomic.filling(target) as making:
+            if is_tar_name(archive.name):
+                unpack_tar(archive, making, _parts, _limits(archive, making))
+            else:
+                with zipfile.ZipFile(archive) as opened:
+                    _extract(opened, making, archive)
     except (
-        zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, LookupError, ArithmeticError,
-        struct.error, zlib.error, lzma.LZMAError,
+        zipfile.BadZipFile, tarfile.TarError, NotImplementedError, EOFError, ValueError,
+        LookupError, ArithmeticError, struct.error, zlib.error, lzma.LZMAError,
     ) as error:  # fmt: skip
         raise SourceError(f"{archive} cannot be unpacked: {error}. Pack it again.") from error
     except RuntimeError as error:  # how zipfile says that there is a password
@@ -226,6 +291,24 @@ def _extract(opened: zipfile.ZipFile, target: Path, archive: Path) -> None:
             )
         with opened.open(entry) as source, path.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
+
+
+def _limits(archive: Path, target: Path) -> Callable[[str, int, int], None]:
+    """Return what refuses a tar file that holds more than it can, or than the disk has room for."""
+    free, packed = shutil.disk_usage(target).free, archive.stat().st_size
+
+    def check(name: str, size: int, total: int) -> None:
+        if size > MAX_UNPACKED_FILE or total > _BOMB * max(packed, 1 << 12):
+            raise SourceError(
+                f"{archive} is refused: {name} claims {size:,} bytes, with what is before it "
+                f"{total:,}, packed into {packed:,}. Take that file out of it."
+            )
+        if total > free:
+            raise SourceError(
+                f"{archive} holds more than {total:,} bytes: more than the disk has free."
+            )
+
+    return check
 
 
 def _is_kept(name: str) -> bool:

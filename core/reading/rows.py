@@ -138,7 +138,7 @@ def _reason(error: Exception, path: Path) -> str:
 
 def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
     """Say what was read of a folder, a sentence each; takes the rows' private keys away."""
-    notes = []
+    notes = [*listing.notes]
     if others := others_in_words(listing.others):
         notes.append(f"{others}.")
     if own := own_in_words(listing.own):

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from ..errors import CuratorError
+from ..naming import expanded
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.I)
 _USER = re.compile(r"([a-z][a-z0-9+.-]+://)[^/?#\s'\"@]*@", re.I)
@@ -38,6 +39,18 @@ class SecretInAddressError(AddressError):
 def is_address(text: object) -> bool:
     """Whether a text is an address and no path: it begins with a scheme, as ``s3://``."""
     return isinstance(text, str) and _SCHEME.match(text) is not None
+
+
+def addresses(text: object) -> list[str]:
+    """Return the addresses that one with braces stands for: ``s3://bucket/part-{000..009}.tar``.
+
+    Raises:
+        AddressError: It stands for too many.
+    """
+    try:
+        return expanded(str(text))
+    except ValueError as error:
+        raise AddressError(f"{shown(str(error))}. Name fewer, or their folder.") from error
 
 
 def scheme_of(address: str) -> str:

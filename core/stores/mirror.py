@@ -19,10 +19,11 @@ from pathlib import Path, PurePosixPath
 
 from .. import atomic
 from ..progress import Progress, silent
+from ..reading.folders import is_packed_name
 from ..reading.kinds import CAPTION_SUFFIXES, is_image_name
 from ..reading.own import CHECKSUMS_FILE, RECORD_FILE, is_dataset
-from .addresses import shown
-from .cache import Cache, in_words, make_room, use
+from .addresses import checked, shown
+from .cache import WAITING, Cache, home_of, in_words, make_room, use
 from .listing import Objects, RemoteFile, list_objects
 from .opening import StoreError, StoreMissingError, filesystem, patiently
 
@@ -32,7 +33,6 @@ AHEAD = 16
 UPLOADING = ".character-curator-uploading"
 """In a folder of a store while a dataset is uploaded there: nobody reads half of one."""
 
-PACKED_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 _MARKS = (RECORD_FILE, CHECKSUMS_FILE)
 _SIDECARS = ("metadata.json", "curated.json", "facts.json", "recipe.toml")
 """What is read beside the images of a folder that is trained on."""
@@ -50,6 +50,17 @@ class StoreUnfinishedError(StoreError):
             f"The dataset at {shown(address)} is not whole: it is being uploaded, or an upload "
             "has ended half-way. Wait, or run the command again that uploads it: it goes on where "
             "it was."
+        )
+
+
+class CaptionsWaitError(StoreError):
+    """Captions that were written in the copy of a folder were not uploaded yet."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"Captions of {shown(address)} were written here and are not there yet: their upload "
+            "has ended half-way. 'character-curator captions history' of that address uploads "
+            "them; then run this again."
         )
 
 
@@ -73,6 +84,7 @@ class Mirrored:
         notes: What is to be said, a sentence each.
         fetched: How many objects were downloaded; all others that were wanted were there.
         size: Bytes that were downloaded.
+        root: The address as it was given, which may hold a signature.
     """
 
     address: str
@@ -82,6 +94,7 @@ class Mirrored:
     notes: tuple[str, ...] = ()
     fetched: int = 0
     size: int = 0
+    root: str = field(default="", repr=False)
 
 
 def local_file(remote: RemoteFile, cache: Cache | None = None) -> Path:
@@ -179,9 +192,12 @@ def mirror(
         AddressError: The address cannot be used.
         StoreError: The store refuses, does not answer, or has nothing there.
         StoreUnfinishedError: A dataset there is not whole.
+        CaptionsWaitError: Captions that were written here are not there yet.
         CacheFullError: It does not fit.
     """
     place = cache or Cache.usual()
+    if (home_of(checked(address), place) / WAITING).exists():
+        raise CaptionsWaitError(address)
     for _ in range(_TRIES):
         found = list_objects(address)
         if any(one.name == UPLOADING for one in found.hidden):
@@ -237,6 +253,7 @@ def _copied(found: Objects, whole: bool, cache: Cache, progress: Progress) -> Mi
         tuple(_notes(found, len(wanted), fetched, size, swept, cache)),
         len(fetched),
         size,
+        found.address,
     )
 
 
@@ -280,7 +297,7 @@ def _divided(
     wanted = {one.place for one in marks}
     wanted |= {one.place for one in others if is_image_name(one.name)}
     if len(wanted) == len(marks):
-        wanted |= {one.place for one in others if one.name.lower().endswith(PACKED_SUFFIXES)}
+        wanted |= {one.place for one in others if is_packed_name(one.name)}
     wanted |= {
         one.place for one in others if PurePosixPath(one.name).suffix.lower() in CAPTION_SUFFIXES
     }
@@ -297,7 +314,7 @@ def _remove_others(root: Path, places: Iterable[str], cache: Cache) -> None:
     for folder, _, names in os.walk(root, topdown=False):
         for name in names:
             path = Path(folder) / name
-            if path not in known and not name.endswith(atomic.TEMPORARY_SUFFIX):
+            if path not in known and not name.startswith("."):  # a history of edits; temporary
                 path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty
             Path(folder).rmdir()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ...dataset.sidecars import read_metadata
 from ...errors import CuratorError
 from ...reading.concepts import Concept, concept_above
-from ...reading.folders import Listing, list_sources
+from ...reading.folders import Listing, list_sources, packed_in
 from ...reading.own import own_in_words
 from ...reading.rows import caption_notes, concept_notes
 from ...reading.texts import UTF_8, Caption, UnknownEncodingError, beside, caption_file
@@ -149,8 +149,8 @@ def read_examples(
 
     root = Path(folder).expanduser()
     known = read_metadata(root)
-    listing = _listed(root)
-    listing = _of_these(listing, only)
+    listing = _of_these(_listed(root), only)
+    root = listing.root  # of a folder of shards: where they are unpacked
     paths = [root / name for name in listing.names]
     found = {} if controls is None else control_paths(paths, root, controls.expanduser())
     shown = {path for several in found.values() for path in several}
@@ -244,7 +244,7 @@ def _listed(root: Path) -> Listing:
     try:
         if not root.is_dir():
             raise NotADirectoryError("there is no such folder")
-        return list_sources([root])
+        return list_sources(packed_in(root))
     except OSError as error:
         raise CuratorError(
             f"The dataset {root} cannot be read: {error.strerror or error}. Name its folder."
