@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..captions.settings import CaptionSettings
 from ..options import Option, options
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
+from .places import folder_path, input_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,12 +109,12 @@ def add_commands(command: Command) -> None:
     _add_folder(command("captions history", _history, "List the edits of captions."))
 
     sub = command("captions frequencies", _frequencies, "Count what captions say.")
-    _add_folder(sub)
+    _add_folder(sub, input_path)
     sub.add_argument("--words", action="store_true", help="count words, not phrases")
     sub.add_argument("--top", type=int, default=40, metavar="N", help="how many (%(default)s)")
 
     sub = command("captions lint", _lint, "Say what may be wrong with captions.")
-    _add_folder(sub)
+    _add_folder(sub, input_path)
     _add_trigger(sub, "the trigger word; the folder's own unless given")
     sub.add_argument(
         "--base", default="clip", metavar="MODEL",
@@ -122,8 +123,8 @@ def add_commands(command: Command) -> None:
     )  # fmt: skip
 
 
-def _add_folder(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("folder", type=Path, metavar="FOLDER", help="dataset, or folder of images")
+def _add_folder(sub: argparse.ArgumentParser, place: Callable[[str], object] = folder_path) -> None:
+    sub.add_argument("folder", type=place, metavar="FOLDER", help="dataset, or folder of images")
 
 
 def _add_trigger(sub: argparse.ArgumentParser, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands about object stores: upload what was made here, look at copies and sweep them."""
+"""Commands about object stores: upload, download, shards, and the copies that are kept here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .output import EXIT_DONE, Command, escape, progress_on, say
-from .places import input_path
+from .places import input_path, shards_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,24 @@ def add_commands(command: Command) -> None:
     sub = command("download", _download, "Copy a dataset or folder from an object store, whole.")
     sub.add_argument("place", type=input_path, metavar="ADDRESS")
     sub.add_argument("output", type=Path, metavar="FOLDER", help="is not there yet")
+
+    sub = command(
+        "export", _export, "Write a dataset as shards of WebDataset, for training on many machines."
+    )
+    sub.add_argument("dataset", type=input_path, metavar="DATASET")
+    sub.add_argument(
+        "--output", type=shards_path, required=True, metavar="FOLDER", help="is not there yet"
+    )
+    sub.add_argument(
+        "--format", choices=("webdataset",), default="webdataset",
+        help="tar files with image, caption and JSON of each sample (%(default)s)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--shards", type=int, metavar="N", help="at least so many, alike in number (default 1)"
+    )
+    sub.add_argument(
+        "--shard-size", default="1GB", metavar="SIZE", help="the most of each (%(default)s)"
+    )
 
     sub = command("cache", _cache, "Show the copies of objects in stores, and sweep them.")
     sub.add_argument("--sweep", action="store_true", help="remove those that no process uses")
@@ -67,6 +85,30 @@ def _download(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             )
     console.print(f"Copied to [bold]{escape(str(target))}[/]")
     return EXIT_DONE, {"folder": str(target)}
+
+
+def _export(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..dataset.shards import write_shards
+    from ..stores.cache import bytes_of, in_words
+
+    with progress_on(console) as progress:
+        made = write_shards(
+            options.dataset,
+            options.output,
+            count=options.shards,
+            size=bytes_of(options.shard_size),
+            progress=progress,
+        )
+    say(console, made.notes)
+    same = ", unchanged" if made.unchanged else ""
+    console.print(
+        f"{made.samples} images in {made.shards} {'shard' if made.shards == 1 else 'shards'} "
+        f"({in_words(made.size_bytes)}){same}: [bold]{escape(str(made.folder))}[/]"
+    )
+    return EXIT_DONE, {
+        "folder": str(made.folder), "shards": made.shards, "images": made.samples,
+        "bytes": made.size_bytes, "unchanged": made.unchanged, "notes": list(made.notes),
+    }  # fmt: skip
 
 
 def _cache(options: argparse.Namespace, console: Console) -> tuple[int, Any]:

@@ -6,16 +6,31 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from .. import atomic
 from ..progress import Progress, silent
-from ..reading.own import CHECKSUMS_FILE, VERSIONS_SUFFIX
+from ..reading.kinds import CAPTION_SUFFIXES
+from ..reading.own import CHECKSUMS_FILE, VERSIONS_SUFFIX, is_dataset
 from .addresses import checked, shown
-from .cache import WAITING, Cache, use
-from .listing import folder_name
-from .mirror import StoreUnfinishedError, mirror
-from .uploads import Uploaded, UploadError, check_place, remote_list, upload_dataset, upload_files
+from .cache import WAITING, Cache, home_of, use
+from .listing import folder_name, list_objects
+from .mirror import Mirrored, StoreUnfinishedError, mirror
+from .uploads import (
+    Uploaded,
+    UploadError,
+    check_place,
+    remote_list,
+    remove_files,
+    upload_dataset,
+    upload_files,
+    upload_whole,
+)
 
+Kind = Literal["dataset", "folder", "file"]
+INDEX_FILE = "index.json"
 _WORK = ".work"
+_SENT = "sent"
 
 
 @dataclass(frozen=True)
@@ -24,13 +39,13 @@ class Staged:
 
     Attributes:
         address: The address.
-        path: The folder of the dataset, or the file, to be made here.
-        dataset: Whether it is a dataset.
+        path: The folder, or the file, to be made here.
+        kind: ``dataset``, ``folder`` (of shards) or ``file`` (with what goes with it).
     """
 
     address: str
     path: Path
-    dataset: bool
+    kind: Kind
 
     def upload(self, progress: Progress = silent) -> Uploaded:
         """Put what was made at its address.
@@ -39,8 +54,11 @@ class Staged:
             StoreError: The store refuses or does not answer; what was made stays here, and the
                 next upload goes on with it.
         """
-        if self.dataset:
+        if self.kind == "folder":
+            done = upload_whole(self.path, self.address, INDEX_FILE, progress)
+        elif self.kind == "dataset":
             done = upload_dataset(self.path, self.address, progress)
+            _note_sent(self.path)
         else:
             files = {
                 path.relative_to(self.path.parent).as_posix(): path
@@ -53,7 +71,7 @@ class Staged:
 
 
 def stage(
-    address: str, *, dataset: bool, cache: Cache | None = None, progress: Progress = silent
+    address: str, kind: Kind, *, cache: Cache | None = None, progress: Progress = silent
 ) -> Staged:
     """Return where something is made that goes to an address.
 
@@ -62,7 +80,7 @@ def stage(
 
     Args:
         address: Where it goes.
-        dataset: Whether it is a dataset, or a file with what goes with it.
+        kind: What it is, as of :class:`Staged`.
         cache: Where copies lie; that of the environment unless given.
         progress: Watches.
 
@@ -73,26 +91,117 @@ def stage(
     """
     plain, place = checked(address), cache or Cache.usual()
     home = use(plain, place, "output")
-    staged = Staged(plain, home / folder_name(plain), dataset)
-    check_place(plain if dataset else _above(plain), dataset=dataset)
-    if dataset:
+    staged = Staged(plain, home / folder_name(plain), kind)
+    check_place(_above(plain) if kind == "file" else plain, dataset=kind == "dataset")
+    if kind == "folder":
+        shutil.rmtree(staged.path, ignore_errors=True)
+    if kind == "dataset":
         _follow(staged, place, progress)
     (home / WAITING).touch()
     return staged
 
 
+def begin_captions(address: str, progress: Progress = silent) -> Mirrored:
+    """Return the copy of a folder whose captions are about to be written.
+
+    What an ended process has written and not uploaded is uploaded first.
+
+    Args:
+        address: Of the folder.
+        progress: Watches.
+
+    Raises:
+        StoreError: The store refuses, does not answer, or has nothing there.
+    """
+    cache, plain = Cache.usual(), checked(address)
+    waiting = home_of(plain, cache) / WAITING
+    if waiting.exists():
+        found = list_objects(plain)
+        upload_captions(
+            Mirrored(shown(plain), cache.folder / found.place, found.files, root=plain),
+            progress,
+            remove=False,  # what is not here may have come there since
+        )
+    copy = mirror(plain, whole=True, cache=cache, progress=progress)
+    waiting.touch()
+    return copy
+
+
+def upload_captions(
+    copy: Mirrored, progress: Progress = silent, *, remove: bool = True
+) -> Uploaded:
+    """Put captions that were written in the copy of a folder back where the folder is.
+
+    A dataset of this program becomes the next version there, as it does here.
+
+    Args:
+        copy: The folder's copy, as it was before.
+        progress: Watches.
+        remove: Whether captions that are no longer in the copy are removed there.
+
+    Raises:
+        StoreError: The store refuses or does not answer.
+    """
+    if is_dataset(copy.path):
+        done = upload_dataset(copy.path, copy.root, progress)
+    else:
+        done = _upload_texts(copy, progress, remove)
+    (copy.path.parent / WAITING).unlink(missing_ok=True)
+    return done
+
+
+def end_captions(copy: Mirrored) -> None:
+    """Let the copy of a folder be read again, where nothing in it was written.
+
+    Args:
+        copy: The folder's copy, as it was before.
+    """
+    mark = next((one for one in copy.files if one.name == CHECKSUMS_FILE), None)
+    is_same = mark is None or mark.is_current(copy.path / mark.name)
+    if is_same and not (_written(copy) or _gone(copy)):
+        (copy.path.parent / WAITING).unlink(missing_ok=True)
+
+
+def _gone(copy: Mirrored) -> list[str]:
+    """Return the captions that are no longer in a copy."""
+    return [
+        one.name
+        for one in copy.files
+        if one.name.lower().endswith(CAPTION_SUFFIXES) and not (copy.path / one.name).exists()
+    ]
+
+
+def _written(copy: Mirrored) -> dict[str, Path]:
+    """Return the captions in a copy that are not as they are there, by their names."""
+    known = {copy.path / one.name: one for one in copy.files}
+    return {
+        path.relative_to(copy.path).as_posix(): path
+        for suffix in CAPTION_SUFFIXES
+        for path in sorted(copy.path.rglob(f"*{suffix}"))
+        if path not in known or (path.stat().st_size and not known[path].is_current(path))
+    }
+
+
+def _upload_texts(copy: Mirrored, progress: Progress, remove: bool) -> Uploaded:
+    gone, files = _gone(copy), _written(copy)
+    if remove and gone:
+        remove_files(gone, copy.root)
+    if not files:
+        return Uploaded(copy.address, 0, 0, 0)
+    return upload_files(files, copy.root, progress=progress)
+
+
 def _follow(staged: Staged, cache: Cache, progress: Progress) -> None:
     """Let the folder hold the version that is at the address, unless it waits for its upload."""
-    own = staged.path / CHECKSUMS_FILE
-    waits = (staged.path.parent / WAITING).exists()
+    here = _read(staged.path / CHECKSUMS_FILE)
+    unsent = here is not None and here != _read(staged.path.parent / _SENT)
     try:
         there = remote_list(staged.address)
     except StoreUnfinishedError:
-        if waits and own.is_file():
+        if unsent:
             return
         raise
-    here = own.read_bytes() if own.is_file() else None
-    if here == there or (waits and here is not None):
+    if unsent or here == there:
         return
     for folder in (staged.path, staged.path.with_name(staged.path.name + VERSIONS_SUFFIX)):
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,6 +209,16 @@ def _follow(staged: Staged, cache: Cache, progress: Progress) -> None:
         return
     copy = mirror(staged.address, whole=True, cache=cache, progress=progress)
     shutil.copytree(copy.path, staged.path, copy_function=_link)
+    _note_sent(staged.path)
+
+
+def _note_sent(dataset: Path) -> None:
+    """Note that a dataset is at its address, by its list of checksums."""
+    atomic.write_bytes(dataset.parent / _SENT, (dataset / CHECKSUMS_FILE).read_bytes())
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _link(source: str, target: str) -> None:

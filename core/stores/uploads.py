@@ -107,14 +107,45 @@ def upload_dataset(folder: Path, address: str, progress: Progress = silent) -> U
     previous = "" if UPLOADING in target.there else _keep_version(target)
     _send_text(target, UPLOADING, str(int(time.time())))
     _remove(target, [CHECKSUMS_FILE])
-    first = {name: path for name, path in files.items() if name not in _LAST}
-    sent = _send(target, first, progress)
+    sent = _send_in_order(target, files, _LAST, progress)
+    return Uploaded(shown(target.address), len(files), len(sent), sum(sent), previous)
+
+
+def upload_whole(folder: Path, address: str, last: str, progress: Progress = silent) -> Uploaded:
+    """Put a folder at an address where nothing lies, and where it appears whole or not at all.
+
+    Args:
+        folder: The folder.
+        address: Where it goes; the same may lie there already, or a part of it.
+        last: The file that says that all are there.
+        progress: Watches.
+
+    Raises:
+        UploadError: Something else lies there, or what arrives is not what was sent.
+        StoreError: The store refuses or does not answer.
+    """
+    target = _target(address)
+    files = _files_below(folder)
+    if target.there and UPLOADING not in target.there:
+        if target.there.keys() == files.keys() and _all_there(target, files):
+            return Uploaded(shown(target.address), len(files), 0, 0)
+        raise _taken(target)
+    _send_text(target, UPLOADING, str(int(time.time())))
+    sent = _send_in_order(target, files, (last,), progress)
+    return Uploaded(shown(target.address), len(files), len(sent), sum(sent))
+
+
+def _send_in_order(
+    target: _Target, files: Mapping[str, Path], last: Sequence[str], progress: Progress
+) -> list[int]:
+    """Upload all, remove what else is there, and then say that it is whole."""
+    sent = _send(target, {name: path for name, path in files.items() if name not in last}, progress)
     _remove(target, sorted(target.there.keys() - files.keys() - {UPLOADING, CHECKSUMS_FILE}))
-    for name in _LAST:
+    for name in last:
         if name in files:
             sent += _send(target, {name: files[name]}, silent)
     _remove(target, [UPLOADING], always=True)
-    return Uploaded(shown(target.address), len(files), len(sent), sum(sent), previous)
+    return sent
 
 
 def upload_files(
@@ -139,6 +170,19 @@ def upload_files(
     return Uploaded(shown(target.address), len(files), len(sent), sum(sent))
 
 
+def remove_files(names: Sequence[str], address: str) -> None:
+    """Remove files below an address.
+
+    Args:
+        names: Their names there.
+        address: Of the folder.
+
+    Raises:
+        StoreError: The store refuses or does not answer.
+    """
+    _remove(_target(address), names)
+
+
 def check_place(address: str, *, dataset: bool) -> None:
     """See to it that something can be written at an address, before it is made: write and remove.
 
@@ -160,10 +204,14 @@ def check_place(address: str, *, dataset: bool) -> None:
 def _check_dataset(target: _Target) -> None:
     marks = (CHECKSUMS_FILE, RECORD_FILE, UPLOADING)
     if target.there.keys() - {_PROBE} and not any(name in target.there for name in marks):
-        raise UploadError(
-            f"{shown(target.address)} holds objects and no dataset of this program. Name a new "
-            "folder, so that nothing of yours is replaced."
-        )
+        raise _taken(target)
+
+
+def _taken(target: _Target) -> UploadError:
+    return UploadError(
+        f"{shown(target.address)} holds objects and no dataset of this program that could be "
+        "followed. Name a new folder, so that nothing of yours is replaced."
+    )
 
 
 def remote_list(address: str) -> bytes | None:

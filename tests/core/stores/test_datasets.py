@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,8 +12,14 @@ import sys
 import pytest
 
 from character_curator.dataset import CuratedDataset, export, verify
+from character_curator.imageset import ImageSet
 from character_curator.stores import opening
-from character_curator.stores.mirror import UPLOADING, StoreUnfinishedError, mirror
+from character_curator.stores.mirror import (
+    UPLOADING,
+    CaptionsWaitError,
+    StoreUnfinishedError,
+    mirror,
+)
 from character_curator.stores.opening import StoreConnectionError
 from character_curator.stores.uploads import UploadError, upload_dataset
 from tests.support.commands import command, curate, draw_people
@@ -72,7 +79,7 @@ def test_a_later_version_keeps_the_one_before(store, made, tmp_path, monkeypatch
     monkeypatch.setenv("CURATOR_CACHE", str(tmp_path / "elsewhere"))
     from character_curator.stores.staging import stage
 
-    staged = stage("s3://later/set", dataset=True)
+    staged = stage("s3://later/set", "dataset")
     assert files_in(staged.path) == files_in(made / "two" / "set")
 
 
@@ -156,3 +163,47 @@ def test_copies_are_listed_downloaded_and_swept_by_commands(store, made, tmp_pat
         "download", "s3://commands/more", tmp_path / "b", "--cache-limit", "1kB", check=2
     )
     assert "CacheFullError" in said
+
+
+def test_captions_are_written_where_the_images_are(store, made, tmp_path, monkeypatch):
+    store.put(made / "images-one", "s3://words/photos")
+    edit = ("captions", "edit", "s3://words/photos", "--add", "in a garden")
+    command(*edit)
+    there = {n: d for n, d in store.files("s3://words/photos").items() if n.endswith(".txt")}
+    assert len(there) == 12
+    assert all(b"in a garden" in data for data in there.values())
+    command("captions", "undo", "s3://words/photos")
+    assert store.files("s3://words/photos").keys() == files_in(made / "images-one").keys()
+    command("captions", "undo", "s3://words/photos", check=2)  # nothing is left to take back
+    assert mirror("s3://words/photos", whole=True).files
+    # An upload that fails is gone on with, and nobody reads the copy before.
+    monkeypatch.setattr(opening, "ATTEMPTS", 1)
+    with proxy(store, lambda method, *_: 403 if method == "PUT" else None) as closed:
+        use_store(monkeypatch, closed, tmp_path / "cache")
+        command(*edit[:-1], "at night", check=2)
+    use_store(monkeypatch, store, tmp_path / "cache")
+    with pytest.raises(CaptionsWaitError):
+        mirror("s3://words/photos")
+    command("captions", "history", "s3://words/photos")
+    there = {n: d for n, d in store.files("s3://words/photos").items() if n.endswith(".txt")}
+    assert all(b"at night" in data for data in there.values())
+    assert len(mirror("s3://words/photos", whole=True).files) == 24
+
+
+def test_shards_go_to_a_store_and_come_from_there(store, made, tmp_path):
+    store.put(made / "one", "s3://shards")
+    options = ("--shards", 2, "--json")
+    out, _ = command("export", "s3://shards/set", "--output", "s3://shards/tars", *options)
+    assert json.loads(out)["uploaded"][0]["files"] == 3
+    command("export", made / "one" / "set", "--output", tmp_path / "tars", *options)
+    assert store.files("s3://shards/tars") == files_in(tmp_path / "tars")
+    by_braces = ImageSet.from_folder("s3://shards/tars/set-{000000..000001}.tar")
+    by_folder = ImageSet.from_folder("s3://shards/tars")
+    assert by_braces.table["hash"].to_list() == by_folder.table["hash"].to_list()
+    assert len(by_folder.accepted) == 6
+    out, _ = command("captions", "frequencies", "s3://shards/tars", "--json")
+    assert json.loads(out)["images"] == 6
+    again, _ = command("export", "s3://shards/set", "--output", "s3://shards/tars", *options)
+    assert json.loads(again)["uploaded"][0]["sent"] == 0
+    _, said = command("export", "s3://shards/set", "--output", "s3://shards/tars", check=2)
+    assert "UploadError" in said
