@@ -107,6 +107,16 @@ class DiffusersBackend:
         apart = schedulers.has_rows_of_their_own(self._scheduler, steps, takes)
         self._maximum_batch = None if apart and not has_rows_of_any_length(kind) else 1
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel as a description: another process loads the weights itself."""
+        loaded = ("_pipeline", "_prompts", "_scheduler")
+        return {name: value for name, value in vars(self).items() if name not in loaded}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        own = pipelines.own_scheduler(self._files.folder, self._files.file)
+        self._scheduler = schedulers.make(self._settings["scheduler"], own)
+
     @cached_property
     def _pipeline(self) -> Any:
         """The pipeline, its weights loaded when the first image is asked for."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..engines.cores import processors
+from ..engines.here import Here
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..plain_files import plain_bytes
@@ -20,6 +19,11 @@ from ..plan import shard as shard_of
 from ..progress import Progress, silent
 from . import png
 from .backend import Backend, request_fingerprint, row_of
+from .batch import Batch, Generating, Wanted, columns_of
+from .batch import record_of as record_of
+
+if TYPE_CHECKING:
+    from ..engines.work import Engine
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ def generate(
     shard: tuple[int, int] = (0, 1),
     texts: Callable[[Request], Mapping[str, str]] | None = None,
     note: Callable[[Request], Mapping[str, Any]] | None = None,
+    engine: Engine | None = None,
 ) -> ImageSet:
     """Make the images of a plan that are not there yet.
 
@@ -60,6 +65,7 @@ def generate(
         shard: Which part this process makes: (index, count).
         texts: Returns further PNG text chunks for a request, by keyword.
         note: Returns further keys of a request's record, which do not change the image.
+        engine: Where batches are sampled and written; in this process unless given.
 
     Returns:
         The requests of this shard, a row an image, in the plan's order.
@@ -82,9 +88,28 @@ def generate(
     settings = dict(backend.settings)
     marks = {request: request_fingerprint(request, settings) for request in requests}
     rows: dict[Request, dict[str, Any]] = {}
+
+    def chunks(missing: Iterable[Request]) -> Iterator[Batch]:
+        for batch in batches(missing, size):
+            yield tuple(
+                None
+                if request is None
+                else Wanted(
+                    request,
+                    marks[request],
+                    note(request) if note else {},
+                    texts(request) if texts else None,
+                )
+                for request in batch
+            )
+
+    def step(note: tuple[str, int, int]) -> None:
+        name, number, steps = note
+        progress.advance(0, f"{name} …: step {number} of {steps}")
+
     progress.start(GENERATING, len(requests))
     try:
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max_workers=min(8, processors())) as pool:
             kept = pool.map(lambda request: _kept(folder, request, marks[request]), requests)
             faults: dict[str, list[str]] = {}
             for request, row in zip(requests, kept, strict=True):
@@ -99,10 +124,10 @@ def generate(
                 log.info("%d of %d images in %s are there and kept.", len(rows), len(requests),
                          folder)  # fmt: skip
             missing = [request for request in requests if request not in rows]
-            for batch in batches(missing, size):
-                for request, row in _make(
-                    batch, backend, folder, settings, marks, progress, pool, texts, note
-                ):
+        work = Generating(backend, folder)
+        with closing((engine or Here()).map(work, chunks(missing), tell=step)) as results:
+            for made in results:
+                for request, row in made:
                     rows[request] = row
                     progress.advance(1, request.file_name)
     finally:
@@ -121,66 +146,6 @@ def batches(requests: Iterable[Request], size: int) -> Iterator[list[Request | N
         queues[row_of(request, size)].append(request)
     for turn in range(max((len(queue) for queue in queues), default=0)):
         yield [queue[turn] if turn < len(queue) else None for queue in queues]
-
-
-def record_of(
-    request: Request,
-    fingerprint: str,
-    settings: Mapping[str, Any],
-    conditions: Mapping[str, Any],
-    batch: tuple[int, int],
-) -> dict[str, Any]:
-    """Return what an image says of itself: enough to make it again.
-
-    Args:
-        request: What was asked for; its fields are the record's.
-        fingerprint: The request's fingerprint, under the key ``request``.
-        settings: Of the back end.
-        conditions: Of the back end.
-        batch: Size of the batch and row in it.
-    """
-    return {
-        **request.as_row(),
-        "request": fingerprint,
-        "settings": dict(settings),
-        "batch": {"size": batch[0], "row": batch[1]},
-        "conditions": dict(conditions),
-        "version": png.RECORD_VERSION,
-    }
-
-
-def _make(
-    batch: Sequence[Request | None],
-    backend: Backend,
-    folder: Path,
-    settings: Mapping[str, Any],
-    marks: Mapping[Request, str],
-    progress: Progress,
-    pool: ThreadPoolExecutor,
-    texts: Callable[[Request], Mapping[str, str]] | None,
-    note: Callable[[Request], Mapping[str, Any]] | None,
-) -> list[tuple[Request, dict[str, Any]]]:
-    """Sample one batch and write it; every file is on disk when this returns."""
-    wanted = [(row, request) for row, request in enumerate(batch) if request is not None]
-    # Pad with any request: a row does not depend on its neighbours.
-    full = [request or wanted[0][1] for request in batch]
-    names = wanted[0][1].file_name
-    pixels = backend.sample(
-        full, lambda step, steps: progress.advance(0, f"{names} …: step {step} of {steps}")
-    )
-    conditions = backend.conditions
-
-    def save(item: tuple[int, Request]) -> tuple[Request, dict[str, Any]]:
-        row, request = item
-        record = record_of(request, marks[request], settings, conditions, (len(batch), row))
-        record |= note(request) if note else {}
-        data = png.write(
-            folder / request.file_name, pixels[row], record, texts(request) if texts else None
-        )
-        height, width = pixels[row].shape[:2]
-        return request, _columns(request, data, (width, height), record)
-
-    return list(pool.map(save, wanted))
 
 
 def _said_again(folder: Path, reason: str, names: Sequence[str], total: int) -> str:
@@ -214,18 +179,4 @@ def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | 
         return "prompt, model or settings have changed"
     # Signature (8), length and type of the first chunk (8), then width and height.
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-    return _columns(request, data, (width, height), record)
-
-
-def _columns(
-    request: Request, data: bytes, size: tuple[int, int], record: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        **request.as_row(),
-        "path": request.file_name,
-        "hash": hashlib.sha256(data).hexdigest(),
-        "width": size[0],
-        "height": size[1],
-        "request": record["request"],
-        "generation": json.dumps(record, ensure_ascii=True, separators=(",", ":")),
-    }
+    return columns_of(request, data, (width, height), record)
