@@ -28,6 +28,7 @@ from .project_parts import (
     recipe_of,
     resolved,
     source_of,
+    working,
 )
 from .project_training import draw_with, tell_of_training, train
 from .project_waves import in_waves
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .analysis.embeddings import Embedder
     from .analysis.threshold_costs import ThresholdCosts
     from .dataset import Exported
+    from .engines.work import Engine
     from .generation.backend import Backend
     from .selection import Selection
     from .training.job import LoraResult
@@ -113,15 +115,16 @@ def run(
         )
     output = resolved(base, project.project.output)
     decisions_of(project, base)  # refused before anything is generated
-    if project.source is not None:
-        images = source_images(project, base, progress=progress)
-        if on_notes is not None:
-            on_notes(images.notes)
-    else:
-        images = generate(project, base, progress=progress)
-        if on_notes is not None and images.notes:
-            on_notes(images.notes)
-    outcome = curate(images, project, output, base=base, progress=progress)
+    with working(project) as engine:
+        if project.source is not None:
+            images = source_images(project, base, progress=progress)
+            if on_notes is not None:
+                on_notes(images.notes)
+        else:
+            images = generate(project, base, progress=progress, engine=engine)
+            if on_notes is not None and images.notes:
+                on_notes(images.notes)
+        outcome = curate(images, project, output, base=base, progress=progress, engine=engine)
     if project.training is None:
         return outcome
     lora = train(project, outcome.exported.folder, base, callbacks=callbacks, progress=progress)
@@ -138,6 +141,7 @@ def generate(
     backend: Backend | None = None,
     work: Path | None = None,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> ImageSet:
     """Make the raw images of a project that are not there yet; see ``generation.generate``.
 
@@ -151,6 +155,7 @@ def generate(
         backend: The project's model, where it is loaded already.
         work: Folder of measurements, for waves; the output folder unless given.
         progress: Watches.
+        engine: Where images are made; as the project says unless given.
 
     Raises:
         ProjectFileError: A part of the images is asked for, and the project says ``waves``.
@@ -162,24 +167,27 @@ def generate(
             "The variations of an augmentation are generated with the LoRA of its real images: "
             "'character-curator augment' trains that first, and then generates them."
         )
-    backend = backend or backend_of(project)
     output = resolved(base, project.project.output)
-    if project.waves is not None:
-        if shard != (0, 1):
-            raise project_file.ProjectFileError(
-                "The images of this project are made in waves, each where those before fell short, "
-                "so that no machine can make a part of them by itself. Take [waves] out, or run "
-                "without --shard."
-            )
-        return in_waves(project, backend, output / RAW_FOLDER, work or output, base, progress)
-    return generate_plan(
-        plan_of(project),
-        backend,
-        output / RAW_FOLDER,
-        batch_size=project.model.batch_size,
-        shard=shard,
-        progress=progress,
-    )
+    if project.waves is not None and shard != (0, 1):
+        raise project_file.ProjectFileError(
+            "The images of this project are made in waves, each where those before fell short, "
+            "so that no machine can make a part of them by itself. Take [waves] out, or run "
+            "without --shard."
+        )
+    with working(project, engine) as at_work:
+        backend = backend or backend_of(project, engine=at_work)
+        if project.waves is not None:
+            raw = output / RAW_FOLDER
+            return in_waves(project, backend, raw, work or output, base, progress, at_work)
+        return generate_plan(
+            plan_of(project),
+            backend,
+            output / RAW_FOLDER,
+            batch_size=project.model.batch_size,
+            shard=shard,
+            progress=progress,
+            engine=at_work,
+        )
 
 
 def curate(
@@ -191,6 +199,7 @@ def curate(
     dataset: Path | None = None,
     separate: Callable[[ImageSet], ImageSet] | None = None,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Validate, score, embed, cluster, select and export an image set.
 
@@ -202,6 +211,7 @@ def curate(
         dataset: Folder of the dataset; ``output/dataset`` unless given.
         separate: Turns images of others away, whose faces have been validated.
         progress: Watches.
+        engine: Where images are measured; as the project says unless given.
 
     Raises:
         NothingPassesError: No image passes; it says what each threshold costs.
@@ -213,7 +223,7 @@ def curate(
     known: set[str] = set()
     while True:
         try:
-            return _curated(images, project, output, base, dataset, separate, progress)
+            return _curated(images, project, output, base, dataset, separate, progress, engine)
         except UnreadableSourcesError as error:
             # What measures images decodes some that what exports them cannot. Both agree from now
             # on, and the subset is chosen again among the others.
@@ -237,11 +247,14 @@ def _curated(
     dataset: Path | None,
     separate: Callable[[ImageSet], ImageSet] | None,
     progress: Progress,
+    engine: Engine | None,
 ) -> Outcome:
     """Curate once; see :func:`curate`."""
     from .dataset import export
 
-    found = choose(images, project, output, base=base, separate=separate, progress=progress)
+    found = choose(
+        images, project, output, base=base, separate=separate, progress=progress, engine=engine
+    )
     chosen = found.selection
     exported = export(
         found.images,
@@ -306,6 +319,7 @@ def choose(
     base: Path | str = ".",
     separate: Callable[[ImageSet], ImageSet] | None = None,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> Chosen:
     """Validate, score, embed, cluster and select; nothing is exported. See :func:`curate`."""
     from .analysis.threshold_costs import threshold_costs
@@ -318,7 +332,7 @@ def choose(
     captioning = captioning_of(project, base)
     before = len(images.notes)
     with FeatureStore(output / STORE_FILE) as store:
-        measured = measured_of(images, project, store, output, base, separate, progress)
+        measured = measured_of(images, project, store, output, base, separate, progress, engine)
         computed = dict(store.computed)
     images, pairs, found = measured.images, measured.pairs, measured.found
     embedder, thresholds = found.embedder, found.thresholds

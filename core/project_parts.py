@@ -53,17 +53,20 @@ def plan_of(project: Project) -> Plan:
     return Plan.from_mapping({**project.plan.model_dump(), **parts})
 
 
-def backend_of(project: Project, loras: Sequence[tuple[Path, float]] = ()) -> Backend:
+def backend_of(
+    project: Project, loras: Sequence[tuple[Path, float]] = (), engine: Engine | None = None
+) -> Backend:
     """Return the model that a project generates with; its weights load when they are needed.
 
     Args:
         project: With its section [model].
         loras: LoRA files and weights to apply.
+        engine: Where it will sample; in this process unless given.
     """
     from .generation.diffusers_backend import DiffusersBackend
 
     model = project.model
-    return DiffusersBackend(
+    backend = DiffusersBackend(
         model.path,
         scheduler=model.scheduler,
         steps=model.steps,
@@ -75,6 +78,7 @@ def backend_of(project: Project, loras: Sequence[tuple[Path, float]] = ()) -> Ba
         loras=loras,
         config=model.config,
     )
+    return backend.sized() if engine is not None and engine.shares else backend
 
 
 def thresholds_of(project: Project) -> FaceThresholds:
@@ -164,13 +168,9 @@ def engine_of(project: Project) -> Engine:
             gpus=wanted.gpus,
             parts=bool(wanted.parts),
         )
-    if wanted.workers is not None and wanted.workers > 1:
-        from .engines.processes import Processes
+    from .engines.local import Local
 
-        return Processes(wanted.workers)
-    from .engines.here import Here
-
-    return Here()
+    return Local(wanted.workers)
 
 
 def masks_of(project: Project, base: Path | str = ".") -> str | None:

@@ -17,6 +17,7 @@ from .project_sections import WavesSection
 
 if TYPE_CHECKING:
     from .analysis.duplicates import IntArray
+    from .engines.work import Engine
     from .generation.backend import Backend
 
 WAVES_FILE = "waves.json"
@@ -30,6 +31,7 @@ def in_waves(
     work: Path,
     base: Path | str,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> ImageSet:
     """Make a project's images in waves; see :mod:`.growth.waves`.
 
@@ -40,6 +42,7 @@ def in_waves(
         work: Folder of measurements, and of what each wave has asked for.
         base: The folder that relative paths start from.
         progress: Watches.
+        engine: Where images are made and measured; in this process unless given.
 
     Returns:
         Every image that a wave has asked for, in the plan's order; notes say how it went.
@@ -59,11 +62,12 @@ def in_waves(
             batch_size=project.model.batch_size,
             note=note,
             progress=progress,
+            engine=engine,
         )
 
     def look(images: ImageSet) -> tuple[ImageSet, IntArray]:
         with FeatureStore(work / STORE_FILE) as store:
-            measured = measured_of(images, project, store, work, base, None, progress)
+            measured = measured_of(images, project, store, work, base, None, progress, engine)
         return measured.images, measured.pairs
 
     goal = Goal(

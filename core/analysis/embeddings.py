@@ -33,6 +33,8 @@ MINIATURE = "miniature"
 _LOCAL = "local-dir:"
 _CONFIGURATION = "open_clip_config.json"
 _SLIMMEST = 8
+_UNKNOWN = 2 * 10**9
+"""Bytes to count on for weights that open_clip fetches: a ViT-L/14 has 1.7 GB."""
 
 
 class ClipModelError(CuratorError):
@@ -136,6 +138,13 @@ class Embedder:
 
         source = open_clip.get_pretrained_cfg(self.model, tag) if tag else {}
         return f"{self.model} {tag} {json.dumps(source, sort_keys=True, default=str)} float16/1"
+
+    @property
+    def bytes(self) -> int:
+        """How large its weights are, as far as that is known before they are loaded."""
+        if self._folder is None:
+            return _UNKNOWN
+        return sum(path.stat().st_size for path in self._folder.iterdir() if path.is_file())
 
     @cached_property
     def device(self) -> Any:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..engines.cores import own_processors, share
-from ..engines.work import Tell
+from ..engines.cores import own_processors, processors, share
+from ..engines.work import Needs, Tell
 from ..feature_parts import write_part
 from ..imageset import pack_vector
 from . import pixels as pixels_module
@@ -33,6 +33,10 @@ work it travels: a function of a module, or an instance of a class of one."""
 TELL_EVERY = 32
 """Images after which a worker tells what it has measured."""
 _DECODERS = 8
+_LIBRARIES = 2**30
+"""Bytes that torch, onnxruntime and open_clip take."""
+_BYTES_A_PIXEL = 20
+"""While the Laplacian is taken."""
 
 _T = TypeVar("_T")
 
@@ -147,6 +151,18 @@ class Measuring:
     analyser: FaceAnalyser | None
     embedder: Embedder | None
     wants: Wants
+
+    @property
+    def needs(self) -> Needs:
+        """What a worker takes: libraries, models, and images in flight."""
+        needed, device = _LIBRARIES + PIXELS_IN_FLIGHT * _BYTES_A_PIXEL // processors(), "cpu"
+        if self.analyser is not None:
+            files = (path for path in self.analyser.folder.rglob("*") if path.is_file())
+            needed += sum(path.stat().st_size for path in files)
+        if self.embedder is not None:
+            needed += self.embedder.bytes
+            device = str(self.embedder.device)
+        return Needs(needed, device)
 
     def open(self, tell: Tell) -> Callable[[Sequence[Known]], Found]:
         """Return what measures the images of a chunk. Models load when one needs them."""

@@ -14,6 +14,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ..engines.here import Here
+from ..engines.work import Counted
 from ..feature_parts import merge_parts, parts_of
 from ..features import FeatureStoreError
 from ..imageset import ImageSet
@@ -132,6 +133,7 @@ def _measure(wanted: list[Known], work: Measuring | InParts, engine: Engine, tak
     """Let an engine measure images, and take what it finds."""
     size = len(wanted) // (engine.workers * _CHUNKS_A_WORKER)
     size = min(max(size, _LEAST_CHUNK), _MOST_CHUNK)
+    count = -(-len(wanted) // size)
     left = deque(wanted)
     wanted.clear()
 
@@ -139,7 +141,7 @@ def _measure(wanted: list[Known], work: Measuring | InParts, engine: Engine, tak
         while left:  # nothing of an image is kept: memory does not grow with their number
             yield tuple(left.popleft() for _ in range(min(size, len(left))))
 
-    with closing(engine.map(work, chunks(), tell=taker.note)) as results:
+    with closing(engine.map(work, Counted(chunks(), count), tell=taker.note)) as results:
         for found in results:
             taker.take(found)
 

@@ -25,7 +25,7 @@ from ..portfolio.joining import joined
 from ..portfolio.times import Times
 from ..progress import Progress, silent
 from ..project import Project, ProjectFileError
-from ..project_parts import STORE_FILE, backend_of, masks_of, plan_of, recipe_of, resolved
+from ..project_parts import STORE_FILE, backend_of, masks_of, plan_of, recipe_of, resolved, working
 from ..project_sections import SubjectSection
 from ..project_training import tell_of_training, train, trained_base
 from ..rejection_reasons import Rejection
@@ -216,13 +216,15 @@ def _generate(
     from ..generation.run import generate
 
     section = project.augmentation or AugmentationSection()
-    images = generate(
-        plan_of(project),
-        backend_of(trained_base(project), loras=[(lora, section.weight)]),
-        output / pipeline.RAW_FOLDER,
-        batch_size=project.model.batch_size,
-        progress=progress,
-    )
+    with working(project) as engine:
+        images = generate(
+            plan_of(project),
+            backend_of(trained_base(project), [(lora, section.weight)], engine),
+            output / pipeline.RAW_FOLDER,
+            batch_size=project.model.batch_size,
+            progress=progress,
+            engine=engine,
+        )
     known = variations_of(project)
     if not known:
         return images

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
-SHARED_BY = "CURATOR_WORKERS"
+SHARED_BY = "CURATOR_SHARED_BY"
 """The variable that tells a worker how many like it share the machine."""
 
 
@@ -27,3 +29,19 @@ def share() -> int:
 def own_processors() -> int:
     """Return this process's part of the processors, one at least."""
     return max(1, processors() // share())
+
+
+def memory() -> int | None:
+    """Return this machine's memory in bytes, or what its container gets; ``None`` if unknown."""
+    found: list[int] = []
+    with suppress(AttributeError, OSError, ValueError):  # not on Windows
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if not found:
+        with suppress(ImportError):  # peft brings it
+            import psutil
+
+            found.append(int(psutil.virtual_memory().total))
+    limit = Path("/sys/fs/cgroup/memory.max")
+    with suppress(OSError, ValueError):  # or "max"
+        found.append(int(limit.read_text(encoding="ascii")))
+    return min(found, default=None)

@@ -15,6 +15,7 @@ class Here:
     """
 
     workers = 1
+    shares = False
     parts = False
 
     def __init__(self) -> None:

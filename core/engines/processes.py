@@ -106,6 +106,7 @@ class Processes:
         devices: Names as ``CUDA_VISIBLE_DEVICES`` has them: each worker sees one, in turn.
     """
 
+    shares = True
     parts = False
 
     def __init__(self, workers: int, *, threads: int = 1, devices: Sequence[str] = ()) -> None:

@@ -97,6 +97,8 @@ class RayEngine:
         parts: Whether workers write what they find as parts; see :class:`.work.Engine`.
     """
 
+    shares = True
+
     def __init__(
         self,
         workers: int | None = None,

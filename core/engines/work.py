@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Chunk_contra = TypeVar("Chunk_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
@@ -39,10 +39,13 @@ class Engine(Protocol):
     An engine is used by one caller at a time, who closes it in the end.
 
     Attributes:
+        shares: Whether models run as they do in one of several workers, whoever runs them: with as
+            many threads as :func:`.local.threads` says.
         parts: Whether workers write what they find beside where it is kept, to be merged later, so
             that it does not all go through the caller.
     """
 
+    shares: bool
     parts: bool
 
     @property
@@ -80,3 +83,30 @@ class Engine(Protocol):
 
 def unheard(note: Any) -> None:
     """Take a note that nobody wants."""
+
+
+class Needs(NamedTuple):
+    """What a worker takes of its machine. Work may tell it as its attribute ``needs``."""
+
+    memory: int = 2**30
+    """Bytes, with libraries, models and what passes through them."""
+    device: str = ""
+    """Where its models run, in torch's words."""
+
+
+class Counted(Generic[Chunk]):
+    """Chunks of which it is known how many there are, though each is cut when it is taken.
+
+    Args:
+        chunks: Are taken once.
+        count: How many.
+    """
+
+    def __init__(self, chunks: Iterable[Chunk], count: int) -> None:
+        self._chunks, self._count = chunks, count
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return iter(self._chunks)
+
+    def __length_hint__(self) -> int:
+        return self._count

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engines.cores import own_processors
-from ..engines.work import Tell
+from ..engines.work import Needs, Tell
 from ..plan import Request
 from . import png
 from .backend import Backend
@@ -46,6 +46,11 @@ class Generating:
 
     backend: Backend
     folder: Path
+
+    @property
+    def needs(self) -> Needs:
+        """What a worker takes: its back end says so."""
+        return getattr(self.backend, "needs", Needs())
 
     def open(self, tell: Tell) -> Callable[[Batch], Made]:
         """Return what makes a batch. The model loads with the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engines.local import threads as threads_of
+from ..engines.work import Needs
 from . import conditions, models, pipelines, schedulers
 from .backend import StepCallback
 from .model_files import located
@@ -187,6 +190,26 @@ class DiffusersBackend:
         """Versions, device and threads."""
         present = conditions.current(self._device)
         return present if self._threads is None else {**present, "threads": self._threads}
+
+    @property
+    def needs(self) -> Needs:
+        """What a process takes that samples: the weights, and half as much for what they make."""
+        stored = models.weight_bytes(self._files.folder, self._options.get("variant"))
+        stored += 0 if self._files.file is None else self._files.file.stat().st_size
+        # Weights of that size are mostly stored in 16 bits, and a CPU wants 32.
+        wide = 2 if self._settings["dtype"] == "float32" and stored > 2**30 else 1
+        return Needs(2**30 + stored * wide * 3 // 2, self._device)
+
+    def sized(self) -> DiffusersBackend:
+        """Return this back end with a worker's threads on a CPU.
+
+        It then makes the same images, bit by bit, in however many processes.
+        """
+        if self._device != "cpu" or self._threads is not None:
+            return self
+        sized = copy.copy(self)
+        sized._threads = threads_of(self.needs)
+        return sized
 
     @property
     def maximum_batch(self) -> int | None:

@@ -172,6 +172,16 @@ def fingerprint(
     return digest.hexdigest()
 
 
+def weight_bytes(folder: Path, variant: str | None = None) -> int:
+    """Return how large the weights are that a pipeline in a folder loads, in bytes."""
+    return sum(
+        file.stat().st_size
+        for part in parts(folder) - _SKIPPED
+        for file in _files(folder / part, variant)
+        if file.suffix in _WEIGHTS
+    )
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a (large) file, remembered by path and state.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engines.cores import processors
 from ..engines.here import Here
+from ..engines.work import Counted
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..plain_files import plain_bytes
@@ -125,7 +126,9 @@ def generate(
                          folder)  # fmt: skip
             missing = [request for request in requests if request not in rows]
         work = Generating(backend, folder)
-        with closing((engine or Here()).map(work, chunks(missing), tell=step)) as results:
+        count = sum(1 for _ in batches(missing, size))
+        todo = Counted(chunks(missing), count)
+        with closing((engine or Here()).map(work, todo, tell=step)) as results:
             for made in results:
                 for request, row in made:
                     rows[request] = row

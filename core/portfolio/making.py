@@ -32,7 +32,7 @@ from ..naming import slug
 from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..project import Project
-from ..project_parts import STORE_FILE, backend_of, masks_of, with_output
+from ..project_parts import STORE_FILE, backend_of, masks_of, with_output, working
 from ..project_sections import PortfolioSection, SubjectSection
 from .joining import joined
 from .parts import COMBINED, part_of, recipe_of, total_of, trigger_of
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from ..analysis.embeddings import Embedder
     from ..analysis.identities import References
+    from ..engines.work import Engine
     from ..generation.backend import Backend
 
 PORTFOLIO_FOLDER, WORK_FOLDER = "portfolio", "work"
@@ -100,10 +101,14 @@ def make_portfolio(
         raise UnknownSubjectError(unknown, names)
     section = project.portfolio or PortfolioSection()
     output = Path(base).expanduser() / Path(project.project.output).expanduser()
-    looked, backend = [], backend_of(project)  # whose weights load once, when needed
-    for subject in project.subjects:
-        with _named(subject.name):
-            looked.append(_look(project, subject, output, base, backend, on_notes, progress))
+    looked = []
+    with working(project) as engine:
+        backend = backend_of(project, engine=engine)  # whose weights load once, when needed
+        for subject in project.subjects:
+            with _named(subject.name):
+                looked.append(
+                    _look(project, subject, output, base, backend, on_notes, progress, engine)
+                )
     identities = {one.subject.name: one.identity for one in looked if one.identity is not None}
     made = []
     for one in looked:
@@ -179,6 +184,7 @@ def _look(
     backend: Backend,
     on_notes: Callable[[Sequence[str]], None] | None,
     progress: Progress,
+    engine: Engine,
 ) -> _Looked:
     part = part_of(project, subject)
     work = output / WORK_FOLDER / slug(subject.name)
@@ -190,13 +196,20 @@ def _look(
         images = images.with_columns(pl.lit(subject.name).alias("subject"))
     else:
         images = pipeline.generate(
-            part, base, backend=backend, work=work, progress=times.watch(progress)
+            part,
+            base,
+            backend=backend,
+            work=work,
+            progress=times.watch(progress),
+            engine=engine,
         )
         if on_notes is not None and images.notes:
             on_notes([f"{subject.name}: {note}" for note in images.notes])
     started = time.monotonic()
     with FeatureStore(work / STORE_FILE) as store:
-        found = pipeline.validate(images, part, store, work, base=base, progress=progress)
+        found = pipeline.validate(
+            images, part, store, work, base=base, progress=progress, engine=engine
+        )
     if on_notes is not None and (crops := found.images.notes[len(images.notes) :]):
         on_notes([f"{subject.name}: {note}" for note in crops])
     given = {} if found.references is None else {subject.name: found.references}

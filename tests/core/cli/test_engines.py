@@ -6,7 +6,7 @@ import pytest
 
 from character_curator.cli.engines import with_engine
 from character_curator.engines.here import Here
-from character_curator.engines.processes import Processes
+from character_curator.engines.local import Local
 from character_curator.engines.ray_engine import RayEngine
 from character_curator.project import ProjectFileError, parse
 from character_curator.project_parts import engine_of, recipe_of, working
@@ -23,10 +23,12 @@ def _with(text, *arguments):
 
 
 def test_the_section_says_what_does_the_work():
-    assert isinstance(engine_of(parse(PROJECT)), Here)
+    engine = engine_of(parse(PROJECT))
+    assert isinstance(engine, Local)
+    assert (engine.workers, engine.shares) == (1, False)
     engine = engine_of(parse(PROJECT + "[engine]\nworkers = 2\n"))
-    assert isinstance(engine, Processes)
-    assert engine.workers == 2
+    assert isinstance(engine, Local)
+    assert (engine.workers, engine.shares) == (2, True)
     engine = engine_of(parse(RAY))
     assert isinstance(engine, RayEngine)
     assert (engine.workers, engine.parts) == (3, False)
