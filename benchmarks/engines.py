@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -41,6 +42,8 @@ ENGINES = {
     "ray": ("--engine", "ray", "--workers", "{}"),
     "parts": ("--engine", "ray", "--workers", "{}", "--engine-parts"),
 }
+DATED = ("time", "seal")
+"""Keys of a version's record that depend on when it was made."""
 TITLES = ("ray::RayWorker", "spawn_main")
 """What the command line of a worker process has."""
 LIMITS = ("--min-quality", "0", "--min-confidence", "0", "--min-share", "0", "--min-side", "0")
@@ -130,12 +133,18 @@ def digest(data: bytes) -> str:
 
 
 def files_in(folder: Path) -> dict[str, str]:
-    """Return a digest of each file under a folder."""
-    return {
-        path.relative_to(folder).as_posix(): digest(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    """Return a digest of each file under a folder; of a version's record without its time."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            if path.name == "version.json":
+                record = {
+                    name: value for name, value in json.loads(data).items() if name not in DATED
+                }
+                data = json.dumps(record).encode()
+            found[path.relative_to(folder).as_posix()] = digest(data)
+    return found
 
 
 def rows_in(store: Path) -> dict[str, str]:
