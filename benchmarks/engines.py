@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import load
+import psutil
 from verdicts import Verdict, conclude
 
 SIDE = 64
