@@ -21,6 +21,7 @@ from .errors import CuratorError
 from .lora.families import Guess
 from .options import Currency, Flag, Fraction, Model, Price, option
 from .plan import MOST_IMAGES, PlanRules, Scenario, Seed, Subject
+from .stores.addresses import is_address, shown
 from .training.presets import Chosen, choose
 from .training.settings import TrainingSettings
 
@@ -53,6 +54,16 @@ class ProjectSection(Model):
         description="Folder for raw images, measurements and the dataset, relative to the project "
         "file.",
     )
+
+    @field_validator("output")
+    @classmethod
+    def _is_a_folder(cls, output: str) -> str:
+        if is_address(output):
+            raise ValueError(
+                f"{shown(output)} is an address, and measurements need a disk: name a folder, and "
+                "put the dataset there with 'character-curator upload DATASET ADDRESS'"
+            )
+        return output
 
 
 class ModelSection(Model):

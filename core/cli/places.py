@@ -64,6 +64,11 @@ def input_path(text: str) -> Path | Input:
     return Input(text) if is_address(text) or packed or packed_in(path) != [path] else path
 
 
+def text_or_input(text: str) -> str:
+    """Return a word, or the path of a folder, as it is; an address as one that is read."""
+    return Input(text) if is_address(text) else text
+
+
 def folder_path(text: str) -> Path | Folder:
     """Return what an option names whose captions are read and written."""
     return Folder(text) if is_address(text) else Path(text)

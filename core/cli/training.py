@@ -13,7 +13,7 @@ from ..options import Option, options
 from ..training.presets import FAMILY_PRESETS, Chosen, choose, preset_names
 from ..training.settings import SettingsError, TrainingSettings
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape
-from .places import file_path, input_path
+from .places import file_path, input_path, text_or_input
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +66,7 @@ def add_commands(command: Command) -> None:
         help="control images of an edit model, under the images' names or as NAME_control.png",
     )  # fmt: skip
     sub.add_argument(
-        "--masks", metavar="FOLDER",
+        "--masks", type=text_or_input, metavar="FOLDER",
         help="masks that weigh the loss, under the images' names; or 'beside', for those that lie "
         "beside the images (NAME-masklabel.png, masks/NAME.png) and for transparent images",
     )  # fmt: skip

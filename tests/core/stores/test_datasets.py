@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from character_curator.cli import main
 from character_curator.dataset import CuratedDataset, export, verify
 from character_curator.imageset import ImageSet
 from character_curator.stores import opening
@@ -25,6 +26,8 @@ from character_curator.stores.uploads import UploadError, upload_dataset
 from tests.support.commands import command, curate, draw_people
 from tests.support.images import make_images
 from tests.support.object_store import proxy, use_store
+from tests.support.train_command import command as train
+from tests.support.train_command import short
 
 OF_THE_PLACE = {"recipe.toml", "report.html", "version.json", "SHA256SUMS"}
 """What names the address of the images (two), says when it was made, or sums those up."""
@@ -48,11 +51,24 @@ def files_in(folder):
     }
 
 
-def test_a_dataset_from_and_in_a_store_is_that_of_folders(store, tmp_path):
+def test_images_of_a_store_make_the_dataset_of_their_folder(store, made, tmp_path):
+    store.put(made / "images-one", "s3://equal/photos")
+    folders = []
+    for place in ("s3://equal/photos", made / "images-one"):
+        images = ImageSet.from_folder(place)
+        folder = tmp_path / f"{len(folders)}" / "set"
+        export(images, folder, name="set", recipe={"source": "photos"})
+        folders.append(files_in(folder))
+    assert {n for n in folders[0] if folders[0][n] != folders[1].get(n)} <= {"version.json"}
+
+
+@pytest.mark.slow
+def test_every_step_from_and_in_a_store_is_that_of_folders(store, tiny_sd15, tmp_path, capsys):
     photos = draw_people(tmp_path / "photos", 4)
     store.put(photos, "s3://whole/photos")
-    curate(photos, tmp_path / "local" / "set", work=tmp_path / "work")
-    told, said, _ = curate("s3://whole/photos", "s3://whole/sets/set", work=tmp_path / "work")
+    work = tmp_path / "work"
+    curate(photos, tmp_path / "local" / "set", work=work)
+    told, said, _ = curate("s3://whole/photos", "s3://whole/sets/set", work=work)
     here, there = files_in(tmp_path / "local" / "set"), store.files("s3://whole/sets/set")
     assert here.keys() == there.keys()
     assert {name for name in here if here[name] != there[name]} <= OF_THE_PLACE
@@ -63,6 +79,31 @@ def test_a_dataset_from_and_in_a_store_is_that_of_folders(store, tmp_path):
     copy = mirror("s3://whole/sets/set", whole=True)
     assert verify(copy.path).ok
     assert len(CuratedDataset(copy.path)) == 3
+    again, _, _ = curate("s3://whole/photos", "s3://whole/sets/set", work=work)
+    assert again["version"] == 1
+    assert again["uploaded"][0]["sent"] == 0
+    captioned = ("--caption", "somebody")
+    assert train(capsys, tmp_path / "local" / "set", *short(tiny_sd15, tmp_path / "a.safetensors"),
+                 *captioned)[0] == 0  # fmt: skip
+    code, result = train(
+        capsys, "s3://whole/sets/set", *short(tiny_sd15, "s3://whole/loras/a.safetensors"),
+        *captioned,
+    )  # fmt: skip
+    assert code == 0
+    assert result["uploaded"][0]["files"] > 1
+    loras = store.files("s3://whole/loras")
+    assert weights(loras["a.safetensors"]) == weights((tmp_path / "a.safetensors").read_bytes())
+    assert not [name for name in loras if ".work" in name]
+    code = main(["verify", "s3://whole/sets/set", "--regenerate", "0", "--json", "--quiet"])
+    lines = json.loads(capsys.readouterr().out)
+    assert code in (0, 1)
+    assert lines
+
+
+def weights(data):
+    import safetensors.torch
+
+    return {name: value.numpy().tobytes() for name, value in safetensors.torch.load(data).items()}
 
 
 def test_a_later_version_keeps_the_one_before(store, made, tmp_path, monkeypatch):
@@ -116,7 +157,7 @@ def test_a_bad_connection_loses_nothing(store, made, tmp_path, monkeypatch):
             upload_dataset(made / "one" / "set", "s3://bad/other")
 
 
-@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("replaced", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_killed_upload_is_no_dataset_and_is_gone_on_with(
     replaced, store, made, tmp_path, monkeypatch
 ):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from character_curator import project
+from character_curator.dataset import export
 from character_curator.imageset import EmptyFolderError, ImageSet
 from character_curator.naming import table_name
+from character_curator.project_parts import recipe_of
 from character_curator.stores import opening
 from character_curator.stores.addresses import SecretInAddressError, is_address
 from character_curator.stores.cache import Cache, CacheFullError, bytes_of, kept, sweep_unused
@@ -144,6 +148,29 @@ def test_a_password_in_an_address_is_refused_and_not_repeated():
         assert "token@" not in str(found.value)
     assert not is_address("C:\\photos")
     assert not is_address("photos")
+
+
+def test_a_signature_reaches_no_table_note_or_dataset(store, photos, tmp_path):
+    shutil.make_archive(str(tmp_path / "album"), "zip", photos)
+    store.system.call_s3("create_bucket", Bucket="signed")
+    store.system.put_file(str(tmp_path / "album.zip"), "signed/album.zip")
+    address = store.system.sign("signed/album.zip")
+    assert "Signature=" in address
+    images = ImageSet.from_folder(address, unpacked=tmp_path / "unpacked")
+    assert len(images.accepted) == 5
+    parsed = project.from_mapping({"source": address, "project": {"name": "x"}}, "here")
+    export(images, tmp_path / "out" / "set", name="set", recipe=recipe_of(parsed))
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    written += (tmp_path / "cache").rglob("store.json")
+    assert len(written) > 10
+    assert not any(b"Signature" in path.read_bytes() for path in written)
+    assert "album.zip?…" in "".join(images.notes)
+    assert "Signature" not in "".join(images.notes)
+
+
+def test_an_address_is_no_place_for_measurements():
+    with pytest.raises(project.ProjectFileError, match="measurements need a disk"):
+        project.from_mapping({"source": "photos", "project": {"output": "s3://bucket/out"}}, "here")
 
 
 def test_names_that_lead_out_are_left_out_and_said(store, photos):
