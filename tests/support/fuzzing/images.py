@@ -1,10 +1,11 @@
-"""Readers of images, of what they say of themselves, and of zip files of them."""
+"""Readers of images, of what they say of themselves, and of zip and tar files of them."""
 
 from __future__ import annotations
 
 import io
 import json
 import struct
+import tarfile
 import zipfile
 import zlib
 
@@ -152,16 +153,55 @@ def zip_target() -> Target:
             made.append(buffer.getvalue())
         return made
 
+    return Target("zip", seeds, damaged, _unpacks("in.zip"))
+
+
+def tar_target() -> Target:
+    """Return the target of tar files of images; half the time headers have right checksums."""
+
+    def seeds(folder):
+        made = []
+        for mode, kind in (("w", tarfile.PAX_FORMAT), ("w", tarfile.GNU_FORMAT),
+                           ("w:gz", tarfile.PAX_FORMAT)):  # fmt: skip
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode=mode, format=kind) as archive:
+                for name, data in (
+                    ("a/b.png", png_with("x", b"y")), ("a/b.txt", b"a caption"),
+                    ("c.png", png_with("x", b"z")), ("c.json", b'{"caption": "words"}'),
+                    ("n" * 120 + ".md", b"# none"),
+                ):  # fmt: skip
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+            made.append(buffer.getvalue())
+        return made
+
+    def mutate(data, rng):
+        if rng.random() < 0.5 or len(data) < 1024 or data[:2] == b"\x1f\x8b":
+            return damaged(data, rng)
+        block = int(rng.integers(len(data) // 512)) * 512
+        header = bytearray(damaged(data[block : block + 512], rng)[:512].ljust(512, b"\0"))
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        return data[:block] + bytes(header) + data[block + 512 :]
+
+    return Target("tar", seeds, mutate, _unpacks("in.tar"))
+
+
+def _unpacks(name):
+    """Return what unpacks a file of that name, and insists that nothing is written beside it."""
+
     def read(folder, data):
         import shutil
 
-        (folder / "in.zip").write_bytes(data)
+        (folder / name).write_bytes(data)
         shutil.rmtree(folder / "unpacked", ignore_errors=True)
-        ImageSet.from_folder(folder / "in.zip", unpacked=folder / "unpacked")
-        outside = {path.name for path in folder.iterdir()} - {"in.zip", "unpacked"}
+        ImageSet.from_folder(folder / name, unpacked=folder / "unpacked")
+        outside = {path.name for path in folder.iterdir()} - {name, "unpacked"}
         assert not outside, outside
+        assert not any(path.is_symlink() for path in (folder / "unpacked").rglob("*"))
 
-    return Target("zip", seeds, damaged, read)
+    return read
 
 
 def chunk_target() -> Target:
@@ -213,4 +253,5 @@ def targets() -> list[Target]:
         text_target("A1111 parameters", "parameters", A1111, damaged),
         text_target("ComfyUI graph", "prompt", json.dumps(GRAPH), json_damaged),
         zip_target(),
+        tar_target(),
     ]
