@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .damages import note_damage
 from .errors import CuratorError
 from .hashing import file_state
 
@@ -133,6 +134,7 @@ class FeatureStore:
             self.damaged[analyser] += len(new)
             self.losses += len(new)
         if new:
+            note_damage(f"measurements ({analyser})", self.path, "measured again", len(new))
             log.warning(
                 "%d damaged %s (%s) in the feature store %s: computed again.",
                 len(new), "value" if len(new) == 1 else "values", analyser, self.path,
@@ -254,6 +256,7 @@ class FeatureStore:
         while part := list(islice(rows, _CHUNK)):
             self._write(part)
             taken |= {row[:3] for row in part}
+        note_damage("files of measurements", self.path, f"kept as {kept.name}, and begun anew")
         log.warning(
             "The feature store %s is damaged (%s). It is kept as %s, and begun anew with the %d "
             "values in it that are whole; the others are computed again.",

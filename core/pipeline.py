@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import project as project_file
+from .damages import note_damage
 from .imageset import ImageSet
 from .progress import Progress, silent
 from .project import Project
@@ -232,6 +233,10 @@ def curate(
             known |= error.reasons.keys()
             with FeatureStore(output / STORE_FILE) as store:
                 note_unreadable(images, store, error.reasons)
+            note_damage(
+                "chosen images", images.root, "left out, and the subset is chosen again",
+                len(error.reasons),
+            )  # fmt: skip
             log.warning(
                 "%d chosen %s damaged and left out, and the subset is chosen again: %s",
                 len(error.reasons), "image is" if len(error.reasons) == 1 else "images are",

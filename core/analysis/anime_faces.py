@@ -146,7 +146,7 @@ class AnimeFaces:
             return None
         try:
             threshold = float(parse(plain_text(said))["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
             raise FacePackError(f"{said} cannot be used: {error}. Get it again.") from error
         session, length = _session(difference), self._length
         low, high = -1.0, 1.0

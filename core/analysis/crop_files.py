@@ -16,10 +16,12 @@ from typing import Any
 import polars as pl
 
 from .. import atomic
+from ..damages import note_damage
 from ..generation.png import output_error
 from ..hashing import content_hash
 from ..imageset import ImageSet
 from ..json_text import parse_object
+from ..plain_files import plain_bytes
 from ..progress import Progress
 from ..reading.crops import CROP_KEY, CropRecord, crop_record, cut_file
 from ..reading.opening import decoding_errors
@@ -95,7 +97,9 @@ def cut_all(
     def one(task: tuple[int, CropRecord, CropRecord]) -> tuple[Path, str] | str:
         row, record, named = task
         target = crop_path(folder, named)
-        if crop_record(target) != named:
+        if not _is_crop(target, named):
+            if target.exists():
+                note_damage("crops", target.parent, "made again")
             try:
                 part = cut_file(paths[row], record)
             except decoding_errors() as error:
@@ -112,6 +116,18 @@ def cut_all(
             progress.advance(1, paths[row].name)
     progress.finish()
     return made
+
+
+def _is_crop(path: Path, record: CropRecord) -> bool:
+    """Whether a crop is there and whole, to the last chunk's checksum."""
+    from ..generation.png import DamagedPngError, chunks
+
+    if crop_record(path) != record:
+        return False
+    try:
+        return bool(list(chunks(plain_bytes(path))))
+    except (OSError, DamagedPngError):
+        return False
 
 
 def crop_path(folder: Path, record: CropRecord) -> Path:

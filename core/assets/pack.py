@@ -18,6 +18,7 @@ from typing import Any
 
 from .. import atomic
 from ..asset_sections import AtlasRules, SpriteRules
+from ..damages import note_damage
 from ..dataset.checksums import FILE_NAME as CHECKSUMS_FILE
 from ..dataset.checksums import is_within, write_list
 from ..errors import CuratorError
@@ -175,6 +176,7 @@ def write_pack(
     removed = writer.finish([CHECKSUMS_FILE])
     archive = folder.with_name(f"{folder.name}.zip")
     if writer.mended:
+        note_damage("files of the pack", folder, "written again", len(writer.mended))
         listed = ", ".join(writer.mended[:3]) + (", …" if len(writer.mended) > 3 else "")
         log.warning(
             "%d %s in %s not as written, and made again: %s",

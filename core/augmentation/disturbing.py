@@ -20,6 +20,7 @@ import polars as pl
 
 from .. import atomic
 from ..analysis.decoding import processors
+from ..damages import note_damage
 from ..dataset.images import own_texts
 from ..generation.png import output_error
 from ..hashing import content_hash
@@ -199,6 +200,8 @@ def _copy(source: _Source, folder: Path, kind: str, strength: float, seed: int) 
     target = folder / _name(name, disturbance, source.pixels)
     record = disturbance_record(target)
     if record is None or not _is_of(record, disturbance, row["hash"]) or not _is_whole(target):
+        if target.exists():
+            note_damage("disturbed copies", folder, "made again")
         changed = disturbed(pixels, disturbance)
         record = DisturbanceRecord(
             disturbance,

@@ -175,9 +175,9 @@ def write_augmentation(
 def _seconds(path: Path, fingerprint: str, seconds: Mapping[str, float]) -> dict[str, float]:
     """Return what the run took that made the dataset: this one, or an earlier one."""
     try:
-        known = parse(plain_text(path))
+        known = parse(plain_text(path), strict=True)
         if known["combined"]["fingerprint"] == fingerprint:
             return {key: float(value) for key, value in known["seconds"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         pass
     return {key: round(value, 1) for key, value in seconds.items()}

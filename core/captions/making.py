@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.decoding import Pixels, decode_ahead
+from ..damages import note_damage
 from ..features import FeatureStore
 from ..hashing import content_hash
 from ..progress import Progress, silent
@@ -171,6 +172,7 @@ def _made(
             try:
                 results[index] = _read(model, found[digest])
             except (ValueError, TypeError, LookupError, AttributeError):
+                note_damage("stored captions", store.path, "asked again")
                 log.warning("%s: what is stored of it is no caption; it is asked again.",
                             paths[index])  # fmt: skip
     missing = [index for index in range(len(paths)) if index not in results]

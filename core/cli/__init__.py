@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..analysis.builds import build_faults
+from ..damages import Damage, as_mappings, collected_damage, summary
 from ..errors import CuratorError, WriteError
 from . import (
     assets,
@@ -85,44 +86,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     console = Console(stderr=True, quiet=options.quiet)
     _quiet_libraries()
-    with _logging(console, options.verbose), _stopped_as_by_ctrl_c():
+    with (
+        _logging(console, options.verbose), _stopped_as_by_ctrl_c(), collected_damage() as damaged
+    ):  # fmt: skip
         try:
             if getattr(options, "analyses", False):
                 for fault in build_faults():
                     log.warning("%s", fault)
-            with here(options, console) as pending:
-                code, result = options.command(options, console)
-                if code in (EXIT_DONE, EXIT_DIFFERENT):
-                    result = pending.upload(console, result)
+            try:
+                with here(options, console) as pending:
+                    code, result = options.command(options, console)
+                    if code in (EXIT_DONE, EXIT_DIFFERENT):
+                        result = pending.upload(console, result)
+            finally:
+                _say_damage(damaged, console)
         except CuratorError as error:
-            return _say_error(error, error.exit_code, options)
+            return _say_error(error, error.exit_code, options, damaged)
         except OSError as error:
             found = WriteError(visible(str(error.filename or "A file")), error)
-            return _say_error(found, found.exit_code, options)
+            return _say_error(found, found.exit_code, options, damaged)
         except MemoryError as error:
-            return _say_error(TooLittleMemoryError(error), TooLittleMemoryError.exit_code, options)
+            return _say_error(
+                TooLittleMemoryError(error), TooLittleMemoryError.exit_code, options, damaged
+            )
         except RuntimeError as error:
             if "allocate memory" in str(error):  # as torch has it on a CPU
                 code = TooLittleMemoryError.exit_code
-                return _say_error(TooLittleMemoryError(MemoryError()), code, options)
+                return _say_error(TooLittleMemoryError(MemoryError()), code, options, damaged)
             if "home directory" not in str(error):  # as pathlib has it of '~'
                 raise
-            return _say_error(NoHomeError(error), NoHomeError.exit_code, options)
+            return _say_error(NoHomeError(error), NoHomeError.exit_code, options, damaged)
         except KeyboardInterrupt:
             with suppress(OSError):  # the terminal may be gone
                 console.print("Stopped. Run the same command again: it goes on where it was.")
             return EXIT_STOPPED
     if options.json:
+        if damaged and isinstance(result, dict):
+            result = {**result, "damage": as_mappings(damaged)}
         write_json(result)
     return code
 
 
-def _say_error(error: CuratorError, code: int, options: argparse.Namespace) -> int:
+def _say_damage(damaged: Sequence[Damage], console: Console) -> None:
+    """Say at the end what was found damaged, by kind and place; the notes above have the rest."""
+    found = summary(damaged)
+    if found:
+        with suppress(OSError):  # the terminal may be gone
+            console.print("[yellow]Damage found[/] (the notes above say more):")
+            for one in found:
+                console.print(f"  {escape(str(one))}")
+
+
+def _say_error(
+    error: CuratorError, code: int, options: argparse.Namespace, damaged: Sequence[Damage]
+) -> int:
     """Show an error: as JSON where that is asked for, else on stderr, however quiet."""
     from rich.console import Console
 
     if options.json:
-        write_json({"error": type(error).__name__, "message": str(error)})
+        found = {"damage": as_mappings(damaged)} if damaged else {}
+        write_json({"error": type(error).__name__, "message": str(error), **found})
     else:
         name = f"[bold red]{type(error).__name__}[/]"
         Console(stderr=True).print(f"{name}: {escape(error)}")

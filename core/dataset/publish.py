@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO
 
 from .. import atomic
+from ..damages import note_damage
 from ..errors import CuratorError
 from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
 from .checksums import (
@@ -166,6 +167,7 @@ def publish(folder: Path, output: Path) -> Published:
     kept = versions_folder(output)
     atomic.make_folders(kept)
     archived = kept / f"v{version_of(output):04d}"
+    note_damage("files of the version before", output, f"kept as found in {archived}", len(damaged))
     atomic.sync_tree(folder)
     output.rename(archived)
     folder.rename(output)

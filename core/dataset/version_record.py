@@ -23,6 +23,8 @@ from ..reading.own import PROGRAM, RECORD_FILE
 from .checksums import exported_checksums
 from .sidecars import RECIPE_FILE
 
+_MOST = 10**9
+"""The highest number of a version that is believed."""
 FORMAT = 1
 """Version of ``version.json``; of a higher one nothing is read."""
 
@@ -145,7 +147,9 @@ def read_record(folder: Path) -> VersionRecord | None:
         seal = values.pop("seal")
         if seal != json_hash(values) or values["format"] > FORMAT:
             return None
-        parent = values.get("parent")
+        parent, edits = values.get("parent"), values.get("edits")
+        if not 0 < values["number"] <= _MOST or not isinstance(edits, int | None):
+            return None
         return VersionRecord(
             int(values["number"]),
             str(values["time"]),
@@ -153,11 +157,11 @@ def read_record(folder: Path) -> VersionRecord | None:
             recipe=str(values.get("recipe", "")),
             parent=None if parent is None else Parent(**parent),
             restored=values.get("restored"),
-            edits=values.get("edits"),
+            edits=edits,
             tools=values.get("tools", {}),
             models=values.get("models", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import atomic
+from ..damages import note_damage
 from ..evaluation.baseline import Baseline
 from ..evaluation.images import Reference
 from ..evaluation.lora_files import evaluate_file
@@ -71,6 +72,7 @@ def known_result(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        note_damage("results of runs", path, "the run is made again")
         log.warning("%s is damaged (%s): the run is made again.", path, error)
         return None
     return value

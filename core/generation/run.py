@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..damages import note_damage
 from ..engines.cores import processors
 from ..engines.here import Here
 from ..engines.work import Counted
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 GENERATING = "Generating"
 """What a watcher is told this stage is called."""
+
+_CHANGED = "prompt, model or settings have changed"
 
 
 class ForeignFileError(CuratorError):
@@ -119,6 +122,8 @@ def generate(
                 elif row is not None:
                     rows[request] = row
             for reason, names in sorted(faults.items()):
+                if reason != _CHANGED:
+                    note_damage("images", folder, "made again", len(names))
                 log.warning("%s", _said_again(folder, reason, names, len(requests)))
             if rows:
                 progress.advance(len(rows), "already there")
@@ -179,7 +184,7 @@ def _kept(folder: Path, request: Request, fingerprint: str) -> dict[str, Any] | 
             "away, or choose another output folder."
         )
     if record.get("request") != fingerprint:
-        return "prompt, model or settings have changed"
+        return _CHANGED
     # Signature (8), length and type of the first chunk (8), then width and height.
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     return columns_of(request, data, (width, height), record)

@@ -8,16 +8,20 @@ had happened.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import atomic
+from ..damages import note_damage
 from ..generation.backend import request_fingerprint
-from ..json_text import JsonError, parse
+from ..json_text import parse
 from ..plain_files import plain_bytes
 from ..plan import Plan, PlanError, Request
+
+log = logging.getLogger(__name__)
 
 FIRST_LOOK, QUOTAS, QUALITY, THERE = "first look", "quotas", "quality", "there already"
 """Why an image was asked for: to see what a scenario gives; because images were missing, in all or
@@ -69,14 +73,20 @@ def read_ledger(path: Path, plan: Plan, settings: Mapping[str, Any]) -> list[Ask
         entries = parse(plain_bytes(path), strict=True)["images"]
         found = []
         for entry in entries:
+            if not isinstance(entry, dict):
+                raise ValueError("an image in it is none")
             request = as_planned(plan, entry)
             if request is None or request_fingerprint(request, settings) != entry["request"]:
                 continue
-            asked = Asked(
-                request, int(entry["wave"]), str(entry["aim"]), entry["usable"], entry["quality"]
-            )
-            found.append(asked)
-    except (OSError, JsonError, KeyError, TypeError, ValueError):
+            usable, quality = entry["usable"], entry["quality"]
+            if not all(isinstance(figure, int | float | None) for figure in (usable, quality)):
+                raise ValueError("a figure in it is none")
+            found.append(Asked(request, int(entry["wave"]), str(entry["aim"]), usable, quality))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+        note_damage("notes of waves", path, "taken for absent")
+        log.warning("%s is damaged (%s), and counts as if it were not there.", path, error)
         return []
     return found
 

@@ -21,6 +21,7 @@ import polars as pl
 
 from .. import atomic, pipeline
 from ..analysis.confusion import confusion, identities_of, reject_confused
+from ..damages import note_damage
 from ..dataset.checksums import FILE_NAME, exported_checksums
 from ..dataset.exporting import KOHYA, export, selected_mask
 from ..errors import CuratorError
@@ -306,7 +307,7 @@ def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
     """Return what is noted of a dataset, if it is the one that would be made and is there."""
     path = one.work / SETTLED_FILE
     try:
-        noted = parse(plain_text(path))
+        noted = parse(plain_text(path), strict=True)
         whole = (folder / FILE_NAME).is_file() and (one.work / pipeline.TABLE_FILE).is_file()
         same = whole and fingerprint_of(folder) == noted["fingerprint"]
         if not same or noted["key"] != one.key:
@@ -321,6 +322,7 @@ def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, CuratorError) as error:
+        note_damage("notes of datasets", path, "the dataset is made again")
         log.warning("What is noted of '%s' is damaged (%s): its dataset is made again.",
                     one.subject.name, error)  # fmt: skip
         return None

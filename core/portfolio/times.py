@@ -57,9 +57,9 @@ class Times:
             lines = []
         for line in lines:
             try:
-                noted = parse(line)
+                noted = parse(line, strict=True)
                 known[str(noted["image"])] = float(noted["seconds"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, ArithmeticError):
                 continue
         found = [known.get(name) for name in names]
         return sum(s for s in found if s is not None), sum(s is None for s in found)

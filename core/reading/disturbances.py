@@ -136,7 +136,7 @@ class DisturbanceRecord:
         if not isinstance(text, str):
             return None
         try:
-            values = parse(text)
+            values = parse(text, strict=True)
             wide, high = (int(side) for side in values["size"])
             generation = values.get("generation")
             if min(wide, high) < 1 or wide * high > MAX_PIXELS:
@@ -154,7 +154,7 @@ class DisturbanceRecord:
                 str(values["pixels"]),
                 generation if isinstance(generation, dict) else None,
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, ArithmeticError):
             return None
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import polars as pl
 
 from .. import atomic
+from ..damages import note_damage
 from ..dataset.facts import DatasetFacts
 from ..features import FeatureStore
 from ..hashing import json_hash
@@ -153,7 +154,7 @@ def course_folder(home: Path, course: str, settings: TrainingSettings) -> Path:
         try:
             _, facts = load_tensors(folder / STATE)
             epoch, step = int(facts["epoch"]), int(facts["step"])
-        except (StateMismatchError, KeyError, TypeError, ValueError):
+        except (StateMismatchError, KeyError, TypeError, ValueError, ArithmeticError):
             return folder  # the trainer says what is wrong with it
         if settings.steps is None and epoch > settings.epochs:
             return home / f"{course}-{settings.epochs}-epochs"
@@ -184,6 +185,7 @@ def finished_result(
     try:
         return None if noted is None else _result_of(job, settings, facts, noted)
     except (KeyError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
+        note_damage("notes of trainings", job.folder / FINISHED, "the last part is made again")
         log.warning("%s is not whole (%s): it is made again.", job.folder / FINISHED, error)
         return None
 
@@ -251,6 +253,7 @@ def read_notes(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        note_damage("notes of trainings", path, "taken for absent")
         log.warning("%s is damaged (%s), and counts as if it were not there.", path, error)
         return None
     return found

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.progress import NodeProgress
 from ..ui.widgets import widget
@@ -83,6 +84,7 @@ class BalancedSelect(io.ComfyNode):
         return content_hash(path) if path.is_file() else 0
 
     @classmethod
+    @says_damage(2)
     def execute(
         cls,
         images: Any,

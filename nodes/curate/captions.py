@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -88,6 +89,7 @@ class CaptionImages(io.ComfyNode):
         return missing_libraries(("cv2", "polars", "transformers", "onnxruntime")) or True
 
     @classmethod
+    @says_damage(2)
     def execute(
         cls, images: Any, model: str, existing: str, clip: Any = None, **options: Any
     ) -> io.NodeOutput:

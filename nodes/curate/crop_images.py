@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -119,6 +120,7 @@ class CropImages(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @says_damage(2)
     def execute(
         cls,
         images: Any,

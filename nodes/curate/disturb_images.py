@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, node_id, searched_as
@@ -79,6 +80,7 @@ class DisturbImages(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @says_damage(2)
     def execute(
         cls, images: Any, kinds: str, strength: float, seed: int, count: int, folder: str
     ) -> io.NodeOutput:

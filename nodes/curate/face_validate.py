@@ -8,6 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -104,6 +105,7 @@ class FaceValidate(io.ComfyNode):
         return missing_libraries(LIBRARIES) or True
 
     @classmethod
+    @says_damage(1)
     def execute(
         cls,
         images: Any,

@@ -166,7 +166,7 @@ def _corners(box: Any) -> tuple[float, float, float, float]:
         try:
             left, top = float(box["x"]), float(box["y"])
             return left, top, left + float(box["width"]), top + float(box["height"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise FaceWireError(f"a box has no {error}") from error
     if not _are_numbers(box, 4):
         raise FaceWireError(f"{str(box)[:60]} is no box")

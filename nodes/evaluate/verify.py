@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
@@ -110,6 +111,7 @@ class Verify(io.ComfyNode):
         return float("nan")
 
     @classmethod
+    @says_damage(1)
     def execute(
         cls,
         dataset: Any,

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, ImageSet, Selection, category, node_id, searched_as
@@ -127,6 +128,7 @@ class DatasetExport(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @says_damage(2)
     def execute(
         cls,
         images: Any,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -132,6 +133,7 @@ class ExportAssets(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @says_damage(3)
     def execute(
         cls,
         folder: str,

@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..ui.damages import says_damage
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, Waves, category, node_id, searched_as
@@ -102,6 +103,7 @@ class SeedBatchGenerate(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @says_damage()
     def execute(
         cls,
         model: Any,

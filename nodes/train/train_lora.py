@@ -11,6 +11,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..comfy.references import AUTO, ENCODINGS
+from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, node_id, searched_as
@@ -252,6 +253,7 @@ class TrainLoRA(io.ComfyNode):
         return [disk_state.fingerprint(lora_path(name)) if name else 0, files, *begun]
 
     @classmethod
+    @says_damage(5)
     def execute(
         cls,
         model: Any,

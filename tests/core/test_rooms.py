@@ -13,6 +13,7 @@ ORDER = {
     "defaults": "Defaults that several stages share, each once.",
     "options": "What options are: models of settings, and their errors in words.",
     "plain_files": "Files of others, read with care.",
+    "damages": "What a run has found damaged, to be said at its end.",
     "lazy": "Public names, declared in stubs and loaded at first use.",
     "hashing": "One way to hash a value.",
     "json_text": "JSON that lies on a disk, read with care.",

@@ -90,3 +90,31 @@ def test_parquet_is_read_with_care_everywhere():
         {f"{module}.{one}" for module in ("pl", "polars") for one in bare}
     }  # fmt: skip
     assert found == {"core/parquet.py"}
+
+
+def test_numbers_that_are_read_may_be_infinite_everywhere():
+    """``int`` of an infinite number and ``float`` of a huge one are no ``ValueError``."""
+    of_texts = {
+        "core/captions/taggers.py", "core/cli/evaluation.py", "core/lora/header.py",
+        "core/selection/quotas.py",
+    }  # fmt: skip
+    wide = {"ArithmeticError", "OverflowError", "Exception", "BaseException"}
+    found = set()
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Try):
+                continue
+            kinds = [handler.type for handler in node.handlers]
+            caught = {
+                ast.unparse(one)
+                for kind in kinds
+                for one in (kind.elts if isinstance(kind, ast.Tuple) else [kind])
+                if one is not None
+            }
+            numbers = [
+                call for part in node.body for call in ast.walk(part)
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in ("int", "float")
+            ]  # fmt: skip
+            if numbers and "ValueError" in caught and not caught & wide and None not in kinds:
+                found.add(path.relative_to(ROOT).as_posix())
+    assert found == of_texts

@@ -20,15 +20,19 @@ from character_curator.dataset.curated import CuratedDataset
 from character_curator.dataset.exporting import export
 from character_curator.dataset.facts import read_facts
 from character_curator.dataset.restoring import restore
+from character_curator.dataset.version_record import read_record
 from character_curator.errors import CuratorError
 from character_curator.generation.reproduce import NoRecordError, reproduce
+from character_curator.hashing import json_hash
 from character_curator.imageset import ImageSet
 from character_curator.json_text import JsonError, parse
 from character_curator.lora.file import CheckpointError, read
 from character_curator.lora.header import read_origin
 from character_curator.parquet import ParquetError, parquet_bytes, read_parquet
 from character_curator.portfolio.records import PortfolioRecordError, known_versions
+from character_curator.portfolio.times import Times
 from character_curator.reading.crops import CropRecord, crop_record
+from character_curator.reading.disturbances import DisturbanceRecord
 from character_curator.reading.folders import SourceError
 from character_curator.reading.recorded import of_graph, of_parameters, without_syntax
 from character_curator.selection.decisions import Decisions, DecisionsFileError
@@ -290,3 +294,36 @@ def test_an_image_with_a_record_and_damaged_pixels_cannot_be_compared(tmp_path):
     (tmp_path / "a.png").write_bytes(broken)
     with pytest.raises(NoRecordError, match="can't be decoded"):
         reproduce(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("size", "[1e400, 3]"), ("seed", "1e999"), ("strength", "1" + "0" * 400), ("strength", "NaN"),
+     ("strength", "Infinity"), ("values", "[1]"), ("source", '"\\ud800"')],
+)  # fmt: skip
+def test_a_disturbance_of_infinite_numbers_is_none(key, value):
+    whole = {
+        "kind": '"blur"', "strength": "0.5", "seed": "1", "values": "{}", "source": '"a"',
+        "source_hash": '"b"', "size": "[10, 10]", "pixels": '"x"',
+    }  # fmt: skip
+    texts = [
+        "{" + ", ".join(f'"{name}": {text}' for name, text in values.items()) + "}"
+        for values in (whole, {**whole, key: value})
+    ]
+    assert DisturbanceRecord.from_text(texts[0]) is not None
+    assert DisturbanceRecord.from_text(texts[1]) is None
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "1e400", "Infinity", "1" + "0" * 400, '"x"', "{}"])
+def test_times_that_are_none_are_not_known(tmp_path, seconds):
+    path = tmp_path / "times.jsonl"
+    path.write_text(f'{{"image": "a.png", "seconds": {seconds}}}\n')
+    assert Times(path).of(["a.png"]) == (0, 1)
+
+
+@pytest.mark.parametrize("number", ["1e400", "NaN", "1" + "0" * 400, "null", "[]"])
+def test_a_version_of_no_number_has_no_record(tmp_path, number):
+    values = {"format": 1, "number": json.loads(number), "time": "", "fingerprint": ""}
+    values["seal"] = json_hash(values)
+    (tmp_path / "version.json").write_text(json.dumps(values).replace("Infinity", "1e400"))
+    assert read_record(tmp_path) is None

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 
 from character_curator import atomic
+from character_curator.damages import collected_damage, note_damage, summary
 from character_curator.dataset import publish
 from character_curator.experiment.runs import RESULT_FILE, known_result
+from character_curator.growth import ledger
+from character_curator.plan import Plan, Scenario, Subject
 from character_curator.portfolio import making
 from character_curator.training.finished import FINISHED, read_notes
-from tests.support.commands import command
+from tests.support.commands import command, curate, draw_people
+from tests.support.tiny_analysis import needs_miniature_faces
 
 WITHOUT_ANYTHING = {
     "run": ["{}/project.toml"],
@@ -95,3 +101,63 @@ def test_what_is_noted_of_a_subject_and_damaged_is_said(tmp_path, caplog, text):
     assert found is None
     if noted is None:
         assert "'zoe' is damaged" in caplog.text
+
+
+def test_damage_is_counted_by_kind_and_place():
+    with collected_damage() as found:
+        note_damage("measurements (x)", "a", "measured again", 2)
+        note_damage("images", "b", "made again")
+        note_damage("measurements (x)", "a", "measured again", 3)
+        note_damage("measurements (x)", "c", "measured again", 0)
+        with collected_damage() as inner:
+            note_damage("images", "b", "made again")
+        assert len(inner) == 1
+    note_damage("images", "b", "made again")
+    assert [str(one) for one in summary(found)] == [
+        "5 damaged measurements (x) in a: measured again", "2 damaged images in b: made again",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [
+    "{", "[]", '{"images": [1]}', '{"images": [{"a": 1}]}',
+    '{"images": [{"subject": "char1", "seed": 1, "kind": "scenario", "scenario": 1, "take": 1, '
+    '"wave": 1, "aim": "x", "usable": "much", "quality": 1, "request": "same"}]}',
+])  # fmt: skip
+def test_notes_of_waves_that_are_damaged_are_said(tmp_path, caplog, monkeypatch, text):
+    plan = Plan(
+        subjects=[Subject(name="char1", description="woman")],
+        seeds=(1,),
+        scenarios=[Scenario(number=1, name="scene", prompt="park")],
+    )
+    monkeypatch.setattr(ledger, "request_fingerprint", lambda *_: "same")
+    path = tmp_path / "waves.json"
+    assert ledger.read_ledger(path, plan, {}) == []
+    assert not caplog.records
+    path.write_text(text)
+    with collected_damage() as found:
+        assert ledger.read_ledger(path, plan, {}) == []
+    assert "is damaged" in caplog.text
+    assert [one.where for one in found] == [str(path)]
+
+
+@needs_miniature_faces
+def test_the_end_of_a_run_says_what_was_damaged(tmp_path):
+    source = draw_people(tmp_path / "in", 5)
+    before, told, _ = curate(source, tmp_path / "out")
+    assert "Damage" not in told
+    assert "damage" not in before
+    store = tmp_path / "out.work" / "features.sqlite"
+    with closing(sqlite3.connect(store)) as connection, connection:
+        changed = connection.execute("UPDATE feature SET checksum = x'00'").rowcount
+    (tmp_path / "out" / "README.md").write_text("changed")
+    found, told, _ = curate(source, tmp_path / "out")
+    said = " ".join(told.split())
+    kinds = {one["what"]: one for one in found["damage"]}
+    assert sum(one["count"] for name, one in kinds.items() if "measurements" in name) == changed
+    assert all(one["where"] == str(store) for name, one in kinds.items() if "measure" in name)
+    assert kinds["files of the version before"]["count"] == 1
+    assert "Damage found" in said
+    assert "1 damaged files of the version before in" in said
+    again, told, _ = curate(source, tmp_path / "out")
+    assert "Damage" not in told
+    assert "damage" not in again

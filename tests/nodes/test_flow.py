@@ -117,6 +117,16 @@ def test_a_deleted_image_is_made_again_and_only_that(server, flow):
     assert server.run(graph).cached == set(graph), "whole again, so nothing runs"
 
 
+def test_a_node_says_what_it_has_found_damaged(server, flow):
+    graph = generation("flow/raw") | curation(["3", 0], "flow/damaged")
+    assert "damaged" not in server.run(graph).outputs["14"]["text"][0].split(" in ")[0]
+    dataset = server.base / "output" / "flow" / "damaged"
+    (dataset / "recipe.toml").write_text("changed")
+    run = server.run(graph)
+    (told,) = run.outputs["14"]["text"]
+    assert f"1 damaged files of the version before in {dataset}: kept as found in" in told
+
+
 def test_another_prompt_makes_its_images_again(server):
     graph = generation("again", plan_widgets={"seeds": "1", "scenarios": "red hoodie"})
     server.run(graph)

@@ -27,6 +27,7 @@ from character_curator.analysis.cropping import CropWish, crop_images
 from character_curator.analysis.face_analyser import FaceAnalyser
 from character_curator.analysis.face_validation import FaceThresholds
 from character_curator.cli import main
+from character_curator.damages import collected_damage, summary
 from character_curator.dataset import CuratedDataset
 from character_curator.dataset.cleaning import cleaned
 from character_curator.features import FeatureStore
@@ -254,6 +255,18 @@ def test_crops_that_are_there_are_not_cut_again(photos, analyser, busts):
     again = cropped(photos, folder, analyser, CropWish("bust", "1:1"))
     assert again.table.equals(images.table)
     assert {path: path.stat().st_mtime_ns for path in paths} == before
+
+
+def test_a_damaged_crop_is_cut_again_and_that_is_noted(photos, analyser, busts):
+    images, folder = busts
+    path = next(images.root / row["path"] for row in rows(images).values() if row["crop_box"])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+    with collected_damage() as found:
+        again = cropped(photos, folder, analyser, CropWish("bust", "1:1"))
+    assert path.read_bytes() == whole
+    assert again.table.equals(images.table)
+    assert [(one.what, one.count) for one in summary(found)] == [("crops", 1)]
 
 
 def curate(photos, output, *options):

@@ -13,13 +13,14 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tests.support.faults.kills import Bench, said_of
 from tests.support.faults.stages import STAGES
-from tests.support.faults.trees import faults
+from tests.support.faults.trees import contents, faults
 from tests.support.faults.warm import Ended, Warm
 
 BACKWARDS = """
@@ -71,6 +72,33 @@ def company(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
     time.sleep(float(rng.uniform(0, 1)))
     other = bench.warm.start(bench.stage.command, bench.folder)
     return "two at once", [said for child in (one, other) for said in _named(child.wait())]
+
+
+def every_write(bench: Bench, numbers: Iterable[int] | None = None) -> Iterator[dict]:
+    """Let the disk be full from each operation on, and again in the middle of each file.
+
+    What a run leaves decides what the next one does: of equal leftovers it is run once.
+
+    Args:
+        bench: The stage.
+        numbers: Of the operations; all of them unless given.
+    """
+    known: dict[str, list[str]] = {}
+    operations = bench.undisturbed.operations
+    for number in range(len(operations)) if numbers is None else numbers:
+        limits = [0, 300, 3000] if operations[number].startswith("write ") else [0]
+        for limit in limits:
+            bench.begin()
+            ended = bench.run(kill_before=number, full=limit)
+            said = [*_named(ended), *faults(bench.folder, bench.stage.dataset)]
+            if not said:
+                left = repr(contents(bench.folder))
+                if left not in known:
+                    known[left] = [*said_of(bench.run(), "the next run"), *bench.differences()]
+                said = known[left]
+            yield {"stage": bench.stage.name, "kind": "full at every write", "seed": number,
+                   "what": f"full beyond {limit} bytes at {_at(ended, number)}",
+                   "code": ended.code, "faults": said}  # fmt: skip
 
 
 KINDS = {
@@ -132,6 +160,32 @@ def measure(stages, kinds, home: Path, notes: Path, times: int, minutes: float) 
     return _report(known)
 
 
+def walk(stages, home: Path, notes: Path, minutes: float) -> int:
+    """Fill the disk at every operation of each stage that the notes do not have yet."""
+    known = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    until = time.monotonic() + 60 * minutes
+    with Warm(home / "said") as warm:
+        for name in stages:
+            done = {one["seed"] for one in known if one["stage"] == name}
+            bench = Bench(warm, STAGES[name], home)
+            # The last one may have been met with some of its sizes only.
+            numbers = range(max(done, default=0), len(bench.undisturbed.operations))
+            for made in every_write(bench, numbers):
+                if time.monotonic() > until:
+                    break
+                known.append(made)
+                with notes.open("a") as file:
+                    file.write(json.dumps(made) + "\n")
+                if made["faults"]:
+                    print(made, flush=True)
+    print("| stage | full disks | named errors | with a fault |\n|---|--:|--:|--:|")
+    for name in dict.fromkeys(one["stage"] for one in known):
+        mine = [one for one in known if one["stage"] == name]
+        print(f"| {name} | {len(mine)} | {sum(one['code'] == 2 for one in mine)} "
+              f"| {sum(bool(one['faults']) for one in mine)} |")  # fmt: skip
+    return int(any(one["faults"] for one in known))
+
+
 def _report(known) -> int:
     times = Counter(one["kind"] for one in known)
     wrong = Counter(one["kind"] for one in known if one["faults"])
@@ -151,11 +205,17 @@ def main() -> int:
     parser.add_argument("--stage", action="append", choices=STAGES, help="only this one (repeat)")
     parser.add_argument("--kind", action="append", choices=KINDS, help="only this one (repeat)")
     parser.add_argument(
+        "--every-write", action="store_true", help="a full disk at every write, and nothing else"
+    )
+    parser.add_argument(
         "--minutes", type=float, default=600, help="stop then; goes on if called again"
     )
     options = parser.parse_args()
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
+    if options.every_write:
+        stages = options.stage or STAGES
+        return walk(stages, home, home / "every-write.jsonl", options.minutes)
     return measure(
         options.stage or STAGES, options.kind or KINDS, home, home / "misfortunes.jsonl",
         options.times, options.minutes,

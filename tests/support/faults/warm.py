@@ -41,7 +41,8 @@ class Ended:
     Attributes:
         code: Its exit code; the negative number of the signal that ended it.
         told: What it wrote to stdout and stderr.
-        operations: Its operations on files, ``event path``, as far as it came.
+        operations: Its operations on files, ``event path``, as far as it came; opening one to write
+            it is ``write path``.
     """
 
     code: int
@@ -235,6 +236,11 @@ def _become(arguments, folder, name, kill, later, held, sync, full, remove, firs
         os._exit(code or 0)
 
 
+def _writes(mode: str | None, flags: int) -> bool:
+    """Whether a file is opened to be written."""
+    return bool(set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR))
+
+
 def _counting(folder: str, fatal: int | None, do, listed: int):
     """Return a hook that lists operations on files below a folder, and does something at one."""
     count, at_it = 0, False
@@ -252,7 +258,8 @@ def _counting(folder: str, fatal: int | None, do, listed: int):
         if event in ("os.rename", "os.link"):
             to = " > " + os.path.basename(os.fsdecode(arguments[1]))
         at_it = True
-        line = f"{event} {path.removeprefix(root)}{to}\n"
+        what = "write" if event == "open" and _writes(*arguments[1:3]) else event
+        line = f"{what} {path.removeprefix(root)}{to}\n"
         with suppress(OSError):  # of a disk that is full
             os.write(listed, line.encode(errors="surrogateescape"))
         if number == fatal:
