@@ -19,6 +19,7 @@ from . import atomic
 from .errors import CuratorError, WriteError
 from .features import IN_MEMORY, FeatureStore
 from .parquet import ParquetError, parquet_bytes, read_parquet
+from .plain_files import plain_bytes
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _rows_of(paths: list[Path]) -> Iterator[tuple[str, str, str, bytes]]:
     """Read parts; damaged ones are set aside."""
     for path in paths:
         try:
-            data = path.read_bytes()
+            data = plain_bytes(path)
         except FileNotFoundError:  # another process has merged it
             continue
         except OSError as error:

@@ -27,6 +27,7 @@ from .. import atomic
 from ..errors import CuratorError
 from ..json_text import parse
 from ..naming import slug, table_name
+from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..reading.folders import EmptyFolderError, list_sources
 from ..reading.kinds import others_in_words
@@ -42,6 +43,9 @@ _BLOCK = tarfile.BLOCKSIZE
 _MOST = 1_000_000
 _KIND = "wids-shard-index-v1"
 _OF_THE_FILE = ("file_name", "caption")
+_OF_A_SHARD = {"url", "sha256"}
+_EXACT = 2**53
+"""Whole numbers up to this are exact as floating-point numbers."""
 _DOT = re.compile(r"[.\s]+")
 
 
@@ -147,10 +151,11 @@ def _compared(
 
 def _index_in(folder: Path) -> dict[str, Any] | None:
     try:
-        values = parse((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        values = parse(plain_text(folder / INDEX_FILE))
         is_one = values["__kind__"] == _KIND
-        names = [str(one["url"]) for one in values["shardlist"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = [str(one["url"]) for one in values["shardlist"] if one.keys() >= _OF_A_SHARD]
+        is_one = is_one and len(names) == len(values["shardlist"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     plain = all("/" not in name and (folder / name).is_file() for name in names)
     return dict(values) if is_one and plain else None
@@ -249,6 +254,8 @@ def _told(
         if found in ({str}, {int}, {float}, {bool}) or found == {int, float}
     )
     floats = {key for key in shared if float in kinds[key]}
+    wide = {key for key in floats for entry in entries if abs(entry[key]) > _EXACT}
+    shared, floats = [key for key in shared if key not in wide], floats - wide
     told = []
     for name, caption, entry in zip(names, captions, entries, strict=True):
         row: dict[str, Any] = {"file_name": table_name(name), "caption": caption}

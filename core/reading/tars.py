@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ..json_text import parse
+from ..plain_files import plain_text
 from .kinds import CAPTION_SUFFIXES, is_image_name
 from .masks import MARK
 
@@ -203,7 +204,7 @@ def _check_end(opened: tarfile.TarFile) -> None:
 def left_out_of(folder: Path) -> dict[str, int]:
     """Return how many entries were left out when a folder was unpacked, by the reason."""
     try:
-        values = parse((folder / LEFT_OUT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = parse(plain_text(folder / LEFT_OUT_FILE))
+        return {str(reason): int(count) for reason, count in values.items()}
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError):
         return {}
-    return {str(reason): int(count) for reason, count in values.items()}

@@ -21,6 +21,7 @@ from typing import Any
 from .. import atomic
 from ..errors import CuratorError
 from ..json_text import parse
+from ..plain_files import plain_text
 from .addresses import shown
 
 fcntl: Any
@@ -169,7 +170,7 @@ def kept(cache: Cache) -> list[Kept]:
         for home in cache.folder.iterdir():
             record = home / RECORD
             with suppress(OSError, ValueError):
-                address = str(parse(record.read_text(encoding="utf-8"))["address"])
+                address = str(parse(plain_text(record))["address"])
                 waits = (home / WAITING).exists()
                 found.append(Kept(home, address, size_of(home), record.stat().st_mtime, waits))
     return sorted(found, key=lambda one: (one.used, one.address))

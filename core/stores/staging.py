@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from .. import atomic
+from ..plain_files import plain_bytes
 from ..progress import Progress, silent
 from ..reading.kinds import CAPTION_SUFFIXES
 from ..reading.own import CHECKSUMS_FILE, VERSIONS_SUFFIX, is_dataset
@@ -214,11 +215,11 @@ def _follow(staged: Staged, cache: Cache, progress: Progress) -> None:
 
 def _note_sent(dataset: Path) -> None:
     """Note that a dataset is at its address, by its list of checksums."""
-    atomic.write_bytes(dataset.parent / _SENT, (dataset / CHECKSUMS_FILE).read_bytes())
+    atomic.write_bytes(dataset.parent / _SENT, plain_bytes(dataset / CHECKSUMS_FILE))
 
 
 def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    return plain_bytes(path) if path.is_file() else None
 
 
 def _link(source: str, target: str) -> None:
