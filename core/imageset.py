@@ -74,6 +74,8 @@ class ImageSet:
             the stages have added.
         root: The folder that relative paths are resolved against.
         notes: What is to be said of how the images were read, a sentence each.
+        limits: Thresholds that stages have applied, by their keys in a project file; they are not
+            written with the table.
 
     Example:
         >>> images = ImageSet.from_folder("photos")
@@ -87,6 +89,7 @@ class ImageSet:
     table: pl.DataFrame
     root: Path
     notes: tuple[str, ...] = ()
+    limits: tuple[tuple[str, float], ...] = ()
 
     @staticmethod
     def from_rows(rows: Iterable[Mapping[str, Any]], root: Path) -> ImageSet:
@@ -234,6 +237,12 @@ class ImageSet:
         """Return a set with these columns added or replaced."""
         return replace(self, table=self.table.with_columns(*columns))
 
+    def limited(self, applied: Mapping[str, float | None]) -> ImageSet:
+        """Return a set that tells which thresholds a stage has applied; None is none."""
+        known: dict[str, float | None] = {**dict(self.limits), **applied}
+        kept = tuple((key, value) for key, value in known.items() if value is not None)
+        return replace(self, limits=kept)
+
     def require(self, column: str, stage: str) -> None:
         """Raise :class:`MissingColumnError` when ``stage`` has not added ``column`` yet."""
         if column not in self.table.columns:
@@ -308,6 +317,20 @@ def _say_faults(rows: Sequence[dict[str, Any]], root: Path, copies: Iterable[Mir
         reason = faults.get(str(located(root.resolve(), row["path"])))
         if reason is not None:
             row |= {"rejection": Rejection.UNREADABLE.value, "rejection_detail": reason}
+
+
+def strangers(table: pl.DataFrame) -> pl.Series:
+    """Return which collected images were rejected for not being the references' person.
+
+    A lower threshold would let in other people, not worse images.
+    """
+    if "identity_reference" not in table.columns:
+        return pl.repeat(False, table.height, eager=True)
+    other = pl.col("rejection") == Rejection.IDENTITY_MISMATCH.value
+    compared = pl.col("identity_reference") == "references"
+    return table.select(
+        (other & compared & (pl.col("kind") == "real")).fill_null(False).alias("stranger")
+    )["stranger"]
 
 
 def pack_vector(vector: np.ndarray) -> bytes:

@@ -107,6 +107,16 @@ class FaceThresholds:
             layout=analyser.backend.layout if pack.photographs else None,
         )
 
+    @property
+    def by_key(self) -> dict[str, float | None]:
+        """The thresholds by their keys in a project file."""
+        return {
+            "faces.minimum_confidence": self.confidence,
+            "faces.minimum_share": self.share,
+            "faces.minimum_side": self.side,
+            "faces.minimum_identity": self.identity,
+        }
+
     def confidence_of(self, faces: Faces, index: int = 0) -> float:
         """Return the confidence of one of the faces."""
         return float(Calibration(self.curve).confidence(float(faces.scores[index])))
@@ -222,7 +232,7 @@ def validate_faces(
     valid_only = [v if ok else None for v, ok in zip(identities, accepted, strict=True)]
     note = analyser.calibration.doubt(limits.identity)
     images = replace(images, notes=(*images.notes, note)) if note else images
-    return _with_identity(images, valid_only, target, limits)
+    return _with_identity(images, valid_only, target, limits).limited(limits.by_key)
 
 
 def _with_face_columns(

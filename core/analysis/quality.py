@@ -92,6 +92,8 @@ class QualityScores:
 
 SEED_DOCUMENT = QualityThresholds()
 """The seed-document recipe's thresholds."""
+MINIMUM_KEY = "quality.minimum"
+"""The key of the least quality in a project file, and in :attr:`.ImageSet.limits`."""
 
 
 def quality_scores(
@@ -193,7 +195,7 @@ def score_quality(
         _column("quality", scores.quality, seen & counted),
     )
     if formula == CALIBRATED or (formula is None and LOOK_COLUMNS[0] in images.table.columns):
-        return _by_looks(images, minimum)
+        return _by_looks(images, minimum).limited({MINIMUM_KEY: minimum})
     below = seen & counted & (scores.quality < minimum)
     images = _reject_copies(images, below)
     below &= ~_is_copy(images)
@@ -205,7 +207,8 @@ def score_quality(
         else ""
         for i in range(len(images))
     ]
-    return images.reject(below, Rejection.LOW_QUALITY, details)
+    rejected = images.reject(below, Rejection.LOW_QUALITY, details)
+    return rejected.limited({MINIMUM_KEY: minimum})
 
 
 def _by_looks(images: ImageSet, minimum: float) -> ImageSet:

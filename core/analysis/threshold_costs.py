@@ -10,14 +10,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ..imageset import ImageSet
+from ..imageset import ImageSet, strangers
 from ..rejection_reasons import Rejection, in_words
 from .face_validation import FaceThresholds
+from .quality import MINIMUM_KEY
 
 TARGETS = (20, 50, 100)
 """So many images are to pass, in the values that are suggested."""
 BEST = 10
 """So many of the rejected are shown."""
+
+IDENTITY_KEY = "faces.minimum_identity"
 
 FloatArray = NDArray[np.float64]
 
@@ -36,6 +39,8 @@ class ThresholdCost:
         median: The median of those images.
         lets: By number of images, the value at which so many would pass, the others as they are;
             those that cannot be reached are left out.
+        others_in: Whether it keeps other people than the references' out; no lower value is then
+            suggested, neither here nor together with others.
     """
 
     name: str
@@ -46,6 +51,7 @@ class ThresholdCost:
     fails_alone: int
     median: float
     lets: dict[int, float]
+    others_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,14 @@ class ThresholdCosts:
     together: dict[int, dict[str, float]]
     best: tuple[int, ...]
 
-    def sentences(self) -> list[str]:
-        """Say all of it, a line each."""
+    def sentences(self, *, options: bool = True) -> list[str]:
+        """Say all of it, a line each.
+
+        Args:
+            options: Whether thresholds are named as options of the command line; otherwise in
+                words, as nodes have them.
+        """
+        called = {cost.option: f"{cost.name} of" for cost in self.costs}
         lines = [
             f"{self.passing} of {self.images} images pass; {self.measured} show a face that was "
             "measured."
@@ -89,21 +101,50 @@ class ThresholdCosts:
         if self.hopeless:
             lines.append(
                 f"In {self.hopeless} no face was looked for: by their pixels alone they are below "
-                "the minimum quality. A lower one (--min-quality), or --quality-formula "
-                "calibrated with a pack for photographs, looks at them."
+                "the minimum quality. "
+                + (
+                    "A lower one (--min-quality), or --quality-formula calibrated with a pack for "
+                    "photographs, looks at them."
+                    if options
+                    else "A lower one, or the calibrated formula with a pack for photographs, "
+                    "looks at them."
+                )
             )
         for cost in self.costs if self.measured else ():
             lets = ", ".join(f"{value:g} lets {count} pass" for count, value in cost.lets.items())
             lines.append(
-                f"{cost.name} {cost.value:g} ({cost.option}): {cost.fails} are below, "
+                f"{cost.name} {cost.value:g}{f' ({cost.option})' if options else ''}: "
+                f"{cost.fails} are below, "
                 f"{cost.fails_alone} of them below no other; median {cost.median:.2f}"
                 + (f"; the others as they are, {lets}" if lets else "")
+                + ("; a lower one takes other people" if cost.others_in else "")
                 + "."
             )
         for count, values in self.together.items():
-            options = " ".join(f"{option} {value:g}" for option, value in values.items())
-            lines.append(f"{count} pass with: {options}")
+            words = [
+                f"{option if options else called[option]} {value:g}"
+                for option, value in values.items()
+            ]
+            lines.append(f"{count} pass with: {(' ' if options else ', ').join(words)}")
         return lines
+
+
+def costs_of(images: ImageSet) -> ThresholdCosts | None:
+    """Work out what the thresholds cost that the images went through; see :func:`threshold_costs`.
+
+    Returns:
+        None where the stages of faces and quality are not the ones that judged them.
+    """
+    limits = dict(images.limits)
+    if not {MINIMUM_KEY, "faces.minimum_confidence"} <= limits.keys():
+        return None
+    thresholds = FaceThresholds(
+        confidence=limits["faces.minimum_confidence"],
+        share=limits["faces.minimum_share"],
+        side=limits["faces.minimum_side"],
+        identity=limits.get(IDENTITY_KEY),
+    )
+    return threshold_costs(images, thresholds, limits[MINIMUM_KEY])
 
 
 def threshold_costs(
@@ -118,6 +159,7 @@ def threshold_costs(
     """
     table = images.table
     one = (table["face_count"].fill_null(0) == 1).to_numpy()
+    strange = strangers(table).to_numpy()[one]
     limits = _limits(table, thresholds, minimum_quality)
     values = np.stack([column for *_, column in limits])[:, one]
     least = np.array([value for *_, value, _ in limits])
@@ -134,20 +176,23 @@ def threshold_costs(
             for count in TARGETS
             if 0 < count - unknown <= len(reachable) and reachable[count - unknown - 1] < value
         }
+        others_in = key == IDENTITY_KEY and bool(strange.any())
         known = values[row][~np.isnan(values[row])]
         costs.append(
             ThresholdCost(
                 name, option, key, value, int(below[row].sum()),
                 int((below[row] & (failing == 1)).sum()),
-                float(np.median(known)) if len(known) else math.nan, lets,
+                float(np.median(known)) if len(known) else math.nan, {} if others_in else lets,
+                others_in,
             )
         )  # fmt: skip
     near = _nearness(values, least)
     order = np.argsort(-near, kind="stable")
+    loosened = order[~strange[order]]
     together = {}
     for count in TARGETS:
-        if int((failing == 0).sum()) < count <= len(order):
-            chosen = values[:, order[:count]]
+        if int((failing == 0).sum()) < count <= len(loosened):
+            chosen = values[:, loosened[:count]]
             lowest = np.nanmin(np.where(np.isnan(chosen), np.inf, chosen), axis=1)
             together[count] = {
                 option: _down(lowest[row])
@@ -188,7 +233,7 @@ def _limits(table: pl.DataFrame, limits: FaceThresholds, quality: float) -> Sequ
         [math.nan if b is None else min(b[2] - b[0], b[3] - b[1]) for b in boxes], np.float64
     )
     found: list[_Limit] = [
-        ("minimum quality", "--min-quality", "quality.minimum", quality, column("quality")),
+        ("minimum quality", "--min-quality", MINIMUM_KEY, quality, column("quality")),
         ("minimum confidence", "--min-confidence", "faces.minimum_confidence", limits.confidence,
          column("face_confidence")),
         ("minimum share", "--min-share", "faces.minimum_share", limits.share,
@@ -197,7 +242,7 @@ def _limits(table: pl.DataFrame, limits: FaceThresholds, quality: float) -> Sequ
     ]  # fmt: skip
     if limits.identity is not None:
         found.append(
-            ("minimum identity", "--min-identity", "faces.minimum_identity", limits.identity,
+            ("minimum identity", "--min-identity", IDENTITY_KEY, limits.identity,
              column("identity_similarity"))
         )  # fmt: skip
     return found

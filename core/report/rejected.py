@@ -21,9 +21,11 @@ _COLUMNS, _SIDE = 5, 256
 class NothingPassesError(NoCandidatesError):
     """No image passes the thresholds; the message says what each of them costs."""
 
-    def __init__(self, images: ImageSet, costs: ThresholdCosts, sheet: Path) -> None:
+    def __init__(
+        self, images: ImageSet, costs: ThresholdCosts, sheet: Path, *, options: bool = True
+    ) -> None:
         super().__init__(images)
-        lines = [str(self), *costs.sentences()]
+        lines = [str(self), *costs.sentences(options=options)]
         if costs.best:
             lines.append(f"The best of what was turned away: {sheet}")
         self.args = ("\n".join(lines),)

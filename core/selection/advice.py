@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from ..imageset import strangers
 from ..rejection_reasons import Rejection
 from .resolve import ResolvedQuota
 from .result import Cause, Relaxation
@@ -156,6 +157,7 @@ def _rejected(
 
 def _lower_threshold(groups: Sequence[pl.DataFrame], needed: Sequence[int]) -> list[str]:
     """Name the threshold that took most, and how far down it would have to go, where known."""
+    groups = [group.filter(~strangers(group)) for group in groups]
     reasons = pl.concat([group["rejection"] for group in groups])
     counts = {reason: int((reasons == reason).sum()) for reason in _THRESHOLDS}
     reason = max(counts, key=lambda name: counts[name])

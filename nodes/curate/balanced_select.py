@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,6 +12,10 @@ from ..ui.libraries import missing_libraries
 from ..ui.progress import NodeProgress
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, Selection, category, feature_store, node_id, searched_as
+from .filters import what_thresholds_cost
+
+REJECTED = "rejected.jpg"
+"""In ComfyUI's output folder: the best of what was turned away, where nothing passed."""
 
 
 class BalancedSelect(io.ComfyNode):
@@ -113,6 +118,22 @@ class BalancedSelect(io.ComfyNode):
             made = select(grouped, total, stated, conflicts=pairs, decisions=decided)
         except NoCandidatesError:
             if "wave" not in images.table.columns:
+                _explain(images)
                 raise
             made = Chosen.nothing(grouped, total, stated)  # more may come
-        return io.NodeOutput(made.images, made, "\n".join(made.sentences()))
+        lines = [*made.sentences(), *what_thresholds_cost(images, total)]
+        return io.NodeOutput(made.images, made, "\n".join(lines))
+
+
+def _explain(images: Any) -> None:
+    """Raise what the thresholds cost, with a sheet of the best that they turned away."""
+    import folder_paths
+
+    from ...core.analysis.threshold_costs import costs_of
+    from ...core.report.rejected import NothingPassesError, show_rejected
+
+    costs = costs_of(images)
+    if costs is not None:
+        sheet = Path(folder_paths.get_output_directory()) / REJECTED
+        show_rejected(images, costs, sheet)
+        raise NothingPassesError(images, costs, sheet, options=False)

@@ -35,3 +35,18 @@ def outcome(images: ImageSet) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in images.rejections().items())
     left = f"{len(images.accepted)} of {len(images)} images are accepted"
     return f"{left}; rejected: {reasons}." if reasons else f"{left}."
+
+
+def what_thresholds_cost(images: ImageSet, wanted: int) -> list[str]:
+    """Say what each threshold has cost, where fewer images pass than were wanted.
+
+    Args:
+        images: After FaceValidate and QualityScore; of others nothing is said.
+        wanted: How many.
+    """
+    from ...core.analysis.threshold_costs import costs_of
+
+    costs = costs_of(images)
+    if costs is None or costs.passing >= wanted:
+        return []
+    return [f"Fewer pass than the {wanted} that were wanted.", *costs.sentences(options=False)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..curate.filters import what_thresholds_cost
 from ..ui.damages import says_damage
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
@@ -193,7 +194,8 @@ class DatasetExport(io.ComfyNode):
         summary = f"{made.images} of {made.candidates} images in {made.folder} ({state})"
         if made.masks_in_words:
             summary += f". {made.masks_in_words}"
-        summary = "\n".join((summary, *chosen_again, *made.notes))
+        fewer = [] if selection is None else what_thresholds_cost(images, selection.total)
+        summary = "\n".join((summary, *chosen_again, *made.notes, *fewer, *images.notes))
         return io.NodeOutput(made.folder, str(made.folder), summary, ui={"text": (summary,)})
 
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from character_curator.analysis.face_validation import FaceThresholds
-from character_curator.analysis.threshold_costs import TARGETS, threshold_costs
+from character_curator.analysis.threshold_costs import TARGETS, costs_of, threshold_costs
 from character_curator.imageset import ImageSet
 from character_curator.rejection_reasons import Rejection
 
@@ -115,3 +115,50 @@ def test_nobody_at_all():
     costs = threshold_costs(empty, LIMITS, QUALITY)
     assert (costs.measured, costs.passing, costs.best, costs.together) == (0, 0, (), {})
     assert costs.sentences()
+
+
+def test_a_set_knows_the_thresholds_that_it_went_through(images):
+    assert costs_of(images) is None
+    after = images.limited(LIMITS.by_key).limited({"quality.minimum": QUALITY})
+    assert costs_of(after) == threshold_costs(images, LIMITS, QUALITY)
+    # A later stage moves its own threshold, and one without a reference has none of identity.
+    free = after.limited({"faces.minimum_identity": None, "quality.minimum": 0.5}).accepted
+    assert costs_of(free) == threshold_costs(
+        images.accepted, FaceThresholds(confidence=0.85, share=0.01, side=40.0), 0.5
+    )
+
+
+def test_in_a_graph_thresholds_are_named_in_words(images):
+    costs = threshold_costs(images, LIMITS, 0.99)
+    said = "\n".join(costs.sentences(options=False))
+    assert "--" not in said
+    assert "minimum quality 0.99: " in said
+    assert "20 pass with: minimum quality of 0." in said
+    assert "20 pass with: --min-quality 0." in "\n".join(costs.sentences())
+
+
+def test_no_value_is_suggested_that_lets_other_people_in(images):
+    below = images.table["identity_similarity"].fill_null(9.0) < 0.4
+    free = images.with_columns(pl.lit(None, pl.String).alias("rejection"))
+    other = free.reject(below, Rejection.IDENTITY_MISMATCH).with_columns(
+        pl.lit("references").alias("identity_reference"), pl.lit("real").alias("kind")
+    )
+    strict = FaceThresholds(confidence=0.97, share=0.05, side=100.0, identity=0.4)
+    costs = threshold_costs(other, strict, 0.9)
+    assert costs.together
+    assert not any("--min-identity" in values for values in costs.together.values())
+    identity = costs.costs[-1]
+    assert (identity.others_in, identity.lets) == (True, {})
+    assert "a lower one takes other people" in "\n".join(costs.sentences())
+    for count, values in costs.together.items():
+        looser = thresholds(**{
+            "--min-quality": 0.9, "--min-confidence": 0.97, "--min-share": 0.05,
+            "--min-side": 100.0, **values,
+        })  # fmt: skip
+        assert passing(other.table, looser).sum() >= count
+    # Of generated images, which are to become the person, a lower one may do.
+    made = other.with_columns(pl.lit("scenario").alias("kind"))
+    assert any(
+        "--min-identity" in values
+        for values in threshold_costs(made, strict, 0.9).together.values()
+    )

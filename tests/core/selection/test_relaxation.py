@@ -131,6 +131,17 @@ def test_advice_counts_what_a_threshold_left_out_where_its_values_are_unknown():
     assert f"lower the minimum face confidence, which left out {count}," in sentence
 
 
+def test_advice_lets_nobody_in_who_is_not_the_references_person():
+    images = portfolio(60, rejection=lambda i, row: None)
+    scores = pl.Series("identity_similarity", [row / 59 for row in range(60)])
+    images = images.with_columns(scores, pl.lit("references").alias("identity_reference"))
+    images = images.reject(scores < 0.8, Rejection.IDENTITY_MISMATCH, "another")
+    real = images.with_columns(pl.lit("real").alias("kind"))
+    assert "lower" not in advice(select(real, 20))
+    made = images.with_columns(pl.lit("scenario").alias("kind"))
+    assert "lower the minimum identity similarity to 0.6" in advice(select(made, 20))
+
+
 @pytest.mark.parametrize(
     ("quota", "pairs", "words"),
     [
