@@ -93,6 +93,22 @@ def test_what_a_checkpoint_makes_is_curated(server):
     assert 1 <= len(files(server.base / "output" / "own" / "dataset")) <= 4
 
 
+def test_what_a_checkpoint_makes_is_made_in_waves(server):
+    graph = with_miniature(api_form(read("only_what_is_needed"), server))
+    place(graph, "needed")
+    for kind, values in {
+        "CharacterPlan": {"originals": "", "takes": 2},
+        "SeedBatchGenerate": {"wave": 6, "limit": 18},
+        "BalancedSelect": {"total": 6, "quotas": "seed=3"},
+    }.items():
+        [number] = of_type(graph, PREFIX + kind)
+        graph[number]["inputs"] |= values
+    run = server.run(graph)
+    [text] = of_type(graph, "PreviewAny")
+    assert "waves: nothing is lacking" in run.outputs[text]["text"][0]
+    assert len(files(server.base / "output" / "needed" / "dataset")) == 6
+
+
 def test_two_subjects_have_a_dataset_each_and_one_together(server):
     graph = reduced(api_form(read("two_subjects"), server))
     for number in of_type(graph, PREFIX + "CharacterPlan"):

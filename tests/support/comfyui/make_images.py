@@ -24,6 +24,7 @@ CANVAS = "#222222"
 THUMBNAILS = {
     "quick_start": ("taken",),
     "curate_with_a_checkpoint": ("taken", "left"),
+    "only_what_is_needed": ("taken",),
     "curate_a_folder": ("load", "taken"),
     "train_from_a_dataset": ("plot", "evaluate"),
     "use_the_lora": ("saved",),

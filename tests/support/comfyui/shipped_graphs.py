@@ -25,6 +25,7 @@ from tests.support.comfyui.graph_parts import (
     sheets,
 )
 from tests.support.comfyui.subject_graphs import TWO_SUBJECTS
+from tests.support.comfyui.waves_graph import ONLY_WHAT_IS_NEEDED
 
 QUICK_START = (
     Column(
@@ -364,6 +365,7 @@ USE = (
 GRAPHS = {
     "quick_start": QUICK_START,
     "curate_with_a_checkpoint": CHECKPOINT,
+    "only_what_is_needed": ONLY_WHAT_IS_NEEDED,
     "curate_a_folder": FOLDER,
     "train_from_a_dataset": TRAIN,
     "use_the_lora": USE,
