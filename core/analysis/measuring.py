@@ -1,8 +1,10 @@
 """The work of a pass: what a worker measures of the images of a chunk.
 
 Rows of one batch share a call of a model, whose last bits may depend on the batch's size, and on a
-CPU have never depended on what else is in it. So batches of crops are filled up to their size:
-what is measured of an image is the same in whatever chunk it is.
+CPU have never depended on what else is in it. So models see batches of their full size alone:
+what is measured of an image is the same in whatever chunk it is. What fills no batch at the end of
+a chunk goes back to the caller, who makes batches of what several chunks have left; the very last
+is filled up.
 """
 
 from __future__ import annotations
@@ -73,6 +75,19 @@ class Known:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What models are still to see: too few of a chunk for a batch, or a batch."""
+
+    crops: dict[str, Pixels] = field(default_factory=dict)
+    """Faces to identify, by the hash of their image."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """Images as the embedder wants them."""
+
+
+Chunk = Sequence[Known] | Left
+
+
+@dataclass(frozen=True)
 class Found:
     """What was measured: values for the feature store, and why images cannot be read."""
 
@@ -81,6 +96,8 @@ class Found:
     reasons: dict[str, str] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     """The images of a chunk that is done."""
+    left: Left = field(default_factory=Left)
+    """Of these images."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +181,7 @@ class Measuring:
             device = str(self.embedder.device)
         return Needs(needed, device)
 
-    def open(self, tell: Tell) -> Callable[[Sequence[Known]], Found]:
+    def open(self, tell: Tell) -> Callable[[Chunk], Found]:
         """Return what measures the images of a chunk. Models load when one needs them."""
         return lambda chunk: _Chunk(self, tell).measured(chunk)
 
@@ -181,7 +198,7 @@ class InParts:
     fingerprints: Mapping[str, str]
     """Under which each analyser's values are stored."""
 
-    def open(self, tell: Tell) -> Callable[[Sequence[Known]], Found]:
+    def open(self, tell: Tell) -> Callable[[Chunk], Found]:
         """Return what measures the images of a chunk, and writes what it finds."""
         run = self.work.open(
             lambda note: tell(self._written(note) if isinstance(note, Found) else note)
@@ -206,8 +223,15 @@ class _Chunk:
         self._rows: dict[str, dict[str, bytes]] = {}
         self._reasons: dict[str, str] = {}
 
-    def measured(self, chunk: Sequence[Known]) -> Found:
+    def measured(self, chunk: Chunk) -> Found:
         """Decode each image once, and measure what is due."""
+        if isinstance(chunk, Left):
+            self._crops, self._inputs = dict(chunk.crops), dict(chunk.inputs)
+            if self._crops:
+                self._identify()
+            if self._inputs:
+                self._embed()
+            return Found(self._rows)
         decoded_ones = decode_ahead(
             [Path(known.path) for known in chunk],
             PixelMeasurement.of,
@@ -226,14 +250,11 @@ class _Chunk:
                 if done % TELL_EVERY == 0:
                     self._hand_over()
                 self._tell(known.key)
-            if self._crops:
-                self._identify()
-            if self._inputs:
-                self._embed()
         except BaseException:
             self._hand_over()  # nothing that was measured is lost
             raise
-        return Found(self._rows, self._reasons, tuple(known.key for known in chunk))
+        keys = tuple(known.key for known in chunk)
+        return Found(self._rows, self._reasons, keys, Left(self._crops, self._inputs))
 
     def _take(self, known: Known, image: Pixels, pixels: PixelMeasurement) -> None:
         """Measure what is missing of one decoded image."""

@@ -23,7 +23,7 @@ from ..progress import Progress, silent
 from . import pixels as pixels_module
 from .face_looks import LOOKS, LOOKS_VERSION, looks_from_bytes
 from .faces import DETECTION, EACH_IDENTITY, IDENTITY, Faces
-from .measuring import Condition, Due, Found, InParts, Known, Measuring, Wants
+from .measuring import Chunk, Condition, Due, Found, InParts, Known, Left, Measuring, Wants
 from .measuring import always as always
 from .pixels import PixelMeasurement, reject_unreadable
 
@@ -137,11 +137,15 @@ def _measure(wanted: list[Known], work: Measuring | InParts, engine: Engine, tak
     left = deque(wanted)
     wanted.clear()
 
-    def chunks() -> Iterator[tuple[Known, ...]]:
+    def chunks() -> Iterator[Chunk]:
         while left:  # nothing of an image is kept: memory does not grow with their number
+            yield from taker.batches()
             yield tuple(left.popleft() for _ in range(min(size, len(left))))
 
     with closing(engine.map(work, Counted(chunks(), count), tell=taker.note)) as results:
+        for found in results:
+            taker.take(found)
+    with closing(engine.map(work, list(taker.batches(last=True)))) as results:
         for found in results:
             taker.take(found)
 
@@ -155,6 +159,9 @@ class _Taker:
         self._store, self._progress, self._reasons = store, progress, reasons
         self.fingerprints = _fingerprints(work)
         self._told: set[str] = set()
+        self._left = Left()
+        self._faces = 0 if work.analyser is None else work.analyser.batch_size
+        self._embedded = 0 if work.embedder is None else work.embedder.batch_size
 
     def note(self, note: Any) -> None:
         """Take a worker's note: an image that is done, or what has been found so far."""
@@ -172,6 +179,24 @@ class _Taker:
         for key in found.keys:
             self.note(key)
         self._told -= set(found.keys)
+        self._left.crops.update(found.left.crops)
+        self._left.inputs.update(found.left.inputs)
+
+    def batches(self, *, last: bool = False) -> Iterator[Left]:
+        """Yield batches of what chunks have left: the full ones, at last the others too."""
+        crops, inputs = self._left.crops, self._left.inputs
+        while (
+            (self._faces and len(crops) >= self._faces)
+            or (self._embedded and len(inputs) >= self._embedded)
+            or (last and (crops or inputs))
+        ):
+            full = last or len(crops) >= self._faces, last or len(inputs) >= self._embedded
+            yield Left(_cut(crops, self._faces * full[0]), _cut(inputs, self._embedded * full[1]))
+
+
+def _cut(items: dict[str, Any], count: int) -> dict[str, Any]:
+    """Take so many out, the first first."""
+    return {key: items.pop(key) for key in list(items)[:count]}
 
 
 def _fingerprints(work: Measuring) -> dict[str, str]:

@@ -138,7 +138,7 @@ class Local:
         count = operator.length_hint(chunks, 0)
         wanted = self._wanted or places(needs)
         left = iter(chunks)
-        if wanted == 1 or count == 1:
+        if wanted == 1 or (count == 1 and self._pool is None):
             log.debug("%s: in this process.", _named(work))
             yield from self._here.map(work, left, tell=tell)
             return
