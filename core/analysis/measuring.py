@@ -9,15 +9,21 @@ is filled up.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..engines.cores import own_processors, processors, share
+from ..engines.sharing import unseen
 from ..engines.work import Needs, Tell
 from ..feature_parts import write_part
 from ..imageset import pack_vector
+from ..stores.listing import RemoteFile
+from ..stores.mirror import local_file
+from ..stores.opening import StoreError
 from . import pixels as pixels_module
 from .decoding import PIXELS_IN_FLIGHT, Pixels, decode_ahead
 from .face_looks import LOOKS, face_looks, looks_to_bytes
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from .embeddings import Embedder
     from .face_analyser import FaceAnalyser
 
+log = logging.getLogger(__name__)
+
 Condition = Callable[[PixelMeasurement, Faces | None], bool]
 """Whether something is measured of an image, given what is known of it. Where several processes
 work it travels: a function of a module, or an instance of a class of one."""
@@ -35,6 +43,7 @@ work it travels: a function of a module, or an instance of a class of one."""
 TELL_EVERY = 32
 """Images after which a worker tells what it has measured."""
 _DECODERS = 8
+_DOWNLOADS = 16
 _LIBRARIES = 2**30
 """Bytes that torch, onnxruntime and open_clip take."""
 _BYTES_A_PIXEL = 20
@@ -72,6 +81,8 @@ class Known:
     identified: bool = False
     each_identified: bool = False
     embedded: bool = False
+    origin: RemoteFile | None = None
+    """The object of a store that the file is a copy of, for workers who have no such file."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,10 @@ class Found:
     """The images of a chunk that is done."""
     left: Left = field(default_factory=Left)
     """Of these images."""
+    unseen: tuple[str, ...] = ()
+    """Files that were not there; see :func:`..engines.sharing.unseen`."""
+    part: str = ""
+    """The name of the part that the values were written as; see :class:`InParts`."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +222,7 @@ class InParts:
 
     def _written(self, found: Found) -> Found:
         rows = {(name, self.fingerprints[name]): items for name, items in found.rows.items()}
-        write_part(self.folder, rows)
-        return replace(found, rows={})
+        return replace(found, rows={}, part=write_part(self.folder, rows))
 
 
 class _Chunk:
@@ -222,6 +236,7 @@ class _Chunk:
         self._inputs: dict[str, Any] = {}
         self._rows: dict[str, dict[str, bytes]] = {}
         self._reasons: dict[str, str] = {}
+        self._unseen: tuple[str, ...] = ()
 
     def measured(self, chunk: Chunk) -> Found:
         """Decode each image once, and measure what is due."""
@@ -233,7 +248,7 @@ class _Chunk:
                 self._embed()
             return Found(self._rows)
         decoded_ones = decode_ahead(
-            [Path(known.path) for known in chunk],
+            _files_of(chunk),
             PixelMeasurement.of,
             sizes=[known.size for known in chunk],
             expected=[known.key for known in chunk],
@@ -244,7 +259,7 @@ class _Chunk:
             for done, decoded in enumerate(decoded_ones, 1):
                 known = chunk[decoded.index]
                 if decoded.image is None or decoded.found is None:
-                    self._fail(known.key, decoded.reason, decoded.lasting)
+                    self._fail(known, decoded.reason, decoded.lasting)
                 else:
                     self._take(known, decoded.image, decoded.found)
                 if done % TELL_EVERY == 0:
@@ -254,7 +269,8 @@ class _Chunk:
             self._hand_over()  # nothing that was measured is lost
             raise
         keys = tuple(known.key for known in chunk)
-        return Found(self._rows, self._reasons, keys, Left(self._crops, self._inputs))
+        left = Left(self._crops, self._inputs)
+        return Found(self._rows, self._reasons, keys, left, self._unseen)
 
     def _take(self, known: Known, image: Pixels, pixels: PixelMeasurement) -> None:
         """Measure what is missing of one decoded image."""
@@ -296,9 +312,11 @@ class _Chunk:
             self._keep(EACH_IDENTITY, key, pack_vector(vectors.ravel()))
         return known
 
-    def _fail(self, key: str, reason: str, lasting: bool) -> None:
+    def _fail(self, known: Known, reason: str, lasting: bool) -> None:
         """Record that an image cannot be read; for good when its bytes are at fault."""
+        key = known.key
         self._reasons[key] = reason
+        self._unseen += unseen([known.path])
         if lasting:
             value = PixelMeasurement.unreadable(reason).to_bytes()
             self._keep(pixels_module.ANALYSER, key, value)
@@ -306,8 +324,8 @@ class _Chunk:
     def _hand_over(self) -> None:
         """Tell what has been measured."""
         if self._rows or self._reasons:
-            found = Found(self._rows, self._reasons)
-            self._rows, self._reasons = {}, {}
+            found = Found(self._rows, self._reasons, unseen=self._unseen)
+            self._rows, self._reasons, self._unseen = {}, {}, ()
             self._tell(found)
 
     def _identify(self) -> None:
@@ -334,6 +352,25 @@ class _Chunk:
 
     def _keep(self, analyser: str, key: str, value: bytes) -> None:
         self._rows.setdefault(analyser, {})[key] = value
+
+
+def _files_of(chunk: Sequence[Known]) -> list[Path]:
+    """Return the images' files; objects of stores are downloaded that this machine lacks."""
+    if all(known.origin is None for known in chunk):
+        return [Path(known.path) for known in chunk]
+    with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        return list(pool.map(_file_of, chunk))
+
+
+def _file_of(known: Known) -> Path:
+    path = Path(known.path)
+    if known.origin is None or path.exists():
+        return path
+    try:
+        return local_file(known.origin)
+    except StoreError as error:
+        log.warning("%s", error)
+        return path
 
 
 def _filled(batch: list[_T], size: int) -> list[_T]:

@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..engines.here import Here
+from ..engines.sharing import check_seen, check_unseen
 from ..engines.work import Counted
 from ..feature_parts import merge_parts, parts_of
 from ..features import FeatureStoreError
 from ..imageset import ImageSet
 from ..naming import located
 from ..progress import Progress, silent
+from ..stores.mirror import origin_of
 from . import pixels as pixels_module
 from .face_looks import LOOKS, LOOKS_VERSION, looks_from_bytes
 from .faces import DETECTION, EACH_IDENTITY, IDENTITY, Faces
@@ -114,6 +117,7 @@ def _pass(
         if engine.parts and folder is not None:
             try:
                 _measure(wanted, InParts(work, folder, taker.fingerprints), engine, taker)
+                check_seen(folder / name for name in sorted(taker.parts))
             finally:
                 merge_parts(store, folder)
         else:
@@ -140,7 +144,10 @@ def _measure(wanted: list[Known], work: Measuring | InParts, engine: Engine, tak
     def chunks() -> Iterator[Chunk]:
         while left:  # nothing of an image is kept: memory does not grow with their number
             yield from taker.batches()
-            yield tuple(left.popleft() for _ in range(min(size, len(left))))
+            chunk = tuple(left.popleft() for _ in range(min(size, len(left))))
+            if engine.remote:
+                chunk = tuple(replace(known, origin=origin_of(known.path)) for known in chunk)
+            yield chunk
 
     with closing(engine.map(work, Counted(chunks(), count), tell=taker.note)) as results:
         for found in results:
@@ -159,6 +166,7 @@ class _Taker:
         self._store, self._progress, self._reasons = store, progress, reasons
         self.fingerprints = _fingerprints(work)
         self._told: set[str] = set()
+        self.parts: set[str] = set()
         self._left = Left()
         self._faces = 0 if work.analyser is None else work.analyser.batch_size
         self._embedded = 0 if work.embedder is None else work.embedder.batch_size
@@ -173,6 +181,9 @@ class _Taker:
 
     def take(self, found: Found) -> None:
         """Store what was found."""
+        check_unseen(found.unseen)
+        if found.part:
+            self.parts.add(found.part)
         self._reasons |= found.reasons
         for analyser, items in found.rows.items():
             self._store.put(items, analyser, self.fingerprints[analyser])

@@ -17,6 +17,7 @@ class Here:
     workers = 1
     shares = False
     parts = False
+    remote = False
 
     def __init__(self) -> None:
         self._work: Any = None

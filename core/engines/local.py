@@ -114,6 +114,7 @@ class Local:
 
     shares = True
     parts = False
+    remote = False
 
     def __init__(self, workers: int | None = None) -> None:
         if workers is None:

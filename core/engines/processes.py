@@ -108,6 +108,7 @@ class Processes:
 
     shares = True
     parts = False
+    remote = False
 
     def __init__(self, workers: int, *, threads: int = 1, devices: Sequence[str] = ()) -> None:
         if workers < 1:

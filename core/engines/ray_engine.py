@@ -98,6 +98,7 @@ class RayEngine:
     """
 
     shares = True
+    remote = True
 
     def __init__(
         self,

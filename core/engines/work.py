@@ -43,10 +43,12 @@ class Engine(Protocol):
             many threads as :func:`.local.threads` says.
         parts: Whether workers write what they find beside where it is kept, to be merged later, so
             that it does not all go through the caller.
+        remote: Whether workers may be on other machines.
     """
 
     shares: bool
     parts: bool
+    remote: bool
 
     @property
     def workers(self) -> int:

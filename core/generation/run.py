@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..damages import note_damage
 from ..engines.cores import processors
 from ..engines.here import Here
+from ..engines.sharing import check_seen
 from ..engines.work import Counted
 from ..errors import CuratorError
 from ..imageset import ImageSet
@@ -133,11 +134,16 @@ def generate(
         work = Generating(backend, folder)
         count = sum(1 for _ in batches(missing, size))
         todo = Counted(chunks(missing), count)
+        remote = engine is not None and engine.remote
         with closing((engine or Here()).map(work, todo, tell=step)) as results:
-            for made in results:
+            for number, made in enumerate(results):
+                if number == 0 and remote:  # not only when all is made
+                    check_seen(folder / request.file_name for request, _ in made)
                 for request, row in made:
                     rows[request] = row
                     progress.advance(1, request.file_name)
+        if remote:
+            check_seen(folder / request.file_name for request in missing)
     finally:
         progress.finish()
     return ImageSet.from_rows((rows[request] for request in requests), folder)
