@@ -41,6 +41,9 @@ _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFI
 
 log = logging.getLogger(__name__)
 
+_origins: dict[str, RemoteFile] = {}
+"""The objects that this process has listed, by the paths of their copies."""
+
 
 class StoreUnfinishedError(StoreError):
     """A dataset is being written at an address, or its writing has ended half-way."""
@@ -115,6 +118,11 @@ def local_file(remote: RemoteFile, cache: Cache | None = None) -> Path:
     if not remote.is_current(target):
         patiently(lambda: _download(remote, target), remote.root)
     return target
+
+
+def origin_of(copy: Path | str) -> RemoteFile | None:
+    """Return the object that a file of this process's cache is a copy of, as it was listed."""
+    return _origins.get(str(copy))
 
 
 def _download(remote: RemoteFile, target: Path) -> None:
@@ -203,6 +211,7 @@ def mirror(
         if any(one.name == UPLOADING for one in found.hidden):
             raise StoreUnfinishedError(address)
         copied = _copied(found, whole, place, progress)
+        _origins.update((str(place.folder / one.place), one) for one in copied.files)
         if not whole or not _has_changed(found):
             return copied
     raise StoreUnfinishedError(address)
