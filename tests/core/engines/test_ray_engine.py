@@ -122,6 +122,23 @@ def test_each_worker_is_told_its_threads(engine):
 
 
 @pytest.mark.slow
+def test_nobody_without_the_token_gets_in(engine, tmp_path):
+    import ray
+
+    assert list(engine.map(Squares(tmp_path), [3])) == [9]
+    address = ray.get_runtime_context().gcs_address
+    join = f"import ray; ray.init(address={address!r}); print('in')"
+    environment = {name: value for name, value in os.environ.items() if "RAY" not in name}
+    for given, told in (({}, "in"), ({"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}, "")):
+        joined = subprocess.run(
+            [sys.executable, "-c", join], env=environment | {"RAY_AUTH_MODE": "token"} | given,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        assert joined.stdout.strip() == told
+        assert (joined.returncode == 0) == bool(told)
+
+
+@pytest.mark.slow
 def test_nothing_outlives_a_caller_that_is_killed(tmp_path):
     code = (
         "from pathlib import Path; from tests.support.engine_works import Squares\n"
