@@ -49,6 +49,20 @@ def parse_object(text: Any) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def number(value: Any) -> float:
+    """Return a number of a JSON text as one that can be reckoned with.
+
+    Raises:
+        JsonError: It is none, is infinite, or beyond all measure.
+    """
+    try:
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise JsonError("a value in it is no number, or none that can be reckoned with")
+
+
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _refuse_number(text[:40])

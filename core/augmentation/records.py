@@ -15,7 +15,7 @@ from ..dataset.facts import RECIPE_FILE, read_facts
 from ..errors import CuratorError
 from ..hashing import content_hash
 from ..imageset import ImageSet
-from ..json_text import parse
+from ..json_text import number, parse
 from ..plain_files import plain_text
 from ..project import Project
 
@@ -177,7 +177,7 @@ def _seconds(path: Path, fingerprint: str, seconds: Mapping[str, float]) -> dict
     try:
         known = parse(plain_text(path), strict=True)
         if known["combined"]["fingerprint"] == fingerprint:
-            return {key: float(value) for key, value in known["seconds"].items()}
+            return {key: number(value) for key, value in known["seconds"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         pass
     return {key: round(value, 1) for key, value in seconds.items()}

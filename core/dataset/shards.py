@@ -32,6 +32,7 @@ from ..progress import Progress, silent
 from ..reading.folders import EmptyFolderError, list_sources
 from ..reading.kinds import others_in_words
 from ..reading.tars import MASK_END
+from .checksums import is_within
 from .sidecars import read_caption, read_metadata
 
 INDEX_FILE = "index.json"
@@ -157,7 +158,7 @@ def _index_in(folder: Path) -> dict[str, Any] | None:
         is_one = is_one and len(names) == len(values["shardlist"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    plain = all("/" not in name and (folder / name).is_file() for name in names)
+    plain = all("/" not in n and is_within(n) and (folder / n).is_file() for n in names)
     return dict(values) if is_one and plain else None
 
 

@@ -28,7 +28,7 @@ from ..errors import CuratorError
 from ..features import FeatureStore
 from ..hashing import content_hash, json_hash
 from ..imageset import ImageSet
-from ..json_text import parse
+from ..json_text import number, parse
 from ..naming import slug
 from ..plain_files import plain_text
 from ..progress import Progress, silent
@@ -316,7 +316,7 @@ def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
         return {
             "version": int(noted["version"]),
             "fingerprint": str(noted["fingerprint"]),
-            "seconds": float(noted["seconds"]),
+            "seconds": number(noted["seconds"]),
             "against": tuple(map(str, noted["against"])),
         }
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..generation.run import GENERATING
-from ..json_text import parse
+from ..json_text import number, parse
 from ..plain_files import plain_text
 from ..progress import Progress
 
@@ -58,7 +58,7 @@ class Times:
         for line in lines:
             try:
                 noted = parse(line, strict=True)
-                known[str(noted["image"])] = float(noted["seconds"])
+                known[str(noted["image"])] = number(noted["seconds"])
             except (ValueError, KeyError, TypeError, ArithmeticError):
                 continue
         found = [known.get(name) for name in names]

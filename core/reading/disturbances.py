@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CuratorError
-from ..json_text import parse
+from ..json_text import number, parse
 from .color import on_background
 from .opening import MAX_PIXELS, opened, upright
 
@@ -144,7 +144,7 @@ class DisturbanceRecord:
             return DisturbanceRecord(
                 Disturbance(
                     str(values["kind"]),
-                    float(values["strength"]),
+                    number(values["strength"]),
                     int(values["seed"]),
                     dict(values["values"]),
                 ),
@@ -254,10 +254,11 @@ def disturbed(pixels: Pixels, disturbance: Disturbance) -> Pixels:
     ways = {OCCLUSION: _occluded, BLUR: _blurred, NOISE: _grainy, COMPRESSION: _compressed}
     try:
         made = ways.get(disturbance.kind, _transformed)(pixels, disturbance)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise DisturbanceError(
-            f"A disturbance '{disturbance.kind}' can't be made from {dict(disturbance.values)}: "
-            f"{type(error).__name__}: {error}. Its record has been altered."
+            f"A disturbance '{disturbance.kind[:80]}' can't be made from "
+            f"{str(dict(disturbance.values))[:200]}: {type(error).__name__}: {str(error)[:200]}. "
+            "Its record has been altered."
         ) from error
     return np.ascontiguousarray(made, dtype=np.uint8)
 
@@ -319,9 +320,18 @@ def _occluded(pixels: Pixels, disturbance: Disturbance) -> Pixels:
     left, top, right, bottom = (int(edge) for edge in values["box"])
     brush = ImageDraw.Draw(image)
     shape = {"ellipse": brush.ellipse, "rectangle": brush.rectangle}[values["shape"]]
-    red, green, blue = (int(value) for value in values["color"])
+    red, green, blue = (_within(value, 255) for value in values["color"])
+    _within(right, pixels.shape[1]), _within(bottom, pixels.shape[0])
+    _within(left, right), _within(top, bottom)
     shape((left, top, max(left, right - 1), max(top, bottom - 1)), fill=(red, green, blue))
     return np.asarray(image)
+
+
+def _within(value: Any, most: float) -> Any:
+    """Return a number of a record, unless it is none that is drawn."""
+    if not 0 <= value <= most:
+        raise ValueError(f"{value!r:.40} is not from 0 to {most}")
+    return value
 
 
 def _blurred(pixels: Pixels, disturbance: Disturbance) -> Pixels:
@@ -359,7 +369,7 @@ def _grainy(pixels: Pixels, disturbance: Disturbance) -> Pixels:
     depth = channels if values["colored"] else 1
     drawn = source.randint(0, 256, (4, height, width, depth), np.int32).sum(axis=0) - 510
     # Four uniform bytes together have a deviation of 147.8; in thousandths, all whole numbers.
-    scale = round(float(values["deviation"]) * 1000)
+    scale = round(_within(float(values["deviation"]), 255) * 1000)
     grain = (drawn.astype(np.int64) * scale + 73_900) // 147_800
     return np.clip(pixels + grain, 0, 255).astype(np.uint8)
 
@@ -416,8 +426,13 @@ def _transformed(pixels: Pixels, disturbance: Disturbance) -> Pixels:
     check_kind(disturbance.kind)
     library = _albumentations()
     values = disturbance.values
-    transform = library.from_dict(dict(values["transform"]))
-    done = library.Compose([transform], seed=int(values["seed"]))(image=pixels)["image"]
+    try:
+        transform = library.from_dict(dict(values["transform"]))
+        if type(transform).__name__ != disturbance.kind.removeprefix(ALBUMENTATIONS):
+            raise ValueError(f"it makes a {type(transform).__name__}")
+        done = library.Compose([transform], seed=int(values["seed"]))(image=pixels)["image"]
+    except Exception as error:  # whatever a transform raises that somebody has described
+        raise ValueError(f"{type(error).__name__}: {error}") from error
     if done.shape != pixels.shape:
         raise DisturbanceError(f"{disturbance.kind} changes an image's size: take another.")
     return np.asarray(done)

@@ -10,11 +10,13 @@ import zipfile
 import zlib
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
 
 from character_curator.analysis.calibration import Calibration, CalibrationError
 from character_curator.analysis.decoding import decode
+from character_curator.augmentation.records import _seconds
 from character_curator.dataset.checksums import NotADatasetError, read_checksums
 from character_curator.dataset.curated import CuratedDataset
 from character_curator.dataset.exporting import export
@@ -32,7 +34,12 @@ from character_curator.parquet import ParquetError, parquet_bytes, read_parquet
 from character_curator.portfolio.records import PortfolioRecordError, known_versions
 from character_curator.portfolio.times import Times
 from character_curator.reading.crops import CropRecord, crop_record
-from character_curator.reading.disturbances import DisturbanceRecord
+from character_curator.reading.disturbances import (
+    Disturbance,
+    DisturbanceError,
+    DisturbanceRecord,
+    disturbed,
+)
 from character_curator.reading.folders import SourceError
 from character_curator.reading.recorded import of_graph, of_parameters, without_syntax
 from character_curator.selection.decisions import Decisions, DecisionsFileError
@@ -327,3 +334,32 @@ def test_a_version_of_no_number_has_no_record(tmp_path, number):
     values["seal"] = json_hash(values)
     (tmp_path / "version.json").write_text(json.dumps(values).replace("Infinity", "1e400"))
     assert read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("occlusion", {"shape": "rectangle", "box": [0, 0, 4, 4], "color": [10**30, 0, 0]}),
+        ("occlusion", {"shape": "ellipse", "box": [0, 0, 10**12, 4], "color": [0, 0, 0]}),
+        ("occlusion", {"shape": "rectangle", "box": [4, 4, 0, 0], "color": [0, 0, 0]}),
+        ("noise", {"seed": 1, "colored": True, "deviation": 1e300}),
+        ("noise", {"seed": 1, "colored": True, "deviation": 1e30}),
+        ("compression", {"quality": "x" * 100_000}),
+        ("blur", {"way": "motion", "length": 3, "angle": 1e400}),
+    ],
+)
+def test_a_disturbance_that_is_never_drawn_is_refused(kind, values):
+    with pytest.raises(DisturbanceError, match="has been altered") as caught:
+        disturbed(np.zeros((8, 8, 3), np.uint8), Disturbance(kind, 0.5, 1, values))
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", '"inf"', "true", "1e400"])
+def test_what_an_augmentation_took_is_a_number(tmp_path, seconds):
+    path = tmp_path / "augmentation.json"
+    known = '{"combined": {"fingerprint": "ab"}, "seconds": {"curation_seconds": %s}}'
+    path.write_text(known % seconds)
+    found = _seconds(path, "ab", {"curation_seconds": 2.0})
+    assert found in ({"curation_seconds": 2.0}, {"curation_seconds": 1.0})
+    path.write_text(known % "7.5")
+    assert _seconds(path, "ab", {"curation_seconds": 2.0}) == {"curation_seconds": 7.5}
