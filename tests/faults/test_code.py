@@ -100,7 +100,7 @@ def test_numbers_that_are_read_may_be_infinite_everywhere():
     """``int`` of an infinite number and ``float`` of a huge one are no ``ValueError``."""
     of_texts = {
         "core/captions/taggers.py", "core/cli/evaluation.py", "core/lora/header.py",
-        "core/selection/quotas.py", "core/engines/cores.py",
+        "core/selection/quotas.py", "core/engines/cores.py", "core/engines/local.py",
     }  # fmt: skip
     wide = {"ArithmeticError", "OverflowError", "Exception", "BaseException"}
     found = set()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
-import tarfile
 import zipfile
 
 import numpy as np
@@ -121,33 +118,6 @@ def archive_target() -> Target:
     return Target("pack archives", seeds, damaged, read)
 
 
-def tar_target() -> Target:
-    """Return the target of tar files of images."""
-
-    def seeds(folder):
-        made = []
-        for mode in ("w", "w:gz", "w:xz"):
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode=mode) as opened:
-                for name, data in (
-                    ("a.png", png_bytes(drawing(1, 16))), ("a.txt", b"park"),
-                    ("b.png", png_bytes(drawing(2, 16))), ("b.json", b'{"caption": "sea"}'),
-                ):  # fmt: skip
-                    member = tarfile.TarInfo(name)
-                    member.size = len(data)
-                    opened.addfile(member, io.BytesIO(data))
-            made.append(buffer.getvalue())
-        return made
-
-    def read(folder, content):
-        shutil.rmtree(folder / "work", ignore_errors=True)
-        (folder / "a.tar").write_bytes(content)
-        found = ImageSet.from_folder(folder / "a.tar", unpacked=folder / "work")
-        found.table.write_json()
-
-    return Target("tar files", seeds, damaged, read)
-
-
 def index_target() -> Target:
     """Return the target of the index of shards that are there."""
     whole = {
@@ -208,6 +178,6 @@ def augmentation_target() -> Target:
 def targets() -> list[Target]:
     """Return the targets of later steps."""
     return [
-        waves_target(), disturbance_target(), pack_target(), archive_target(), tar_target(),
+        waves_target(), disturbance_target(), pack_target(), archive_target(),
         index_target(), version_target(), augmentation_target(),
     ]  # fmt: skip
