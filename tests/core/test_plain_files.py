@@ -70,7 +70,8 @@ def test_files_are_read_with_care_everywhere():
     """Only what lies in the package itself, and the system's own, is read in another way."""
     own = {
         "core/generation/conditions.py", "core/verification/page.py", "core/report/page.py",
-        "core/lazy.py", "core/engines/cores.py", "core/dataset/difference_page.py", "core/cli/curation.py",
+        "core/lazy.py", "core/engines/cores.py", "core/dataset/difference_page.py",
+        "core/cli/curation.py",
     }  # fmt: skip
     found = set()
     for path in sorted([*(ROOT / "core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")]):
