@@ -9,6 +9,7 @@ import pytest
 
 from character_curator import cli, project
 from character_curator.asset_sections import BACKGROUNDS, DEFAULT_PROMPTS, AtlasRules
+from tests.support.guides import blocks, shell_lines
 from tests.support.small_assets import lora_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -16,12 +17,8 @@ GUIDE = (ROOT / "docs" / "assets.md").read_text(encoding="utf-8")
 LORA = "lora/gentle-freckled-character.safetensors"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.S | re.M)
-
-
 def test_every_command_is_understood():
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    lines = shell_lines(GUIDE)
     lines += re.findall(r"`(character-curator [^`]+)`", GUIDE)
     assert len(lines) == 4
     for line in lines:
@@ -53,7 +50,7 @@ def test_what_it_says_of_defaults_is_so():
 def hero(tmp_path_factory):
     """A folder with its project file, with one seed and few steps, and a LoRA under its name."""
     folder = tmp_path_factory.mktemp("guide")
-    (block,) = blocks("toml")
+    (block,) = blocks(GUIDE, "toml")
     assert f'lora = "{LORA}"' in block
     text = block.replace("steps = 20", "steps = 2").replace(", 966984, 966985, 966986", "")
     text = text.replace("strength = 1.0", "strength = 0.2")
@@ -66,7 +63,7 @@ def hero(tmp_path_factory):
 
 def test_its_python_runs_and_what_it_says_is_written_is_there(hero, monkeypatch, capsys):
     monkeypatch.chdir(hero)
-    (block,) = blocks("python")
+    (block,) = blocks(GUIDE, "python")
     exec(compile(block, "guide", "exec"), {})
     said = capsys.readouterr().out
     assert "hero.zip\npack\n" in said
@@ -78,7 +75,7 @@ def test_its_python_runs_and_what_it_says_is_written_is_there(hero, monkeypatch,
     assert list(folder.glob("hero/*/char1_armor_966983.png"))
     manifest = json.loads((folder / "hero" / "manifest.json").read_text(encoding="utf-8"))
     assert {asset["tag"] for asset in manifest["assets"]} <= {"near", "far"}
-    (block,) = blocks("json")
+    (block,) = blocks(GUIDE, "json")
     shown = json.loads(block)
     there = json.loads((folder / "hero" / "atlas.json").read_text(encoding="utf-8"))
     assert shown["meta"].keys() == there["meta"].keys()

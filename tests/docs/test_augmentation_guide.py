@@ -9,18 +9,15 @@ import pytest
 from character_curator import cli, project
 from character_curator.augmentation_section import AugmentationSection
 from character_curator.reading import disturbances
+from tests.support.guides import blocks, shell_lines
 from tests.support.small_augmentation import PROJECT, draw
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "augmentation.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.S | re.M)
-
-
 def test_every_command_is_understood():
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    lines = shell_lines(GUIDE)
     lines += re.findall(r"`(character-curator [^`]+)`", GUIDE)
     curator = [shlex.split(line)[1:] for line in lines if line.startswith("character-curator")]
     assert len(curator) == 4
@@ -31,7 +28,7 @@ def test_every_command_is_understood():
 
 
 def test_its_project_file_has_the_defaults():
-    (block,) = blocks("toml")
+    (block,) = blocks(GUIDE, "toml")
     read = project.parse(block)
     assert read.augmentation == AugmentationSection(candidates=300, price_per_hour=1.0)
     assert read.selection.total == project.parse('source = "x"').selection.total
@@ -63,7 +60,7 @@ def test_every_link_leads_somewhere(target):
 def test_its_python_disturbs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     draw(Path("photos"), 2)
-    exec(compile(blocks("python")[1], "guide", "exec"), {})
+    exec(compile(blocks(GUIDE, "python")[1], "guide", "exec"), {})
     assert "2 disturbed copies of 2 of 2 images" in capsys.readouterr().out
 
 
@@ -72,5 +69,5 @@ def test_its_python_augments(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     draw(Path("photos"), 6)
     Path("ada.toml").write_text(PROJECT, encoding="utf-8")
-    exec(compile(blocks("python")[0], "guide", "exec"), {})
+    exec(compile(blocks(GUIDE, "python")[0], "guide", "exec"), {})
     assert "5 real, 6 synthetic, of them 3 disturbed" in capsys.readouterr().out

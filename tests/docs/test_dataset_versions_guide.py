@@ -9,17 +9,14 @@ import pytest
 
 from character_curator import cli, export
 from character_curator.dataset.version_record import Parent, VersionRecord
+from tests.support.guides import blocks, shell_lines
 from tests.support.images import make_images
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "dataset-versions.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.S | re.M)
-
-
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+COMMANDS = shell_lines(GUIDE)
 
 
 @pytest.fixture
@@ -64,7 +61,7 @@ def test_its_commands_run_as_they_stand(two_versions, capsys):
 
 
 def test_its_python_runs(two_versions, capsys):
-    (block,) = blocks("python")
+    (block,) = blocks(GUIDE, "python")
     exec(compile(block, "guide", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 20")

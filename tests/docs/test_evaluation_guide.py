@@ -13,13 +13,10 @@ from character_curator.cli import experiment
 from character_curator.evaluation.figures import RATINGS
 from character_curator.evaluation.summary import Targets
 from character_curator.experiment.tables import replaced
+from tests.support.guides import blocks
 
 ROOT = Path(__file__).parents[2]
 GUIDES = {name: (ROOT / "docs" / name).read_text() for name in ("evaluation.md", "before-after.md")}
-
-
-def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
 
 
 COMMANDS = [

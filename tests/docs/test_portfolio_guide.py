@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from character_curator import cli, project, project_sections
+from tests.support.guides import blocks, shell_lines
 from tests.support.small_portfolio import ADA, BEN, HEAD
 
 ROOT = Path(__file__).parents[2]
@@ -14,12 +15,8 @@ GUIDE = (ROOT / "docs" / "portfolio.md").read_text(encoding="utf-8")
 AVATARS = ROOT / "core" / "avatars.toml"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.S | re.M)
-
-
 def test_every_command_is_understood():
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    lines = shell_lines(GUIDE)
     lines += re.findall(r"`(character-curator [^`]+)`", GUIDE)
     curator = [shlex.split(line)[1:] for line in lines if line.startswith("character-curator")]
     assert len(curator) == 4
@@ -40,7 +37,7 @@ def test_the_avatars_are_as_many_as_it_says():
 
 
 def test_its_piece_of_a_project_file_is_valid():
-    (block,) = blocks("toml")
+    (block,) = blocks(GUIDE, "toml")
     text = AVATARS.read_text(encoding="utf-8")
     text = re.sub(r"^\[portfolio\]\n.*?\n\n", "", text, flags=re.S | re.M)
     read = project.parse(text + block)
@@ -58,7 +55,7 @@ def test_its_python_runs(tmp_path, monkeypatch, capsys):
     text = HEAD.replace("[966983, 966984]", "[966983]").replace("total = 3", "total = 2")
     ada = ADA.replace("total = 4", "total = 1").replace("seed=2", "seed=1")
     Path("avatars.toml").write_text(text + ada + BEN, encoding="utf-8")
-    (block,) = blocks("python")
+    (block,) = blocks(GUIDE, "python")
     exec(compile(block, "guide", "exec"), {})
     said = capsys.readouterr().out
     assert "ada 1 of 1\nben 2 of 2\n" in said

@@ -11,17 +11,14 @@ from pathlib import Path
 import pytest
 
 from character_curator import cli, project
+from tests.support.guides import blocks, shell_lines
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
-
-
 def commands():
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    lines = shell_lines(README)
     return [line for line in lines if line.startswith("character-curator ")]
 
 
@@ -35,7 +32,7 @@ def test_the_guides_have_commands():
     assert len(commands()) >= 4
 
 
-@pytest.mark.parametrize("block", blocks("toml"))
+@pytest.mark.parametrize("block", blocks(README, "toml"))
 def test_every_piece_of_a_project_file_is_valid(block):
     base = 'source = "x"\n'
     assert project.parse(base + block)
@@ -73,9 +70,9 @@ def test_the_guides_run_as_they_stand(tmp_path):
 
     run("character-curator demo")
     shutil.copytree(tmp_path / "demo" / "raw", tmp_path / "photos")
-    for block in blocks("sh"):
+    for block in blocks(README, "sh"):
         for line in block.splitlines():
             run(line)
     script = tmp_path / "guide.py"
-    script.write_text("\n".join(blocks("python")))
+    script.write_text("\n".join(blocks(README, "python")))
     run(f"{shlex.quote(sys.executable)} guide.py")

@@ -10,18 +10,15 @@ from pathlib import Path
 import pytest
 
 from character_curator import cli, project
+from tests.support.guides import blocks, shell_lines
 from tests.support.tiny_denoiser import make_dataset
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.S | re.M)
-
-
 def test_its_commands_are_understood_and_its_options_exist():
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    lines = shell_lines(GUIDE)
     told = [cli.parser().parse_args(shlex.split(line)[1:]) for line in lines]
     assert told[0].batch_size == 8
     assert len(told) >= 2
@@ -31,7 +28,7 @@ def test_its_commands_are_understood_and_its_options_exist():
 
 
 def test_its_piece_of_a_project_file_is_valid():
-    (block,) = blocks("toml")
+    (block,) = blocks(GUIDE, "toml")
     settings = project.parse('source = "x"\n' + block).training.settings()
     assert (settings.rank, settings.steps) == (8, 500)
 
@@ -47,8 +44,8 @@ def test_it_runs_as_it_stands(tmp_path):
     make_dataset(tmp_path / "demo" / "dataset", 6)
     binary = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{binary}{os.pathsep}{os.environ['PATH']}"}
-    (tmp_path / "guide.py").write_text("\n".join(blocks("python")))
-    for line in (blocks("sh")[0], f"{shlex.quote(sys.executable)} guide.py"):
+    (tmp_path / "guide.py").write_text("\n".join(blocks(GUIDE, "python")))
+    for line in (blocks(GUIDE, "sh")[0], f"{shlex.quote(sys.executable)} guide.py"):
         done = subprocess.run(
             line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
         )

@@ -11,16 +11,13 @@ from character_curator.defaults import REGENERATED_IMAGES, TEST_PROMPTS
 from character_curator.evaluation.summary import Targets
 from character_curator.verification import diagnosis, samples
 from character_curator.verification.checklist import LINES
+from tests.support.guides import blocks, shell_lines
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "verification.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.S | re.M)
-
-
-@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines()])
+@pytest.mark.parametrize("line", shell_lines(GUIDE))
 def test_every_command_is_understood(line):
     options = cli.parser().parse_args(shlex.split(line)[1:])
     assert callable(options.command)
@@ -74,6 +71,6 @@ def test_its_python_runs(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     export(make_images(tmp_path / "raw"), tmp_path / "demo" / "dataset", name="a", report=False)
-    for block in blocks("python"):
+    for block in blocks(GUIDE, "python"):
         exec(compile(block, "guide", "exec"), {})
     assert "NOT READY FOR PRODUCTION" in capsys.readouterr().out
