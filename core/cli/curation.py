@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -248,6 +249,16 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     return EXIT_DONE, {"folder": str(images.root), "pictures": images.table["path"].to_list()}
 
 
+def _stated(options: argparse.Namespace, work: Path) -> str:
+    """Return how a recipe, which is published, names the folder of measurements.
+
+    Of a place that was named from the current folder nothing above that is told.
+    """
+    named = options.work or options.output
+    absolute = named.is_absolute() or str(named).startswith("~")
+    return table_name(str(work) if absolute else os.path.relpath(work))
+
+
 def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
 
@@ -260,7 +271,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     parsed = project.from_mapping(
         {
             "source": sources[0] if len(sources) == 1 else sources,
-            "project": {"name": table_name(output.name), "output": table_name(str(work))},
+            "project": {"name": table_name(output.name), "output": _stated(options, work)},
             "faces": {
                 "pack": options.faces,
                 "references": [table_name(path) for path in options.reference],

@@ -126,9 +126,10 @@ def collected(tmp_path_factory):
 def dataset(collected, tmp_path_factory):
     output = tmp_path_factory.mktemp("made") / "set"
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(output.parent)
         code = main(
-            ["curate", str(collected[0]), "--output", str(output), "--total", "14",
+            ["curate", str(collected[0]), "--output", output.name, "--total", "14",
              "--clusters", "2", "--min-quality", "0", "--json"]
         )  # fmt: skip
     assert code == 0, err.getvalue()
@@ -178,6 +179,7 @@ def test_nothing_private_is_published(dataset):
         data = path.read_bytes() if path.is_file() else b""
         for word in (b"Jane Doe", b"1234567", b"workflow\0", b"Exif", b"parameters\0"):
             assert word not in data, (path, word)
+        assert str(dataset[0].parent).encode() not in data, path
     for image, _ in CuratedDataset(dataset[0]):
         assert not image.getexif()
 
