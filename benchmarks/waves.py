@@ -200,7 +200,7 @@ def in_waves(pool: Pool, repeat: int, section: WavesSection) -> Grown:
     goal = Goal(
         total=pool.project.selection.total,
         quotas=quotas_of(pool.project),
-        wave=section.size or wave_of(pool.project.selection.total),
+        wave=section.size or wave_of(pool.project.selection.total, quotas_of(pool.project)),
         gain=0.0,
         budget=len(pool.plan.requests()),
         most=min(pool.deep.values()),

@@ -156,12 +156,14 @@ class WavesSection(Model):
         default=None,
         ge=1,
         le=MOST_IMAGES,
-        description="Images of a wave; two thirds of those to be chosen, in eights, unless given.",
+        description="Images of a wave; unless given 8, or two thirds of those to be chosen, in "
+        "eights, where a quota counts what is measured, such as clusters.",
     )
     gain: Fraction = Field(
         default=0.003,
-        description="It ends when the selection lacks nothing and another wave is expected to "
-        "raise the mean quality of the chosen images by less than this.",
+        description="It ends when the selection lacks nothing and another wave (two thirds of "
+        "those to be chosen, at least) is expected to raise the mean quality of the chosen images "
+        "by less than this.",
     )
     images: int | None = Field(
         default=None,

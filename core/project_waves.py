@@ -70,10 +70,11 @@ def in_waves(
             measured = measured_of(images, project, store, work, base, None, progress, engine)
         return measured.images, measured.pairs
 
+    quotas = quotas_of(project)
     goal = Goal(
         total=project.selection.total,
-        quotas=quotas_of(project),
-        wave=waves.size or wave_of(project.selection.total),
+        quotas=quotas,
+        wave=waves.size or wave_of(project.selection.total, quotas),
         gain=waves.gain,
         budget=waves.images or len(plan.requests()),
         most=waves.takes,

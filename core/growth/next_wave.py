@@ -27,8 +27,21 @@ if TYPE_CHECKING:
     from ..selection.conflicts import IntArray
     from ..selection.result import Selection
 
-_PLANNED = ("subject", "kind", "scenario", "category", "scenario_name")
+_OF_SCENARIO = ("subject", "kind", "scenario", "category", "scenario_name")
 """Columns that the scenario of an image decides."""
+PLANNED = (*_OF_SCENARIO, "seed")
+"""Columns that are known of an image before it is made."""
+
+
+def far_sight(total: int) -> int:
+    """Return over how many images it is asked whether more would pay, at least.
+
+    Two thirds of those to be chosen, in eights: a few images more never raise the mean by much.
+
+    Args:
+        total: How many are to be chosen.
+    """
+    return 8 * -(-2 * total // 24)
 
 
 @dataclass(frozen=True)
@@ -39,10 +52,14 @@ class Goal:
         total: How many are to be chosen.
         quotas: How many of which values.
         wave: Images of a wave.
-        gain: Least rise of the mean quality of the chosen that another wave is worth.
+        gain: Least rise of the mean quality of the chosen that another wave is worth, or as many
+            images as :func:`far_sight` says where a wave has fewer.
         budget: The most images in all.
         most: The highest take; any if None.
         decisions: What a person has decided about single images.
+        known: What the next image of each scenario is worth, in the order of
+            :func:`.dealing.cells_of`; estimated from what is there unless given. It is for
+            measuring what estimates cost.
     """
 
     total: int
@@ -52,6 +69,7 @@ class Goal:
     budget: int
     most: int | None = None
     decisions: Decisions | None = None
+    known: Sequence[Yield] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,8 @@ class Standing:
         chosen: How many of them the selection has.
         met: Whether it lacks nothing.
         quality: The mean quality of the chosen; 0 where there are none.
-        promised: By how much another wave is expected to raise it.
+        promised: By how much another wave is expected to raise it, or as many images as
+            :func:`far_sight` says.
     """
 
     wave: int
@@ -134,11 +153,13 @@ def outlook(
     """
     cells = cells_of(plan)
     number = max(one.wave for one in asked)
-    room = max(0, min(goal.wave, goal.budget - len(asked)))
+    left = max(0, goal.budget - len(asked))
+    room, far = min(goal.wave, left), min(max(goal.wave, far_sight(goal.total)), left)
     made = [one.request for one in asked]
     step = _next(plan, cells, goal, images, chosen, made, room)
-    standing = _standing(number, len(asked), chosen, step, goal)
-    ended = _ended(standing, step, room, goal)
+    sight = step if far == room else _next(plan, cells, goal, images, chosen, made, far)
+    standing = _standing(number, len(asked), chosen, sight, goal)
+    ended = _ended(standing, step, far, goal)
     if ended is not None:
         return Outlook(standing, (), ended)
     following = tuple(
@@ -201,7 +222,7 @@ def _next(
     # Of a scenario that has no takes, or is not of the plan, nothing more can be made.
     ours = np.flatnonzero(of >= 0)
     own = [measured[row] for row in ours.tolist()]
-    expected = yields(of[ours], fresh[ours], worth[ours], own, len(cells))
+    expected = goal.known or yields(of[ours], fresh[ours], worth[ours], own, len(cells))
     seeds = {seed: i for i, seed in enumerate(plan.seeds)}
     room = np.full((len(cells), len(seeds)), wave if goal.most is None else goal.most)
     if goal.most is not None:
@@ -272,7 +293,7 @@ def _limits(
         grid = bounds.codes[len(rows) :].reshape(len(cells), len(plan.seeds))
         if quota.column == "seed":
             limits.append(Limits(bounds.minimum, bounds.maximum, there, seeds=grid[0]))
-        elif quota.column in _PLANNED:
+        elif quota.column in _OF_SCENARIO:
             limits.append(Limits(bounds.minimum, bounds.maximum, there, scenarios=grid[:, 0]))
         else:
             limits.append(Limits(bounds.minimum, bounds.maximum, there, measured=len(codes)))
@@ -306,12 +327,12 @@ def _dealt(
         if missed.selected < missed.minimum
     }
     everything = chosen is None or ("total", "None") in short
-    measured = any(column not in (*_PLANNED, "seed") for column, _ in short)
+    measured = any(column not in PLANNED for column, _ in short)
     of = dict(zip(cells, expected, strict=True))
     asked = []
     for request in deal(plan, counts, made, seeds=seeds, most=goal.most):
         cell = (request.subject, request.kind, request.scenario)
-        named = {(name, str(getattr(request, name))) for name in (*_PLANNED, "seed")}
+        named = {(name, str(getattr(request, name))) for name in PLANNED}
         aim = QUOTAS if everything or measured or named & short else QUALITY
         asked.append(Asked(request, 0, aim, of[cell].usable, of[cell].quality))
     return asked

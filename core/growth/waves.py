@@ -27,10 +27,11 @@ from ..selection import select
 from ..selection.balance import NoCandidatesError
 from .dealing import cells_of, deal, first_look, in_plan_order
 from .ledger import FIRST_LOOK, Asked, found_there, read_ledger, write_ledger
-from .next_wave import Goal, Standing, outlook
+from .next_wave import PLANNED, Goal, Standing, far_sight, outlook
 
 if TYPE_CHECKING:
     from ..selection.conflicts import IntArray
+    from ..selection.quotas import Quota
     from ..selection.result import Selection
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,19 @@ Look = Callable[[ImageSet], "tuple[ImageSet, IntArray]"]
 """Measures and clusters images; returns them with pairs of near-duplicates."""
 
 
-def wave_of(total: int) -> int:
+def wave_of(total: int, quotas: Sequence[Quota]) -> int:
     """Return how many images a wave has where nothing else is said.
 
-    Two thirds of those to be chosen, in eights, so that batches are full: smaller waves learn more
-    often, and larger ones know more of each scenario before they go on. Of 16 to 64 for the demo's
-    70, 48 did best.
+    Eight, a batch, where the plan alone decides what the quotas count: small waves learn more
+    often, and the first look is shorter. Two thirds of those to be chosen, in eights, where
+    something measured is counted (clusters, poses): what the images of a scenario are is then
+    known from several of them only, and clusters are other ones after each wave.
+
+    Args:
+        total: How many are to be chosen.
+        quotas: How many of which values.
     """
-    return 8 * -(-2 * total // 24)
+    return 8 if all(quota.column in PLANNED for quota in quotas) else far_sight(total)
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,11 @@ class TrainingSettings(Model):
         description="Blocks, the last ones, whose frozen weights are on the card only while they "
         "compute.",
     )
+    shard_base: Flag = Field(
+        default=False,
+        description="Several processes (accelerate launch) hold a part of the frozen weights of "
+        "the blocks each, and samples are left out.",
+    )
     ema_decay: Number | None = Field(
         default=None,
         ge=0,
@@ -443,7 +448,7 @@ LATER = frozenset({
     "file_spelling", "base_model_version", "resolutions", "timestep_sampling", "timestep_shift",
     "timestep_spread", "resolution_shift", "checkpointing_share", "block_swap", "adapter",
     "lokr_factor", "lokr_decompose_both", "loss", "huber_delta", "huber_schedule",
-    "unmasked_weight",
+    "unmasked_weight", "shard_base",
 })  # fmt: skip
 """Options that files and folders of earlier versions know nothing of."""
 

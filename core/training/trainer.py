@@ -16,6 +16,7 @@ from .data.examples import Example
 from .data.images import TrainingImages, read_images
 from .job import SUFFIX, LoraJob, LoraResult, OutputNameError, Score
 from .loop.processes import Processes
+from .loop.sharding import sharded
 from .outputs.card import jpeg_thumbnail
 from .result import Callbacks, joined
 from .settings import SettingsError, TrainingSettings
@@ -105,11 +106,18 @@ def train_lora(
     # What the model can't do is told before hours of work.
     denoiser.file_names(settings.file_spelling)
     Timesteps.of(settings).check(denoiser.prediction)
-    with placed_adapters(denoiser, settings, start) as adapters, _swap(denoiser, settings) as swap:
+    processes = Processes.current()
+    with (
+        placed_adapters(denoiser, settings, start) as adapters,
+        _swap(denoiser, settings) as swap,
+        sharded(denoiser.module(), settings.shard_base, processes) as shards,
+    ):
         names_of(adapters, denoiser, settings.file_spelling)
-        sampler = Sampler(job, settings, denoiser, adapters, examples)
+        divided = settings.shard_base and processes.count > 1
+        samples = None if divided else job.samples
+        sampler = Sampler(replace(job, samples=samples), settings, denoiser, adapters, examples)
         plotter = Plotter(job)
-        if not resume and Processes.current().is_first:
+        if not resume and processes.is_first:
             sampler.forget()
         trained = train(
             denoiser,
@@ -126,7 +134,8 @@ def train_lora(
             start=None if start is None else start.sha256,
         )
         result = replace(
-            trained, memory=" ".join(filter(None, [denoiser.base_said, trained.memory, swap]))
+            trained,
+            memory=" ".join(filter(None, [denoiser.base_said, trained.memory, swap, shards])),
         )
         writer = LoraWriter(job, settings, denoiser, adapters, examples, facts, result, start)
         found = _finish(job, writer, sampler, plotter, score, prefer)
@@ -173,6 +182,13 @@ def _check_weights(job: LoraJob, settings: TrainingSettings) -> None:
     if settings.block_swap and settings.dora:
         raise SettingsError(
             "block_swap does not go with dora, which needs every weight at hand. Switch one off."
+        )
+    if settings.shard_base and (
+        settings.block_swap or settings.dora or job.base_precision != "as_is"
+    ):
+        raise SettingsError(
+            "shard_base does not go with block_swap, dora or base_precision: each of them needs "
+            "the weights in another way. Switch one of them off."
         )
     if job.base_precision == "as_is":
         return

@@ -24,7 +24,7 @@ class WholePlanError(CuratorError):
     def __init__(self) -> None:
         super().__init__(
             "SeedBatchGenerate makes the whole plan at once: its 'wave' is 0. Set it to the images "
-            "of a wave (two thirds of those to be chosen do well), or take GenerateUntil out."
+            "of a wave, such as 8, or take GenerateUntil out."
         )
 
 

@@ -73,7 +73,8 @@ class SeedBatchGenerate(io.ComfyNode):
                     WavesSection, "size", "wave", default=0, min=0, optional=True,
                     tooltip="0 makes the whole plan. More: in waves of so many images, each where "
                     "the selection is short; GenerateUntil, behind BalancedSelect, asks for them. "
-                    "Two thirds of the images to be chosen do well.",
+                    "8 do well, or two thirds of those to be chosen where a quota counts what is "
+                    "measured, such as clusters.",
                 ),
                 widget(
                     WavesSection, "takes", "wave_takes", default=0, min=0, max=1_000_000,

@@ -9,6 +9,7 @@ import pytest
 from character_curator import cli, project
 from character_curator.growth.waves import wave_of
 from character_curator.project_sections import WavesSection
+from character_curator.selection import Quota
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "waves.md").read_text(encoding="utf-8")
@@ -30,7 +31,8 @@ def test_its_section_is_valid_and_has_every_key():
     assert set(waves.model_dump(exclude_unset=True)) == set(WavesSection.model_fields)
     # Where it says what is taken unless given, that is what it shows.
     assert waves.gain == WavesSection().gain
-    assert waves.size == wave_of(project.parse(DEMO).selection.total)
+    selection = project.parse(DEMO).selection
+    assert waves.size == wave_of(selection.total, [Quota.parse(q) for q in selection.quotas])
 
 
 def test_its_quota_is_valid():

@@ -46,13 +46,21 @@ def add_gradients(
     """
     rows = sum(len(batch) for batch in batches)
     total = torch.zeros((), device=device)
-    for first, batch in (processes or Processes()).share(batches):
+    shared = processes or Processes()
+    share = shared.share(batches)
+    counted = len(share)
+    if settings.shard_base:
+        # All processes compute a divided model equally often; what is too much counts nothing.
+        share += [(0, batches[0][:1])] * (shared.passes(batches) - counted)
+    for place, (first, batch) in enumerate(share):
         torch.manual_seed(draw("dropout", settings.seed, *moment, first))
         sources = [
             torch.Generator().manual_seed(draw("row", settings.seed, *moment, first + i))
             for i in range(len(batch))
         ]
         loss = _weighted_losses(denoiser, data, batch, settings, device, sources).sum() / rows
+        if place >= counted:
+            loss = loss * 0.0
         loss.backward()
         total += loss.detach()
     return float(total)

@@ -196,6 +196,7 @@ class _Loop:
                     device=run.device,
                     processes=run.processes,
                     course=Timesteps.of(settings),
+                    even=settings.shard_base,
                 )
 
     def _report(self, report: EpochReport) -> None:

@@ -18,6 +18,7 @@ from .state import StateMismatchError
 FREE = frozenset({
     "epochs", "steps", "patience", "min_improvement", "plateau_tolerance", "save_every",
     "checkpoint_every", "sample_every", "file_spelling", "base_model_version",
+    "shard_base",
 })  # fmt: skip
 """Options that change nothing in what a step does; they may differ when a run goes on."""
 

@@ -1,10 +1,10 @@
 """Several processes on one training, as ``accelerate launch`` starts them.
 
-Every process holds the whole model and takes a part of the rows of each optimizer step; gradients
-are added up before the step is taken, so all processes hold the same weights at any time. As each
-row draws its noise from a generator of its own, the gradient is that of one process with the same
-batch, up to the order of summation. (Dropout inside the adapters is drawn for a batch as a whole,
-and differs.)
+Every process holds the whole model (or a part of its frozen blocks: :mod:`.sharding`) and takes a
+part of the rows of each optimizer step; gradients are added up before the step is taken, so all
+processes hold the same weights at any time. As each row draws its noise from a generator of its
+own, the gradient is that of one process with the same batch, up to the order of summation.
+(Dropout inside the adapters is drawn for a batch as a whole, and differs.)
 """
 
 from __future__ import annotations
@@ -13,13 +13,30 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import MissingDependencyError
+from ...errors import CuratorError, MissingDependencyError
 from ..data.order import Batch
+
+_PATIENCE = timedelta(days=7)
+"""The first process encodes and samples while the others wait, which takes as long as it takes; one
+that has ended is noticed at once, by its closed connection or by what started it."""
+
+
+class ProcessLostError(CuratorError):
+    """Another process of the training has ended, or can't be reached any more."""
+
+    def __init__(self, rank: int, count: int, error: Exception) -> None:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        super().__init__(
+            f"Process {rank} of {count} (counted from 0) has lost another process of this "
+            f"training: {reason}. What that one has said is the cause. Start the same command "
+            "again: it goes on from the last state that was saved."
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,8 @@ class Processes:
             ) from None
         told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
         cpu = told or not torch.cuda.is_available()
-        state = PartialState(cpu=True, backend="gloo") if cpu else PartialState()
+        options: dict[str, Any] = {"cpu": True, "backend": "gloo"} if cpu else {}
+        state = PartialState(**options, timeout=_PATIENCE)
         return Processes(state.process_index, state.num_processes, state)
 
     @property
@@ -76,6 +94,10 @@ class Processes:
             first += len(batch)
         return part
 
+    def passes(self, batches: Sequence[Batch]) -> int:
+        """Return the most runs of rows that a process has of a step."""
+        return max(len(Processes(rank, self.count).share(batches)) for rank in range(self.count))
+
     def add_gradients(self, parameters: Iterable[nn.Parameter], loss: float) -> float:
         """Add up the gradients of all processes, in place; return the sum of their losses."""
         if self.count == 1:
@@ -92,15 +114,33 @@ class Processes:
         return float(self.add(whole))
 
     def add(self, values: Tensor) -> Tensor:
-        """Replace a tensor by its sum over all processes, in place."""
+        """Replace a tensor by its sum over all processes, in place.
+
+        Raises:
+            ProcessLostError: One of them is gone.
+        """
         if self.count > 1:
-            torch.distributed.all_reduce(values)
+            with self._together():
+                torch.distributed.all_reduce(values)
         return values
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Go on when all processes have come here.
+
+        Raises:
+            ProcessLostError: One of them is gone.
+        """
         if self.count > 1:
-            self._state.wait_for_everyone()
+            with self._together():
+                self._state.wait_for_everyone()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Name the loss of another process."""
+        try:
+            yield
+        except RuntimeError as error:  # torch's errors of communication have no base of their own
+            raise ProcessLostError(self.rank, self.count, error) from error
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:

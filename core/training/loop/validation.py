@@ -37,6 +37,7 @@ def validation_loss(
     device: torch.device,
     processes: Processes | None = None,
     course: Timesteps | None = None,
+    even: bool = False,
 ) -> float:
     """Return the mean loss over images and timesteps; the model must be in evaluation mode.
 
@@ -50,12 +51,18 @@ def validation_loss(
         device: Where the model is.
         processes: Who shares the work; all of them get the loss of the whole.
         course: Which timesteps; the model's own unless given.
+        even: Whether all processes compute equally often, as a divided model needs it.
     """
     shared, course = processes or Processes(), course or Timesteps()
     rows = [(item, k) for item in items for k in range(timesteps)]
     rows.sort(key=lambda row: (row[0][1].size, row[0][0].hash, row[1]))
     total = torch.zeros((), dtype=torch.float64)
-    for batch in _batches(rows, batch_size)[shared.rank :: shared.count]:
+    batches = _batches(rows, batch_size)
+    own = batches[shared.rank :: shared.count]
+    counted = len(own)
+    if even:
+        own += batches[:1] * (-(-len(batches) // shared.count) - counted)
+    for place, batch in enumerate(own):
         clean = latents([item for item, _ in batch])
         noise = torch.stack([_noise(item[0].hash, k, clean.shape[1:]) for item, k in batch])
         clean, noise = clean.to(device), noise.to(device)
@@ -66,7 +73,8 @@ def validation_loss(
         noisy = denoiser.add_noise(clean, noise, times)
         predicted = denoiser.predict(noisy, times, embeddings, image_sizes([i for i, _ in batch]))
         losses = row_losses(predicted, denoiser.target(clean, noise, times))
-        total += losses.double().sum().cpu()
+        if place < counted:
+            total += losses.double().sum().cpu()
     if shared.count > 1:
         total = shared.add(total.to(device))
     return float(total / len(rows))
