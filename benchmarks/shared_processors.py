@@ -14,8 +14,9 @@ Each way is a process of its own on the first one or two processors: one core; t
 threads of the libraries in one process; two cores with an engine's two workers, of one thread
 each. What works is started, and its models are loaded, before the clock starts; how long that took
 is told beside it. ``spin`` among the ways is as ``here`` with GNU's default of how long a waiting
-thread spins; in all others it spins as briefly as the command line's. The program beside is a loop that keeps one processor busy. The ways take turns,
-so that a drift of the machine hits them all, and the best turn of each counts.
+thread spins; in all others it spins as briefly as the command line's. The program beside is a loop
+that keeps one processor busy. The ways take turns, so that a drift of the machine hits them all,
+and the best turn of each counts.
 """
 
 from __future__ import annotations
