@@ -203,6 +203,8 @@ def make_room(address: str, needed: int, cache: Cache) -> list[str]:
     Raises:
         CacheFullError: It does not fit, whatever is swept.
     """
+    if not needed:
+        return []
     own, everything = home_of(address, cache), kept(cache)
     total = sum(one.size for one in everything)
     swept = []

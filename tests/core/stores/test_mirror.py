@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -61,10 +62,12 @@ def test_what_is_here_is_not_downloaded_again_and_what_has_changed_is(store, pho
     store.put(photos, "s3://second/photos")
     assert mirror("s3://second/photos").fetched == 6
     assert mirror("s3://second/photos/").fetched == 0
-    store.system.pipe_file("second/photos/001.png", (photos / "002.png").read_bytes())
+    other = bytearray((photos / "001.png").read_bytes())
+    other[-1] ^= 1  # of the same size
+    store.system.pipe_file("second/photos/001.png", bytes(other))
     store.system.rm_file("second/photos/003.png")
     assert mirror("s3://second/photos").fetched == 1
-    (photos / "001.png").write_bytes((photos / "002.png").read_bytes())
+    (photos / "001.png").write_bytes(other)
     (photos / "003.png").unlink()
     assert rows(ImageSet.from_folder("s3://second/photos")) == rows(ImageSet.from_folder(photos))
 
@@ -209,11 +212,60 @@ def test_the_folder_of_copies_is_bounded_and_swept(store, photos, tmp_path):
     assert bytes_of("1.5 GiB") == 3 << 29
 
 
+def test_a_dataset_of_which_something_is_missing_is_not_read(store, photos, tmp_path, monkeypatch):
+    (photos / "SHA256SUMS").write_text("")
+    store.put(photos, "s3://partly/set")
+    with proxy(
+        store, lambda method, path, _: 403 if method == "GET" and "002.png" in path else None
+    ) as broken:
+        use_store(monkeypatch, broken, tmp_path / "cache")
+        with pytest.raises(StoreDeniedError):
+            mirror("s3://partly/set", whole=True)
+        assert list(mirror("s3://partly/set").faults) == ["002.png"]
+
+
 def test_half_a_dataset_is_not_read(store, photos):
     store.put(photos, "s3://tenth/photos")
     store.system.pipe_file("tenth/photos/.character-curator-uploading", b"")
     with pytest.raises(StoreUnfinishedError):
         mirror("s3://tenth/photos", whole=True)
+
+
+@pytest.mark.slow
+def test_a_killed_download_is_gone_on_with(store, photos, tmp_path):
+    for number in range(40):
+        (photos / f"more-{number}.png").write_bytes(png_bytes(drawing(100 + number)))
+    store.put(photos, "s3://stopped/photos")
+    child = []
+
+    def verdict(method, path, before):
+        if method == "GET" and "more-25" in path and child:
+            os.kill(child[0], signal.SIGKILL)
+        return None
+
+    with proxy(store, verdict) as watched:
+        call = "from character_curator.stores.mirror import mirror; mirror('s3://stopped/photos')"
+        environment = {**os.environ, "AWS_ENDPOINT_URL": watched.url}
+        process = subprocess.Popen([sys.executable, "-c", call], env=environment)
+        child.append(process.pid)
+        assert process.wait(60) == -signal.SIGKILL
+    copy = mirror("s3://stopped/photos")
+    assert 0 < copy.fetched < 46
+    assert rows(ImageSet.from_folder("s3://stopped/photos")) == rows(ImageSet.from_folder(photos))
+    assert not list((tmp_path / "cache").rglob(".*.tmp"))
+
+
+def test_what_is_not_as_listed_is_no_copy(tmp_path, monkeypatch):
+    import fsspec
+
+    monkeypatch.setattr(opening, "PAUSE", 0.01)
+    system, cache = fsspec.filesystem("memory"), Cache(tmp_path / "cache", 10**9)
+    system.pipe_file("/moving/a.png", b"as it was listed")
+    (listed,) = list_objects("memory://moving").files
+    system.pipe_file("/moving/a.png", b"shorter")
+    with pytest.raises(StoreConnectionError, match="7 of 16 bytes have arrived"):
+        local_file(listed, cache)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_other_schemes_do_the_same(photos, tmp_path, monkeypatch):
