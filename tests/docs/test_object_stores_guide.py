@@ -34,6 +34,7 @@ def test_its_numbers_are_the_codes(monkeypatch):
     assert f"`{UPLOADING}`" in GUIDE
 
 
+@pytest.mark.slow
 def test_its_python_reads_the_shards(tmp_path, monkeypatch):
     pytest.importorskip("webdataset")
     pytest.importorskip("datasets")
