@@ -1,6 +1,13 @@
 """Options that say where the work is done, and the section of a project file."""
 
 import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
 
 import pytest
 
@@ -87,3 +94,46 @@ def test_a_cluster_that_is_not_there_ends_the_command(tmp_path):
         "--engine-address", "127.0.0.1:9", "--json", check=2,
     )  # fmt: skip
     assert json.loads(out)["error"] == "ClusterError"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path):
+    draw_people(tmp_path / "in", 40)
+    arguments = [
+        sys.executable, "-m", "character_curator", "curate", str(tmp_path / "in"), "--output",
+        str(tmp_path / "out"), "--faces", "miniature", "--clip", "miniature", "--total", "2",
+        "--min-quality", "0", "--workers", "2", "--quiet",
+    ]  # fmt: skip
+    first = subprocess.Popen(arguments, start_new_session=True)
+    store = tmp_path / "out.work" / "features.sqlite"
+    end = time.monotonic() + 240
+    while not (before := _measured(store)) and time.monotonic() < end:
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does it: to the workers too
+    assert first.wait(30) == 130
+    assert _is_gone(first.pid)
+    assert before > 0
+    assert subprocess.run(arguments, check=False).returncode == 0
+    assert _measured(store) == 41
+
+
+def _is_gone(group):
+    """Whether nobody of a group of processes is left, soon: the last is multiprocessing's own."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _measured(store):
+    """Return of how many images something is stored."""
+    try:
+        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
+            return connection.execute(
+                "SELECT count(*) FROM feature WHERE analyser = 'pixels'"
+            ).fetchone()[0]
+    except sqlite3.Error:
+        return 0
