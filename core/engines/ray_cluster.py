@@ -25,8 +25,9 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Names the cluster where nothing else does; Ray sets it in the jobs that it starts."""
 OWN = "local"
 """The address that stands for a runtime of this machine's own."""
-_OBJECTS = 128 * 2**20
-"""Bytes of memory for what travels: chunks are paths and requests, results are table rows."""
+_OBJECTS = 512 * 2**20
+"""Bytes of memory, at most, for what travels: paths and requests, rows, and crops between two
+batches; what is more goes to the disk."""
 
 
 _PATIENCE = 10.0
