@@ -68,7 +68,7 @@ def _show(found: Augmentation, console: Console) -> None:
     for part in ("kinds", "disturbances"):
         for name, counted in composition.get(part, {}).items():
             label = name if part == "kinds" else f"  by {name}"
-            table.add_row(label, str(counted["images"]), f"{counted['share']:.1%}")
+            table.add_row(escape(label), str(counted["images"]), f"{counted['share']:.1%}")
     console.print(table)
     for note in found.notes:
         console.print(escape(note))

@@ -167,7 +167,7 @@ def _caption(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     _show_changes(run.edit, console)
     written = None if options.preview else write(run.edit)
     console.print(
-        f"{model.name} was asked about {_counted(run.asked, 'image')}, and had known "
+        f"{escape(model.name)} was asked about {_counted(run.asked, 'image')}, and had known "
         f"{_counted(run.known, 'image')}; {run.kept} kept the caption that they have."
     )
     if run.kept and settings.existing == "keep":

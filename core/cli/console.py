@@ -114,9 +114,9 @@ class ConsoleProgress:
     def start(self, stage: str, total: int) -> None:
         """A stage of ``total`` steps begins."""
         self.finish()
-        self._stage, self._total, self._done = stage, total, 0
+        self._stage, self._total, self._done = escape(stage), total, 0
         self._started = self._told = time.monotonic()
-        self._task = self._bars.add_task(stage, total=total, note="")
+        self._task = self._bars.add_task(self._stage, total=total, note="")
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """``n`` more steps are done."""

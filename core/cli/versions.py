@@ -68,7 +68,7 @@ def _versions(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         newest = " (latest)" if version.is_newest else ""
         table.add_row(
             f"{version.number}{newest}",
-            version.time[:16].replace("T", " ") + ("" if version.record else " ~"),
+            escape(version.time[:16].replace("T", " ")) + ("" if version.record else " ~"),
             str(len(version.images)),
             "unknown" if line.quality is None else f"{line.quality:.3f}",
             readable_size(line.size_bytes),

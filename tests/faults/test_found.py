@@ -50,6 +50,7 @@ from character_curator.verification.training import (
     check_training,
     read_trained,
 )
+from tests.support.commands import command
 from tests.support.fuzzing.images import CROP, RECORD, png_with
 from tests.support.fuzzing.limits import bounded
 from tests.support.fuzzing.weights import whole
@@ -363,3 +364,15 @@ def test_what_an_augmentation_took_is_a_number(tmp_path, seconds):
     assert found in ({"curation_seconds": 2.0}, {"curation_seconds": 1.0})
     path.write_text(known % "7.5")
     assert _seconds(path, "ab", {"curation_seconds": 2.0}) == {"curation_seconds": 7.5}
+
+
+def test_the_time_of_a_version_is_no_command_to_a_terminal(tmp_path):
+    export(make_images(tmp_path / "in", 2, selected=2, size=8), tmp_path / "out", name="x")
+    values = json.loads((tmp_path / "out" / "version.json").read_text())
+    values |= {"time": "\x1b[2J[red]now"}
+    del values["seal"]
+    values["seal"] = json_hash(values)
+    (tmp_path / "out" / "version.json").write_text(json.dumps(values))
+    _, told = command("versions", tmp_path / "out")
+    assert "\x1b[2J" not in told
+    assert "[red]" in told

@@ -10,7 +10,7 @@ import pytest
 from tests.support.faults.cuts import Recording
 from tests.support.faults.disk import JOURNAL, STRICT, Disk
 from tests.support.faults.kills import Bench
-from tests.support.faults.misfortunes import KINDS, tried
+from tests.support.faults.misfortunes import KINDS, every_write, tried
 from tests.support.faults.recording import STRACE, Call
 from tests.support.faults.stages import STAGES
 from tests.support.faults.warm import Warm
@@ -35,6 +35,15 @@ def warm(tmp_path_factory):
 def test_an_error_and_no_harm(warm, tmp_path, name, kind):
     bench = Bench(warm, STAGES[name], tmp_path)
     made = [tried(bench, kind, seed) for seed in (50, 51)]
+    assert [one for one in made if one["faults"]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["captions", "curate"])
+def test_a_disk_that_is_full_at_any_write(warm, tmp_path, name):
+    bench = Bench(warm, STAGES[name], tmp_path)
+    made = list(every_write(bench, range(3, len(bench.undisturbed.operations), 7)))
+    assert any(one["code"] == 2 for one in made)
     assert [one for one in made if one["faults"]] == []
 
 
