@@ -7,6 +7,7 @@ leaves that to the system, as a disk without power cuts allows.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -250,3 +251,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` (UTF-8, line feeds as given) to ``path`` atomically."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_jpeg(path: Path, image: Any, quality: int) -> None:
+    """Write a PIL image to ``path`` as JPEG, atomically.
+
+    Pillow gives the system a JPEG in one piece, and takes what was written of it for all of it: on
+    a full disk half an image would count as whole. So it is encoded in memory.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=quality)
+    write_bytes(path, buffer.getvalue())

@@ -328,8 +328,7 @@ def _told(pack: Pack, images: ImageSet, found: Consistency, lora: Path | None, p
         folder, _, file = name.rpartition("/")
         groups.setdefault(folder, []).append((pack.folder / name, Path(file).stem))
     sheet = contact_sheet(sorted(groups.items()), title=f"{len(pack.files)} assets", columns=6)
-    with atomic.replacing(place / SHEET_FILE) as temporary:
-        sheet.save(temporary, "JPEG", quality=90)
+    atomic.write_jpeg(place / SHEET_FILE, sheet, quality=90)
     folders = {name: len(files) for name, files in sorted(groups.items())}
     made = Made(pack, images, found, lora, folders, place / SHEET_FILE)
     text = json.dumps(made.as_mapping(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

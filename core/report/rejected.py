@@ -49,5 +49,4 @@ def show_rejected(images: ImageSet, costs: ThresholdCosts, path: Path) -> None:
         items.append((located(images.root, table["path"][row]), detail or reason))
     sheet = contact_sheet([("The best that were turned away", items)], columns=_COLUMNS, side=_SIDE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(path) as temporary:
-        sheet.save(temporary, format="JPEG", quality=88)
+    atomic.write_jpeg(path, sheet, quality=88)

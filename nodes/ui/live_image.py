@@ -45,8 +45,7 @@ def _written(image: Any, node: str) -> dict[str, str]:
     place.mkdir(parents=True, exist_ok=True)
     # A node in a subgraph has a number such as 5:3.
     name = f"running_{re.sub('[^0-9A-Za-z]', '_', node)}.jpg"
-    with atomic.replacing(place / name) as part:
-        small.save(part, "JPEG", quality=90)
+    atomic.write_jpeg(place / name, small, quality=90)
     return {"filename": name, "subfolder": _FOLDER, "type": "temp"}
 
 

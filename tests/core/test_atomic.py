@@ -10,6 +10,7 @@ import time
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from character_curator import atomic
 from character_curator.errors import CuratorError, WriteError
@@ -151,3 +152,16 @@ def test_what_a_folder_holds_is_synced_before_its_name(tmp_path, monkeypatch):
     file = (folder / "a" / "image").stat().st_ino
     inside = [file, (folder / "a").stat().st_ino]
     assert done == [tmp_path.stat().st_ino, *inside, "renamed", folder.stat().st_ino]
+
+
+def test_no_half_of_a_jpeg_is_taken_for_the_whole(tmp_path):
+    image = Image.effect_noise((64, 64), 90)
+    atomic.write_jpeg(tmp_path / "a.jpg", image, 95)
+    image.save(tmp_path / "b.jpg", "JPEG", quality=95)
+    assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
+    assert (tmp_path / "a.jpg").stat().st_size > 1024
+    with disk_that_fills() as fill:
+        fill()
+        with pytest.raises(WriteError):
+            atomic.write_jpeg(tmp_path / "c.jpg", image, 95)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "b.jpg"]

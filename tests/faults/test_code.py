@@ -122,3 +122,15 @@ def test_numbers_that_are_read_may_be_infinite_everywhere():
             if numbers and "ValueError" in caught and not caught & wide and None not in kinds:
                 found.add(path.relative_to(ROOT).as_posix())
     assert found == of_texts
+
+
+def test_jpegs_are_encoded_in_memory_everywhere():
+    """Into a file Pillow writes a JPEG in one piece, and half of one on a full disk."""
+    found = {
+        ast.unparse(node.args[0])
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".save")
+        and "JPEG" in ast.unparse(node)
+    }  # fmt: skip
+    assert found == {"buffer"}
