@@ -66,7 +66,8 @@ def deal(
     """Make so many requests of each scenario.
 
     Of a scenario the lowest take that is not made comes first, of seeds with the same one that
-    which keeps the rows of the batches even.
+    which keeps the rows of the batches even. Where no seed's lowest does, a later take comes first,
+    and the one that was passed over afterwards.
 
     Args:
         plan: Whose requests they are.
@@ -91,15 +92,18 @@ def deal(
             subject, kind, number = cell
             choices = []
             for place, seed in enumerate(plan.seeds):
-                take = 1
-                while (*cell, seed, take) in taken:
-                    take += 1
-                if most is not None and take > most:
-                    continue
-                row = (seed + number + take) % ROWS
+                take = 0
                 beyond = seeds is not None and wanted.get(seed, 0) <= 0
-                full = load[row] >= share
-                choices.append((full, beyond, load[row], take, spread[seed], place, row))
+                for skipped in range(ROWS):
+                    take += 1
+                    while (*cell, seed, take) in taken:
+                        take += 1
+                    if most is not None and take > most:
+                        break
+                    row = (seed + number + take) % ROWS
+                    full = load[row] >= share
+                    key = (full, beyond, skipped, load[row], take, spread[seed], place, row)
+                    choices.append(key)
             if not choices:
                 del left[cell]
                 continue

@@ -262,6 +262,13 @@ def test_batches_are_nearly_full(tmp_path):
     assert grower.backend.sampled <= 1.3 * len(grown.images)
 
 
+def test_batches_of_small_waves_are_nearly_full(tmp_path):
+    grower = Grower(tmp_path, plan_of(seeds=tuple(range(1, 11))), batch=8)
+    quotas = CATEGORIES.replace(":4", ":10"), "seed=3"
+    grown = grower.grow(goal_of(30, *quotas, wave=8, gain=0.001))
+    assert grower.backend.sampled <= 1.1 * len(grown.images)
+
+
 def test_a_record_says_in_which_wave_and_why(tmp_path):
     grower = Grower(tmp_path)
     grown = grower.grow(goal_of(12, CATEGORIES, SEEDS))
