@@ -1,6 +1,7 @@
 """Every shipped graph runs to its end through the API, with reduced numbers."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
@@ -99,14 +100,17 @@ def test_what_a_checkpoint_makes_is_made_in_waves(server):
     for kind, values in {
         "CharacterPlan": {"originals": "", "takes": 2},
         "SeedBatchGenerate": {"wave": 6, "limit": 18},
-        "BalancedSelect": {"total": 6, "quotas": "seed=3"},
+        "BalancedSelect": {"total": 2, "quotas": "seed=1"},
     }.items():
         [number] = of_type(graph, PREFIX + kind)
         graph[number]["inputs"] |= values
     run = server.run(graph)
     [text] = of_type(graph, "PreviewAny")
-    assert "waves: nothing is lacking" in run.outputs[text]["text"][0]
-    assert len(files(server.base / "output" / "needed" / "dataset")) == 6
+    # At so few steps few images have a face.
+    said = run.outputs[text]["text"][0]
+    assert re.match(r"\d+ images in [2-9] waves: ", said)
+    assert "nothing is lacking" in said
+    assert len(files(server.base / "output" / "needed" / "dataset")) == 2
 
 
 def test_two_subjects_have_a_dataset_each_and_one_together(server):
