@@ -34,6 +34,10 @@ _PATIENCE = 10.0
 """Seconds that a cluster has to answer."""
 
 
+_joined: list[str] = []
+"""The address by which this process was connected last, if it was by us."""
+
+
 class ClusterError(CuratorError):
     """A Ray cluster cannot be reached, or started, or used."""
 
@@ -71,6 +75,10 @@ class Cluster:
         """
         ray = _imported()
         if ray.is_initialized():  # by us before, or by the program that we are a part of
+            present = ray.get_runtime_context().gcs_address
+            if not self.is_own and self._address not in ("auto", present, *_joined):
+                error = ConnectionError(f"this process is connected to {present} already")
+                raise ClusterError(self._unreachable(error))
             return ray
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         if self.is_own:
@@ -89,6 +97,7 @@ class Cluster:
             self._remove_folder()
             raise ClusterError(self._unreachable(error)) from error
         self._ours = True
+        _joined[:] = [self._address]
         log.info("%s: %s", self, _named(ray.cluster_resources()))
         return ray
 
