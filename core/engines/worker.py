@@ -89,7 +89,7 @@ def work_until_ended(
                 send(ERROR, CarriedError.of(error))
     except KeyboardInterrupt:
         pass
-    os._exit(0)  # no library's threads are waited for
+    # Returning lets libraries' semaphores be cleaned up; the reader ends what takes too long.
 
 
 def _receive(
