@@ -49,6 +49,6 @@ class EngineSection(Model):
         if self.name == "ray":
             return self
         for key in ("address", "cpus", "gpus", "parts"):
-            if key in self.model_fields_set and getattr(self, key) not in (None, False):
+            if getattr(self, key) not in (type(self).model_fields[key].default, False):
                 raise ValueError(f"'{key}' is for Ray: say name = \"ray\" as well, or take it out")
         return self

@@ -97,17 +97,20 @@ def refuse(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "damaged"),
     [
-        lambda folder, output: output.unlink(),
-        lambda folder, output: output.write_bytes(output.read_bytes() + b" "),
-        lambda folder, output: output.with_suffix(".loss.svg").unlink(),
-        lambda folder, output: (output.with_suffix(".work") / "finished.json").write_text("{"),
+        (lambda folder, output: output.unlink(), []),
+        (lambda folder, output: output.write_bytes(output.read_bytes() + b" "), []),
+        (lambda folder, output: output.with_suffix(".loss.svg").unlink(), []),
+        (
+            lambda folder, output: (output.with_suffix(".work") / "finished.json").write_text("{"),
+            ["finished.json"],
+        ),
     ],
     ids=["no file", "another file", "no plot", "a damaged note"],
 )
 def test_what_is_not_there_whole_is_written_again_without_training(
-    capsys, tmp_path, tiny_sd15, dataset, change
+    capsys, tmp_path, tiny_sd15, dataset, change, damaged
 ):
     output = tmp_path / "x.safetensors"
     arguments = [dataset, *short(tiny_sd15, output)]
@@ -115,7 +118,10 @@ def test_what_is_not_there_whole_is_written_again_without_training(
     content, best = output.read_bytes(), output.with_suffix(".work") / "best.safetensors"
     before = best.stat().st_mtime_ns
     change(dataset, output)
-    assert command(capsys, *arguments) == first
+    code, told = command(capsys, *arguments)
+    damage = told.pop("damage", [])
+    assert (code, told) == first
+    assert [Path(one["where"]).name for one in damage] == damaged
     assert output.read_bytes() == content
     assert best.stat().st_mtime_ns == before, "it went on with the state"
 
