@@ -42,6 +42,11 @@ def export(**inputs):
     return Node("export", curator("DatasetExport"), inputs)
 
 
+def told():
+    """The node that shows what was written, and where little passes what each threshold costs."""
+    return Node("told", "PreviewAny", {"source": ("export", 2)}, room=190, title="What was written")
+
+
 def faces(images, **inputs):
     return Node("faces", curator("FaceValidate"), {"images": images, **inputs})
 

@@ -23,6 +23,7 @@ from tests.support.comfyui.graph_parts import (
     generate,
     image,
     sheets,
+    told,
 )
 from tests.support.comfyui.subject_graphs import TWO_SUBJECTS
 from tests.support.comfyui.waves_graph import ONLY_WHAT_IS_NEEDED
@@ -215,6 +216,7 @@ CHECKPOINT = (
                 },
             ),
             export(plan=("plan", 0), captions="{caption}"),
+            told(),
         ),
         note_height=210, color=GREEN,
     ),
@@ -263,6 +265,7 @@ FOLDER = (
                  "duplicates": 0.95},
             ),
             export(trigger="char1", captions="trigger + what varies"),
+            told(),
         ),
         width=400, note_height=220, color=GREEN,
     ),
