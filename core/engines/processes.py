@@ -14,16 +14,16 @@ import multiprocessing
 import pickle
 import signal
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from ..errors import CuratorError
-from .carried import CarriedError, CarriedLine
+from .carried import CarriedLine
 from .cores import SHARED_BY
+from .turn import AHEAD, Turn
 from .work import Chunk, Result, Tell, Work, unheard
 from .worker import (
     CHUNK,
@@ -39,24 +39,6 @@ from .worker import (
 
 log = logging.getLogger(__name__)
 
-TRIES = 3
-"""How often a chunk is begun before it is given up as what kills its worker."""
-_AHEAD = 2
-"""Chunks that a worker has at once: one in work, one that it begins without waiting."""
-_WINDOW = 4
-"""Chunks a worker that may be begun and not yet consumed."""
-
-
-class WorkerLostError(CuratorError):
-    """Worker processes ended several times at the same part of the work."""
-
-    def __init__(self, times: int, how: str) -> None:
-        super().__init__(
-            f"A worker process ended {times} times at the same part of the work ({how}). "
-            "What is done is kept. If memory ran out, the system has killed it: use fewer "
-            "workers (--workers 1), or a smaller batch size."
-        )
-
 
 @dataclass
 class _Worker:
@@ -70,27 +52,6 @@ class _Worker:
     """Below the number of workers; who replaces a dead one takes its place."""
     description: bytes = b""
     chunks: deque[int] = field(default_factory=deque)
-
-
-@dataclass
-class _Turn:
-    """The state of one call of :meth:`Processes.map`: chunks by their number."""
-
-    description: bytes
-    pending: Iterator[tuple[int, bytes]]
-    """Chunks that were not taken in yet."""
-    waiting: deque[int] = field(default_factory=deque)
-    """Chunks that no worker has: new ones, and those whose worker died."""
-    flying: dict[int, bytes] = field(default_factory=dict)
-    """The pickled chunks that were begun and have no result."""
-    done: dict[int, Any] = field(default_factory=dict)
-    """Results and errors that are not consumed."""
-    tries: dict[int, int] = field(default_factory=dict)
-    following: int = 0
-    """The chunk whose result is next."""
-    begun: int = 0
-    over: bool = False
-    """Whether no more chunks are taken in: there is none, or one has failed."""
 
 
 class Processes:
@@ -117,6 +78,7 @@ class Processes:
         self._workers: list[_Worker] = []
         self._numbers = itertools.count()
         self._said: dict[CarriedLine, int] = {}
+        self._description = b""
         self._in_use = False
 
     @property
@@ -131,18 +93,14 @@ class Processes:
         if self._in_use:
             raise RuntimeError("This engine is at work already.")
         self._in_use = True
-        pickled = (pickle.dumps(chunk) for chunk in chunks)
-        turn = _Turn(pickle.dumps(work), enumerate(pickled))
+        self._description = pickle.dumps(work)
+        turn = Turn(chunks, self._count)
         try:
             while self._deal(turn):
-                while turn.following not in turn.done:
+                while not turn.has_result:
                     self._listen(turn, tell or unheard)
                     self._deal(turn)
-                result = turn.done.pop(turn.following)
-                turn.following += 1
-                if isinstance(result, CarriedError):
-                    raise result.rebuilt()
-                yield result
+                yield turn.result()
         except BaseException:
             self.close()
             raise
@@ -161,27 +119,14 @@ class Processes:
             worker.process.close()
         self._workers.clear()
 
-    def _deal(self, turn: _Turn) -> bool:
+    def _deal(self, turn: Turn) -> bool:
         """Give chunks to workers that have few; return whether results are still to come."""
-        while turn.waiting or self._take(turn):
+        while turn.waiting or turn.take():
             worker = self._idlest()
             if worker is None:
                 break
             self._send(worker, turn, turn.waiting.popleft())
-        return turn.following < turn.begun
-
-    def _take(self, turn: _Turn) -> bool:
-        """Take the next chunk in, where there is one and few are on their way."""
-        if turn.over or turn.begun - turn.following >= _WINDOW * self._count:
-            return False
-        number, data = next(turn.pending, (-1, b""))
-        if number < 0:
-            turn.over = True
-            return False
-        turn.flying[number] = data
-        turn.waiting.append(number)
-        turn.begun += 1
-        return True
+        return turn.goes_on
 
     def _idlest(self) -> _Worker | None:
         """Return the worker that gets the next chunk; ``None`` when all have enough."""
@@ -190,14 +135,14 @@ class Processes:
             return least
         if len(self._workers) < self._count:
             return self._start()
-        return least if least is not None and len(least.chunks) < _AHEAD else None
+        return least if least is not None and len(least.chunks) < AHEAD else None
 
-    def _send(self, worker: _Worker, turn: _Turn, number: int) -> None:
+    def _send(self, worker: _Worker, turn: Turn, number: int) -> None:
         worker.chunks.append(number)
         try:
-            if worker.description != turn.description:
-                worker.pipe.send((WORK, turn.description))
-                worker.description = turn.description
+            if worker.description != self._description:
+                worker.pipe.send((WORK, self._description))
+                worker.description = self._description
             worker.pipe.send((CHUNK, turn.flying[number]))
         except OSError:
             pass  # it has died, which is heard of next
@@ -224,7 +169,7 @@ class Processes:
         log.debug("Worker %d is process %s.", worker.number, process.pid)
         return worker
 
-    def _listen(self, turn: _Turn, tell: Tell) -> None:
+    def _listen(self, turn: Turn, tell: Tell) -> None:
         """Wait for workers to say something, or to die."""
         ready = connections.wait([worker.pipe for worker in self._workers])
         for worker in [w for w in self._workers if w.pipe in ready]:
@@ -238,10 +183,7 @@ class Processes:
             elif kind == LINE:
                 self._say(worker, what)
             elif kind in (RESULT, ERROR):
-                number = worker.chunks.popleft()
-                del turn.flying[number]
-                turn.done[number] = what
-                turn.over |= kind == ERROR
+                turn.finish(worker.chunks.popleft(), what)
 
     def _say(self, worker: _Worker, line: CarriedLine) -> None:
         """Log a worker's line; what each of them warns of alike is said once."""
@@ -251,7 +193,7 @@ class Processes:
         ):
             line.say()
 
-    def _bury(self, worker: _Worker, turn: _Turn) -> None:
+    def _bury(self, worker: _Worker, turn: Turn) -> None:
         """Take a dead worker's chunks back; the one it was at counts as tried."""
         self._workers.remove(worker)
         worker.pipe.close()
@@ -261,11 +203,7 @@ class Processes:
         if not worker.chunks:
             log.warning("An idle worker process ended (%s); another takes its place.", how)
             return
-        number = worker.chunks[0]
-        turn.tries[number] = turn.tries.get(number, 0) + 1
-        turn.waiting.extendleft(reversed(worker.chunks))
-        if turn.tries[number] >= TRIES:
-            raise WorkerLostError(TRIES, how)
+        turn.lose(worker.chunks, how)
         log.warning(
             "A worker process ended in the middle of its work (%s); another does that part again.",
             how,

@@ -15,25 +15,21 @@ import logging
 import pickle
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CuratorError
-from .carried import CarriedError, CarriedLine
+from .carried import CarriedLine
 from .cores import processors
-from .processes import TRIES, WorkerLostError
 from .ray_cluster import Cluster, ClusterError, free_and_total
 from .ray_worker import PROGRAM, RayWorker, installed
+from .turn import AHEAD, TRIES, Turn, WorkerLostError
 from .work import Chunk, Result, Tell, Work, unheard
 from .worker import ERROR, LINE, NOTE, RESULT, threads_environment
 
 log = logging.getLogger(__name__)
 
-_AHEAD = 2
-"""Chunks that a worker has at once: one in work, one that it begins without waiting."""
-_WINDOW = 4
-"""Chunks a worker that may be begun and not yet consumed."""
 _PATIENCE = 30.0
 """Seconds to wait for a worker before it is said that there is no place for one."""
 
@@ -57,28 +53,6 @@ class _Worker:
         if not self.name:
             return self.hello
         return self.chunks[0][1] if self.chunks else None
-
-
-@dataclass
-class _Turn:
-    """The state of one call of :meth:`RayEngine.map`: chunks by their number."""
-
-    description: Any
-    """The pickled work, where all workers find it."""
-    pending: Iterator[tuple[int, bytes]]
-    """Chunks that were never begun."""
-    waiting: deque[int] = field(default_factory=deque)
-    """Chunks that no worker has: those first whose worker died."""
-    flying: dict[int, bytes] = field(default_factory=dict)
-    """The pickled chunks that were begun and have no result."""
-    done: dict[int, Any] = field(default_factory=dict)
-    """Results and errors that are not consumed."""
-    tries: dict[int, int] = field(default_factory=dict)
-    following: int = 0
-    """The chunk whose result is next."""
-    begun: int = 0
-    over: bool = False
-    """Whether no more chunks are begun: there is none, or one has failed."""
 
 
 class RayEngine:
@@ -116,6 +90,8 @@ class RayEngine:
         self._cluster = Cluster(address)
         self._ray: Any = None
         self._workers: list[_Worker] = []
+        self._description: Any = None
+        """The pickled work, where all workers find it."""
         self._never_came = 0
         self._said: dict[CarriedLine, str] = {}
         self._unlike: set[str] = set()
@@ -140,17 +116,13 @@ class RayEngine:
             raise RuntimeError("This engine is at work already.")
         self._in_use = True
         try:
-            pickled = (pickle.dumps(chunk) for chunk in chunks)
-            turn = _Turn(self._opened().put(pickle.dumps(work)), enumerate(pickled))
+            self._description = self._opened().put(pickle.dumps(work))
+            turn = Turn(chunks, self.workers)
             while self._deal(turn):
-                while turn.following not in turn.done:
+                while not turn.has_result:
                     self._listen(turn, tell or unheard)
                     self._deal(turn)
-                result = turn.done.pop(turn.following)
-                turn.following += 1
-                if isinstance(result, CarriedError):
-                    raise result.rebuilt()
-                yield result
+                yield turn.result()
         except BaseException:
             self._end_workers()
             raise
@@ -187,31 +159,24 @@ class RayEngine:
                 )  # fmt: skip
         return self._ray
 
-    def _deal(self, turn: _Turn) -> bool:
+    def _deal(self, turn: Turn) -> bool:
         """Give chunks to workers that have few; return whether results are still to come."""
-        window = _WINDOW * self.workers
-        while not turn.over and turn.begun - turn.following < window:
-            number, data = next(turn.pending, (-1, b""))
-            if number < 0:
-                turn.over = True
-                break
-            turn.flying[number] = data
-            turn.waiting.append(number)
-            turn.begun += 1
+        while turn.take():
+            pass
         while len(self._workers) < min(self.workers, len(turn.flying)):
             self._start()
         while turn.waiting and (worker := self._idlest()) is not None:
             self._send(worker, turn, turn.waiting.popleft())
-        return turn.following < turn.begun
+        return turn.goes_on
 
     def _idlest(self) -> _Worker | None:
         """Return the worker that gets the next chunk; ``None`` when all have enough."""
         there = [worker for worker in self._workers if worker.name]
         least = min(there, key=lambda worker: len(worker.chunks), default=None)
-        return least if least is not None and len(least.chunks) < _AHEAD else None
+        return least if least is not None and len(least.chunks) < AHEAD else None
 
-    def _send(self, worker: _Worker, turn: _Turn, number: int) -> None:
-        told = worker.actor.work.remote(turn.description, turn.flying[number])
+    def _send(self, worker: _Worker, turn: Turn, number: int) -> None:
+        told = worker.actor.work.remote(self._description, turn.flying[number])
         worker.chunks.append((number, told))
 
     def _start(self) -> None:
@@ -228,7 +193,7 @@ class RayEngine:
         actor = made.remote(levels, self._threads)
         self._workers.append(_Worker(actor, actor.hello.remote()))
 
-    def _listen(self, turn: _Turn, tell: Tell) -> None:
+    def _listen(self, turn: Turn, tell: Tell) -> None:
         """Wait for workers to say something, or to die."""
         began, told = time.monotonic(), False
         while True:
@@ -253,7 +218,7 @@ class RayEngine:
             else:
                 self._greet(worker)
 
-    def _hear(self, worker: _Worker, turn: _Turn, tell: Tell) -> None:
+    def _hear(self, worker: _Worker, turn: Turn, tell: Tell) -> None:
         """Take in what a worker says of its chunk."""
         number, told = worker.chunks[0]
         try:
@@ -269,9 +234,7 @@ class RayEngine:
                 self._say(worker, what)
             elif kind in (RESULT, ERROR):
                 worker.chunks.popleft()
-                del turn.flying[number]
-                turn.done[number] = what
-                turn.over |= kind == ERROR
+                turn.finish(number, what)
 
     def _losses(self) -> tuple[type[BaseException], ...]:
         """Return the errors that mean that a worker, or its machine, is gone."""
@@ -322,16 +285,12 @@ class RayEngine:
         log.info("a worker has come: %s", name)
         worker.name = name
 
-    def _bury(self, worker: _Worker, turn: _Turn, error: BaseException) -> None:
+    def _bury(self, worker: _Worker, turn: Turn, error: BaseException) -> None:
         """Take a dead worker's chunks back; the one it was at counts as tried."""
         self._workers.remove(worker)
         self._end(worker)  # where it is only out of reach
-        numbers = [number for number, _ in worker.chunks]
-        turn.tries[numbers[0]] = turn.tries.get(numbers[0], 0) + 1
-        turn.waiting.extendleft(reversed(numbers))
         how = _first_line(error)
-        if turn.tries[numbers[0]] >= TRIES:
-            raise WorkerLostError(TRIES, how) from error
+        turn.lose([number for number, _ in worker.chunks], how)
         log.warning(
             "The worker %s ended in the middle of its work (%s); another does that part again.",
             worker.name, how,

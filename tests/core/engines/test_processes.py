@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from character_curator.engines.here import Here
-from character_curator.engines.processes import Processes, WorkerLostError
+from character_curator.engines.processes import Processes
+from character_curator.engines.turn import WorkerLostError
 from character_curator.errors import WriteError
 from tests.support.engine_works import Environment, Squares, TwoPartError
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from character_curator.engines.processes import WorkerLostError
 from character_curator.engines.ray_cluster import ClusterError
 from character_curator.engines.ray_engine import RayEngine
+from character_curator.engines.turn import WorkerLostError
 from character_curator.errors import WriteError
 from tests.support.engine_works import Environment, Squares, TwoPartError
 
