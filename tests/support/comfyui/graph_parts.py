@@ -29,6 +29,36 @@ MODELS = {"model": ("models", 0), "clip": ("models", 1), "vae": ("models", 2)}
 """The wires of a loader."""
 
 
+def checkpoint_and_plan():
+    """The nodes that a graph for somebody's own checkpoint begins with."""
+    return (
+        Node(
+            "models", "CheckpointLoaderSimple",
+            {"ckpt_name": "v1-5-pruned-emaonly-fp16.safetensors"},
+        ),
+        Node(
+            "plan", curator("CharacterPlan"),
+            {
+                "description": DESCRIPTION,
+                "template": "photo of a {description}, {scenario}",
+                "caption": "photo of {trigger} {class_word}, {scenario}",
+                "scenarios": "casual | park | casual blue hoodie, warm smile, in a park, soft "
+                "daylight\ncasual | cafe | knitted sweater, laughing, in a cafe, window light\n"
+                "lighting | beach | white dress, gentle smile, at the beach, golden hour\n"
+                "lighting | night | leather jacket, serious, city street at night, neon "
+                "lights\npose | profile | black t-shirt, studio, profile view\n"
+                "pose | full body | denim jacket, standing, in a garden, full body",
+                "originals": "studio | gray t-shirt, neutral background, studio lighting, "
+                "frontal view, close-up\nstudio soft | gray t-shirt, neutral background, soft "
+                "light, frontal view, close-up",
+                "negative_prompt": "blurry, deformed, several people, text",
+                "seeds": "966983-966992", "takes": 2,
+            },
+            tall=60,
+        ),
+    )  # fmt: skip
+
+
 def generate(**sampling):
     """The node that makes the plan's images."""
     inputs = {**MODELS, "plan": ("plan", 0), "folder": "char1/raw", **sampling}

@@ -8,7 +8,6 @@ from tests.support.comfyui.asset_graphs import GAME_ASSETS
 from tests.support.comfyui.augmentation_graph import AUGMENTATION
 from tests.support.comfyui.canvas_layout import Column, Node, Subgraph
 from tests.support.comfyui.graph_parts import (
-    DESCRIPTION,
     GOLD,
     GREEN,
     GROWS,
@@ -16,6 +15,7 @@ from tests.support.comfyui.graph_parts import (
     PURPLE,
     SMALL_TRAINING,
     THRESHOLDS,
+    checkpoint_and_plan,
     curate,
     curator,
     export,
@@ -143,32 +143,7 @@ CHECKPOINT = (
         "Choose **your checkpoint**, describe **your character** in the words that it knows, and "
         "queue.\n\nThe first run downloads the face pack *buffalo_l* (280 MB, non-commercial "
         "research only) and *ViT-B-32* (600 MB). Both stay in their libraries' caches.",
-        (
-            Node(
-                "models", "CheckpointLoaderSimple",
-                {"ckpt_name": "v1-5-pruned-emaonly-fp16.safetensors"},
-            ),
-            Node(
-                "plan", curator("CharacterPlan"),
-                {
-                    "description": DESCRIPTION,
-                    "template": "photo of a {description}, {scenario}",
-                    "caption": "photo of {trigger} {class_word}, {scenario}",
-                    "scenarios": "casual | park | casual blue hoodie, warm smile, in a park, soft "
-                    "daylight\ncasual | cafe | knitted sweater, laughing, in a cafe, window light\n"
-                    "lighting | beach | white dress, gentle smile, at the beach, golden hour\n"
-                    "lighting | night | leather jacket, serious, city street at night, neon "
-                    "lights\npose | profile | black t-shirt, studio, profile view\n"
-                    "pose | full body | denim jacket, standing, in a garden, full body",
-                    "originals": "studio | gray t-shirt, neutral background, studio lighting, "
-                    "frontal view, close-up\nstudio soft | gray t-shirt, neutral background, soft "
-                    "light, frontal view, close-up",
-                    "negative_prompt": "blurry, deformed, several people, text",
-                    "seeds": "966983-966992", "takes": 2,
-                },
-                tall=60,
-            ),
-        ),
+        checkpoint_and_plan(),
         width=460, note_height=210,
     ),
     Column(
