@@ -8,8 +8,8 @@ through: reading, faces, quality, embeddings, clusters, near-duplicates and copi
 70, report, sheets and export. Limits are 0, so that few images fall out early. Each count is a new
 process. Drawing is not measured; what is drawn stays in the cache and is used again.
 
-The slope is that of the seconds over the number of images, both in logarithms, without what a
-process needs to start: 1 is linear.
+The slope is that of the seconds over the number of images, both in logarithms: 1 is linear. On a
+machine that does something else as well, only the processor's seconds say anything.
 """
 
 from __future__ import annotations
@@ -63,25 +63,31 @@ class Watch:
     """Notes when each stage begins, and the peak of memory until then."""
 
     def __init__(self) -> None:
-        self.stages: list[tuple[str, float, float]] = []
+        self.stages: list[tuple[str, float, float, float]] = []
 
     def start(self, stage: str, total: int) -> None:
         """Note that a stage begins."""
-        self.stages.append((stage, time.perf_counter(), peak()))
+        self.stages.append((stage, time.perf_counter(), time.process_time(), peak()))
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """Take no notice."""
 
     def finish(self) -> None:
         """Note that what comes has no name."""
-        self.stages.append(("", time.perf_counter(), peak()))
+        self.start("", 0)
 
     def table(self) -> dict[str, list[float]]:
-        """Return seconds and the peak afterwards in MB of each stage."""
+        """Return seconds, those of the processor, and the peak afterwards in MB of each stage.
+
+        What has no name is called by the stage before it.
+        """
         told: dict[str, list[float]] = {}
-        for (stage, begun, _), (_, ended, most) in itertools.pairwise(self.stages):
-            before = told.get(stage or "between stages", [0.0, 0.0])[0]
-            told[stage or "between stages"] = [round(before + ended - begun, 1), round(most)]
+        named = "the start"
+        for (stage, *begun, _), (_, *ended, most) in itertools.pairwise(self.stages):
+            named = stage or (named if named.startswith("after ") else f"after {named}")
+            before = told.get(named, [0.0, 0.0, 0.0])
+            took = (round(b + e - s, 1) for b, s, e in zip(before[:2], begun, ended, strict=True))
+            told[named] = [*took, round(most)]
         return told
 
 
@@ -116,7 +122,7 @@ def curate(folder: Path, output: Path) -> dict[str, Any]:
         "peak MB": round(peak()),
         "MB of the report": round((output / "dataset/report.html").stat().st_size / 2**20, 1),
         "MB of the work folder": round(size_of(output) / 2**20, 1),
-        "stages (seconds, peak MB)": watch.table(),
+        "stages (seconds, processor, peak MB)": watch.table(),
     }
 
 
@@ -173,12 +179,13 @@ def judge(report: dict[str, Any], file: Path | None) -> int:
     verdicts = []
     counts = list(report["counts"].items())
     for (few, one), (many, other) in itertools.pairwise(counts):
-        grown = slope((few, one["seconds"]), (many, other["seconds"]))
         more = (other["peak MB"] - one["peak MB"]) * 1024 / (many - few)
-        verdicts += [
-            Verdict(f"slope of the seconds from {few:,} to {many:,} images", grown, LINEAR),
-            Verdict(f"KB of memory for each image from {few:,} to {many:,}", more, PER_IMAGE),
-        ]
+        for name in ("seconds", "processor seconds"):
+            grown = slope((few, one[name]), (many, other[name]))
+            promise = f"slope of the {name} from {few:,} to {many:,} images"
+            verdicts.append(Verdict(promise, grown, LINEAR))
+        promise = f"KB of memory for each image from {few:,} to {many:,}"
+        verdicts.append(Verdict(promise, more, PER_IMAGE))
     for count, found in counts:
         verdicts.append(Verdict(f"images chosen of {count:,}", found["chosen"], TOTAL, True))
     return conclude(report, verdicts, file)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +27,7 @@ from ..defaults import COPY_AGREEMENT
 from ..imageset import ImageSet
 from ..naming import located
 from ..progress import Progress, silent
-from .copy_candidates import coarse_candidates
+from .copy_candidates import Candidates, coarse_candidates
 from .decoding import Pixels, decode_ahead
 
 if TYPE_CHECKING:
@@ -204,22 +203,25 @@ def alike(images: Sequence[Small], agreement: float = COPY_AGREEMENT) -> IntArra
     """Find the pairs of small images that are copies; positions, the smaller first."""
     if len(images) < 2:
         return np.zeros((0, 2), np.int64)
-    wholes = np.stack([_windows(image.grey, _WINDOWS[:1])[0] for image in images])
-
-    @lru_cache(maxsize=_KEPT)
-    def windows(index: int) -> FloatArray:
-        return _windows(images[index].grey)
-
+    wholes = np.empty((len(images), _COARSE * _COARSE), np.float32)
+    chroma = np.empty((len(images), _COARSE, _COARSE, 2), np.int8)
+    for index, image in enumerate(images):
+        wholes[index], chroma[index] = _windows(image.grey, _WINDOWS[:1])[0], image.chroma
+    found = coarse_candidates(
+        wholes, lambda index: _windows(images[index].grey), _mirrored, _CANDIDATE
+    )
+    pairs = []
     # In squares of images of which all can be held, so that each is read seldom.
-    part = _KEPT // 2
-    pairs = coarse_candidates(wholes, windows, _mirrored, _CANDIDATE)
-    pairs.sort(key=lambda pair: (pair[0] // part, pair[1] // part, *pair))
-    found = [
-        (a, b)
-        for a, b, turned in pairs
-        if _agreement(images[a], windows(a), images[b], windows(b), turned) >= agreement
-    ]
-    return np.unique(np.array(found, np.int64).reshape(-1, 2), axis=0)
+    square = found.first // (_KEPT // 2), found.second // (_KEPT // 2)
+    same = _of_one_color(chroma, found)
+    for k in np.lexsort((found.second, found.first, square[1], square[0])):
+        if same[k]:
+            pair = int(found.first[k]), int(found.second[k])
+            turned, of_first = bool(found.mirrored[k]), bool(found.of_first[k])
+            first, second = (images[index] for index in pair)
+            if _agreement(first, second, turned, of_first, int(found.vector[k])) >= agreement:
+                pairs.append(pair)
+    return np.unique(np.array(pairs, np.int64).reshape(-1, 2), axis=0)
 
 
 def agreement_of(first: Small, second: Small) -> float:
@@ -233,7 +235,17 @@ def agreement_of(first: Small, second: Small) -> float:
         From 0 to 1; 0 where their colors differ, and where there is too little structure to tell,
         unless the images are equal.
     """
-    return _agreement(first, _windows(first.grey), second, _windows(second.grey), False)
+    if np.array_equal(first.grey, second.grey) and np.array_equal(first.chroma, second.chroma):
+        return 1.0
+    windows, others = _windows(first.grey), _windows(second.grey)
+    of_first, of_second = windows @ others[0], others @ windows[0]
+    is_first = bool(of_first.max() >= of_second.max())
+    window = int((of_first if is_first else of_second).argmax())
+    large, small = (first, second) if is_first else (second, first)
+    colors = np.stack([large.chroma]), np.stack([small.chroma])
+    if _colors_apart(*colors, np.array([window]))[0] > _CHROMA_APART:
+        return 0.0
+    return _agreement(first, second, False, is_first, window)
 
 
 def _windows(grey: Grey, windows: Sequence[tuple[float, float, float]] = _WINDOWS) -> FloatArray:
@@ -250,47 +262,80 @@ def _mirrored(vectors: FloatArray) -> FloatArray:
     return np.ascontiguousarray(turned).reshape(len(vectors), -1)
 
 
-def _agreement(
-    first: Small, windows: FloatArray, second: Small, others: FloatArray, turned: bool
-) -> float:
-    """Compare two images where they are most alike; the first one mirrored if ``turned``."""
-    order = list(_WINDOWS)
+def _agreement(first: Small, second: Small, turned: bool, of_first: bool, window: int) -> float:
+    """Compare the structure of two images where they are most alike.
+
+    Args:
+        first: One of them.
+        second: The other.
+        turned: Whether the first one is mirrored then.
+        of_first: Whether all of the second is like a window of the first, or otherwise.
+        window: Which of :data:`_WINDOWS`; of an image that is mirrored now, what was there before.
+    """
     if turned:
-        first, windows = first.mirrored, _mirrored(windows)
-        order = [(1 - left - size, top, size) for left, top, size in _WINDOWS]
+        first = first.mirrored
     if np.array_equal(first.grey, second.grey) and np.array_equal(first.chroma, second.chroma):
         return 1.0
-    of_first, of_second = windows @ others[0], others @ windows[0]
-    if of_first.max() >= of_second.max():
-        large, small, window = first, second, order[int(of_first.argmax())]
-    else:
-        large, small, window = second, first, _WINDOWS[int(of_second.argmax())]
-    if _colors_apart(large.chroma, small.chroma, window) > _CHROMA_APART:
-        return 0.0
-    return _overlaid(large.grey, small.grey, window)
+    large, small = (first, second) if of_first else (second, first)
+    left, top, size = _WINDOWS[window]
+    if turned and of_first:
+        left = 1 - left - size
+    return _overlaid(large.grey, small.grey, (left, top, size))
+
+
+def _of_one_color(chroma: NDArray[np.int8], found: Candidates) -> NDArray[np.bool_]:
+    """Return of each pair whether its colors are the same where the two are most alike.
+
+    Args:
+        chroma: Of each image, shape ``(n, 16, 16, 2)``.
+        found: The pairs.
+    """
+    told = np.empty(len(found), bool)
+    for start in range(0, len(found), _KEPT):
+        part = slice(start, start + _KEPT)
+        turned, of_first = found.mirrored[part], found.of_first[part]
+        first, second = chroma[found.first[part]], chroma[found.second[part]]
+        # Both as a mirror shows them rather than a window that lies elsewhere in one of them.
+        again = turned & of_first
+        second[again] = second[again, :, ::-1]
+        once = turned & ~of_first
+        first[once] = first[once, :, ::-1]
+        where = of_first[:, np.newaxis, np.newaxis, np.newaxis]
+        large, small = np.where(where, first, second), np.where(where, second, first)
+        told[part] = _colors_apart(large, small, found.vector[part]) <= _CHROMA_APART
+    return told
 
 
 def _colors_apart(
-    large: NDArray[np.int8], small: NDArray[np.int8], window: tuple[float, float, float]
-) -> float:
+    large: NDArray[np.int8], small: NDArray[np.int8], windows: IntArray
+) -> FloatArray:
     """Return how far colors are apart on average, in units of a and b; 0 where one has none.
 
     Both as strong as the stronger of them.
+
+    Args:
+        large: Colors of images, shape ``(n, 16, 16, 2)``.
+        small: Those of others, each all that is seen in a window of the first.
+        windows: Which one, of :data:`_WINDOWS`, shape ``(n,)``.
     """
     import cv2
 
     one, other = large.astype(np.float32), small.astype(np.float32)
-    if min(np.abs(one).mean(), np.abs(other).mean()) * 2 < _COLORED:
-        return 0.0
-    left, top, size = window
-    shift = np.array([[size, 0, left * _COARSE], [0, size, top * _COARSE]], np.float32)
-    part = cv2.warpAffine(
-        one, shift, (_COARSE, _COARSE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    strength = np.minimum(np.abs(one).mean(axis=(1, 2, 3)), np.abs(other).mean(axis=(1, 2, 3)))
+    for k in np.flatnonzero(windows):  # the first one is all of it
+        left, top, size = _WINDOWS[windows[k]]
+        shift = np.array([[size, 0, left * _COARSE], [0, size, top * _COARSE]], np.float32)
+        one[k] = cv2.warpAffine(
+            one[k], shift, (_COARSE, _COARSE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )  # fmt: skip
     # What is darker is less colored, by one factor everywhere.
-    gain = float(np.clip((part * other).sum() / (part * part).sum(), 0.5, 2.0))
-    return float(np.linalg.norm(part * max(gain, 1.0) - other / min(gain, 1.0), axis=2).mean())
+    squares = np.maximum((one * one).sum(axis=(1, 2, 3)), 1e-6)
+    gain = np.clip((one * other).sum(axis=(1, 2, 3)) / squares, 0.5, 2.0)
+    gain = gain[:, np.newaxis, np.newaxis, np.newaxis]
+    apart = one * np.maximum(gain, 1.0) - other / np.minimum(gain, 1.0)
+    mean = np.linalg.norm(apart, axis=3).mean(axis=(1, 2))
+    return np.where(strength * 2 < _COLORED, np.float32(0), mean)
 
 
 def _coarse(soft: FloatArray, window: tuple[float, float, float]) -> FloatArray:

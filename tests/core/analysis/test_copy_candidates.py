@@ -41,15 +41,33 @@ def compared(windows):
 
 
 def found_in(windows, **options):
-    return coarse_candidates(
+    found = coarse_candidates(
         windows[:, 0], lambda index: windows[index], mirrored, LEAST, **options
     )
+    return list(zip(found.first.tolist(), found.second.tolist(), found.mirrored.tolist(),
+                    strict=True))  # fmt: skip
 
 
 def test_no_pair_is_lost_or_added(windows):
     expected = compared(windows)
     assert len(expected) > 50
     assert found_in(windows) == expected
+
+
+def test_it_is_told_where_they_are_most_alike(windows):
+    found = coarse_candidates(windows[:, 0], lambda index: windows[index], mirrored, LEAST)
+    for a, b, turned, of_first, vector in zip(
+        found.first, found.second, found.mirrored, found.of_first, found.vector, strict=True
+    ):
+        large, small = (a, b) if of_first else (b, a)
+        whole, other = (mirrored(windows[k, :1])[0] if turned else windows[k, 0]
+                        for k in (small, large))  # fmt: skip
+        likeness = windows[large] @ whole
+        assert likeness.argmax() == vector
+        assert likeness.max() >= (windows[small] @ other).max() - 1e-6
+    assert found.of_first.any()
+    assert not found.of_first.all()
+    assert len(set(found.vector.tolist())) == 3
 
 
 def test_with_fewer_neighbours_copies_are_found_and_it_is_said(windows, caplog):
