@@ -45,15 +45,19 @@ function decide(item, decision) {
   }
   if (decision) decisions.set(item.hash, { hash: item.hash, decision, name: item.path });
   else decisions.delete(item.hash);
-  say(item.path + ": " + (decision || "undecided"));
-  keepInBrowser();
+  const kept = keepInBrowser();
+  say(item.path + ": " + (decision || "undecided") +
+    (kept ? "" : ". This browser keeps nothing: save your decisions before you close the page."));
 }
 
 function keepInBrowser() {
+  mark();
   try {
     localStorage.setItem(KEY, JSON.stringify({ given, decisions: listed() }));
-  } catch { /* they are in the download all the same */ }
-  mark();
+  } catch {
+    return false;
+  }
+  return true;
 }
 
 function mark() {

@@ -169,6 +169,21 @@ def test_decisions_are_made_with_keys_downloaded_and_followed(page, chosen, tmp_
     assert page.locator("#tally").inner_text() == "1 kept, 0 vetoed", "they are taken along"
 
 
+def test_a_browser_that_keeps_nothing_is_said(chromium, folder):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('none'); } })"
+    )
+    page.goto((folder / "report.html").as_uri())
+    page.select_option("#status", label="selected")
+    page.locator("#flat figure").first.focus()
+    page.keyboard.press("v")
+    assert page.locator("#tally").inner_text() == "0 kept, 1 vetoed"
+    assert "save your decisions before you close the page" in page.locator("#note").inner_text()
+    context.close()
+
+
 def test_it_is_read_without_scripts(chromium, folder, chosen):
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
