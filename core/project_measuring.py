@@ -125,7 +125,6 @@ def measured_of(
         images, store, minimum=minimum, progress=progress, formula=formula
     )
     images = embed(images, found.embedder, store, progress)
-    copies = copies_of(project, images, store, progress)
     grouping = project.clusters
     images = clusters.cluster(
         images,
@@ -134,7 +133,8 @@ def measured_of(
         found.embedder,
         store=store,
     )
-    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold, also=copies)
+    pairs = duplicates.duplicate_pairs(images, project.duplicates.threshold)
+    pairs = with_copies(pairs, project, images, store, progress)
     return Measured(duplicates.find_duplicates(images, pairs=pairs), pairs, found)
 
 
@@ -217,12 +217,16 @@ def cropped(
     )
 
 
-def copies_of(
-    project: Project, images: ImageSet, store: FeatureStore, progress: Progress = silent
-) -> IntArray | None:
-    """Return the pairs of collected images that are copies by their pixels, where that is asked."""
+def with_copies(
+    pairs: IntArray,
+    project: Project,
+    images: ImageSet,
+    store: FeatureStore,
+    progress: Progress = silent,
+) -> IntArray:
+    """Return near-duplicates, and collected images that are copies by their pixels if asked."""
     if project.duplicates.copies is False:
-        return None
+        return pairs
     from .analysis.copies import copy_pairs
 
-    return copy_pairs(images, store, progress=progress)
+    return copy_pairs(images, store, progress=progress, known=pairs)

@@ -29,6 +29,7 @@ from ..naming import located
 from ..progress import Progress, silent
 from .copy_candidates import Candidates, coarse_candidates
 from .decoding import Pixels, decode_ahead
+from .duplicates import every_pair, joined_pairs
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
@@ -107,30 +108,46 @@ def copy_pairs(
     store: FeatureStore,
     agreement: float = COPY_AGREEMENT,
     progress: Progress = silent,
+    *,
+    known: IntArray | None = None,
 ) -> IntArray:
     """Find the pairs of accepted, collected images of which one is a copy of the other.
 
     Generated images are left out: no two of them are copies of one file, and those of one scene
-    may share their composition.
+    may share their composition. Equal files are pairs.
 
     Args:
         images: Those of the kind ``real`` are compared.
         store: Where the small images are kept; only what it lacks is decoded.
         agreement: Least share of the structured blocks that must agree.
-        progress: Watches; one step is one decoded image.
+        progress: Watches; one step is one decoded image, then one pair that is looked at.
+        known: Pairs of row positions, shape ``(k, 2)``, that need no look: such as those of
+            :func:`.duplicates.duplicate_pairs`. Of many images of one scene most are.
 
     Returns:
-        Row positions in ``images``, shape ``(m, 2)``, the smaller first.
+        Row positions in ``images``, shape ``(m, 2)``, the smaller first, with those known.
     """
+    given = np.zeros((0, 2), np.int64) if known is None else np.asarray(known, np.int64)
     is_collected = (images.table["kind"] == "real").fill_null(False).to_numpy()
     rows = np.flatnonzero(images.accepted_mask() & is_collected)
-    if len(rows) < 2:
-        return np.zeros((0, 2), np.int64)
-    known = _measured(images, rows, store, progress)
+    measured = _measured(images, rows, store, progress) if len(rows) > 1 else set()
     hashes = images.table["hash"].to_list()
-    rows = np.array([row for row in rows if hashes[row] in known], np.int64)
-    pairs = alike(_Stored([hashes[row] for row in rows], store), agreement)
-    return rows[pairs]
+    members: dict[str, list[int]] = {}
+    for row in rows:
+        if hashes[row] in measured:
+            members.setdefault(hashes[row], []).append(int(row))
+    if not members:
+        return joined_pairs(given)
+    place = np.full(len(images), -1, np.int64)
+    for position, equal in enumerate(members.values()):
+        place[equal] = position
+    seen = place[given]
+    seen = np.sort(seen[(seen >= 0).all(axis=1)], axis=1)
+    pairs = alike(_Stored(list(members), store), agreement, known=seen, progress=progress)
+    groups = [np.array(equal, np.int64) for equal in members.values()]
+    copies = [np.stack(np.meshgrid(groups[a], groups[b]), axis=-1).reshape(-1, 2) for a, b in pairs]
+    copies += [every_pair(equal) for equal in groups if len(equal) > 1]
+    return joined_pairs(given, *(np.sort(part, axis=1) for part in copies))
 
 
 class _Stored(Sequence[Small]):
@@ -199,8 +216,24 @@ def _measured(
     return known
 
 
-def alike(images: Sequence[Small], agreement: float = COPY_AGREEMENT) -> IntArray:
-    """Find the pairs of small images that are copies; positions, the smaller first."""
+def alike(
+    images: Sequence[Small],
+    agreement: float = COPY_AGREEMENT,
+    *,
+    known: IntArray | None = None,
+    progress: Progress = silent,
+) -> IntArray:
+    """Find the pairs of small images that are copies.
+
+    Args:
+        images: The small images.
+        agreement: Least share of the structured blocks that must agree.
+        known: Pairs of positions, the smaller first, that are not looked at, nor returned.
+        progress: Watches; one step is one pair.
+
+    Returns:
+        Positions, shape ``(m, 2)``, the smaller first.
+    """
     if len(images) < 2:
         return np.zeros((0, 2), np.int64)
     wholes = np.empty((len(images), _COARSE * _COARSE), np.float32)
@@ -208,20 +241,27 @@ def alike(images: Sequence[Small], agreement: float = COPY_AGREEMENT) -> IntArra
     for index, image in enumerate(images):
         wholes[index], chroma[index] = _windows(image.grey, _WINDOWS[:1])[0], image.chroma
     found = coarse_candidates(
-        wholes, lambda index: _windows(images[index].grey), _mirrored, _CANDIDATE
+        wholes, lambda index: _windows(images[index].grey), _mirrored, _CANDIDATE, known=known
     )
-    pairs = []
+    pairs: set[tuple[int, int]] = set()
     # In squares of images of which all can be held, so that each is read seldom.
     square = found.first // (_KEPT // 2), found.second // (_KEPT // 2)
-    same = _of_one_color(chroma, found)
-    for k in np.lexsort((found.second, found.first, square[1], square[0])):
-        if same[k]:
-            pair = int(found.first[k]), int(found.second[k])
-            turned, of_first = bool(found.mirrored[k]), bool(found.of_first[k])
+    order = np.lexsort((found.second, found.first, square[1], square[0]))
+    order = order[_of_one_color(chroma, found)[order]]
+    if len(order):
+        progress.start("Comparing with copies", len(order))
+    for k in order:
+        pair = int(found.first[k]), int(found.second[k])
+        turned, of_first = bool(found.mirrored[k]), bool(found.of_first[k])
+        if pair not in pairs:  # found as it is, before it is looked at mirrored
             first, second = (images[index] for index in pair)
-            if _agreement(first, second, turned, of_first, int(found.vector[k])) >= agreement:
-                pairs.append(pair)
-    return np.unique(np.array(pairs, np.int64).reshape(-1, 2), axis=0)
+            likeness = _agreement(first, second, turned, of_first, int(found.vector[k]))
+            if likeness >= agreement:
+                pairs.add(pair)
+        progress.advance()
+    if len(order):
+        progress.finish()
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
 def agreement_of(first: Small, second: Small) -> float:

@@ -70,6 +70,7 @@ def coarse_candidates(
     *,
     neighbours: int = NEIGHBOURS,
     looks: int = LOOKS,
+    known: IntArray | None = None,
 ) -> Candidates:
     """Return the pairs worth a look, sorted.
 
@@ -81,6 +82,7 @@ def coarse_candidates(
         least: The least correlation.
         neighbours: See :data:`NEIGHBOURS`.
         looks: See :data:`LOOKS`.
+        known: Pairs of positions, shape ``(k, 2)``, the smaller first, that are left out.
     """
     count = len(wholes)
     order = _order(wholes, mirrored) if count > neighbours else np.arange(count)
@@ -89,7 +91,7 @@ def coarse_candidates(
         (False, _projected(wholes, basis)[order]),
         (True, _projected(wholes, mirrored(basis.T).T)[order]),
     ]
-    found = _Best(looks, least)
+    found = _Best(looks, least, count, np.zeros((0, 2), np.int64) if known is None else known)
     reach = count if count <= neighbours else neighbours // 2
     for start in range(0, count, _ROWS):
         stop = min(start + _ROWS, count)
@@ -183,9 +185,11 @@ class _Best:
         least: What another pair must have at least to be kept.
     """
 
-    def __init__(self, most: int, least: float) -> None:
+    def __init__(self, most: int, least: float, count: int, known: IntArray) -> None:
         self.least = least
         self._most = most
+        self._count = count
+        self._known = np.unique(known[:, 0] * count + known[:, 1])
         self._keys = np.zeros((0, 5), np.int32)
         self._likeness = np.zeros(0, np.float32)
         self._waiting: list[tuple[NDArray[np.int32], FloatArray]] = []
@@ -197,12 +201,16 @@ class _Best:
         vector = likeness.argmax(axis=1)
         best = likeness[np.arange(len(whole)), vector]
         keep = np.flatnonzero(best >= self.least)
+        if len(self._known):
+            keys = np.minimum(whole[keep], of) * self._count + np.maximum(whole[keep], of)
+            place = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
+            keep = keep[self._known[place] != keys]
         if not len(keep):
             return
         whole = whole[keep]
-        keys = (np.minimum(whole, of), np.maximum(whole, of), np.full(len(keep), mirrored),
+        told = (np.minimum(whole, of), np.maximum(whole, of), np.full(len(keep), mirrored),
                 whole < of, vector[keep])  # fmt: skip
-        self._waiting.append((np.column_stack(keys).astype(np.int32), best[keep]))
+        self._waiting.append((np.column_stack(told).astype(np.int32), best[keep]))
         self._held += len(keep)
         if self._held > 2 * self._most:
             self._cut()

@@ -28,6 +28,16 @@ class TooManyDuplicatesError(CuratorError):
         )
 
 
+class TooManyEqualFilesError(CuratorError):
+    """One file is there thousands of times."""
+
+    def __init__(self, path: str, count: int) -> None:
+        super().__init__(
+            f"{count:,} files are the same to the byte as {path}. One of them can be chosen at "
+            "most: take the others away, and run again."
+        )
+
+
 def similar_pairs(
     embeddings: NDArray[np.floating], threshold: float = DUPLICATE_SIMILARITY
 ) -> IntArray:
@@ -102,9 +112,7 @@ def _principal_components(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return (x @ axes[:, ::-1][:, :_COMPONENTS].astype(np.float32)).astype(np.float32)
 
 
-def duplicate_pairs(
-    images: ImageSet, threshold: float = DUPLICATE_SIMILARITY, *, also: IntArray | None = None
-) -> IntArray:
+def duplicate_pairs(images: ImageSet, threshold: float = DUPLICATE_SIMILARITY) -> IntArray:
     """Find the pairs of accepted images of which at most one should be taken.
 
     Two images are a pair when their embeddings are at least ``threshold`` alike, or their files
@@ -113,7 +121,6 @@ def duplicate_pairs(
     Args:
         images: With ``embedding``.
         threshold: Cosine similarity from which on two images count as one.
-        also: Pairs that are known otherwise, such as those of :func:`.copies.copy_pairs`.
 
     Returns:
         Row positions in ``images``, shape ``(m, 2)``, the smaller first.
@@ -121,14 +128,25 @@ def duplicate_pairs(
     Raises:
         MissingColumnError: The images are not embedded.
         TooManyDuplicatesError: The threshold is too low for these images.
+        TooManyEqualFilesError: One file is there thousands of times.
     """
     images.require("embedding", "'embed'")
     usable = images.accepted_mask() & images.table["embedding"].is_not_null().to_numpy()
     rows = np.flatnonzero(usable)
+    equal = _equal_files(images)
     vectors = images.filter(pl.Series(usable)).embeddings() if len(rows) else np.zeros((0, 1))
-    pairs = rows[similar_pairs(vectors, threshold)]
-    known = np.zeros((0, 2), np.int64) if also is None else also
-    return np.unique(np.concatenate([pairs, _equal_files(images), known]), axis=0)
+    return joined_pairs(rows[similar_pairs(vectors, threshold)], equal)
+
+
+def joined_pairs(*found: IntArray) -> IntArray:
+    """Return pairs from several places as one list: each once, in lexicographic order.
+
+    Args:
+        found: Pairs of positions, shape ``(m, 2)``, the smaller first.
+    """
+    pairs = np.concatenate([np.zeros((0, 2), np.int64), *found])
+    size = int(pairs.max(initial=0)) + 1
+    return np.stack(np.divmod(np.unique(pairs[:, 0] * size + pairs[:, 1]), size), axis=1)
 
 
 def _equal_files(images: ImageSet) -> IntArray:
@@ -136,12 +154,18 @@ def _equal_files(images: ImageSet) -> IntArray:
         pl.col("rejection").is_null() & pl.col("hash").is_not_null()
     )
     groups = table.group_by("hash").agg("row").filter(pl.col("row").list.len() > 1)["row"]
-    pairs = [
-        np.stack([rows[a], rows[b]], axis=1)
-        for rows in (np.sort(np.array(group.to_list(), dtype=np.int64)) for group in groups)
-        for a, b in [np.triu_indices(len(rows), 1)]
-    ]
-    return np.concatenate([np.zeros((0, 2), np.int64), *pairs])
+    counts = groups.list.len().cast(pl.Int64)
+    if (counts * (counts - 1) // 2).sum() > MAX_PAIRS:
+        largest = groups[int(counts.arg_max() or 0)]
+        raise TooManyEqualFilesError(images.table["path"][largest[0]], len(largest))
+    pairs = [every_pair(np.sort(np.array(group.to_list(), np.int64))) for group in groups]
+    return joined_pairs(*pairs)
+
+
+def every_pair(rows: IntArray) -> IntArray:
+    """Return every pair of ascending positions, shape ``(m, 2)``."""
+    first, second = np.triu_indices(len(rows), 1)
+    return np.stack([rows[first], rows[second]], axis=1)
 
 
 def find_duplicates(
@@ -165,22 +189,19 @@ def find_duplicates(
     """
     if pairs is None:
         pairs = duplicate_pairs(images, threshold)
-    neighbours: dict[int, list[int]] = {}
-    for a, b in pairs.tolist():
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    starts = np.searchsorted(both[:, 0], np.arange(len(images) + 1))
     worth = np.zeros(len(images))
     if "quality" in images.table.columns:
         worth = images.table["quality"].fill_null(0.0).to_numpy()
-    group: list[int | None] = [None] * len(images)
+    group = np.full(len(images), -1, np.int32)
     number = 0
-    for leader in sorted(neighbours, key=lambda row: (-worth[row], row)):
-        if group[leader] is not None:
-            continue
-        members = [row for row in neighbours[leader] if group[row] is None]
-        if not members:
-            continue  # all of its near-duplicates went with better ones
-        for row in [leader, *members]:
-            group[row] = number
-        number += 1
-    return images.with_columns(pl.Series("duplicate_group", group, dtype=pl.Int32))
+    for leader in np.lexsort((np.arange(len(images)), -worth)):
+        near = both[starts[leader] : starts[leader + 1], 1]
+        members = near[group[near] < 0]
+        if group[leader] < 0 and len(members):  # else all of them went with better ones
+            group[leader] = group[members] = number
+            number += 1
+    numbers = pl.Series("duplicate_group", group).replace(-1, None)
+    return images.with_columns(numbers)

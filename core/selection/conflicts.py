@@ -29,8 +29,9 @@ class Conflicts:
     def of(pairs: npt.ArrayLike | None, size: int) -> Conflicts:
         """Build the graph; a pair of an item with itself and repeated pairs are ignored."""
         listed = np.asarray([] if pairs is None else pairs, dtype=np.int64).reshape(-1, 2)
-        listed = np.sort(listed[listed[:, 0] != listed[:, 1]], axis=1)
-        listed = np.unique(listed, axis=0)
+        listed = listed[listed[:, 0] != listed[:, 1]]
+        keys = np.unique(listed.min(axis=1) * size + listed.max(axis=1))
+        listed = np.stack(np.divmod(keys, size), axis=1)
         both = np.concatenate([listed, listed[:, ::-1]])
         both = both[np.lexsort((both[:, 1], both[:, 0]))]
         starts = np.zeros(size + 1, dtype=np.int64)
@@ -59,22 +60,29 @@ class Conflicts:
         "At most one of a clique" implies "at most one of each pair" and is the stronger linear
         constraint: a triangle of pairs admits (1/2, 1/2, 1/2), its clique does not.
         """
-        adjacent: dict[int, set[int]] = {}
-        for a, b in self.pairs.tolist():
-            adjacent.setdefault(a, set()).add(b)
-            adjacent.setdefault(b, set()).add(a)
-        covered: set[tuple[int, int]] = set()
+        covered = np.zeros(len(self.pairs), dtype=bool)
+        first = np.searchsorted(self.pairs[:, 0], np.arange(len(self.starts)))
         cliques = []
-        for a, b in self.pairs.tolist():
-            if (a, b) in covered:
+        for index, (a, b) in enumerate(self.pairs):
+            if covered[index]:
                 continue
-            clique = [a, b]
-            common = adjacent[a] & adjacent[b]
-            while common:
-                new = min(common)
-                clique.append(new)
-                common &= adjacent[new]
+            clique = [int(a), int(b)]
+            common = _shared(self.around(a), self.around(b))
+            while len(common):
+                clique.append(int(common[0]))
+                common = _shared(common, self.around(clique[-1]))
             clique.sort()
-            covered.update((p, q) for k, p in enumerate(clique) for q in clique[k + 1 :])
+            members = np.array(clique)
+            for place, item in enumerate(clique[:-1]):
+                start, stop = first[item], first[item + 1]
+                inside = np.searchsorted(self.pairs[start:stop, 1], members[place + 1 :])
+                covered[start + inside] = True
             cliques.append(clique)
         return cliques
+
+
+def _shared(one: IntArray, other: IntArray) -> IntArray:
+    """Return what two ascending arrays have in common, ascending."""
+    few, many = (one, other) if len(one) <= len(other) else (other, one)
+    place = np.searchsorted(many, few)
+    return few[many[np.minimum(place, len(many) - 1)] == few] if len(many) else few

@@ -108,11 +108,10 @@ class BalancedSelect(io.ComfyNode):
 
         decided = Decisions.read(readable_path(decisions)) if decisions.strip() else None
         stated = [Quota.parse(line) for line in quotas.splitlines() if line.strip()]
-        found = None
+        pairs = duplicate_pairs(images, duplicates)
         if copies:
             with feature_store() as store:
-                found = copy_pairs(images, store, progress=NodeProgress())
-        pairs = duplicate_pairs(images, duplicates, also=found)
+                pairs = copy_pairs(images, store, progress=NodeProgress(), known=pairs)
         grouped = find_duplicates(images, pairs=pairs)
         try:
             made = select(grouped, total, stated, conflicts=pairs, decisions=decided)

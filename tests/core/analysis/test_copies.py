@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -135,11 +136,40 @@ def test_only_collected_images_are_compared_and_each_is_decoded_once(folder):
         assert copy_pairs(left_out, store).tolist() == []
 
 
-def test_they_join_what_embeddings_say():
-    images = ImageSet.from_rows([{"path": f"{i}.png", "hash": str(i)} for i in range(3)], "/x")
+def test_they_join_what_embeddings_say(folder):
+    images = ImageSet.from_folder(folder)
     images = images.with_columns(vector_column("embedding", list(np.eye(3))))
-    assert duplicate_pairs(images, also=np.array([[0, 2]])).tolist() == [[0, 2]]
     assert duplicate_pairs(images).tolist() == []
+    with FeatureStore() as store:
+        known = np.array([[1, 2]])
+        assert copy_pairs(images, store, known=known).tolist() == [[0, 1], [1, 2]]
+        assert copy_pairs(images, store, known=np.array([[0, 1]])).tolist() == [[0, 1]]
+
+
+def test_what_is_known_is_not_looked_at(folder, monkeypatch):
+    images, looks = ImageSet.from_folder(folder), []
+    compare = copies._agreement
+    monkeypatch.setattr(copies, "_agreement", lambda *pair: looks.append(pair) or compare(*pair))
+    with FeatureStore() as store:
+        copy_pairs(images, store, known=np.array([[0, 1]]))
+        assert looks == []
+        copy_pairs(images, store)
+        assert looks
+
+
+def test_of_equal_files_one_is_compared_and_all_are_copies_of_what_it_is(folder):
+    for number in range(3):
+        shutil.copy(folder / "a.png", folder / f"d{number}.png")
+    shutil.copy(folder / "b.png", folder / "e.png")
+    images = ImageSet.from_folder(folder)
+    names = images.table["path"].to_list()
+    with FeatureStore() as store:
+        found = copy_pairs(images, store)
+        assert store.computed[copies.ANALYSER] == 3
+    told = {(names[a][0], names[b][0]) for a, b in found}
+    assert len(found) == 6 * 5 // 2, "four of one file, two of its mirror image"
+    assert not any("c" in pair for pair in told)
+    assert set("".join("".join(pair) for pair in told)) == set("abde")
 
 
 def test_a_chain_of_crops_is_decided_in_pairs():

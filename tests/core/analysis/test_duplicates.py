@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from character_curator.analysis import duplicates
 from character_curator.analysis.duplicates import (
     TooManyDuplicatesError,
+    TooManyEqualFilesError,
     duplicate_pairs,
     find_duplicates,
     similar_pairs,
@@ -143,6 +144,13 @@ def test_equal_files_are_duplicates_and_rejected_ones_are_not():
         rejection=[None, None, None, "low_quality", None],
     )
     assert duplicate_pairs(images, 0.98).tolist() == [[0, 2], [1, 4]]
+
+
+def test_one_file_too_often_is_named(monkeypatch):
+    monkeypatch.setattr(duplicates, "MAX_PAIRS", 5)
+    images = image_set(angles(0, 20, 40, 60, 80), hashes=["a", "b", "b", "b", "b"])
+    with pytest.raises(TooManyEqualFilesError, match=r"4 files are .* as 1\.png"):
+        duplicate_pairs(images, 0.98)
 
 
 def test_rows_without_embedding_are_left_out():
