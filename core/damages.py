@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-_collecting: list[list[Damage]] = []
+Hear = Callable[["Damage"], object]
+"""Takes what is noted, in the thread that notes it."""
+
+_hearing: list[tuple[Hear]] = []
+"""Whoever listens, each in a tuple of its own, which is known again by what it is."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +36,36 @@ class Damage:
 
 def note_damage(what: str, where: object, then: str, count: int = 1) -> None:
     """Note something damaged, for whoever collects it; see :class:`Damage`."""
-    if count:
-        for found in _collecting:
-            found.append(Damage(what, str(where), then, count))
+    note(Damage(what, str(where), then, count))
+
+
+def note(damage: Damage) -> None:
+    """Note something damaged that is described already: another process has found it."""
+    if damage.count:
+        for (hear,) in [*_hearing]:
+            hear(damage)
+
+
+def hear_damage(hear: Hear) -> Callable[[], None]:
+    """Tell of all that is noted from now on, from every thread; return what ends that."""
+    one = (hear,)
+    _hearing.append(one)
+
+    def end() -> None:
+        _hearing[:] = [other for other in _hearing if other is not one]
+
+    return end
 
 
 @contextmanager
 def collected_damage() -> Iterator[list[Damage]]:
     """Yield a list to which all is added that is noted until the end, from every thread."""
     found: list[Damage] = []
-    _collecting.append(found)
+    end = hear_damage(found.append)
     try:
         yield found
     finally:
-        # By what it is, not by what is in it: two may hold the same.
-        _collecting[:] = [one for one in _collecting if one is not found]
+        end()
 
 
 def summary(found: Iterable[Damage]) -> list[Damage]:

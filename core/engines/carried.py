@@ -1,4 +1,4 @@
-"""Errors and log lines as data, so that they reach the caller from another process."""
+"""Errors, log lines and damage as data, so that they reach the caller from another process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pickle
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from ..damages import Damage
 
 _SYSTEM = ("errno", "strerror", "filename")
 """What an ``OSError`` keeps beside its ``__dict__``."""
@@ -72,6 +74,14 @@ class CarriedLine(NamedTuple):
         log = logging.getLogger(self.logger)
         if log.isEnabledFor(self.level):
             log.log(self.level, "%s", self.message)
+
+
+class CarriedDamage(NamedTuple):
+    """Something damaged that a worker has found, as it travels."""
+
+    damage: Damage
+    opening: bool
+    """Whether it was found when the work was opened, which each worker does, and not in a chunk."""
 
 
 class Carrier(logging.Handler):

@@ -19,14 +19,16 @@ from dataclasses import dataclass, field
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from threading import Lock
 
 from ..errors import CuratorError
-from .carried import CarriedLine
 from .cores import SHARED_BY
-from .turn import AHEAD, Turn
+from .heard import Heard
+from .turn import AHEAD, Turn, alone
 from .work import Chunk, Result, Tell, Work, unheard
 from .worker import (
     CHUNK,
+    DAMAGE,
     ERROR,
     GRACE,
     LINE,
@@ -77,9 +79,9 @@ class Processes:
         self._count, self._threads, self._devices = workers, threads, tuple(devices)
         self._workers: list[_Worker] = []
         self._numbers = itertools.count()
-        self._said: dict[CarriedLine, int] = {}
+        self._heard = Heard()
         self._description = b""
-        self._in_use = False
+        self._lock = Lock()
 
     @property
     def workers(self) -> int:
@@ -90,22 +92,19 @@ class Processes:
         self, work: Work[Chunk, Result], chunks: Iterable[Chunk], *, tell: Tell | None = None
     ) -> Generator[Result, None, None]:
         """Make a result of each chunk; see :meth:`.work.Engine.map`."""
-        if self._in_use:
-            raise RuntimeError("This engine is at work already.")
-        self._in_use = True
-        self._description = pickle.dumps(work)
-        turn = Turn(chunks, self._count)
-        try:
-            while self._deal(turn):
-                while not turn.has_result:
-                    self._listen(turn, tell or unheard)
-                    self._deal(turn)
-                yield turn.result()
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            self._in_use = False
+        with alone(self._lock):
+            self._description = pickle.dumps(work)
+            self._heard.begin(self._description)
+            turn = Turn(chunks, self._count)
+            try:
+                while self._deal(turn):
+                    while not turn.has_result:
+                        self._listen(turn, tell or unheard)
+                        self._deal(turn)
+                    yield turn.result()
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         """End the workers; what they are at is lost."""
@@ -181,17 +180,13 @@ class Processes:
             if kind == NOTE:
                 tell(what)
             elif kind == LINE:
-                self._say(worker, what)
+                self._heard.line(worker.number, what)
+            elif kind == DAMAGE:
+                self._heard.damage(worker.number, next(iter(worker.chunks), None), what)
             elif kind in (RESULT, ERROR):
-                turn.finish(worker.chunks.popleft(), what)
-
-    def _say(self, worker: _Worker, line: CarriedLine) -> None:
-        """Log a worker's line; what each of them warns of alike is said once."""
-        if (
-            line.level < logging.WARNING
-            or self._said.setdefault(line, worker.number) == worker.number
-        ):
-            line.say()
+                number = worker.chunks.popleft()
+                self._heard.finished(number)
+                turn.finish(number, what)
 
     def _bury(self, worker: _Worker, turn: Turn) -> None:
         """Take a dead worker's chunks back; the one it was at counts as tried."""

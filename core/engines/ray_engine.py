@@ -17,16 +17,17 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from ..errors import CuratorError
-from .carried import CarriedLine
 from .cores import processors
+from .heard import Heard
 from .ray_cluster import Cluster, ClusterError, free_and_total
 from .ray_worker import PROGRAM, RayWorker, installed
-from .turn import AHEAD, TRIES, Turn, WorkerLostError
+from .turn import AHEAD, TRIES, Turn, WorkerLostError, alone
 from .work import Chunk, Result, Tell, Work, unheard
-from .worker import ERROR, LINE, NOTE, RESULT, threads_environment
+from .worker import DAMAGE, ERROR, LINE, NOTE, RESULT, threads_environment
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +94,9 @@ class RayEngine:
         self._description: Any = None
         """The pickled work, where all workers find it."""
         self._never_came = 0
-        self._said: dict[CarriedLine, str] = {}
+        self._heard = Heard(once=logging.NOTSET)
         self._unlike: set[str] = set()
-        self._in_use = False
+        self._lock = Lock()
 
     @property
     def workers(self) -> int:
@@ -112,22 +113,20 @@ class RayEngine:
         self, work: Work[Chunk, Result], chunks: Iterable[Chunk], *, tell: Tell | None = None
     ) -> Generator[Result, None, None]:
         """Make a result of each chunk; see :meth:`.work.Engine.map`."""
-        if self._in_use:
-            raise RuntimeError("This engine is at work already.")
-        self._in_use = True
-        try:
-            self._description = self._opened().put(pickle.dumps(work))
-            turn = Turn(chunks, self.workers)
-            while self._deal(turn):
-                while not turn.has_result:
-                    self._listen(turn, tell or unheard)
-                    self._deal(turn)
-                yield turn.result()
-        except BaseException:
-            self._end_workers()
-            raise
-        finally:
-            self._in_use = False
+        with alone(self._lock):
+            try:
+                description = pickle.dumps(work)
+                self._description = self._opened().put(description)
+                self._heard.begin(description)
+                turn = Turn(chunks, self.workers)
+                while self._deal(turn):
+                    while not turn.has_result:
+                        self._listen(turn, tell or unheard)
+                        self._deal(turn)
+                    yield turn.result()
+            except BaseException:
+                self._end_workers()
+                raise
 
     def close(self) -> None:
         """End the workers, and Ray where it was started for them; what they are at is lost."""
@@ -231,9 +230,12 @@ class RayEngine:
             if kind == NOTE:
                 tell(what)
             elif kind == LINE:
-                self._say(worker, what)
+                self._heard.line(worker.name, what)
+            elif kind == DAMAGE:
+                self._heard.damage(worker.name, number, what)
             elif kind in (RESULT, ERROR):
                 worker.chunks.popleft()
+                self._heard.finished(number)
                 turn.finish(number, what)
 
     def _losses(self) -> tuple[type[BaseException], ...]:
@@ -243,11 +245,6 @@ class RayEngine:
             known.RayActorError, known.WorkerCrashedError, known.OutOfMemoryError,
             known.NodeDiedError, known.ObjectLostError, known.OwnerDiedError, StopIteration,
         )  # fmt: skip
-
-    def _say(self, worker: _Worker, line: CarriedLine) -> None:
-        """Log a worker's line; what each of them says alike is said once."""
-        if self._said.setdefault(line, worker.name) == worker.name:
-            line.say()
 
     def _greet(self, worker: _Worker) -> None:
         """Take a worker on that has come, if it works as this process would."""

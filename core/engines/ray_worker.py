@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
-from .carried import CarriedError, Carrier
+from ..damages import hear_damage
+from .carried import CarriedDamage, CarriedError, Carrier
 from .cores import SHARED_BY, processors
-from .worker import ERROR, LINE, NOTE, RESULT
+from .worker import DAMAGE, ERROR, LINE, NOTE, RESULT
 
 PROGRAM = "character-curator"
 _BITS = ("torch", "numpy", "pillow", "opencv-python", "onnxruntime", "transformers", "diffusers",
@@ -43,6 +44,8 @@ class RayWorker:
         self._opened: dict[bytes, Callable[[Any], Any]] = {}
         # All chunks in one thread: what libraries keep by thread is made once.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="work")
+        self._opening = False
+        hear_damage(lambda found: self._say(DAMAGE, CarriedDamage(found, self._opening)))
         logging.getLogger().handlers[:] = [Carrier(lambda line: self._say(LINE, line))]
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
@@ -76,8 +79,10 @@ class RayWorker:
         try:
             run = self._opened.get(description)
             if run is None:
+                self._opening = True
                 run = pickle.loads(description).open(lambda note: self._say(NOTE, note))  # noqa: S301
                 self._opened[description] = run
+            self._opening = False
             self._say(RESULT, run(pickle.loads(chunk)))  # noqa: S301
         except BaseException as error:  # whatever it is, the caller waits for it
             self._say(ERROR, CarriedError.of(error))

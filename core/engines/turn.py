@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from ..errors import CuratorError
@@ -27,6 +29,21 @@ class WorkerLostError(CuratorError):
             "What is done is kept. If memory ran out, the system has killed it: use fewer "
             "workers (--workers 1), or a smaller batch size."
         )
+
+
+@contextmanager
+def alone(lock: Lock) -> Iterator[None]:
+    """Let one caller at a time use an engine.
+
+    Raises:
+        RuntimeError: Another does.
+    """
+    if not lock.acquire(blocking=False):
+        raise RuntimeError("This engine is at work already.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Turn:

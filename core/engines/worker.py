@@ -20,9 +20,10 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from .carried import CarriedError, CarriedLine, Carrier
+from ..damages import hear_damage
+from .carried import CarriedDamage, CarriedError, CarriedLine, Carrier
 
-NOTE, LINE, RESULT, ERROR = "note", "line", "result", "error"
+NOTE, LINE, DAMAGE, RESULT, ERROR = "note", "line", "damage", "result", "error"
 """What a worker sends: (one of these, what it is)."""
 WORK, CHUNK, END = "work", "chunk", "end"
 """What it is sent: (one of these, the pickled description or chunk)."""
@@ -69,6 +70,8 @@ def work_until_ended(
             os._exit(0)
 
     _log_to(lambda line: send(LINE, line), levels)
+    opening = False
+    hear_damage(lambda damage: send(DAMAGE, CarriedDamage(damage, opening)))
     opened: dict[bytes, Callable[[Any], Any]] = {}
     run: Callable[[Any], Any] | None = None
     description = b""
@@ -82,8 +85,10 @@ def work_until_ended(
                 continue
             try:
                 if run is None:
+                    opening = True
                     run = pickle.loads(description).open(lambda note: send(NOTE, note))  # noqa: S301
                     opened[description] = run
+                opening = False
                 send(RESULT, run(pickle.loads(data)))  # noqa: S301
             except Exception as error:
                 send(ERROR, CarriedError.of(error))

@@ -9,11 +9,11 @@ CORE = Path(__file__).parents[2] / "core"
 ORDER = {
     "errors": "What every error that a user can cause derives from.",
     "atomic": "Files are written beside their name and renamed.",
+    "damages": "What a run has found damaged, to be said at its end.",
     "engines": "Where work is done: in this process, or in a pool of others.",
     "defaults": "Defaults that several stages share, each once.",
     "options": "What options are: models of settings, and their errors in words.",
     "plain_files": "Files of others, read with care.",
-    "damages": "What a run has found damaged, to be said at its end.",
     "lazy": "Public names, declared in stubs and loaded at first use.",
     "hashing": "One way to hash a value.",
     "json_text": "JSON that lies on a disk, read with care.",

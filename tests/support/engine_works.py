@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from character_curator.damages import note_damage
 from character_curator.engines.work import Tell
 from character_curator.errors import CuratorError, WriteError
 
@@ -65,6 +66,37 @@ class Squares:
             return number * number
 
         return square
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """Finds something damaged when it is opened, and a number's worth in each chunk.
+
+    Attributes:
+        log: A folder, for those that are to be killed.
+        kills: A chunk that kills its worker the first time, when it has found what is damaged.
+    """
+
+    log: Path
+    kills: int = -1
+
+    def open(self, tell: Tell) -> Callable[[int], int]:
+        """Find a damaged model, as each worker does."""
+        note_damage("models", "a.onnx", "read again")
+
+        def find(number: int) -> int:
+            note_damage("images", "a folder", "made again", number)
+            time.sleep(0.02)  # so that each worker gets some
+            if number == self.kills:
+                squares = Squares(self.log, kills=(number,)).open(tell)
+                squares(number)
+            return number
+
+        return find
+
+
+SPOILED = ["1 damaged models in a.onnx: read again", "28 damaged images in a folder: made again"]
+"""What eight chunks of it come to, whoever does them."""
 
 
 @dataclass(frozen=True)

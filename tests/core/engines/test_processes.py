@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from character_curator.damages import collected_damage, summary
 from character_curator.engines.here import Here
 from character_curator.engines.processes import Processes
 from character_curator.engines.turn import WorkerLostError
 from character_curator.errors import WriteError
-from tests.support.engine_works import Environment, Squares, TwoPartError
+from tests.support.engine_works import SPOILED, Environment, Spoiled, Squares, TwoPartError
 
 pytestmark = pytest.mark.filterwarnings("ignore:a library")
 
@@ -170,6 +172,26 @@ def test_what_workers_say_alike_is_said_once_and_nothing_is_printed(tmp_path, ca
     out, error = capfd.readouterr()
     assert out == ""
     assert "future" not in error
+
+
+@pytest.mark.parametrize("kills", [-1, 5])
+def test_damage_is_the_callers_whoever_finds_it(shared, tmp_path, kills):
+    for engine in (Here(), shared):
+        with collected_damage() as found:
+            assert list(engine.map(Spoiled(tmp_path, kills if engine is shared else -1), range(8)))
+        assert sorted(map(str, summary(found))) == sorted(SPOILED)
+    assert len(list(tmp_path.glob("killed-*"))) == (kills > 0)
+
+
+def test_one_caller_at_a_time(shared, tmp_path):
+    with closing(shared.map(Spoiled(tmp_path), range(8))) as results:
+        next(results)
+        with pytest.raises(RuntimeError, match="at work already"):
+            next(shared.map(Spoiled(tmp_path), range(8)))
+        assert list(results) == [*range(1, 8)]
+    with pytest.raises((AttributeError, pickle.PicklingError)):  # by the version of Python
+        list(shared.map(lambda: None, range(8)))
+    assert list(shared.map(Spoiled(tmp_path), range(3))) == [0, 1, 2]
 
 
 def test_each_worker_is_told_its_threads_and_its_device():

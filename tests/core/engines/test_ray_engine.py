@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from character_curator.damages import collected_damage, summary
 from character_curator.engines.ray_cluster import ClusterError
 from character_curator.engines.ray_engine import RayEngine
 from character_curator.engines.turn import WorkerLostError
 from character_curator.errors import WriteError
-from tests.support.engine_works import Environment, Squares, TwoPartError
+from tests.support.engine_works import SPOILED, Environment, Spoiled, Squares, TwoPartError
 
 # Not imported here: Ray reads then whether it may print.
 pytestmark = [
@@ -82,6 +83,13 @@ def test_the_chunks_of_a_killed_worker_come_again(engine, tmp_path, caplog, capf
     assert all("another does that part again" in line for line in said)
     assert len(_opened(tmp_path)) in (3, 4)  # the other one may have done both
     assert capfd.readouterr() == ("", "")  # where a command's result goes
+
+
+def test_damage_is_the_callers_whoever_finds_it(engine, tmp_path):
+    with collected_damage() as found:
+        assert list(engine.map(Spoiled(tmp_path, kills=5), range(8))) == [*range(8)]
+    assert sorted(map(str, summary(found))) == sorted(SPOILED)
+    assert list(tmp_path.glob("killed-5-*"))
 
 
 @pytest.mark.slow
