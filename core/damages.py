@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-Hear = Callable[["Damage"], object]
-"""Takes what is noted, in the thread that notes it."""
+Hear = Callable[["Damage", bool], object]
+"""Takes what is noted, and whether it counts once; in the thread that notes it."""
 
 _hearing: list[tuple[Hear]] = []
 """Whoever listens, each in a tuple of its own, which is known again by what it is."""
@@ -34,16 +34,24 @@ class Damage:
         return f"{self.count} damaged {self.what} in {self.where}: {self.then}"
 
 
-def note_damage(what: str, where: object, then: str, count: int = 1) -> None:
-    """Note something damaged, for whoever collects it; see :class:`Damage`."""
-    note(Damage(what, str(where), then, count))
+def note_damage(what: str, where: object, then: str, count: int = 1, *, once: bool = False) -> None:
+    """Note something damaged, for whoever collects it; see :class:`Damage`.
+
+    Args:
+        what: Its kind, in the plural.
+        where: The file or folder.
+        then: What became of it.
+        count: How many of them.
+        once: Whether it is the same each time, however often it is read and noted.
+    """
+    note(Damage(what, str(where), then, count), once=once)
 
 
-def note(damage: Damage) -> None:
+def note(damage: Damage, *, once: bool = False) -> None:
     """Note something damaged that is described already: another process has found it."""
     if damage.count:
         for (hear,) in [*_hearing]:
-            hear(damage)
+            hear(damage, once)
 
 
 def hear_damage(hear: Hear) -> Callable[[], None]:
@@ -61,7 +69,12 @@ def hear_damage(hear: Hear) -> Callable[[], None]:
 def collected_damage() -> Iterator[list[Damage]]:
     """Yield a list to which all is added that is noted until the end, from every thread."""
     found: list[Damage] = []
-    end = hear_damage(found.append)
+
+    def hear(damage: Damage, once: bool) -> None:
+        if not (once and damage in found):
+            found.append(damage)
+
+    end = hear_damage(hear)
     try:
         yield found
     finally:

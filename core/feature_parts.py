@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from . import atomic
+from .damages import note_damage
 from .errors import CuratorError, WriteError
 from .features import IN_MEMORY, FeatureStore
 from .parquet import ParquetError, parquet_bytes, read_parquet
@@ -125,6 +126,7 @@ def _rows_of(paths: list[Path]) -> Iterator[tuple[str, str, str, bytes]]:
                 raise ParquetError("its content is not what its name says")
             table = read_parquet(data, list(_COLUMNS)).cast(_COLUMNS)  # type: ignore[arg-type]
         except (ParquetError, pl.exceptions.PolarsError) as error:
+            note_damage("parts of measurements", path.parent, "measured again")
             log.warning(
                 "%s is damaged (%s): it is kept as *%s, and what it held is measured again.",
                 path, error, _DAMAGED,

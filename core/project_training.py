@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .damages import note_damage
 from .naming import slug
 from .progress import Progress, silent
 from .project import Project
@@ -88,6 +89,8 @@ def train(
         try:
             found = train_once(job, settings, store=store, callbacks=callbacks, progress=progress)
         except StateMismatchError as error:
+            if error.damaged is not None:
+                note_damage("training states", error.damaged, "the training begins anew")
             log.warning("Training anew: %s", error)
             found = train_once(
                 job, settings, store=store, callbacks=callbacks, progress=progress, resume=False

@@ -20,7 +20,7 @@ from .. import atomic
 from ..asset_sections import AtlasRules, SpriteRules
 from ..damages import note_damage
 from ..dataset.checksums import FILE_NAME as CHECKSUMS_FILE
-from ..dataset.checksums import is_within, write_list
+from ..dataset.checksums import is_within, list_text, write_list
 from ..errors import CuratorError
 from ..hashing import json_hash
 from ..imageset import ImageSet
@@ -172,6 +172,7 @@ def write_pack(
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     writer.write(MANIFEST_FILE, text.encode())
+    writer.check(CHECKSUMS_FILE, list_text(writer.digests))
     write_list(folder, writer.digests)
     removed = writer.finish([CHECKSUMS_FILE])
     archive = folder.with_name(f"{folder.name}.zip")
@@ -282,6 +283,18 @@ class _Writer:
             (self.mended if as_noted else self.made).append(name)
             atomic.write_bytes(path, data)
         return digest
+
+    def check(self, name: str, text: str) -> None:
+        """Look whether a file that follows from the others is as it was written with them."""
+        as_before = not self.made and self.noted.keys() == {*self.digests, name}
+        try:
+            there = plain_text(self.folder / name)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError):
+            there = ""
+        if as_before and there != text:
+            self.mended.append(name)
 
     def finish(self, more: Sequence[str]) -> tuple[str, ...]:
         """Remove what is the pack's no longer, and note what is; return what was removed."""

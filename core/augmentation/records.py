@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from .. import atomic
 from ..augmentation_section import AugmentationSection
+from ..damages import note_damage
 from ..dataset.exporting import Exported, selected_mask
 from ..dataset.facts import RECIPE_FILE, read_facts
 from ..errors import CuratorError
@@ -18,6 +20,8 @@ from ..imageset import ImageSet
 from ..json_text import number, parse
 from ..plain_files import plain_text
 from ..project import Project
+
+log = logging.getLogger(__name__)
 
 RECORD_FILE = "augmentation.json"
 FORMAT = 1
@@ -178,6 +182,10 @@ def _seconds(path: Path, fingerprint: str, seconds: Mapping[str, float]) -> dict
         known = parse(plain_text(path), strict=True)
         if known["combined"]["fingerprint"] == fingerprint:
             return {key: number(value) for key, value in known["seconds"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+    except FileNotFoundError:
         pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        note_damage("records of augmentations", path, "written again, with the times of this run")
+        log.warning("%s cannot be read (%s): it is written again, with the times of this run.",
+                    path, error)  # fmt: skip
     return {key: round(value, 1) for key, value in seconds.items()}

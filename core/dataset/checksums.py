@@ -80,8 +80,12 @@ def write_list(root: Path, digests: Mapping[str, str]) -> None:
 
 
 def _write(root: Path, digests: Mapping[str, str]) -> None:
-    text = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
-    atomic.write_text(root / FILE_NAME, text)
+    atomic.write_text(root / FILE_NAME, list_text(digests))
+
+
+def list_text(digests: Mapping[str, str]) -> str:
+    """Return the list of these digests, by file name, as it is written."""
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
 def read_checksums(root: Path) -> dict[str, str]:

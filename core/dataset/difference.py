@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ..damages import note_damage
 from ..parquet import ParquetError, read_parquet
 from ..reading.texts import UnknownEncodingError
 from ..rejection_reasons import in_words
@@ -298,11 +299,15 @@ def _number(value: Any) -> float | None:
 
 def _damaged(version: Version) -> tuple[str, ...]:
     """Return what of a version is gone or changed; an image that versions share is not gone."""
-    return tuple(
+    found = tuple(
         name
         for name in damage(version.folder)
         if (version.folder / name).is_file() or not version.file(name).is_file()
     )
+    note_damage(
+        f"files of version {version.number}", version.folder, "left as they are", len(found)
+    )
+    return found
 
 
 def _told(version: Version, damaged: tuple[str, ...]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..damages import note_damage
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..progress import Progress, silent
@@ -142,6 +143,9 @@ def _fill(folder: Path, old: Version, progress: Progress) -> tuple[str, ...]:
     progress.finish()
     if lost:
         raise VersionDamagedError(old, lost)
+    note_damage(
+        f"files of version {old.number}", old.folder, "taken from another version", len(elsewhere)
+    )
     return tuple(elsewhere)
 
 

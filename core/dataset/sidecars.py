@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..damages import note_damage
 from ..json_text import parse
 from ..plain_files import plain_text
 from ..reading.kinds import CAPTION_SUFFIXES
 from ..reading.texts import UnknownEncodingError, beside, read_text
+
+log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.toml"
 METADATA_FILE = "metadata.json"
@@ -38,10 +42,15 @@ def metadata_path(folder: Path) -> Path:
 
 def read_metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what ``metadata.json`` says of each image, by file name; empty without the file."""
+    path = metadata_path(folder)
     try:
-        values = parse(plain_text(metadata_path(folder)))
-    except (OSError, ValueError):
+        values = parse(plain_text(path))
+    except (FileNotFoundError, NotADirectoryError):
         return {}  # any folder of images will do
+    except (OSError, ValueError) as error:
+        note_damage("tables of images", path, "taken for absent", once=True)
+        log.warning("%s cannot be read (%s), and counts as if it were not there.", path, error)
+        return {}
     if not isinstance(values, dict):
         return {}
     return {name: value for name, value in values.items() if isinstance(value, dict)}

@@ -7,6 +7,7 @@ Its seal is the hash of the record, so that an edit shows; it is a checksum, not
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.builds import OPENCV, installed_versions
+from ..damages import note_damage
 from ..hashing import json_hash
 from ..json_text import parse
 from ..plain_files import plain_text
 from ..reading.own import PROGRAM, RECORD_FILE
 from .checksums import exported_checksums
 from .sidecars import RECIPE_FILE
+
+log = logging.getLogger(__name__)
 
 _MOST = 10**9
 """The highest number of a version that is believed."""
@@ -142,14 +146,16 @@ def write_record(folder: Path, record: VersionRecord) -> None:
 
 def read_record(folder: Path) -> VersionRecord | None:
     """Return a version's record; ``None`` if it has none, or one that is not as it was written."""
+    path = folder / RECORD_FILE
     try:
-        values = parse(plain_text(folder / RECORD_FILE))
-        seal = values.pop("seal")
-        if seal != json_hash(values) or values["format"] > FORMAT:
+        values = parse(plain_text(path))
+        if values.pop("seal") != json_hash(values):
+            raise ValueError("its seal is another")
+        if values["format"] > FORMAT:
             return None
         parent, edits = values.get("parent"), values.get("edits")
         if not 0 < values["number"] <= _MOST or not isinstance(edits, int | None):
-            return None
+            raise ValueError("its number is none")
         return VersionRecord(
             int(values["number"]),
             str(values["time"]),
@@ -161,7 +167,12 @@ def read_record(folder: Path) -> VersionRecord | None:
             tools=values.get("tools", {}),
             models=values.get("models", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        note_damage("records of versions", path, "taken for absent", once=True)
+        log.warning("%s is not as it was written (%s), and counts as if it were not there.", path,
+                    error)  # fmt: skip
         return None
 
 

@@ -82,6 +82,8 @@ class CarriedDamage(NamedTuple):
     damage: Damage
     opening: bool
     """Whether it was found when the work was opened, which each worker does, and not in a chunk."""
+    once: bool = False
+    """Whether it is the same however often it is noted."""
 
 
 class Carrier(logging.Handler):

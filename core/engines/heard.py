@@ -75,7 +75,7 @@ class Heard:
         new = place.told[worker, kind] - place.noted[kind]
         if new > 0:
             place.noted[kind] += new
-            note(replace(kind, count=new))
+            note(replace(kind, count=new), once=told.once)
 
     def finished(self, chunk: int) -> None:
         """Forget a chunk that nobody does again."""

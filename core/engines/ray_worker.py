@@ -45,7 +45,9 @@ class RayWorker:
         # All chunks in one thread: what libraries keep by thread is made once.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="work")
         self._opening = False
-        hear_damage(lambda found: self._say(DAMAGE, CarriedDamage(found, self._opening)))
+        hear_damage(
+            lambda found, once: self._say(DAMAGE, CarriedDamage(found, self._opening, once))
+        )
         logging.getLogger().handlers[:] = [Carrier(lambda line: self._say(LINE, line))]
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

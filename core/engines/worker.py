@@ -71,7 +71,7 @@ def work_until_ended(
 
     _log_to(lambda line: send(LINE, line), levels)
     opening = False
-    hear_damage(lambda damage: send(DAMAGE, CarriedDamage(damage, opening)))
+    hear_damage(lambda damage, once: send(DAMAGE, CarriedDamage(damage, opening, once)))
     opened: dict[bytes, Callable[[Any], Any]] = {}
     run: Callable[[Any], Any] | None = None
     description = b""

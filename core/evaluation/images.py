@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..analysis.faces import IDENTITY
 from ..analysis.identities import mean_identity, normalised, robust_centroid
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
+from ..damages import note_damage
 from ..defaults import MINIMUM_QUALITY
 from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, unpack_vector
@@ -25,6 +27,8 @@ from ..rejection_reasons import WITHOUT_ONE_FACE
 from ..requests import prompt_request
 from .figures import nearest
 from .prompts import Prompt
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from ..analysis.embeddings import Embedder
@@ -173,6 +177,13 @@ def read_reference(
         )
     centre = mean_identity(known) if references else robust_centroid(known)
     readable = np.linalg.norm(embeddings, axis=1) > 0
+    if unread := [p for p, ok in zip(found.table["path"], readable, strict=True) if not ok]:
+        note_damage("training images", images.root, "left out", len(unread))
+        log.warning(
+            "%d of %d training images in %s cannot be read, and nothing is compared with them: %s",
+            len(unread), len(readable), images.root,
+            ", ".join(unread[:3]) + (", …" if len(unread) > 3 else ""),
+        )  # fmt: skip
     names = tuple(Path(p).name for p, ok in zip(found.table["path"], readable, strict=True) if ok)
     return Reference(centre, source, similarities(identities, centre), embeddings[readable], names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import lzma
 import os
 import re
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from .. import atomic
+from ..damages import note_damage
 from ..errors import CuratorError
 from ..hashing import content_hash
 from ..naming import expanded
@@ -25,6 +27,9 @@ from .masks import masks_of, without_masks
 from .own import is_own_output
 from .tars import SUFFIXES as TAR_SUFFIXES
 from .tars import is_tar_name, left_out_of, unpack_tar
+from .unpacked import damaged_since, write_unpacked
+
+log = logging.getLogger(__name__)
 
 ZIP_SUFFIX = ".zip"
 MAX_UNPACKED_FILE = 1 << 30
@@ -250,7 +255,7 @@ def unpack(archive: Path, folder: Path | None = None) -> Path:
     home = folder or Path(tempfile.gettempdir()) / "character-curator"
     try:
         target = home / f"{archive.stem}-{content_hash(archive)[:12]}"
-        if target.is_dir():
+        if target.is_dir() and not _set_aside(target):
             return target
         with atomic.filling(target) as making:
             if is_tar_name(archive.name):
@@ -258,6 +263,7 @@ def unpack(archive: Path, folder: Path | None = None) -> Path:
             else:
                 with zipfile.ZipFile(archive) as opened:
                     _extract(opened, making, archive)
+            write_unpacked(making, target)
     except (
         zipfile.BadZipFile, tarfile.TarError, NotImplementedError, EOFError, ValueError,
         LookupError, ArithmeticError, struct.error, zlib.error, lzma.LZMAError,
@@ -268,6 +274,25 @@ def unpack(archive: Path, folder: Path | None = None) -> Path:
     except OSError as error:
         raise SourceError(f"{archive} cannot be unpacked to {home}: {error}.") from error
     return target
+
+
+def _set_aside(target: Path) -> bool:
+    """Rename what was unpacked if it is not that any more; return whether that was so."""
+    damaged = damaged_since(target)
+    if not damaged:
+        return False
+    number = 1
+    while (kept := target.with_name(f"{target.name}.damaged-{number}")).exists():
+        number += 1
+    target.rename(kept)
+    note_damage("unpacked files", target, "unpacked again", len(damaged))
+    log.warning(
+        "%d of the files in %s are not what was unpacked there. They are kept as %s, and all are "
+        "unpacked again: %s",
+        len(damaged), target, kept.name,
+        ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else ""),
+    )  # fmt: skip
+    return True
 
 
 def _extract(opened: zipfile.ZipFile, target: Path, archive: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -199,10 +199,20 @@ def _result_of(
         c["epoch"]: Checkpoint(c["epoch"], Path(c["file"]), c["validation_loss"], c["score"])
         for c in outcome["checkpoints"]
     }
-    plot = Path(outcome["plot"])
     samples = None if outcome["samples"] is None else Path(outcome["samples"])
-    files = [*(c.file for c in checkpoints.values()), plot, *([] if samples is None else [samples])]
-    if not all(file.is_file() for file in files):
+    gone, changed = [], []
+    for file in _files_of(outcome):
+        known = noted.get("files", {}).get(str(file))
+        if not file.is_file():
+            gone.append(file)
+        elif known not in (None, content_hash(file)):
+            changed.append(file)
+    for path in gone:
+        _say_again(path, "it is gone")
+    for path in changed:
+        note_damage("files of trainings", path, "made again", once=True)
+        _say_again(path, "it is not as it was written")
+    if gone or changed:
         return None
     scored = outcome["best_epoch_by_evaluation"]
     skipped = tuple(Skipped(Path(path), reason) for path, reason in noted.get("skipped", []))
@@ -215,7 +225,7 @@ def _result_of(
         training=_training(job, settings, outcome, skipped, tuple(noted.get("held_out", []))),
         facts=facts,
         skipped=skipped,
-        plot=plot,
+        plot=Path(outcome["plot"]),
         samples=samples,
         warnings=tuple(outcome["warnings"]),
         adapted=outcome.get("adapted", ""),
@@ -233,14 +243,24 @@ def note_finished(job: LoraJob, inputs: str, result: LoraResult, **words: str) -
         result: What came of it.
         words: What else :func:`finished_outcome` shall return.
     """
+    outcome = result.to_mapping()
     noted = {
         "inputs": inputs,
         "file": content_hash(job.output),
-        "outcome": {**words, **result.to_mapping()},
+        "files": {str(path): content_hash(path) for path in _files_of(outcome) if path.is_file()},
+        "outcome": {**words, **outcome},
         "held_out": list(result.training.held_out),
         "skipped": [[str(skipped.path), skipped.reason] for skipped in result.skipped],
     }
+    noted["seal"] = json_hash(parse(json.dumps(noted)))
     atomic.write_text(job.folder / FINISHED, json.dumps(noted, indent=1))
+
+
+def _files_of(outcome: Mapping[str, Any]) -> list[Path]:
+    """Return the files that a training has left beside the LoRA file."""
+    plot, samples = Path(outcome["plot"]), outcome["samples"]
+    drawn = [plot, plot.with_suffix(".png"), *([] if samples is None else [Path(samples)])]
+    return [*(Path(one["file"]) for one in outcome["checkpoints"]), *drawn]
 
 
 def read_notes(folder: Path) -> dict[str, Any] | None:
@@ -250,6 +270,9 @@ def read_notes(folder: Path) -> dict[str, Any] | None:
         found = parse(plain_text(path))
         if not isinstance(found, dict):
             raise ValueError("it is no table")
+        # Those of an earlier version have no seal.
+        if found.pop("seal", None) not in (None, json_hash(found)):
+            raise ValueError("its seal is another")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -261,13 +284,22 @@ def read_notes(folder: Path) -> dict[str, Any] | None:
 
 def _note(job: LoraJob, inputs: str) -> dict[str, Any] | None:
     found = read_notes(job.folder)
-    try:
-        same = found is not None and (
-            found["inputs"] == inputs and found["file"] == content_hash(job.output)
-        )
-    except (OSError, KeyError):
+    if found is None or found.get("inputs") != inputs:
         return None
-    return found if same else None
+    try:
+        digest = content_hash(job.output)
+    except OSError as error:
+        _say_again(job.output, error.strerror or str(error))
+        return None
+    if digest != found.get("file"):
+        note_damage("LoRA files", job.output, "made again", once=True)
+        _say_again(job.output, "it is not as it was written")
+        return None
+    return found
+
+
+def _say_again(path: Path, why: str) -> None:
+    log.warning("%s is made again from the training's last state: %s.", path, why)
 
 
 def _training(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
+from ..ui.damages import says_damage
 from ..ui.wires import ImageSet, category, node_id, searched_as
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class LoadImageSet(io.ComfyNode):
         return str([listing(place) for place in _places(folder)]) if folder else ""
 
     @classmethod
+    @says_damage(2)
     def execute(cls, folder: str) -> io.NodeOutput:
         """List the folder."""
         from pathlib import Path
@@ -122,6 +124,7 @@ class ImagesToImageSet(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @says_damage()
     def execute(cls, images: Any, folder: str, subject: str, caption: str = "") -> io.NodeOutput:
         """Write the files that are not there yet."""
         from ...core.imageset import ImageSet as Set

@@ -29,6 +29,7 @@ def written(
     Returns:
         What was written, and what is to be said of it, a sentence each.
     """
+    from ...core.damages import note_damage
     from ...core.dataset.images import UnreadableSourcesError
     from ...core.selection import select_again
 
@@ -46,6 +47,10 @@ def written(
                 raise UnreadableSourcesError(error.reasons, _WITH_MASKS) from error
             if error.reasons.keys() <= left_out.keys():
                 raise
+            note_damage(
+                "chosen images", images.root, "left out, and the subset is chosen again",
+                len(error.reasons.keys() - left_out.keys()),
+            )  # fmt: skip
             left_out |= error.reasons
             selection = select_again(selection, error.reasons)
             images = selection.images

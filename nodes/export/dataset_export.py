@@ -248,6 +248,7 @@ class LoadDataset(io.ComfyNode):
         return str(listing(readable_path(folder))) if folder else ""
 
     @classmethod
+    @says_damage()
     def execute(cls, folder: str, minimum_quality: float) -> io.NodeOutput:
         """Read the dataset."""
         from ...core.dataset.curated import CuratedDataset

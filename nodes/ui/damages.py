@@ -14,7 +14,8 @@ Execute = Callable[..., io.NodeOutput]
 def says_damage(summary: int | None = None) -> Callable[[Execute], Execute]:
     """Return a decorator of ``execute`` that adds what was found damaged to what the node says.
 
-    Without damage the outputs are as they are.
+    Without damage the outputs are as they are. Every node has it that reads what is kept on the
+    disk: images, measurements, datasets, notes.
 
     Args:
         summary: The place of the output that is a text for people; with ``None`` only the node
@@ -43,8 +44,14 @@ def _told(output: io.NodeOutput, text: str, place: int | None) -> io.NodeOutput:
     shown = output.ui if isinstance(output.ui, dict) else output.ui.as_dict() if output.ui else {}
     lines = (*shown.get("text", ()), text)
     values = list(output.args)
-    if place is not None:
+    # What a node expands to is linked to in its outputs' places.
+    if place is not None and isinstance(values[place], str):
         values[place] = "\n".join(filter(None, (values[place], text)))
         if shown.get("text") == (output.args[place],):
             lines = (values[place],)
-    return io.NodeOutput(*values, ui={**shown, "text": lines})
+    return io.NodeOutput(
+        *values,
+        ui={**shown, "text": lines},
+        expand=output.expand,
+        block_execution=output.block_execution,
+    )

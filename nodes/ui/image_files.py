@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ...core.progress import Progress
+
+log = logging.getLogger(__name__)
 
 
 def write_batch(
@@ -28,11 +31,12 @@ def write_batch(
     from PIL import Image
 
     from ...core import atomic
+    from ...core.damages import note_damage
     from ...core.plain_files import plain_bytes
     from .images import to_bytes
 
     progress.start("Writing", len(images))
-    rows = []
+    rows, spoiled = [], set()
     for number in range(len(images)):
         pixels = to_bytes(images[number : number + 1])[0]
         height, width = pixels.shape[:2]
@@ -41,6 +45,8 @@ def write_batch(
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
         path = place / f"image_{name[:16]}.png"
         if not path.is_file() or plain_bytes(path) != buffer.getvalue():
+            if path.exists() and not _shows(path, pixels):
+                spoiled.add(path.name)
             atomic.write_bytes(path, buffer.getvalue())
         rows.append(
             {
@@ -53,4 +59,22 @@ def write_batch(
             }
         )
         progress.advance()
+    if spoiled:
+        note_damage("images", place, "written again", len(spoiled))
+        log.warning("%d images in %s did not show what they are named by, and are written again.",
+                    len(spoiled), place)  # fmt: skip
     return rows
+
+
+def _shows(path: Path, pixels: Any) -> bool:
+    """Whether a file has these pixels, however another version of Pillow has packed them."""
+    import numpy as np
+    from PIL import Image
+
+    from ...core.reading.opening import decoding_errors
+
+    try:
+        with Image.open(path) as image:
+            return np.array_equal(np.asarray(image), pixels)
+    except decoding_errors():
+        return False

@@ -2,6 +2,7 @@
 
 import pytest
 
+from character_curator.damages import collected_damage
 from character_curator.errors import WriteError
 from character_curator.feature_parts import merge_parts, write_part
 from character_curator.features import FeatureStore
@@ -63,7 +64,11 @@ def test_a_damaged_part_is_set_aside_and_told_of(tmp_path, caplog, damage):
         data[data.index(b"two")] ^= 1
         damage = bytes(data)
     bad.write_bytes(damage)
-    assert merge_parts(store, tmp_path / "parts") == 1
+    with collected_damage() as found:
+        assert merge_parts(store, tmp_path / "parts") == 1
+    assert [(one.what, one.where) for one in found] == [
+        ("parts of measurements", str(tmp_path / "parts"))
+    ]
     assert _held(store) == {("pixels", "1", "c"): b"three"}
     assert [path.name for path in (tmp_path / "parts").iterdir()] == [bad.stem + ".damaged"]
     assert "measured again" in caplog.text

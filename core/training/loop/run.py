@@ -304,7 +304,8 @@ class TrainingRun:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             raise StateMismatchError(
                 f"{path} is not whole ({type(error).__name__}: {error}). Delete it, or choose "
-                "another folder, to start from the beginning."
+                "another folder, to start from the beginning.",
+                path,
             ) from error
         logger.info("Going on from epoch %d, step %d: %s.", self.epoch, self.step, path)
         return True

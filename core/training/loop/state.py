@@ -40,7 +40,15 @@ class StateWriteError(CuratorError):
 
 
 class StateMismatchError(CuratorError):
-    """A folder holds the state of another training run, or something unreadable."""
+    """A folder holds the state of another training run, or something unreadable.
+
+    Attributes:
+        damaged: The file that is not as it was written; ``None`` where it is another run's.
+    """
+
+    def __init__(self, message: str, damaged: Path | None = None) -> None:
+        self.damaged = damaged
+        super().__init__(message)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -77,7 +85,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StateMismatchError(
             f"{path} is no checkpoint of this trainer, or is damaged ({error}). Delete it, or "
-            "choose another folder, to start from the beginning."
+            "choose another folder, to start from the beginning.",
+            path,
         ) from error
     if version not in (VERSION, _WITHOUT_CHECKSUM):
         raise StateMismatchError(

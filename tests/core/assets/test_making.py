@@ -169,9 +169,10 @@ def test_a_damaged_file_is_made_again_and_said(copied, first, caplog):
     (pack / "atlas.json").unlink()
     damaged = raw / "char_ada_seed_966984_scenario_02_01.png"
     damaged.write_bytes(damaged.read_bytes()[:400])
+    (pack / "SHA256SUMS").write_text("changed")
     again = make_assets(wanted, folder)
-    assert set(again.pack.mended) == {"armor/ada_armor_966983.png", "atlas.json"}
-    assert "2 files were" in caplog.text
+    assert set(again.pack.mended) == {"armor/ada_armor_966983.png", "atlas.json", "SHA256SUMS"}
+    assert "3 files were" in caplog.text
     assert "made again" in caplog.text
     assert again.pack.digest == first[1].pack.digest
     assert contents(pack) == contents(first[1].pack.folder)

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from character_curator import diff
+from character_curator.damages import collected_damage
 from character_curator.dataset import export
 from character_curator.dataset.difference import NOT_A_CANDIDATE
 from character_curator.dataset.difference_page import page
@@ -161,8 +162,12 @@ def test_damage_is_said_and_an_unreadable_image_is_a_blank(two, tmp_path):
     for folder in ("set", "set.versions"):
         shutil.copytree(place.with_name(folder), tmp_path / folder)
     (tmp_path / "set" / ranks[7]).unlink()
-    found = diff(1, 2, tmp_path / "set")
+    with collected_damage() as noted:
+        found = diff(1, 2, tmp_path / "set")
     assert found.damaged == ((), (ranks[7],))
+    assert [str(one) for one in noted] == [
+        f"1 damaged files of version 2 in {tmp_path / 'set'}: left as they are"
+    ]
     text = page(found)
     assert "1 file of version 2 gone or changed" in text
     assert text.count('class="blank"') == 1

@@ -14,6 +14,7 @@ import torch
 
 from character_curator import atomic, restore, versions
 from character_curator.cli import main
+from character_curator.damages import collected_damage
 from character_curator.dataset import export, find_version, verify
 from character_curator.dataset.checksums import (
     NotADatasetError,
@@ -247,7 +248,11 @@ def test_what_is_damaged_is_taken_from_another_version_or_refused(place):
         for here in (True, False)
     )
     shared.unlink()
-    assert restore(place, 1).elsewhere == (shared.name,)
+    with collected_damage() as found:
+        assert restore(place, 1).elsewhere == (shared.name,)
+    assert [str(one) for one in found] == [
+        f"1 damaged files of version 1 in {first}: taken from another version"
+    ]
     assert verify(place).ok
     restore(place, 2)
     newest = contents(place)

@@ -96,18 +96,37 @@ def refuse(monkeypatch):
     monkeypatch.setattr("character_curator.training.denoisers.load.load", load)
 
 
+def _replaced(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("change", "damaged"),
     [
         (lambda folder, output: output.unlink(), []),
-        (lambda folder, output: output.write_bytes(output.read_bytes() + b" "), []),
+        (
+            lambda folder, output: output.write_bytes(output.read_bytes() + b" "),
+            ["x.safetensors"],
+        ),
         (lambda folder, output: output.with_suffix(".loss.svg").unlink(), []),
+        (
+            lambda folder, output: output.with_suffix(".loss.png").write_bytes(b"half"),
+            ["x.loss.png"],
+        ),
         (
             lambda folder, output: (output.with_suffix(".work") / "finished.json").write_text("{"),
             ["finished.json"],
         ),
+        (
+            lambda folder, output: _replaced(
+                output.with_suffix(".work") / "finished.json", '"steps": 2', '"steps": 3'
+            ),
+            ["finished.json"],
+        ),
     ],
-    ids=["no file", "another file", "no plot", "a damaged note"],
+    ids=["no file", "another file", "no plot", "another plot", "a damaged note", "another note"],
 )
 def test_what_is_not_there_whole_is_written_again_without_training(
     capsys, tmp_path, tiny_sd15, dataset, change, damaged
@@ -115,7 +134,9 @@ def test_what_is_not_there_whole_is_written_again_without_training(
     output = tmp_path / "x.safetensors"
     arguments = [dataset, *short(tiny_sd15, output)]
     first = command(capsys, *arguments)
+    assert command(capsys, *arguments) == first
     content, best = output.read_bytes(), output.with_suffix(".work") / "best.safetensors"
+    plots = [output.with_suffix(f".loss.{kind}").read_bytes() for kind in ("svg", "png")]
     before = best.stat().st_mtime_ns
     change(dataset, output)
     code, told = command(capsys, *arguments)
@@ -123,6 +144,7 @@ def test_what_is_not_there_whole_is_written_again_without_training(
     assert (code, told) == first
     assert [Path(one["where"]).name for one in damage] == damaged
     assert output.read_bytes() == content
+    assert [output.with_suffix(f".loss.{kind}").read_bytes() for kind in ("svg", "png")] == plots
     assert best.stat().st_mtime_ns == before, "it went on with the state"
 
 
