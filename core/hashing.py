@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .plain_files import plain
 
@@ -22,6 +24,32 @@ def json_hash(value: object) -> str:
         TypeError: Something in it is no JSON.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON knows them, with their ``seal``: the hash of all others.
+
+    Whoever reads them again sees with :func:`unsealed` that they are as they were written.
+    """
+    plain_values: dict[str, Any] = json.loads(json.dumps(values))
+    return {**plain_values, "seal": json_hash(plain_values)}
+
+
+def unsealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was sealed; without a seal, as an earlier version has written it, as it is.
+
+    Raises:
+        ValueError: The seal is another's.
+    """
+    found = dict(values)
+    seal = found.pop("seal", None)
+    try:
+        whole = seal is None or seal == json_hash(found)
+    except RecursionError:
+        whole = False
+    if not whole:
+        raise ValueError("its seal is another")
+    return found
 
 
 def file_state(path: Path) -> tuple[int, int, int, int]:

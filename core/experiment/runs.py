@@ -15,6 +15,7 @@ from ..damages import note_damage
 from ..evaluation.baseline import Baseline
 from ..evaluation.images import Reference
 from ..evaluation.lora_files import evaluate_file
+from ..hashing import sealed, unsealed
 from ..json_text import parse
 from ..lora.header import LoraCard
 from ..parquet import parquet_bytes
@@ -69,6 +70,7 @@ def known_result(folder: Path) -> dict[str, Any] | None:
         value = parse(plain_text(path))
         if not isinstance(value, dict) or not value.keys() >= _KEYS:
             raise ValueError("it is no result of a run")
+        value = unsealed(value)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -146,7 +148,8 @@ def run_arm(
         **evaluation.summary.as_mapping(),
         "seconds": {"training": trained, "evaluation": time.monotonic() - started},
     }
-    atomic.write_text(folder / RESULT_FILE, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(sealed(value), indent=1, allow_nan=False)
+    atomic.write_text(folder / RESULT_FILE, text + "\n")
     return value
 
 

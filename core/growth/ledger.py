@@ -17,6 +17,7 @@ from typing import Any
 from .. import atomic
 from ..damages import note_damage
 from ..generation.backend import request_fingerprint
+from ..hashing import sealed, unsealed
 from ..json_text import parse
 from ..plain_files import plain_bytes
 from ..plan import Plan, PlanError, Request
@@ -70,7 +71,7 @@ def read_ledger(path: Path, plan: Plan, settings: Mapping[str, Any]) -> list[Ask
         settings: Of the back end, as they are now.
     """
     try:
-        entries = parse(plain_bytes(path), strict=True)["images"]
+        entries = unsealed(parse(plain_bytes(path), strict=True))["images"]
         found = []
         for entry in entries:
             if not isinstance(entry, dict):
@@ -113,7 +114,8 @@ def write_ledger(path: Path, asked: Sequence[Asked], settings: Mapping[str, Any]
         for one in asked
     ]
     lines = ",\n".join(json.dumps(entry) for entry in entries)
-    atomic.write_text(path, f'{{"images": [\n{lines}\n]}}\n')
+    seal = sealed({"images": entries})["seal"]
+    atomic.write_text(path, f'{{"images": [\n{lines}\n], "seal": "{seal}"}}\n')
 
 
 def found_there(

@@ -24,9 +24,10 @@ from ..analysis.confusion import confusion, identities_of, reject_confused
 from ..damages import note_damage
 from ..dataset.checksums import FILE_NAME, exported_checksums
 from ..dataset.exporting import KOHYA, export, selected_mask
+from ..dataset.publish import damage
 from ..errors import CuratorError
 from ..features import FeatureStore
-from ..hashing import content_hash, json_hash
+from ..hashing import content_hash, json_hash, sealed, unsealed
 from ..imageset import ImageSet
 from ..json_text import number, parse
 from ..naming import slug
@@ -286,20 +287,14 @@ def _settle(
     )  # fmt: skip
     if noted is not None and made.fingerprint == noted["fingerprint"]:
         made = replace(made, seconds=noted["seconds"])
-    atomic.write_text(
-        one.work / SETTLED_FILE,
-        json.dumps(
-            {
-                "key": one.key,
-                "version": made.version,
-                "fingerprint": made.fingerprint,
-                "seconds": made.seconds,
-                "against": list(against),
-            },
-            indent=1,
-        )
-        + "\n",
-    )
+    note = {
+        "key": one.key,
+        "version": made.version,
+        "fingerprint": made.fingerprint,
+        "seconds": made.seconds,
+        "against": list(against),
+    }
+    atomic.write_text(one.work / SETTLED_FILE, json.dumps(sealed(note), indent=1) + "\n")
     return made
 
 
@@ -307,10 +302,16 @@ def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
     """Return what is noted of a dataset, if it is the one that would be made and is there."""
     path = one.work / SETTLED_FILE
     try:
-        noted = parse(plain_text(path), strict=True)
+        noted = unsealed(parse(plain_text(path), strict=True))
         whole = (folder / FILE_NAME).is_file() and (one.work / pipeline.TABLE_FILE).is_file()
         same = whole and fingerprint_of(folder) == noted["fingerprint"]
         if not same or noted["key"] != one.key:
+            return None
+        if damaged := damage(folder):
+            log.warning(
+                "%d of the files of the dataset %s are gone or changed, and it is made again: %s",
+                len(damaged), folder, ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else ""),
+            )  # fmt: skip
             return None
         ImageSet.read(one.work / pipeline.TABLE_FILE)
         return {

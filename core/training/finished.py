@@ -20,7 +20,7 @@ from .. import atomic
 from ..damages import note_damage
 from ..dataset.facts import DatasetFacts
 from ..features import FeatureStore
-from ..hashing import json_hash
+from ..hashing import json_hash, sealed, unsealed
 from ..imageset import content_hash
 from ..json_text import parse
 from ..plain_files import plain_text
@@ -252,8 +252,7 @@ def note_finished(job: LoraJob, inputs: str, result: LoraResult, **words: str) -
         "held_out": list(result.training.held_out),
         "skipped": [[str(skipped.path), skipped.reason] for skipped in result.skipped],
     }
-    noted["seal"] = json_hash(parse(json.dumps(noted)))
-    atomic.write_text(job.folder / FINISHED, json.dumps(noted, indent=1))
+    atomic.write_text(job.folder / FINISHED, json.dumps(sealed(noted), indent=1))
 
 
 def _files_of(outcome: Mapping[str, Any]) -> list[Path]:
@@ -270,9 +269,7 @@ def read_notes(folder: Path) -> dict[str, Any] | None:
         found = parse(plain_text(path))
         if not isinstance(found, dict):
             raise ValueError("it is no table")
-        # Those of an earlier version have no seal.
-        if found.pop("seal", None) not in (None, json_hash(found)):
-            raise ValueError("its seal is another")
+        found = unsealed(found)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

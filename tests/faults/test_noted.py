@@ -12,9 +12,14 @@ from character_curator.damages import collected_damage, note_damage, summary
 from character_curator.dataset.sidecars import read_metadata
 from character_curator.dataset.version_record import new_record, read_record, write_record
 from character_curator.evaluation.images import Analysers, read_reference
+from character_curator.experiment import runs
 from character_curator.features import FeatureStore
+from character_curator.growth import ledger
+from character_curator.hashing import sealed, unsealed
 from character_curator.imageset import ImageSet
+from character_curator.plan import Plan, Scenario, Subject
 from character_curator.reading.unpacked import list_of
+from character_curator.training.finished import FINISHED, read_notes
 from tests.support.commands import draw_people
 from tests.support.images import drawing, png_bytes
 from tests.support.tiny_analysis import needs_miniature_faces
@@ -135,3 +140,40 @@ def test_what_is_the_same_each_time_counts_once():
             note_damage("notes", "a", "taken for absent", once=True)
             note_damage("notes", "b", "taken for absent")
     assert [one.count for one in summary(found)] == [1, 3]
+
+
+def test_a_note_of_which_one_figure_is_another_is_not_believed(tmp_path):
+    result = dict.fromkeys(runs._KEYS, 1) | {"seed": 4711}
+    plan = Plan(
+        subjects=[Subject(name="char1", description="woman")],
+        seeds=(1,),
+        scenarios=[Scenario(number=4711, name="scene", prompt="park")],
+    )
+    (request,) = plan.requests()
+    paths = [tmp_path / name for name in (runs.RESULT_FILE, FINISHED, "waves.json")]
+    for path in paths[:2]:
+        path.write_text(json.dumps(sealed(result)))
+    ledger.write_ledger(paths[2], [ledger.Asked(request, 4711, "x", 0.5, 0.5)], {})
+    readers = [
+        lambda: runs.known_result(tmp_path),
+        lambda: read_notes(tmp_path),
+        lambda: ledger.read_ledger(paths[2], plan, {}),
+    ]
+    for path, read in zip(paths, readers, strict=True):
+        with collected_damage() as found:
+            assert read()
+        assert not found
+        for old, new in (('"wave": 4711', '"wave": 4712'), ('"seed": 4711', '"seed": 4712')):
+            path.write_text(path.read_text().replace(old, new))
+        with collected_damage() as found:
+            assert not read()
+        assert [one.where for one in found] == [str(path)]
+
+
+def test_a_seal_is_over_everything():
+    assert unsealed(sealed({"a": (1, 0.1), "b": None})) == {"a": [1, 0.1], "b": None}
+    assert unsealed({"a": 1}) == {"a": 1}
+    with pytest.raises(ValueError, match="seal"):
+        unsealed(sealed({"a": 1}) | {"a": 2})
+    with pytest.raises(ValueError, match="seal"):
+        unsealed(sealed({"a": 1}) | {"b": 2})

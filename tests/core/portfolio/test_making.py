@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from character_curator import CuratedDataset, project
+from character_curator.damages import collected_damage
 from character_curator.dataset import verify
 from character_curator.portfolio.making import (
     SubjectError,
@@ -193,6 +194,24 @@ def test_a_damaged_dataset_is_made_again(copied):
     assert after.keys() == before.keys()
     # What is written when a dataset is published says when that was.
     assert {name for name in after if after[name] != before[name]} <= {"version.json"}
+
+
+def test_a_file_of_a_dataset_that_is_changed_is_found(copied, caplog):
+    folder, text = copied
+    place = folder / "out" / "portfolio" / "one"
+    before = hashes(place)
+    (place / "README.md").write_text("changed")
+    with collected_damage() as found:
+        made = make_portfolio(project.parse(text), folder)
+    assert [(one.what, one.where) for one in found] == [
+        ("files of the version before", str(place))
+    ]
+    assert "1 of the files of the dataset" in caplog.text
+    assert str(place) in caplog.text
+    after = hashes(place)
+    assert {name for name in before if after[name] != before[name]} == {"version.json"}
+    assert {entry.name: entry.kept for entry in made.entries} == {"one": False, "two": True}
+    assert (place.with_name("one.versions") / "v0001" / "README.md").read_text() == "changed"
 
 
 def test_a_newcomer_who_is_a_look_alike_is_reported_and_again_turns_it_away(copied):

@@ -30,9 +30,9 @@ else:
 SECONDS = {"seconds"}
 JSON_MAY_DIFFER = (
     (r".*/version\.json|version\.json", {"time", "seal"}),
-    (r".*/finished\.json", SECONDS),
-    (r".*/before-after\.json|.*/runs/[^/]*/result\.json", SECONDS),
-    (r".*/settled\.json", SECONDS),
+    (r".*/finished\.json", {"seconds", "seal"}),
+    (r".*/before-after\.json", SECONDS),
+    (r".*/runs/[^/]*/result\.json|.*/settled\.json", {"seconds", "seal"}),
     (r".*/augmentation\.json", {"seconds", "cost"}),
     (r".*/portfolio\.json", {"generation_seconds", "curation_seconds", "cost", "untimed"}),
 )
