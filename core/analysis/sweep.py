@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from .face_analyser import FaceAnalyser
 
 _TRIES = 5
-_LEAST_CHUNK, _MOST_CHUNK = 16, 128
+_LEAST_CHUNK, _LEAST_ALONE, _MOST_CHUNK = 4, 16, 128
+"""Images: of a chunk where several work, of one where nobody else does, and of any."""
 _CHUNKS_A_WORKER = 8
 """Chunks that each worker gets, unless they would become too small or too large."""
 
@@ -135,8 +136,7 @@ def _pass(
 
 def _measure(wanted: list[Known], work: Measuring | InParts, engine: Engine, taker: _Taker) -> None:
     """Let an engine measure images, and take what it finds."""
-    size = len(wanted) // (engine.workers * _CHUNKS_A_WORKER)
-    size = min(max(size, _LEAST_CHUNK), _MOST_CHUNK)
+    size = chunk_size(len(wanted), engine.workers)
     count = -(-len(wanted) // size)
     left = deque(wanted)
     wanted.clear()
@@ -155,6 +155,21 @@ def _measure(wanted: list[Known], work: Measuring | InParts, engine: Engine, tak
     with closing(engine.map(work, list(taker.batches(last=True)))) as results:
         for found in results:
             taker.take(found)
+
+
+def chunk_size(count: int, workers: int) -> int:
+    """Return how many images a chunk has.
+
+    Few where there are few: large photographs take seconds each, and whoever has the last chunk
+    works alone. Where nobody else works nothing is gained by that, and at each chunk's end what is
+    decoded ahead runs dry.
+
+    Args:
+        count: Images, from 1.
+        workers: Who share them, from 1.
+    """
+    least = _LEAST_ALONE if workers == 1 else min(_LEAST_CHUNK, -(-count // workers))
+    return min(max(count // (workers * _CHUNKS_A_WORKER), least), _MOST_CHUNK)
 
 
 class _Taker:

@@ -164,7 +164,11 @@ def _logging(console: Console, verbose: bool) -> Iterator[None]:
             handler.setFormatter(PlainLog("%(levelname)s %(name)s: %(message)s"))
         yield
         return
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    others = logging.StreamHandler()
+    # By itself too: what our loggers let through reaches it without asking for the root's level.
+    others.setLevel(logging.ERROR)
+    form = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.ERROR, format=form, handlers=[others])
     ours, notes = logging.getLogger(__package__.partition(".")[0]), NotesOnConsole(console)
     level = ours.level
     ours.addHandler(notes)

@@ -74,7 +74,7 @@ def known_result(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        note_damage("results of runs", path, "the run is made again")
+        note_damage("results of runs", path, "the run is made again", once=True)
         log.warning("%s is damaged (%s): the run is made again.", path, error)
         return None
     return value

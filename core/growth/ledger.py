@@ -86,7 +86,7 @@ def read_ledger(path: Path, plan: Plan, settings: Mapping[str, Any]) -> list[Ask
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
-        note_damage("notes of waves", path, "taken for absent")
+        note_damage("notes of waves", path, "taken for absent", once=True)
         log.warning("%s is damaged (%s), and counts as if it were not there.", path, error)
         return []
     return found
@@ -102,6 +102,19 @@ def as_planned(plan: Plan, entry: Mapping[str, Any]) -> Request | None:
 
 def write_ledger(path: Path, asked: Sequence[Asked], settings: Mapping[str, Any]) -> None:
     """Write what was asked for, atomically."""
+    atomic.write_text(path, _text_of(asked, settings))
+
+
+def holds(path: Path, asked: Sequence[Asked], settings: Mapping[str, Any]) -> bool:
+    """Whether a file says just what :func:`write_ledger` would write.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return plain_bytes(path) == _text_of(asked, settings).encode()
+
+
+def _text_of(asked: Sequence[Asked], settings: Mapping[str, Any]) -> str:
     entries = [
         {
             **{name: getattr(one.request, name) for name in _NAMING},
@@ -115,7 +128,7 @@ def write_ledger(path: Path, asked: Sequence[Asked], settings: Mapping[str, Any]
     ]
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     seal = sealed({"images": entries})["seal"]
-    atomic.write_text(path, f'{{"images": [\n{lines}\n], "seal": "{seal}"}}\n')
+    return f'{{"images": [\n{lines}\n], "seal": "{seal}"}}\n'
 
 
 def found_there(

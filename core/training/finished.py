@@ -273,7 +273,7 @@ def read_notes(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        note_damage("notes of trainings", path, "taken for absent")
+        note_damage("notes of trainings", path, "taken for absent", once=True)
         log.warning("%s is damaged (%s), and counts as if it were not there.", path, error)
         return None
     return found

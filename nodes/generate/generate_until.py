@@ -92,7 +92,7 @@ class GenerateUntil(io.ComfyNode):
     @says_damage(2)
     def execute(cls, selection: Any, waves: Any, gain: float) -> io.NodeOutput:
         """End, or ask for the next wave and have it made and measured."""
-        from ...core.growth.ledger import write_ledger
+        from ...core.growth.ledger import holds, write_ledger
         from ...core.growth.next_wave import outlook
         from ...core.selection import NoCandidatesError
 
@@ -113,6 +113,8 @@ class GenerateUntil(io.ComfyNode):
                 notes = [ahead.sentence(), *_left_behind(graph, [*between, own])]
                 images = replace(selection.images, notes=(*selection.images.notes, *notes))
                 said = "\n".join([*notes, *selection.sentences()])
+                if waves.ledger.is_file() and not holds(waves.ledger, asked, waves.settings):
+                    write_ledger(waves.ledger, asked, waves.settings)  # it was damaged
                 return io.NodeOutput(images, replace(selection, images=images), said)
             write_ledger(waves.ledger, [*asked, *ahead.following], waves.settings)
         return _again(graph, [*between, own])

@@ -203,9 +203,7 @@ def test_a_file_of_a_dataset_that_is_changed_is_found(copied, caplog):
     (place / "README.md").write_text("changed")
     with collected_damage() as found:
         made = make_portfolio(project.parse(text), folder)
-    assert [(one.what, one.where) for one in found] == [
-        ("files of the version before", str(place))
-    ]
+    assert [(one.what, one.where) for one in found] == [("files of the version before", str(place))]
     assert "1 of the files of the dataset" in caplog.text
     assert str(place) in caplog.text
     after = hashes(place)

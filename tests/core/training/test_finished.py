@@ -9,6 +9,7 @@ import pytest
 
 from character_curator import cli, project, project_training
 from character_curator.analysis import decoding
+from character_curator.damages import collected_damage
 from character_curator.dataset import export, verify
 from character_curator.dataset.verdict import report_without_later
 from character_curator.imageset import content_hash
@@ -187,7 +188,7 @@ def test_a_note_of_the_outcome_alone_is_read(tmp_path):
     assert finished_outcome(job, "x") is None
 
 
-def test_a_projects_training_is_found_again(tmp_path, tiny_sd15, dataset, monkeypatch):
+def test_a_projects_training_is_found_again(tmp_path, tiny_sd15, dataset, monkeypatch, caplog):
     parsed = project.parse(f"""
 source = "set"
 [project]
@@ -232,3 +233,17 @@ sample_every = 1
     assert (shown / "report.html").read_text(encoding="utf-8") == told
     (shown / "report.html").write_text(told + "<!-- mine -->", encoding="utf-8")
     assert not project_training.tell_of_training(shown, first)
+
+    # A state that is damaged is not gone on from, and that is said.
+    monkeypatch.undo()
+    content, state = first.file.read_bytes(), first.file.with_suffix(".work") / "state.safetensors"
+    first.file.unlink()
+    state.write_bytes(state.read_bytes()[:-9])
+    with collected_damage() as found:
+        anew = project_training.train(parsed, dataset, tmp_path)
+    assert [str(one) for one in found] == [
+        f"1 damaged training states in {state}: the training begins anew"
+    ]
+    assert f"{first.file} is made again from the training's last state: No such file" in caplog.text
+    assert f"Training anew: {state} is no checkpoint of this trainer, or is damaged" in caplog.text
+    assert (anew.known, first.file.read_bytes()) == (False, content)
