@@ -157,7 +157,8 @@ class ImageSet:
         if not listing.names:
             named = shown(", ".join(map(str, given))) or "an empty list"
             unread = (others_in_words(listing.others), own_in_words(listing.own))
-            raise EmptyFolderError(named, "; ".join(filter(None, unread)))
+            absent = "" if any(map(os.path.lexists, places)) else "there is no such folder"
+            raise EmptyFolderError(named, "; ".join(filter(None, (absent, *unread))))
         root = listing.root
         progress.start("Reading the folder", len(listing.names))
         rows = []

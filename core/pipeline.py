@@ -104,6 +104,8 @@ def run(
     Raises:
         CuratorError: Something that the message says how to mend.
     """
+    from .dataset.publish import check_place
+
     if project.portfolio is not None:
         raise project_file.ProjectFileError(
             "This project is a portfolio of several subjects. Make it with 'character-curator "
@@ -116,6 +118,7 @@ def run(
         )
     output = resolved(base, project.project.output)
     decisions_of(project, base)  # refused before anything is generated
+    check_place(output / DATASET_FOLDER)
     with working(project) as engine:
         if project.source is not None:
             images = source_images(project, base, progress=progress)
@@ -216,11 +219,14 @@ def curate(
 
     Raises:
         NothingPassesError: No image passes; it says what each threshold costs.
+        OutputError: The dataset's folder cannot be used, which is told before anything is measured.
     """
     from .analysis.measure import note_unreadable
     from .dataset.images import UnreadableSourcesError
+    from .dataset.publish import check_place
     from .features import FeatureStore
 
+    check_place(dataset or output / DATASET_FOLDER)
     known: set[str] = set()
     while True:
         try:

@@ -67,6 +67,16 @@ class NoHomeError(CuratorError):
         )
 
 
+class LinkLoopError(CuratorError):
+    """A path leads through links that lead to each other."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"{visible(str(error))}: links lead in a circle there, to no file or folder. Take them "
+            "away, or name another place."
+        )
+
+
 class TooLittleMemoryError(CuratorError):
     """Something is larger than this machine's memory."""
 
@@ -113,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "allocate memory" in str(error):  # as torch has it on a CPU
                 code = TooLittleMemoryError.exit_code
                 return _say_error(TooLittleMemoryError(MemoryError()), code, options, damaged)
+            if "Symlink loop" in str(error):  # as pathlib has it before Python 3.13
+                loop = LinkLoopError(error)
+                return _say_error(loop, loop.exit_code, options, damaged)
             if "home directory" not in str(error):  # as pathlib has it of '~'
                 raise
             return _say_error(NoHomeError(error), NoHomeError.exit_code, options, damaged)

@@ -11,6 +11,7 @@ from PIL import Image
 from ..json_text import parse
 from ..plain_files import plain_text
 from ..reading.masks import masks_of, without_masks
+from ..reading.own import is_drawn_by_training
 from .checksums import NotADatasetError
 from .images import SUFFIXES
 from .sidecars import METADATA_FILE, metadata_path
@@ -62,7 +63,11 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
         self.transform = transform
         self.metadata: dict[str, dict[str, Any]] = self._load_metadata()
         files = {path.relative_to(self.root).as_posix(): path for path in self.root.rglob("*")}
-        shown = [name for name in files if name.endswith(SUFFIXES)]
+        shown = [
+            name
+            for name in files
+            if name.endswith(SUFFIXES) and not is_drawn_by_training(name, files)
+        ]
         self.images: list[dict[str, Any]] = [
             {"filename": name, "path": str(files[name]), "metadata": self.metadata.get(name, {})}
             for name in sorted(without_masks(shown, masks_of(shown)))

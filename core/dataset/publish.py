@@ -130,7 +130,7 @@ def staging(output: Path) -> Iterator[Path]:
     """
     folder = output.parent / f".{output.name}.tmp-{secrets.token_hex(4)}"
     try:
-        _check(output)
+        check_place(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         with _locked(output):
             recover(output)
@@ -227,7 +227,12 @@ def settle(output: Path) -> None:
                 recover(output)
 
 
-def _check(output: Path) -> None:
+def check_place(output: Path) -> None:
+    """Refuse what cannot become a dataset's folder, before an hour has been spent for it.
+
+    Raises:
+        OutputError: The place is taken by something that is not a dataset.
+    """
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file. Name a folder for the dataset.")
     if output.is_dir() and any(output.iterdir()) and not is_dataset(output):

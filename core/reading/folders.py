@@ -24,7 +24,7 @@ from ..hashing import content_hash
 from ..naming import expanded
 from .kinds import CAPTION_SUFFIXES, is_image_name
 from .masks import masks_of, without_masks
-from .own import is_own_output
+from .own import is_drawn_by_training, is_own_output
 from .tars import SUFFIXES as TAR_SUFFIXES
 from .tars import is_tar_name, left_out_of, unpack_tar
 from .unpacked import damaged_since, write_unpacked
@@ -64,7 +64,8 @@ class Listing:
         others: Files that are neither images nor captions of images, in order.
         captions: Captions of images.
         masks: The mask of each image that one lies beside, both as names.
-        own: Folders that were not entered, because this program has written them, in order.
+        own: Folders that were not entered, and images that were left out, because this program has
+            written them, in order.
         notes: What is to be said of tar files, a sentence each.
     """
 
@@ -93,6 +94,8 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
         SourceError: A zip or tar file is not there, damaged, locked by a password or a bomb; a
             single file is no image; the sources have no folder in common.
     """
+    if not sources:
+        raise SourceError("No source is named: the list is empty. Name a folder of images.")
     places = [_place(source, unpacked) for source in sources]
     listed = [_one(place) for place in places]
     said = tuple(
@@ -197,6 +200,10 @@ def _one(place: Path) -> Listing:
             )
         return Listing(place.parent, (place.name,), None, ())
     files, own = _files(place)
+    there = set(files)
+    drawn = {name for name in files if is_drawn_by_training(name, there)}
+    files = [name for name in files if name not in drawn]
+    own = tuple(sorted((*own, *drawn)))
     shown = [name for name in files if is_image_name(name)]
     masks = masks_of(shown)
     names = without_masks(shown, masks)

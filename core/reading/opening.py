@@ -226,9 +226,15 @@ def to_eight_bits(image: Any) -> Any:
         import numpy as np
         from PIL import Image
 
-        values = np.asarray(turned, dtype=np.float64)
-        # Pillow would clip 16-bit greys to white; scale them (65535 to 255) instead.
-        scale = 257.0 if mode.startswith("I") else 1.0
+        # What is no number is black, and infinitely bright is white.
+        values = np.nan_to_num(np.asarray(turned, dtype=np.float64))
+        brightest = float(values.max(initial=0.0))
+        if mode.startswith("I"):
+            # Pillow would clip 16-bit greys to white; scale them (65535 to 255) instead, and those
+            # of 32 bits likewise.
+            scale = 257.0 if brightest <= 0xFFFF else 0xFFFFFFFF / 255
+        else:  # floats up to 1, as most programs write them, or up to 255
+            scale = 1 / 255 if brightest <= 1 else 1.0
         grey = Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
         if "icc_profile" in turned.info:
             grey.info["icc_profile"] = turned.info["icc_profile"]

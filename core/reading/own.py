@@ -7,6 +7,7 @@ folder of measurements is never taken for somebody's images.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from pathlib import Path
 
 from ..json_text import parse
@@ -19,6 +20,8 @@ CHECKSUMS_FILE = "SHA256SUMS"
 VERSIONS_SUFFIX = ".versions"
 """``NAME.versions`` beside a dataset ``NAME`` keeps its earlier versions."""
 
+_DRAWN_ENDS = (".loss.png", ".samples.png")
+"""What a training draws beside ``NAME.safetensors``."""
 _STORE_FILE = "features.sqlite"
 _STORE_MARK = b"TABLE feature ("
 _HEAD = 3 * 4096
@@ -46,21 +49,50 @@ def is_own_output(folder: Path) -> bool:
     return is_dataset(folder) or _keeps_versions(folder) or _has_measurements(folder)
 
 
+def is_drawn_by_training(name: str, beside: Container[str]) -> bool:
+    """Whether an image is the losses or the samples of a LoRA that lies beside it.
+
+    Args:
+        name: Of the image, with ``/``.
+        beside: Names of all files there.
+    """
+    return any(
+        name.endswith(end) and f"{name.removesuffix(end)}.safetensors" in beside
+        for end in _DRAWN_ENDS
+    )
+
+
+def drawn_in(folder: Path) -> frozenset[str]:
+    """Return the names of the images in a folder that show the training of a LoRA beside them."""
+    there = {path.name for path in folder.iterdir()}
+    return frozenset(name for name in there if is_drawn_by_training(name, there))
+
+
 def is_version_name(name: str) -> bool:
     """Whether a folder's name is that of a kept version: ``v0001``."""
     return re.fullmatch(r"v\d{4,}", name) is not None
 
 
 def own_in_words(names: tuple[str, ...]) -> str:
-    """Say which folders were not read because this program has written them; empty for none."""
-    if not names:
-        return ""
+    """Say which folders and files were not read because this program has written them.
+
+    Returns:
+        A sentence or two; empty for none.
+    """
+    files = tuple(name for name in names if name.endswith(_DRAWN_ENDS))
+    folders = tuple(name for name in names if name not in files)
+    said = []
+    if folders:
+        said.append(f"{_counted(folders, 'folder')}. To read one, name it as a source itself.")
+    if files:
+        said.append(f"{_counted(files, 'file')}: they show a training, beside its LoRA.")
+    return " ".join(said)
+
+
+def _counted(names: tuple[str, ...], what: str) -> str:
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    what = "folder was" if len(names) == 1 else "folders were"
-    return (
-        f"{len(names)} {what} written by {PROGRAM} and not read as images: {listed}. To read one, "
-        "name it as a source itself."
-    )
+    were = f"{what} was" if len(names) == 1 else f"{what}s were"
+    return f"{len(names)} {were} written by {PROGRAM} and not read as images: {listed}"
 
 
 def _has_record(folder: Path) -> bool:

@@ -33,6 +33,7 @@ from ..plain_files import plain_bytes, plain_text
 from ..progress import Progress, silent
 from ..reading.disturbances import DISTURBED
 from ..reading.masks import masks_of, without_masks
+from ..reading.own import drawn_in
 from ..toml_lines import read_tables
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _image_files(
 ) -> tuple[ImageFile, ...]:
     from ..analysis.decoding import decode_ahead
 
-    names = {path.name for path in folder.glob("*.png")}
+    names = {path.name for path in folder.glob("*.png")} - drawn_in(folder)
     paths = sorted(folder / name for name in without_masks(names, masks_of(names)))
     progress.start("Reading the images", len(paths))
     found = []

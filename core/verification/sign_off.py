@@ -23,6 +23,7 @@ from ..imageset import content_hash
 from ..json_text import parse
 from ..parquet import ParquetError, read_parquet
 from ..plain_files import plain_text
+from ..reading.own import drawn_in
 from .checklist import Fault, Line, judged
 
 FORMAT = 1
@@ -45,7 +46,8 @@ def shown_files(dataset: Path, lora: Path | None, samples: Path | None) -> dict[
         NotADatasetError: The dataset has no image.
         SignOffError: The test images of the LoRA have not been made yet.
     """
-    images = sorted(dataset.glob("*.png"))
+    drawn = drawn_in(dataset) if dataset.is_dir() else ()
+    images = sorted(path for path in dataset.glob("*.png") if path.name not in drawn)
     if not images:
         raise NotADatasetError(dataset, "images")
     shown = {path.name: path for path in [*images, dataset / REPORT_FILE] if path.is_file()}

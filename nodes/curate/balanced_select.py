@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.progress import NodeProgress
 from ..ui.widgets import widget
@@ -89,6 +90,7 @@ class BalancedSelect(io.ComfyNode):
         return content_hash(path) if path.is_file() else 0
 
     @classmethod
+    @checks_inputs
     @says_damage(2)
     def execute(
         cls,

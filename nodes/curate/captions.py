@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -89,6 +90,7 @@ class CaptionImages(io.ComfyNode):
         return missing_libraries(("cv2", "polars", "transformers", "onnxruntime")) or True
 
     @classmethod
+    @checks_inputs
     @says_damage(2)
     def execute(
         cls, images: Any, model: str, existing: str, clip: Any = None, **options: Any
@@ -183,6 +185,7 @@ class EditCaptions(io.ComfyNode):
         return missing_libraries(("polars", "tokenizers")) or True
 
     @classmethod
+    @checks_inputs
     def execute(
         cls,
         images: Any,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, node_id, searched_as
@@ -70,6 +71,7 @@ class CompareSubjects(io.ComfyNode):
         return missing_libraries(("polars",)) or True
 
     @classmethod
+    @checks_inputs
     def execute(
         cls,
         first: Any,

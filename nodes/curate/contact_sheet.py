@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...core.rejection_reasons import Rejection
+from ..ui.given import checks_inputs
 from ..ui.wires import ImageSet, category, node_id, searched_as
 
 _FILTERS = [
@@ -47,6 +48,7 @@ class ContactSheet(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checks_inputs
     def execute(
         cls, images: Any, show: str, group_by: str, limit: int, columns: int, side: int
     ) -> io.NodeOutput:

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -120,6 +121,7 @@ class CropImages(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @checks_inputs
     @says_damage(2)
     def execute(
         cls,

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, node_id, searched_as
@@ -80,6 +81,7 @@ class DisturbImages(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @checks_inputs
     @says_damage(2)
     def execute(
         cls, images: Any, kinds: str, strength: float, seed: int, count: int, folder: str
@@ -142,6 +144,7 @@ class JoinImageSets(io.ComfyNode):
         return missing_libraries(("polars",)) or True
 
     @classmethod
+    @checks_inputs
     def execute(
         cls, first: Any, second: Any, third: Any = None, fourth: Any = None
     ) -> io.NodeOutput:

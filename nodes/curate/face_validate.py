@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -105,6 +106,7 @@ class FaceValidate(io.ComfyNode):
         return missing_libraries(LIBRARIES) or True
 
     @classmethod
+    @checks_inputs
     @says_damage(1)
     def execute(
         cls,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.wires import ImageSet, category, node_id, searched_as
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class LoadImageSet(io.ComfyNode):
         return str([listing(place) for place in _places(folder)]) if folder else ""
 
     @classmethod
+    @checks_inputs
     @says_damage(2)
     def execute(cls, folder: str) -> io.NodeOutput:
         """List the folder."""
@@ -124,6 +126,7 @@ class ImagesToImageSet(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @checks_inputs
     @says_damage()
     def execute(cls, images: Any, folder: str, subject: str, caption: str = "") -> io.NodeOutput:
         """Write the files that are not there yet."""
@@ -182,6 +185,7 @@ class ImageSetToImages(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checks_inputs
     def execute(cls, images: Any, which: str, first: int, count: int) -> io.NodeOutput:
         """Read the images."""
         from ...core.analysis.decoding import read_image

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
@@ -111,6 +112,7 @@ class Verify(io.ComfyNode):
         return float("nan")
 
     @classmethod
+    @checks_inputs
     @says_damage(1)
     def execute(
         cls,

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..curate.filters import what_thresholds_cost
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, ImageSet, Selection, category, node_id, searched_as
@@ -129,6 +130,7 @@ class DatasetExport(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @checks_inputs
     @says_damage(2)
     def execute(
         cls,
@@ -248,6 +250,7 @@ class LoadDataset(io.ComfyNode):
         return str(listing(readable_path(folder))) if folder else ""
 
     @classmethod
+    @checks_inputs
     @says_damage()
     def execute(cls, folder: str, minimum_quality: float) -> io.NodeOutput:
         """Read the dataset."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
@@ -133,6 +134,7 @@ class ExportAssets(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @checks_inputs
     @says_damage(3)
     def execute(
         cls,

@@ -12,6 +12,7 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from ...core.errors import CuratorError
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, Selection, Waves, category, node_id, searched_as
@@ -89,6 +90,7 @@ class GenerateUntil(io.ComfyNode):
         return missing_libraries(("polars", "scipy")) or True
 
     @classmethod
+    @checks_inputs
     @says_damage(2)
     def execute(cls, selection: Any, waves: Any, gain: float) -> io.NodeOutput:
         """End, or ask for the next wave and have it made and measured."""

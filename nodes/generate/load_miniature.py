@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ui.given import checks_inputs
 from ..ui.wires import category, node_id, searched_as
 
 
@@ -42,6 +43,7 @@ class LoadMiniature(io.ComfyNode):
         return str(listing(DIFFUSION_PATH))
 
     @classmethod
+    @checks_inputs
     def execute(cls) -> io.NodeOutput:
         """Load the three models."""
         from ...core.miniature import DIFFUSION_PATH

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, Waves, category, node_id, searched_as
@@ -104,6 +105,7 @@ class SeedBatchGenerate(io.ComfyNode):
         return output_fingerprint(folder)
 
     @classmethod
+    @checks_inputs
     @says_damage()
     def execute(
         cls,

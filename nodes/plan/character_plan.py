@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..ui.given import checks_inputs
 from ..ui.widgets import widget
 from ..ui.wires import Plan as PlanWire
 from ..ui.wires import category, node_id, searched_as
@@ -110,6 +111,7 @@ class CharacterPlan(io.ComfyNode):
         return content_hash(_plan_path(plan_file)) if plan_file and plan_file.strip() else ""
 
     @classmethod
+    @checks_inputs
     def execute(
         cls,
         subject: str,

@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 
 from ..comfy.references import AUTO, ENCODINGS
 from ..ui.damages import says_damage
+from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, node_id, searched_as
@@ -253,6 +254,7 @@ class TrainLoRA(io.ComfyNode):
         return [disk_state.fingerprint(lora_path(name)) if name else 0, files, *begun]
 
     @classmethod
+    @checks_inputs
     @says_damage(5)
     def execute(
         cls,

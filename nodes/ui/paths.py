@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...core.naming import table_name
+
 VARIABLE = "CHARACTER_CURATOR_PATHS"
 
 
@@ -20,8 +22,20 @@ class PathNotAllowedError(ValueError):
     def __init__(self, text: str, roots: Iterable[Path]) -> None:
         listed = ", ".join(str(root) for root in roots)
         super().__init__(
-            f"'{text}' is outside the folders that a graph may use ({listed}). Put the files "
-            f"there, or let the server's owner name further folders in the variable {VARIABLE}."
+            f"'{_shown(text)}' is outside the folders that a graph may use ({listed}). Put the "
+            "files there, or let the server's owner name further folders in the variable "
+            f"{VARIABLE}."
+        )
+
+
+class UnusablePathError(ValueError):
+    """A widget's text is no path that a file system takes."""
+
+    def __init__(self, text: str, error: Exception) -> None:
+        # Python names halves of characters, loops of links and names that are too long.
+        super().__init__(
+            f"'{_shown(text)}' is no path that can be used ({_shown(str(error))}). Name a folder "
+            "or file anew, each part of at most 255 letters."
         )
 
 
@@ -84,14 +98,25 @@ def contained(text: str, base: Path, roots: Iterable[Path]) -> Path:
 
     Raises:
         PathNotAllowedError: It does not, once links and ``..`` are resolved.
+        UnusablePathError: The text is no path at all.
     """
     roots = list(roots)
     if "\0" in text:
         raise PathNotAllowedError(text.replace("\0", "?"), roots)
-    path = (base / text.strip()).resolve()
+    try:
+        path = (base / text.strip()).resolve()
+        path.exists()  # asks the file system whether it takes such a name
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnusablePathError(text, error) from None
     if any(path.is_relative_to(root.resolve()) for root in roots):
         return path
     raise PathNotAllowedError(text, roots)
+
+
+def _shown(text: str) -> str:
+    """Return a text as every terminal takes it, and not longer than a line or two."""
+    text = table_name(text)
+    return f"{text[:100]} … {text[-50:]}" if len(text) > 200 else text
 
 
 def allowed_roots(*, writable: bool = False) -> list[Path]:

@@ -7,12 +7,12 @@ import shutil
 
 import pytest
 
-from character_curator.dataset import export, verify
+from character_curator.dataset import CuratedDataset, export, verify
 from character_curator.dataset.publish import OutputError, versions
 from character_curator.errors import CuratorError
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
-from character_curator.reading.own import is_dataset, is_own_output
+from character_curator.reading.own import drawn_in, is_dataset, is_own_output
 from character_curator.training.data.examples import read_examples
 from tests.support.images import make_images
 
@@ -122,6 +122,20 @@ def test_what_was_written_below_the_source_is_no_source(images, tmp_path):
     shutil.copy(next(source.glob("*.png")), source / "other.versions" / "mine.png")
     names = ImageSet.from_folder(source).table["path"].to_list()
     assert {"ds.work/rejected.jpg", "other.versions/mine.png"} <= {*names}
+
+
+def test_what_shows_a_training_is_no_image_of_the_dataset_beside_its_lora(images, tmp_path):
+    place = export(images, tmp_path / "ds", name="x").folder
+    for end in ("loss.png", "samples.png"):
+        shutil.copy(next(place.glob("*.png")), place / f"x.{end}")
+    assert len(ImageSet.from_folder(place)) == len(CuratedDataset(place)) == 8
+    (place / "x.safetensors").write_bytes(b"weights")
+    found = ImageSet.from_folder(place)
+    assert len(found) == len(CuratedDataset(place)) == 6
+    assert "2 files were written by character-curator and not read as images: x.loss.png" in str(
+        found.notes
+    )
+    assert drawn_in(place) == {"x.loss.png", "x.samples.png"}
 
 
 def test_a_dataset_that_is_named_is_read(images, tmp_path):

@@ -109,6 +109,29 @@ def test_formats(tmp_path, end):
     assert ImageSet.from_folder(tmp_path).table["rejection"].null_count() == 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("brightest", [1.0, 255.0, 0xFFFF, 0xFFFFFFFF >> 1])
+def test_floats_and_deep_greys_are_as_bright_as_they_are_meant(tmp_path, brightest):
+    grey = np.asarray(PHOTO.convert("L"), dtype=np.float64)
+    kind = np.float32 if brightest < 256 else np.int32
+    values = (grey / 255 * min(brightest, 0xFFFF if kind is np.int32 else 255)).astype(kind)
+    if brightest > 0xFFFF:
+        values = (grey / 255 * brightest).astype(np.int64).astype(np.int32)
+        grey = grey / 2  # half of what 32 bits without a sign hold
+    place = saved(tmp_path / "deep.tif", Image.fromarray(values))
+    assert np.abs(read_image(place)[..., 0].astype(float) - grey).mean() < 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_number_is_black_and_no_warning(tmp_path):
+    values = np.asarray(PHOTO.convert("L"), dtype=np.float32)
+    values[0], values[1] = np.nan, np.inf
+    found = read_image(saved(tmp_path / "nan.tif", Image.fromarray(values)))
+    assert (found[0] == 0).all()
+    assert (found[1] == 255).all()
+    assert found[2:].min() >= 40
+
+
 def test_a_format_without_its_library_says_what_to_install(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypnone" + bytes(40))
     images = ImageSet.from_folder(tmp_path)
