@@ -18,7 +18,7 @@ from ..reading.folders import EmptyFolderError, list_sources
 from ..reading.kinds import others_in_words
 from ..reading.own import is_dataset
 from ..reading.rows import caption_notes
-from ..reading.texts import UTF_8, caption_file, decoded
+from ..reading.texts import MOST_BYTES, UTF_8, caption_file, decoded
 
 
 class CaptionFolderError(CuratorError):
@@ -127,6 +127,9 @@ def read_table(folder: Path | str, *, trigger: str | None = None) -> CaptionTabl
     encodings = [row.encoding for row in rows if row.data is not None and row.encoding]
     faults = [
         f"The caption {row.file} is in an unknown encoding, and stays as it is. Save it as UTF-8."
+        if len(row.data or b"") <= MOST_BYTES
+        else f"The caption {row.file} is larger than {MOST_BYTES:,} bytes, and stays as it is. "
+        "Take it away, or shorten it."
         for row in rows
         if row.unread
     ]

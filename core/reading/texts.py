@@ -21,18 +21,27 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
+MOST_BYTES = 1 << 20
+"""The longest caption in bytes; what is larger is something else under a caption's name."""
+
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_PAIR = re.compile(
+    rb"(?<![\x80-\xff])(?:(?<=[A-Za-z])[\xdf-\xf6\xf8-\xff]{2}(?![\x80-\xff])"
+    rb"|[\xdf-\xf6\xf8-\xff]{2}(?=[A-Za-z]))"
+)
+"""Two small letters within a word, as in 'Größe'."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
 class UnknownEncodingError(CuratorError):
-    """A text file is in an encoding that is not recognised."""
+    """A text file is in an encoding that is not recognised, or far too long for a caption."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"The caption {path} is in an unknown encoding (not UTF-8, UTF-16, UTF-32 or Windows' "
-            "Western one). Save it as UTF-8."
-        )
+    def __init__(self, path: Path, size: int = 0) -> None:
+        what = "is in an unknown encoding (not UTF-8, UTF-16, UTF-32 or Windows' Western one)"
+        mend = "Save it as UTF-8."
+        if size > MOST_BYTES:
+            what, mend = f"is no caption: it has {size:,} bytes", "Take it away, or shorten it."
+        super().__init__(f"The caption {path} {what}. {mend}")
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,15 @@ def decoded(data: bytes) -> tuple[str, str] | None:
 
     Byte order marks decide first. Without one it is UTF-8 if that is possible, UTF-16 if every
     other byte of a text with Latin letters is zero, and Windows' Western encoding (cp1252) if the
-    letters beyond ASCII stand alone, as in Western languages: in an East Asian encoding they stand
-    in runs, and cp1252 would make garbage of it.
+    letters beyond ASCII stand alone, or two within a word, as in Western languages: in an East
+    Asian encoding they stand in runs, and cp1252 would make garbage of it.
 
     Returns:
-        The text and the name of the encoding; ``None`` if it is none of these.
+        The text and the name of the encoding; ``None`` if it is none of these, or longer than
+        :data:`MOST_BYTES`.
     """
+    if len(data) > MOST_BYTES:
+        return None
     for mark, codec, name in _MARKS:
         if data.startswith(mark):
             return _tried(data, codec, name)
@@ -83,7 +95,7 @@ def _tried(data: bytes, codec: str, name: str) -> tuple[str, str] | None:
 
 def _is_western(data: bytes) -> bool:
     runs = [len(run.group()) for run in _HIGH_RUN.finditer(data)]
-    together = sum(n for n in runs if n > 1)
+    together = sum(n for n in runs if n > 1) - 2 * len(_PAIR.findall(data))
     return together * 2 <= sum(runs)
 
 
@@ -103,9 +115,10 @@ def read_text(path: Path) -> Caption:
         UnknownEncodingError: It is in no encoding that is recognised.
         OSError: It cannot be read.
     """
-    found = decoded(plain_bytes(path))
+    data = plain_bytes(path)
+    found = decoded(data)
     if found is None:
-        raise UnknownEncodingError(path)
+        raise UnknownEncodingError(path, len(data))
     text, encoding = found
     return Caption(" ".join(text.split()), path, encoding)
 

@@ -2,8 +2,15 @@
 
 import pytest
 
+from character_curator.captions.table import read_table
 from character_curator.imageset import ImageSet
-from character_curator.reading.texts import UnknownEncodingError, beside, decoded, read_text
+from character_curator.reading.texts import (
+    MOST_BYTES,
+    UnknownEncodingError,
+    beside,
+    decoded,
+    read_text,
+)
 from character_curator.training.data.examples import read_examples
 from tests.support.images import drawing
 
@@ -25,6 +32,21 @@ TEXT = "zoë person, müde Augen, a café – “outside”"
 )
 def test_an_encoding_is_recognised(data, encoding):
     assert decoded(data) == (TEXT, encoding)
+
+
+@pytest.mark.parametrize("text", ["rote Größe", "süße Füße, café", "Ößterreich größer", "gräßlich"])
+def test_two_letters_within_a_word_are_western(text):
+    assert decoded(text.encode("latin-1")) == (text, "Windows-1252")
+
+
+def test_megabytes_are_no_caption(tmp_path):
+    write(tmp_path / "a", 1)
+    (tmp_path / "a" / "0.txt").write_bytes(b"a, " * (MOST_BYTES // 3 + 1))
+    with pytest.raises(UnknownEncodingError, match=r"is no caption: it has 1,048,578 bytes"):
+        beside(tmp_path / "a" / "0.png")
+    table = read_table(tmp_path / "a")
+    assert [row.text for row in table.rows] == [""]
+    assert "larger than 1,048,576 bytes, and stays" in " ".join(table.notes)
 
 
 @pytest.mark.parametrize("codec", ["shift_jis", "gbk", "euc_kr", "big5"])
