@@ -65,6 +65,17 @@ class MissingColumnError(CuratorError):
         super().__init__(f"The image set has no column '{column}'. Run {stage} first.")
 
 
+class UnequalVectorsError(CuratorError):
+    """A column's vectors are not of one length: several models made them, or they are damaged."""
+
+    def __init__(self, column: str, lengths: Iterable[int]) -> None:
+        told = ", ".join(str(length) for length in sorted(lengths)[:5])
+        super().__init__(
+            f"The vectors in '{column}' are of {told} bytes, and all of one model have as many. "
+            "Measure these images anew, all by one model."
+        )
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """An immutable, columnar table of images.
@@ -291,6 +302,7 @@ class ImageSet:
 
         Raises:
             MissingColumnError: The column is absent, or null in some row.
+            UnequalVectorsError: Its vectors are not of one length.
         """
         stage = "'embed' (or take the accepted rows only)"
         self.require(column, stage)
@@ -299,6 +311,9 @@ class ImageSet:
             raise MissingColumnError(column, stage)
         if not len(self):
             return np.zeros((0, 0), np.float32)
+        lengths = {len(value) for value in values}
+        if len(lengths) > 1 or lengths & {0} or min(lengths) % 2:
+            raise UnequalVectorsError(column, lengths)
         return unpack_vector(b"".join(values.to_list())).reshape(len(self), -1)
 
     def fingerprint(self) -> str:

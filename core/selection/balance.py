@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ class UnknownPairError(CuratorError):
 def select(
     images: ImageSet,
     total: int,
-    quotas: Sequence[Quota] = (),
+    quotas: Sequence[Quota | str] = (),
     *,
     value: str = "quality",
     conflicts: npt.ArrayLike | None = None,
@@ -82,7 +83,8 @@ def select(
     Args:
         images: The images; only accepted ones are candidates.
         total: How many to select.
-        quotas: How many of which values, the most important quota first.
+        quotas: How many of which values, the most important quota first; texts such as
+            ``"seed=7"`` are read by :meth:`Quota.parse`.
         value: The numeric column to maximise the sum of.
         conflicts: Near-duplicates: pairs of row positions in ``images``, shape ``(m, 2)``; at most
             one of a pair is selected, and pairs are not chained. Rejected rows may occur.
@@ -117,8 +119,10 @@ def select(
         >>> best.optimal, best.met
         (True, True)
     """
-    if total < 1:
+    if not isinstance(total, Integral) or total < 1:
         raise CuratorError(f"The total to select is {total}. Ask for at least 1 image.")
+    quotas = _parsed(quotas)
+    images.require("path", "'ImageSet.from_folder'")
     decided = None if decisions is None else placed(decisions, images.table)
     if decided is not None:
         images = _decided(images, decided)
@@ -198,6 +202,11 @@ def _values(table: pl.DataFrame, accepted: pl.Series, column: str) -> FloatArray
     return values
 
 
+def _parsed(quotas: Sequence[Quota | str]) -> list[Quota]:
+    given = [quotas] if isinstance(quotas, str) else quotas
+    return [Quota.parse(quota) if isinstance(quota, str) else quota for quota in given]
+
+
 def _check_columns(quotas: Sequence[Quota]) -> None:
     columns = [quota.column for quota in quotas]
     for column in columns:
@@ -219,7 +228,14 @@ def _candidate_pairs(
     rows: int,
 ) -> tuple[IntArray, FloatArray | None]:
     """Renumber pairs of table rows to pairs of candidates; pairs with others are dropped."""
-    pairs = np.asarray([] if conflicts is None else conflicts, dtype=np.int64).reshape(-1, 2)
+    try:
+        pairs = np.asarray([] if conflicts is None else conflicts, dtype=np.int64)
+        pairs = pairs.reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise CuratorError(
+            f"The conflicts are no pairs of row numbers ({error}). Give what 'duplicate_pairs' "
+            "returns: shape (m, 2)."
+        ) from error
     wrong = pairs[(pairs < 0) | (pairs >= rows)]
     if len(wrong):
         raise UnknownPairError(int(wrong[0]), rows)

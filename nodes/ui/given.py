@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ...core.errors import CuratorError
+from ...core.errors import CuratorError, WriteError
 from ...core.naming import table_name
 
 if TYPE_CHECKING:
@@ -51,10 +51,7 @@ class NodeError(CuratorError):
     """
 
     def __init__(self, error: Exception) -> None:
-        said = table_name(str(error))
-        if len(said) > _LONGEST:
-            said = f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 4 :]}"
-        super().__init__(f"{type(error).__name__}: {said}")
+        super().__init__(f"{type(error).__name__}: {_sound(str(error))}")
 
 
 class _Kind(NamedTuple):
@@ -125,7 +122,8 @@ def checks_inputs(execute: Execute) -> Execute:
     """Return ``execute`` of a node as one that first looks at what it is given.
 
     An image of one channel becomes one of three, a mask without or with more sides one of three.
-    What the node raises is a message that ComfyUI can write down.
+    What the node raises is a message that ComfyUI can write down; an error of the operating system
+    says what it means and what to do.
 
     Raises:
         WireError: A wire carries something else than its type says.
@@ -145,14 +143,29 @@ def checks_inputs(execute: Execute) -> Execute:
                 named[name] = checked(name, kind, value)
         try:
             return execute(cls, *given, **named)
-        except Exception as error:
-            text = str(error)
-            if len(text) > _LONGEST or table_name(text) != text:
+        except Exception as raised:
+            error = _in_words(raised)
+            if str(error) != _sound(str(error)):
                 raise NodeError(error) from None  # ComfyUI would write the first one's text too
-            raise
+            if error is raised:
+                raise
+            raise error from raised
 
     run.checks_inputs = True  # type: ignore[attr-defined]
     return run
+
+
+def _in_words(error: Exception) -> Exception:
+    """Return the operating system's errors as ours, which say what they mean."""
+    if not isinstance(error, OSError) or error.errno is None or isinstance(error, CuratorError):
+        return error
+    return WriteError(table_name(str(error.filename or "A file")), error)
+
+
+def _sound(text: str) -> str:
+    """Return a message as every terminal takes it, and not beyond measure."""
+    text = table_name(text)
+    return f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}" if len(text) > _LONGEST else text
 
 
 def checked(name: str, kind: str, value: Any) -> Any:

@@ -15,6 +15,7 @@ from character_curator.imageset import (
     ImageSet,
     MissingColumnError,
     Rejection,
+    UnequalVectorsError,
     content_hash,
     vector_column,
 )
@@ -165,3 +166,10 @@ def test_what_is_being_written_is_hidden_and_a_failure_changes_nothing(tmp_path)
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("vectors", [[b"abcd", b"ab"], [b"", b""], [b"abc", b"abc"]])
+def test_vectors_of_several_lengths_are_a_named_error(vectors):
+    rows = [{"path": f"{n}.png", "embedding": vector} for n, vector in enumerate(vectors)]
+    with pytest.raises(UnequalVectorsError, match="Measure these images anew"):
+        ImageSet.from_rows(rows, ".").embeddings()

@@ -1,5 +1,6 @@
 """What nodes are given is looked at first: named errors, and messages that ComfyUI can write."""
 
+import errno
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,6 +118,14 @@ def test_comfyui_can_write_what_a_node_says(given, text):
     assert len(str(caught.value)) < 4000
     str(caught.value).encode()
     assert caught.value.__suppress_context__
+
+
+def test_an_error_of_the_system_says_what_it_means(given):
+    def fail(cls, **_):
+        raise OSError(errno.ENOSPC, "No space left on device", "out/a\udcff.png")
+
+    with pytest.raises(core("errors").WriteError, match=r"a\\xff\.png: no space.*Free some space"):
+        node(given, fail)(clip=SimpleNamespace(tokenize=1, patcher=2))
 
 
 def test_another_error_stays_what_it_is(given):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from character_curator.errors import CuratorError
 from character_curator.imageset import ImageSet
 from character_curator.rejection_reasons import Rejection
 from character_curator.selection import (
@@ -18,6 +19,7 @@ from character_curator.selection import (
     NoCandidatesError,
     NonFiniteValueError,
     Quota,
+    QuotaSyntaxError,
     UncountableColumnError,
     UnknownColumnError,
     UnknownPairError,
@@ -170,3 +172,25 @@ def test_an_image_as_good_as_the_last_one_taken_is_told_so():
     images = portfolio(3, quality=lambda i, row: 0.8, rejection=lambda i, row: None)
     reason = select(images, 2).images.table["rejection_detail"][2]
     assert reason == "the 2 places went to images as good or better"
+
+
+@pytest.mark.parametrize("total", [0, -1, 1.5, float("nan"), "3", None])
+def test_a_total_that_is_none(total):
+    with pytest.raises(CuratorError, match="at least 1 image"):
+        select(ImageSet.from_rows([{"path": "a.png", "quality": 1.0}], "."), total)
+
+
+def test_quotas_may_be_texts():
+    rows = [{"path": f"{n}.png", "seed": n % 2, "quality": n / 9} for n in range(6)]
+    images = ImageSet.from_rows(rows, ".")
+    expected = select(images, 4, [Quota.parse("seed=2")])
+    for quotas in (["seed=2"], "seed=2"):
+        assert select(images, 4, quotas).images.table.equals(expected.images.table)
+    with pytest.raises(QuotaSyntaxError):
+        select(images, 4, ["="])
+
+
+@pytest.mark.parametrize("conflicts", ["x", [1, 2, 3], [[None, 1]]])
+def test_conflicts_that_are_no_pairs(conflicts):
+    with pytest.raises(CuratorError, match="no pairs of row numbers"):
+        select(ImageSet.from_rows([{"path": "a.png", "quality": 1.0}], "."), 1, conflicts=conflicts)
