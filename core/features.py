@@ -97,7 +97,8 @@ class FeatureStore:
             One of an earlier version gets its checksums; one that cannot be read is set aside.
 
     Raises:
-        FeatureStoreError: Its folder cannot be written, or another program holds the file.
+        FeatureStoreError: Its folder cannot be written, another program holds the file, or it is
+            something else, such as an image.
     """
 
     def __init__(self, path: Path | str = IN_MEMORY) -> None:
@@ -112,6 +113,8 @@ class FeatureStore:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 if Path(path).exists() and not Path(path).is_file():
                     raise OSError("it is no plain file")
+                if _is_of_others(Path(path)):
+                    raise OSError("it is a file of another kind, and stays as it is")
         except (OSError, ValueError) as error:
             raise FeatureStoreError(self.path, "opened", error) from error
         self._connection: sqlite3.Connection | None = None
@@ -321,6 +324,15 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether a file is neither called a database nor begins as one: it was never a store."""
+    if path.suffix in (".sqlite", ".db") or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(16)
+    return bool(head) and not head.startswith(b"SQLite format 3")
 
 
 def _set_aside(path: Path) -> Path:

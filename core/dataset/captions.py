@@ -21,6 +21,7 @@ DEFAULT = "trigger + what varies"
 EDITED = "caption_edited"
 """The column of a set that says which captions are as somebody has edited them."""
 
+_LONGEST_TRIGGER = 1000
 _VIEWS = {"frontal": "front view", "three-quarter": "three-quarter view", "profile": "profile view"}
 _FIELDS = (
     "caption",
@@ -37,7 +38,7 @@ _FIELDS = (
 
 
 class CaptionError(CuratorError):
-    """A caption strategy that does not exist, or a template with an unknown field."""
+    """A caption strategy that does not exist, a template's unknown field, too long a trigger."""
 
 
 def what_varies(row: Row) -> str:
@@ -110,6 +111,17 @@ def caption(row: Row, trigger: str | None = None, strategy: str = DEFAULT) -> st
     return _joined(*strategy.format(**known).split(","))
 
 
+def check_trigger(trigger: str | Mapping[str, str] | None) -> None:
+    """Raise :class:`CaptionError` where a trigger word is longer than any caption."""
+    words = trigger.values() if isinstance(trigger, Mapping) else [trigger or ""]
+    longest = max(map(len, words), default=0)
+    if longest > _LONGEST_TRIGGER:
+        raise CaptionError(
+            f"The trigger word has {longest:,} letters. A word or a few do, such as 'char1': at "
+            f"most {_LONGEST_TRIGGER:,} letters."
+        )
+
+
 def check_strategy(strategy: str) -> None:
     """Raise :class:`CaptionError` unless :func:`caption` can follow ``strategy``."""
     caption({}, "", strategy)
@@ -117,12 +129,19 @@ def check_strategy(strategy: str) -> None:
 
 def _template_fields(strategy: str) -> list[str]:
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(strategy) if name is not None]
+        parts = [part for part in string.Formatter().parse(strategy) if part[1] is not None]
     except ValueError as error:
         raise CaptionError(
             f"The caption template '{strategy}' cannot be read: {error}. Write fields as "
             "{trigger}, and a brace as {{ or }}."
         ) from error
+    fields = [str(name) for _, name, _, _ in parts]
+    wide = next((name for _, name, width, _ in parts if width), None)
+    if wide is not None:  # which could ask for gigabytes
+        raise CaptionError(
+            f"The caption template '{strategy}' says more of {{{wide}}} than its name. Write the "
+            "field alone."
+        )
     if not fields:
         raise CaptionError(
             f"Unknown caption strategy '{strategy}'. Use one of: {', '.join(STRATEGIES)}; or a "

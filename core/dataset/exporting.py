@@ -248,6 +248,7 @@ def export(
     """
     place_of_output = Path(output).expanduser().resolve()
     caption_texts.check_strategy(captions)
+    caption_texts.check_trigger(trigger)
     look = look_of(background, alpha, max_side, keep_formats)
     selected = selected_mask(images)
     chosen = ImageSet(images.table.filter(selected), images.root)

@@ -209,3 +209,13 @@ def test_what_is_stored_last_is_kept():
         for value in (b"damaged", b"whole"):
             store.put({"h": value}, "a", "f")
         assert store.get(["h"], "a", "f") == {"h": b"whole"}
+
+
+def test_somebodys_file_is_not_taken_for_a_damaged_store(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"\x89PNG precious")
+    with pytest.raises(FeatureStoreError, match="another kind, and stays as it is"):
+        FeatureStore(path)
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [
+        ("photo.png", b"\x89PNG precious")
+    ]

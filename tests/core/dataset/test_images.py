@@ -207,11 +207,21 @@ def test_captions(strategy, trigger, row, wanted):
     assert caption(row, trigger, strategy) == wanted
 
 
-@pytest.mark.parametrize("strategy", ["everything", "a {nothing}", "open {brace"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["everything", "a {nothing}", "open {brace", "{prompt:>2000000000}", "{seed:{caption}}"],
+)
 def test_unknown_caption_strategies_say_what_exists(strategy, tmp_path):
     with pytest.raises(CaptionError):
         export(make_images(tmp_path / "raw", 4), tmp_path / "out", name="x", captions=strategy)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trigger_word_of_megabytes_is_refused(tmp_path):
+    images = make_images(tmp_path / "raw", 4)
+    for trigger in ("y" * 3_000_000, {"char1": "y" * 3_000_000}):
+        with pytest.raises(CaptionError, match="3,000,000 letters"):
+            export(images, tmp_path / "out", name="x", trigger=trigger)
 
 
 OWN = {**ROW, "caption": "a photo of ohwx, smiling", "caption_file": "a.txt"}
