@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,17 @@ class LinkLoopError(CuratorError):
         )
 
 
+class BrokenLibraryError(CuratorError):
+    """A library is installed and cannot be loaded, or a part of it is missing."""
+
+    def __init__(self, error: ImportError) -> None:
+        super().__init__(
+            f"The library {error.name or 'that is needed'} cannot be loaded: "
+            f"{visible(str(error))}. Install it again, or what it says is missing; 'pip check' "
+            "finds libraries that do not fit each other."
+        )
+
+
 class TooLittleMemoryError(CuratorError):
     """Something is larger than this machine's memory."""
 
@@ -113,8 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except CuratorError as error:
             return _say_error(error, error.exit_code, options, damaged)
         except OSError as error:
-            found = WriteError(visible(str(error.filename or "A file")), error)
+            found = WriteError(visible(str(error.filename or _nameless())), error)
             return _say_error(found, found.exit_code, options, damaged)
+        except ImportError as error:
+            log.debug("A library cannot be loaded.", exc_info=True)
+            broken = BrokenLibraryError(error)
+            return _say_error(broken, broken.exit_code, options, damaged)
         except MemoryError as error:
             return _say_error(
                 TooLittleMemoryError(error), TooLittleMemoryError.exit_code, options, damaged
@@ -136,8 +152,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         if damaged and isinstance(result, dict):
             result = {**result, "damage": as_mappings(damaged)}
-        write_json(result)
+        try:
+            write_json(result)
+        except OSError as error:
+            options.json = False  # the error goes to stderr
+            found = WriteError("The standard output", error)
+            return _say_error(found, found.exit_code, options, damaged)
     return code
+
+
+def _nameless() -> str:
+    """Return what an error of the system is about that names no file."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "The current folder, which is gone"
+    return "A file"
 
 
 def _say_damage(damaged: Sequence[Damage], console: Console) -> None:
@@ -158,7 +188,8 @@ def _say_error(
 
     if options.json:
         found = {"damage": as_mappings(damaged)} if damaged else {}
-        write_json({"error": type(error).__name__, "message": str(error), **found})
+        with suppress(OSError):  # whose disk is full; the exit code says it too
+            write_json({"error": type(error).__name__, "message": str(error), **found})
     else:
         name = f"[bold red]{type(error).__name__}[/]"
         Console(stderr=True).print(f"{name}: {escape(error)}")

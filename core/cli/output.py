@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,5 +58,18 @@ def clip_of(text: str | None) -> tuple[str, str] | None:
 
 
 def write_json(value: Any) -> None:
-    """Write a value to stdout as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    """Write a value to stdout as JSON.
+
+    Nothing more is said where whoever reads it has gone, such as ``head``.
+
+    Raises:
+        OSError: It cannot be written: the disk is full, for instance.
+    """
+    try:
+        sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):  # Python would try once more at its end, and say so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise

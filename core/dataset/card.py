@@ -180,8 +180,10 @@ def readable_size(size: float) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text as it stands in a table: no markup of HTML's, no end of the cell."""
-    return _plain(text).replace("|", "\\|")
+    """Return a text as it stands in a table: no markup of HTML's, no link, no end of the cell."""
+    # Code would show the backslash.
+    is_code = text.count("`") == 2 and text.startswith("`") and text.endswith("`")
+    return (_plain(text) if is_code else _plain(text).replace("[", "\\[")).replace("|", "\\|")
 
 
 def _plain(text: str) -> str:

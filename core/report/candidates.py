@@ -13,12 +13,15 @@ import polars as pl
 
 from ..imageset import ImageSet
 from ..selection.decisions import contents
+from .composition import shortened
 from .likeness import Likeness, likeness
 from .why import forced_in, is_decidable, reason_of
 
 if TYPE_CHECKING:
     from ..selection import Price, Selection
 
+MAX_LETTERS = 2000
+"""The most of a text, such as a prompt, that is told of each candidate."""
 MAX_ROWS = 5_000
 """The most images that a page lists; all that are selected are among them."""
 
@@ -72,10 +75,16 @@ class Candidates:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows as mappings, without vectors."""
+        """The rows as mappings, without vectors, and with texts that a page can hold."""
         table = self.images.table
         kept = [name for name, kind in table.schema.items() if kind != pl.Binary]
-        return table.select(kept).to_dicts()
+        return [
+            {
+                name: shortened(value, MAX_LETTERS) if isinstance(value, str) else value
+                for name, value in row.items()
+            }
+            for row in table.select(kept).to_dicts()
+        ]
 
 
 def listed(

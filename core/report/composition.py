@@ -18,6 +18,9 @@ COLUMNS = {
 """Columns by which a dataset is described, and how they are called in tables."""
 
 
+_LABEL = 200
+
+
 @dataclass(frozen=True)
 class ValueCount:
     """One value of a column.
@@ -33,6 +36,11 @@ class ValueCount:
     value: str
     selected: int
     candidates: int
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many letters: what an image's file says may be megabytes."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def value_counts(table: pl.DataFrame, selected: pl.Series, column: str) -> list[ValueCount]:
@@ -53,7 +61,10 @@ def value_counts(table: pl.DataFrame, selected: pl.Series, column: str) -> list[
     )
     return [
         ValueCount(
-            str(value), f"{value} {name}" if name else str(value), int(chosen), int(everything)
+            str(value),
+            shortened(f"{value} {name}" if name else str(value), _LABEL),
+            int(chosen),
+            int(everything),
         )
         for value, name, chosen, everything in counted.iter_rows()
     ]

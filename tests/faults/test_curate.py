@@ -11,12 +11,16 @@ from contextlib import closing
 from shutil import copy
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
 from character_curator.analysis.embeddings import ANALYSER
+from character_curator.dataset import export
+from character_curator.imageset import ImageSet
 from tests.support.commands import command, curate, draw_people
 from tests.support.faults.damage import FOUND, WRONG, dataset_places, store_places
+from tests.support.images import make_images
 from tests.support.tiny_analysis import needs_miniature_faces
 
 if sys.version_info >= (3, 11):
@@ -217,3 +221,13 @@ def test_markup_of_names_is_text_in_the_card(people, tmp_path):
         text = (tmp_path / "out<script>x" / name).read_text(encoding="utf-8")
         assert "<script>alert" not in text
         assert "<script>x" not in text.split("\n---\n", 1)[-1]
+
+
+def test_a_value_is_no_link_in_the_cards_tables(tmp_path):
+    images = make_images(tmp_path / "raw", 4, selected=4)
+    evil = ["[x](javascript:a)", "`[x](javascript:a)", "a", "b"]
+    table = images.table.with_columns(pose=pl.Series(evil), category=pl.Series(evil))
+    card = export(ImageSet(table, images.root), tmp_path / "out", name="x").folder / "README.md"
+    links = re.findall(r".?\[x\]\(javascript", card.read_text(encoding="utf-8"))
+    assert len(links) > 4
+    assert {link[0] for link in links} == {"\\"}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from character_curator.cli import captions, main
+from character_curator.cli.output import write_json
 from character_curator.reading.folders import SourceError, list_sources
 from tests.support.commands import CURATE, command
 
@@ -43,3 +49,43 @@ def test_a_place_that_is_taken_is_refused_before_anything_is_measured(tmp_path):
     _, err = command("curate", tmp_path / "in", "--output", tmp_path / "in", *CURATE, check=2)
     assert "so that nothing of yours is moved" in " ".join(err.split())
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_a_standard_output_on_a_full_disk_is_a_named_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
+    (tmp_path / "a.png").write_bytes(b"")
+    with redirect_stderr(StringIO()) as err:
+        assert main(["captions", "frequencies", str(tmp_path), "--json"]) == 2
+    assert "The standard output: no space" in " ".join(err.getvalue().split())
+    sys.stdout.close()  # which would fail if anything were left to write
+
+
+def test_a_library_that_cannot_be_loaded_is_a_named_error(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"")
+    missing = "libGL.so.1: cannot open shared object file"
+
+    def fail(*_):
+        raise ImportError(missing, name="cv2")
+
+    monkeypatch.setattr(captions, "_frequencies", fail)
+    _, err = command("captions", "frequencies", tmp_path, check=2)
+    wanted = f"BrokenLibraryError: The library cv2 cannot be loaded: {missing}. Install it again"
+    assert wanted in " ".join(err.split())
+
+
+def test_a_reader_of_the_result_that_is_gone_is_no_error(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(sys, "stdout", open(write, "w"))  # noqa: SIM115
+    write_json({"a": 1})
+    sys.stdout.close()
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    _, err = command("curate", "in", "--output", "out", check=2)
+    assert "The current folder, which is gone" in " ".join(err.split())

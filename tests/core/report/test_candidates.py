@@ -113,6 +113,16 @@ def test_nothing_in_a_name_becomes_part_of_the_page(tmp_path):
     assert text.count("<!-- verdict -->") == 1, "a name makes no place for a verdict"
 
 
+def test_texts_of_megabytes_are_shortened(tmp_path):
+    images = make_images(tmp_path, 6, selected=2)
+    names = ("caption", "scenario_name", "cluster_name", "pose", "category")
+    long = ImageSet(images.table.with_columns(pl.lit("y" * 1_000_000).alias(n) for n in names),
+                    tmp_path)  # fmt: skip
+    whole, short = (render(one, name="x", trigger="y") for one in (long, images))
+    assert len(whole) < len(short) + 6 * 4 * 2500
+    assert parsed(whole)["rows"][0]["prompt"] == "y" * 1999 + "…"
+
+
 def test_later_parts_go_in_and_out_again():
     plain = "a<!-- verdict --><!-- /verdict -->b<!-- training --><!-- /training -->c"
     text = report_with(plain, {"verdict": r"<p>\1 yes</p>"})
