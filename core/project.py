@@ -186,15 +186,22 @@ def read(path: Path | str) -> Project:
         ProjectFileError: The file is absent, is not TOML, or says something that cannot be; every
             fault is listed with its key and line.
     """
-    path = Path(path)
+    return parse(text_of(path), str(path))
+
+
+def text_of(path: Path | str) -> str:
+    """Return the text of a project file, without the mark that some editors begin UTF-8 with.
+
+    Raises:
+        ProjectFileError: The file is absent or no text in UTF-8.
+    """
     try:
-        text = plain_text(path)
+        return plain_text(Path(path), "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectFileError(
             f"{path} cannot be read: {error}. Name a project file (TOML, UTF-8); "
             "'character-curator demo' leaves one to start from in its folder."
         ) from error
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str = "project") -> Project:

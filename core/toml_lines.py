@@ -45,7 +45,7 @@ def read_tables(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
         ValueError: It is no UTF-8, or as :func:`tables`.
     """
-    return tables(plain_text(path))
+    return tables(plain_text(path, "utf-8-sig"))
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:

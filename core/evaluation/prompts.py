@@ -158,7 +158,7 @@ def read_prompts(path: Path | str, trigger: str = "", class_word: str = "") -> t
         PromptError: The file can't be read, is empty, or a line names nobody.
     """
     try:
-        lines = plain_text(Path(path).expanduser()).splitlines()
+        lines = plain_text(Path(path).expanduser(), "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(
             f"The prompts {path} cannot be read: {error}. Name a text file, a prompt a line."

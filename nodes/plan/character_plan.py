@@ -128,12 +128,12 @@ class CharacterPlan(io.ComfyNode):
         plan_file: str = "",
     ) -> io.NodeOutput:
         """Make the plan."""
-        from ...core.plain_files import plain_text
         from ...core.plan import Plan, Subject
+        from ...core.project import text_of
         from .texts import plan_of_file, scenarios_of, seeds_of
 
         if plan_file.strip():
-            plan = plan_of_file(plain_text(_plan_path(plan_file)), plan_file)
+            plan = plan_of_file(text_of(_plan_path(plan_file)), plan_file)
         else:
             plan = Plan(
                 subjects=(

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from character_curator import project
+from character_curator.toml_lines import read_tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +84,16 @@ def test_not_toml_and_absent_files_say_so(tmp_path):
         project.parse("a = = 3")
     with pytest.raises(project.ProjectFileError, match="cannot be read"):
         project.read(tmp_path / "absent.toml")
+
+
+def test_the_mark_that_windows_editors_write_is_no_fault(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert project.read(path) == project.parse(GOOD)
+    assert read_tables(path) == project.tables(GOOD)
+    path.write_text(GOOD, encoding="utf-16")
+    with pytest.raises(project.ProjectFileError, match=r"cannot be read.*UTF-8"):
+        project.read(path)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c.d"]), min_size=1, max_size=6), st.data())

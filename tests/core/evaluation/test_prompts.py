@@ -169,7 +169,8 @@ def test_articles(words, expected):
 
 def test_lists_of_prompts(tmp_path):
     path = tmp_path / "prompts.txt"
-    path.write_text("# mine\n\nphoto of {who}, park\n  ohwx woman, at the bar\nan ohwx statue\n")
+    text = "# mine\n\nphoto of {who}, park\n  ohwx woman, at the bar\nan ohwx statue\n"
+    path.write_text(text, encoding="utf-8-sig")  # as Windows' editors write it
     prompts = read_prompts(path, "ohwx", "woman")
     assert [p.text for p in prompts] == [
         "photo of {who}, park", "{who}, at the bar", "an {who} statue",
