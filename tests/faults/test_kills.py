@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.faults.kills import Bench
+from tests.support.faults.kills import Bench, said_of
 from tests.support.faults.stages import STAGES
 from tests.support.faults.trees import contents, differences, faults
 from tests.support.faults.warm import Warm
@@ -68,3 +68,13 @@ def test_what_is_half_or_another_is_seen(curated, tmp_path):
         "out/README.md is missing", ".0123456789abcdef.tmp is left over", "out/more is left over",
         "out/facts.json is another", f"out/{image.name} is another",
     ]  # fmt: skip
+
+
+def test_who_outlives_a_command_is_seen_and_ended(warm, tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.support.faults.warm.SOON", 0.2)
+    sleeper = "import subprocess; subprocess.Popen(['sleep', '100'])"
+    ended = warm.run(["--version"], tmp_path, first=sleeper)
+    assert len(ended.outlived) == 1
+    assert ended.outlived[0].endswith("sleep 100")
+    assert said_of(ended, "a run") == [f"a run: {ended.outlived[0]} has outlived it"]
+    assert warm.run(["--version"], tmp_path).outlived == ()

@@ -72,6 +72,22 @@ validation_share = 0.0
 """
 
 
+def of_two(place: str = "") -> str:
+    """Return the same of two people, for the experiment.
+
+    Args:
+        place: What comes before the names of the folders ``ada``, ``ada_unseen``, ``bea`` and
+            ``bea_unseen``.
+    """
+    subjects = "".join(
+        f'\n[[subjects]]\nname = "{name}"\ntrigger = "{name}x"\nclass_word = "woman"\n'
+        f'description = "woman"\nsource = "{place}{name}"\nunseen = "{place}{name}_unseen"\n'
+        for name in ("ada", "bea")
+    )
+    two = PROJECT.split("[[subjects]]")[0] + subjects + "\n[faces]" + PROJECT.split("[faces]")[1]
+    return two.replace('source = "photos"', "", 1)
+
+
 def draw(folder: Path, count: int, person: int = 100, scene: int = 1) -> Path:
     """Draw portraits of one person as photographs."""
     folder.mkdir(parents=True)

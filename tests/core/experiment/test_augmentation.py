@@ -18,15 +18,9 @@ from character_curator.experiment.plan import ExperimentError, PlanChangedError
 from character_curator.experiment.recognition import ARMS, CONDITIONS, accuracies, rows_of_arm
 from character_curator.imageset import ImageSet, pack_vector
 from character_curator.reading.disturbances import KINDS
-from tests.support.small_augmentation import PROJECT, draw
+from tests.support.small_augmentation import PROJECT, draw, of_two
 
-SUBJECTS = "".join(
-    f'\n[[subjects]]\nname = "{name}"\ntrigger = "{name}x"\nclass_word = "woman"\n'
-    f'description = "woman"\nsource = "{name}"\nunseen = "{name}_unseen"\n'
-    for name in ("ada", "bea")
-)
-TWO = PROJECT.split("[[subjects]]")[0] + SUBJECTS + "\n[faces]" + PROJECT.split("[faces]")[1]
-TWO = TWO.replace('source = "photos"', "", 1)
+TWO = of_two()
 
 
 def vectors(who, seed=0, shift=0.0):

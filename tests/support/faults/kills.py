@@ -58,7 +58,9 @@ class Bench:
         self.folder, self._prepared = home / "work", home / f"before-{stage.name}"
         stage.prepare(warm, self.folder)
         copy(self.folder, self._prepared)
+        started = time.monotonic()
         self.undisturbed = self.run()
+        self.seconds = time.monotonic() - started
         assert not self.undisturbed.code, self.undisturbed.told
         self.expected = contents(self.folder)
         self.rows = {
@@ -92,7 +94,7 @@ class Bench:
             ended, where = self._killed(rng)
             if ended.killed:
                 made.kills.append(where)
-                made.faults += [f"after {where}: {said}" for said in self._seen()]
+                made.faults += [f"after {where}: {said}" for said in self._seen(ended)]
                 continue
             # It was done before its moment came: one more to compare, and all begins anew.
             made.faults += said_of(ended, "a resumed run")
@@ -103,14 +105,17 @@ class Bench:
         made.seconds = round(time.monotonic() - started, 1)
         return made
 
-    def _seen(self) -> list[str]:
-        return faults(self.folder, self.stage.dataset)
+    def _seen(self, ended: Ended) -> list[str]:
+        return [*outlived(ended), *faults(self.folder, self.stage.dataset)]
 
     def _killed(self, rng: np.random.Generator) -> tuple[Ended, str]:
         number = int(rng.integers(len(self.undisturbed.operations)))
         # In two of three cases while something is computed or written: 1 ms to 1 s later.
         later = float(10 ** rng.uniform(-3, 0)) if rng.random() < 2 / 3 else 0.0
-        ended = self.run(kill_before=number, kill_later=later)
+        shared = self.stage.workers > 1
+        if later and shared:  # it computes little itself: at any time while others do
+            number, later = 0, float(rng.uniform(0, self.seconds))
+        ended = self.run(kill_before=number, kill_later=later, by_clock=shared)
         last = ended.operations[-1] if ended.operations else "the start"
         return ended, f"{later:.3f} s after {last}" if later else f"before {last}"
 
@@ -121,8 +126,15 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", source, target], check=True)
 
 
+def outlived(ended: Ended) -> list[str]:
+    """Say who still worked when a command had ended, however it did."""
+    return [f"{line} has outlived it" for line in ended.outlived]
+
+
 def said_of(ended: Ended, who: str) -> list[str]:
     """Say what is wrong with how a command ended that nobody disturbed."""
+    if ended.outlived:
+        return [f"{who}: {said}" for said in outlived(ended)]
     if ended.code:
         return [f"{who} ended with {ended.code}: {ended.told[-2000:]}"]
     if "Traceback" in ended.told:

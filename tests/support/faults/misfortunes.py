@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -19,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support.faults.kills import Bench, said_of
-from tests.support.faults.stages import STAGES
+from tests.support.faults.kills import Bench, outlived, said_of
+from tests.support.faults.stages import STAGES, Stage
 from tests.support.faults.trees import contents, faults
-from tests.support.faults.warm import Ended, Warm
+from tests.support.faults.warm import PATIENCE, Ended, Warm
 
 BACKWARDS = """
 import time
@@ -33,6 +34,10 @@ time.time_ns = lambda: int(time.time() * 1e9)
 NOBODY = "import os; os.setgroups([]); os.setresgid(65534, 65534, 65534); " \
          "os.setresuid(65534, 65534, 65534)"  # fmt: skip
 """Root may write everywhere: it becomes somebody who may not."""
+SOURCES = {"in", "photos"}
+"""Folders of the user's own images: without them a run is of other images."""
+OFTEN = {"full disk", "removed folder", "killed worker"}
+"""Misfortunes that depend on the moment."""
 
 
 def full_disk(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
@@ -46,7 +51,7 @@ def full_disk(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
 def removed_folder(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
     """Let a folder that the command writes into be gone at an operation."""
     number = int(rng.integers(len(bench.undisturbed.operations)))
-    names = sorted({name.split("/")[0] for name in bench.expected if "/" in name} - {"in"})
+    names = sorted({name.split("/")[0] for name in bench.expected if "/" in name} - SOURCES)
     name = str(rng.choice(names))
     ended = bench.run(kill_before=number, remove=name)
     return f"{name} removed at {_at(ended, number)}", _named(ended)
@@ -73,6 +78,34 @@ def company(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
     time.sleep(float(rng.uniform(0, 1)))
     other = bench.warm.start(bench.stage.command, bench.folder)
     return "two at once", [said for child in (one, other) for said in _named(child.wait())]
+
+
+def killed_worker(bench: Bench, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Kill one of the processes that share the work, or all of them, as a system short of memory.
+
+    A command that ends well has done that part again: then nothing is different already.
+    """
+    delay = float(rng.uniform(0, 12))
+    while True:
+        bench.begin()
+        child = bench.warm.start(bench.stage.command, bench.folder)
+        until = time.monotonic() + PATIENCE
+        while not child.workers() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(delay)
+        if workers := child.workers():
+            break
+        assert not child.wait().code  # they were done: sooner, then
+        delay /= 2
+    met = workers if rng.random() < 1 / 4 else [int(rng.choice(workers))]
+    for pid in met:
+        os.kill(pid, signal.SIGKILL)
+    ended = child.wait()
+    said = _named(ended)
+    if not ended.code:
+        said += [f"it ended well, and {one}" for one in bench.differences()]
+    what = f"{len(met)} of {len(workers)} workers killed, {delay:.1f} s after they began"
+    return f"{what}; it ended with {ended.code}", said
 
 
 def every_write(bench: Bench, numbers: Iterable[int] | None = None) -> Iterator[dict]:
@@ -104,8 +137,13 @@ def every_write(bench: Bench, numbers: Iterable[int] | None = None) -> Iterator[
 
 KINDS = {
     "full disk": full_disk, "removed folder": removed_folder, "clock backwards": clock_backwards,
-    "read-only folder": read_only, "two at once": company,
+    "read-only folder": read_only, "two at once": company, "killed worker": killed_worker,
 }  # fmt: skip
+
+
+def meets(stage: Stage, kind: str) -> bool:
+    """Whether a misfortune can happen to a stage: only one with workers can lose some."""
+    return stage.workers > 1 or kind != "killed worker"
 
 
 def tried(bench: Bench, kind: str, seed: int) -> dict:
@@ -136,6 +174,8 @@ def _at(ended: Ended, number: int) -> str:
 
 def _named(ended: Ended) -> list[str]:
     """Say what is wrong with how a command ended that may end with an error."""
+    if ended.outlived:
+        return outlived(ended)
     if "Traceback" in ended.told:
         return [f"a traceback: {ended.told[-2500:]}"]
     if ended.code not in (0, 2):
@@ -154,7 +194,9 @@ def measure(stages, kinds, home: Path, notes: Path, times: int, minutes: float) 
             bench = None
             for kind in kinds:
                 done = sum((one["stage"], one["kind"]) == (name, kind) for one in known)
-                often = times if kind in ("full disk", "removed folder") else min(times, 2)
+                often = times if kind in OFTEN else min(times, 2)
+                if not meets(STAGES[name], kind):
+                    continue
                 for seed in range(done, often):
                     if time.monotonic() > until:
                         return _report(known)

@@ -115,6 +115,8 @@ WAVES = GENERATED.replace(
 ).replace("[selection]\n", "[waves]\nsize = 4\nimages = 8\n\n[selection]\n")
 WAVES = WAVES[: WAVES.index("[training]")]
 
+TWO_PEOPLE = small_augmentation.of_two("in/")
+
 _SETS = [part for option in TINY for part in ("--set", option)]
 _TRAIN = [
     "train", "out", "--base", "miniature", "--output", "lora/char.safetensors",
@@ -137,6 +139,7 @@ class Stage:
         files: Writes what the user has.
         before: Commands that have been run before, to their end.
         dataset: Folders in which a reader finds a whole dataset or none, at any moment.
+        workers: How many processes of ours share the work.
     """
 
     name: str
@@ -144,6 +147,7 @@ class Stage:
     files: Callable[[Path], None]
     before: tuple[tuple, ...] = ()
     dataset: tuple[str, ...] = field(default=("out",))
+    workers: int = 1
 
     def prepare(self, warm: Warm, folder: Path) -> None:
         """Make the folder as it is when the command begins."""
@@ -157,6 +161,10 @@ class Stage:
 
 def _drawn(folder: Path) -> None:
     draw_people(folder / "in", 7)
+
+
+def _many_drawn(folder: Path) -> None:
+    draw_people(folder / "in", 33)  # three chunks of work
 
 
 def _packed(folder: Path) -> None:
@@ -182,6 +190,13 @@ def _drawn_and_tagger(folder: Path) -> None:
 def _photographs(folder: Path) -> None:
     (folder / "project.toml").write_text(small_augmentation.PROJECT)
     small_augmentation.draw(folder / "photos", 6)
+
+
+def _two_people(folder: Path) -> None:
+    (folder / "project.toml").write_text(TWO_PEOPLE)
+    for number, name in enumerate(("ada", "bea")):
+        small_augmentation.draw(folder / "in" / name, 4, 100 + number, number)
+        small_augmentation.draw(folder / "in" / f"{name}_unseen", 3, 100 + number, 10 + number)
 
 
 def _assets(folder: Path) -> None:
@@ -247,6 +262,28 @@ STAGES = {
             ("augment", "project.toml"),
             _photographs,
             dataset=("out/augmentation/real", "out/augmentation/combined"),
+        ),
+        Stage(
+            "experiment",
+            (
+                "experiment", "augmentation", "project.toml", "--repeats", 1, "--real", 3,
+                "--unseen", 2, "--synthetic", 4,
+            ),
+            _two_people,
+            dataset=(),
+        ),
+        Stage(
+            "workers",
+            (*_CURATE, "--total", 4, "--workers", 2),
+            _many_drawn,
+            workers=2,
+        ),
+        Stage(
+            "generate-workers",
+            ("generate", "project.toml", "--workers", 2),
+            _written(GENERATED),
+            dataset=(),
+            workers=2,
         ),
         Stage("assets", ("assets", "hero.toml"), _assets, dataset=()),
     )

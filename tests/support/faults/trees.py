@@ -34,6 +34,7 @@ JSON_MAY_DIFFER = (
     (r".*/before-after\.json", SECONDS),
     (r".*/runs/[^/]*/result\.json|.*/settled\.json", {"seconds", "seal"}),
     (r".*/augmentation\.json", {"seconds", "cost"}),
+    (r".*/runs/[^/]*/run\.json", SECONDS),
     (r".*/portfolio\.json", {"generation_seconds", "curation_seconds", "cost", "untimed"}),
 )
 """Files, and the keys in them, at any depth, that say when, how long, or a price by the hour."""

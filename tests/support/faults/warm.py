@@ -4,6 +4,9 @@ A process is started once, and a command is a fork of it: the same code as in a 
 without the seconds that importing torch takes. A child can end itself with SIGKILL before its n-th
 operation on a file below its folder, as Python's audit hooks tell it: the same n is the same moment
 each time. Or the system ends it some computing time after that operation, wherever it is then.
+
+A child and the processes that it starts are a group of their own: whoever is in it when the child
+has ended has outlived it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +37,10 @@ PATIENCE = 300.0
 MOST_TOLD = 1 << 16
 """Bytes that fit into a pipe: no command says more."""
 
+SOON = 15.0
+"""Seconds within which the processes that a command has started end when it has; they give
+themselves two, and have to be given a processor."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -43,11 +51,14 @@ class Ended:
         told: What it wrote to stdout and stderr.
         operations: Its operations on files, ``event path``, as far as it came; opening one to write
             it is ``write path``.
+        outlived: Processes that it had started and that did not end soon, as the system lists them;
+            they have been killed now.
     """
 
     code: int
     told: str
     operations: tuple[str, ...]
+    outlived: tuple[str, ...] = ()
 
     @property
     def killed(self) -> bool:
@@ -91,6 +102,7 @@ class Warm:
         *,
         kill_before: int | None = None,
         kill_later: float = 0.0,
+        by_clock: bool = False,
         held: bool = False,
         sync: bool = False,
         full: int | None = None,
@@ -105,6 +117,7 @@ class Warm:
             kill_before: The operation before which it kills itself, from 0.
             kill_later: Seconds of computing after that operation until the system ends it instead,
                 without a line of the command's code running, as by SIGKILL.
+            by_clock: Count those seconds by the clock: where other processes compute.
             held: Wait before the command begins, until :meth:`Child.release`.
             sync: Whether files are synced as without ``CURATOR_FSYNC=0``.
             full: Instead of being killed, find the disk full: no file grows beyond so many bytes.
@@ -117,8 +130,8 @@ class Warm:
         told = os.open(name.with_suffix(".told"), os.O_RDWR | os.O_NONBLOCK)
         wish = {
             "arguments": [*map(str, arguments)], "folder": str(folder), "name": str(name),
-            "kill": kill_before, "later": kill_later, "held": held, "sync": sync, "full": full,
-            "remove": remove, "first": first,
+            "kill": kill_before, "later": kill_later, "by_clock": by_clock, "held": held,
+            "sync": sync, "full": full, "remove": remove, "first": first,
         }  # fmt: skip
         return Child(self, self._ask(start=wish), name, told)
 
@@ -144,6 +157,12 @@ class Child:
         """Send a signal; nothing happens when it has ended."""
         os.kill(self.pid, number)  # nobody else has its number: it has not been waited for
 
+    def workers(self) -> list[int]:
+        """Return the processes that work for it now, in the order in which they were started."""
+        listed = [line.split(None, 3) for line in _group(self.pid)]
+        # Whoever tidies up after them, as Python has it, does no work.
+        return sorted(int(pid) for pid, _, _, what in listed if "spawn_main" in what)
+
     def release(self) -> None:
         """Let a command begin that was held."""
         self._name.with_suffix(".go").touch()
@@ -156,8 +175,36 @@ class Child:
         listed = self._name.with_suffix(".operations").read_text(errors="surrogateescape")
         for end in (".told", ".operations", ".go"):
             self._name.with_suffix(end).unlink(missing_ok=True)
+        outlived = self._outlived()
         assert code != -signal.SIGALRM, f"it hung for {PATIENCE:.0f} s: {told}"
-        return Ended(code, told, tuple(listed.splitlines()))
+        return Ended(code, told, tuple(listed.splitlines()), outlived)
+
+    def _outlived(self) -> tuple[str, ...]:
+        """Wait until those whom it has started have ended; kill those who do not, and say whom."""
+        until = time.monotonic() + SOON
+        while left := _group(self.pid):
+            if time.monotonic() > until:
+                os.killpg(self.pid, signal.SIGKILL)
+                return tuple(left)
+            time.sleep(0.05)
+        return ()
+
+
+def _group(leader: int) -> list[str]:
+    """Return the living processes of a group: their number, group, state and command line."""
+    try:
+        os.killpg(leader, 0)
+    except (ProcessLookupError, PermissionError):  # nobody, or nobody of ours
+        return []
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    parts = [(line, line.split(None, 3)) for line in listed]
+    return [
+        line.strip()
+        for line, (pid, group, state, *_) in parts
+        if int(group) == leader != int(pid) and not state.startswith("Z")
+    ]
 
 
 def serve() -> None:
@@ -178,12 +225,15 @@ def serve() -> None:
                 known.unlink()
             answer = os.fork()
             if not answer:
+                os.setpgid(0, 0)
                 _become(**wish["start"])
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
 
 
-def _become(arguments, folder, name, kill, later, held, sync, full, remove, first) -> None:
+def _become(
+    arguments, folder, name, kill, later, by_clock, held, sync, full, remove, first
+) -> None:  # fmt: skip
     """Be a command, and end."""
     signal.alarm(int(PATIENCE))
     # What it tells goes into a pipe: a file could not grow when the disk is full.
@@ -209,6 +259,10 @@ def _become(arguments, folder, name, kill, later, held, sync, full, remove, firs
             resource.setrlimit(resource.RLIMIT_FSIZE, (full, full))
         elif remove:
             shutil.rmtree(os.path.join(folder, remove), ignore_errors=True)
+        elif later and by_clock:
+            timer = threading.Timer(later, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
         elif later:
             signal.setitimer(signal.ITIMER_VIRTUAL, later)
         else:
