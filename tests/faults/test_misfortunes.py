@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.faults.cuts import Recording
+from tests.support.faults.cuts import CUT, Recording
 from tests.support.faults.disk import JOURNAL, STRICT, Disk
 from tests.support.faults.kills import Bench
 from tests.support.faults.misfortunes import KINDS, every_write, meets, tried
@@ -51,7 +51,7 @@ def test_a_disk_that_is_full_at_any_write(warm, tmp_path, name):
 
 @pytest.mark.slow
 @needs_strace
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", CUT)
 def test_a_power_cut_costs_time_alone(warm, tmp_path, name):
     made = Recording(Bench(warm, STAGES[name], tmp_path)).cut(20, seed=50, resume_every=5)
     assert len(made) == 20

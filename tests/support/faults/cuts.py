@@ -26,6 +26,8 @@ from tests.support.faults.warm import Warm
 CHANGING = {"write", "writev", "pwrite64", "ftruncate", "fsync", "fdatasync", "rename", "renameat",
             "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "link", "linkat",
             "sendfile", "copy_file_range"}  # fmt: skip
+CUT = [name for name, stage in STAGES.items() if stage.workers == 1]
+"""Stages that are cut: the numbers of open files are those of one process."""
 
 
 class Recording:
@@ -144,13 +146,13 @@ def main() -> int:
     parser.add_argument("home", type=Path, help="folder to work in")
     parser.add_argument("--cuts", type=int, default=84, help="cuts a stage")
     parser.add_argument("--resume-every", type=int, default=10, help="which part is resumed")
-    parser.add_argument("--stage", action="append", choices=STAGES, help="only this one (repeat)")
+    parser.add_argument("--stage", action="append", choices=CUT, help="only this one (repeat)")
     parser.add_argument("--minutes", type=float, default=600, help="begin no stage later")
     options = parser.parse_args()
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     return measure(
-        options.stage or STAGES, home, home / "cuts.jsonl", options.cuts, options.resume_every,
+        options.stage or CUT, home, home / "cuts.jsonl", options.cuts, options.resume_every,
         options.minutes,
     )  # fmt: skip
 
