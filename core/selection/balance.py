@@ -119,7 +119,8 @@ def select(
         >>> best.optimal, best.met
         (True, True)
     """
-    if not isinstance(total, Integral) or total < 1:
+    whole: object = total  # whatever somebody's Python gives
+    if not isinstance(whole, Integral) or total < 1:
         raise CuratorError(f"The total to select is {total}. Ask for at least 1 image.")
     quotas = _parsed(quotas)
     images.require("path", "'ImageSet.from_folder'")
