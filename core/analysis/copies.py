@@ -17,13 +17,15 @@ What was measured of them is in ``docs/folders.md``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..defaults import COPY_AGREEMENT
+from ..engines.cores import processors
 from ..imageset import ImageSet
 from ..naming import located
 from ..progress import Progress, silent
@@ -243,25 +245,40 @@ def alike(
     found = coarse_candidates(
         wholes, lambda index: _windows(images[index].grey), _mirrored, _CANDIDATE, known=known
     )
-    pairs: set[tuple[int, int]] = set()
     # In squares of images of which all can be held, so that each is read seldom.
     square = found.first // (_KEPT // 2), found.second // (_KEPT // 2)
     order = np.lexsort((found.second, found.first, square[1], square[0]))
     order = order[_of_one_color(chroma, found)[order]]
-    if len(order):
-        progress.start("Comparing with copies", len(order))
-    for k in order:
-        pair = int(found.first[k]), int(found.second[k])
-        turned, of_first = bool(found.mirrored[k]), bool(found.of_first[k])
-        if pair not in pairs:  # found as it is, before it is looked at mirrored
-            first, second = (images[index] for index in pair)
-            likeness = _agreement(first, second, turned, of_first, int(found.vector[k]))
-            if likeness >= agreement:
-                pairs.add(pair)
-        progress.advance()
-    if len(order):
-        progress.finish()
+    if not len(order):
+        return np.zeros((0, 2), np.int64)
+    pairs: set[tuple[int, int]] = set()
+    progress.start("Comparing with copies", len(order))
+    with ThreadPoolExecutor(min(8, processors()), thread_name_prefix="compare") as pool:
+        for start in range(0, len(order), _AHEAD):
+            for pair, likeness in _looked_at(images, found, order[start : start + _AHEAD], pool):
+                if likeness >= agreement:
+                    pairs.add(pair)
+                progress.advance()
+    progress.finish()
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+
+
+def _looked_at(
+    images: Sequence[Small], found: Candidates, which: IntArray, pool: Executor
+) -> Iterator[tuple[tuple[int, int], float]]:
+    """Compare some pairs at once; yield their positions and how far they agree, in order."""
+    pairs = [(int(found.first[k]), int(found.second[k])) for k in which]
+    # Read here: the store is of one thread.
+    held = {index: images[index] for pair in pairs for index in pair}
+    agreements = pool.map(
+        _agreement,
+        [held[first] for first, _ in pairs],
+        [held[second] for _, second in pairs],
+        found.mirrored[which].tolist(),
+        found.of_first[which].tolist(),
+        found.vector[which].tolist(),
+    )
+    yield from zip(pairs, agreements, strict=True)
 
 
 def agreement_of(first: Small, second: Small) -> float:
