@@ -38,12 +38,26 @@ WITHOUT_ANYTHING = {
     "diagnose": ["{}/a.safetensors", "--dataset", "{}/dataset"],
     "captions lint": ["{}/dataset"],
     "captions undo": ["{}/dataset"],
+    "captions edit": ["{}/dataset", "--add", "x"],
+    "captions frequencies": ["{}/dataset"],
+    "caption": ["{}/dataset", "--model", "{}/tagger"],
+    "augment": ["{}/project.toml"],
+    "assets": ["{}/project.toml"],
+    "experiment augmentation": ["{}/project.toml"],
+    "upload": ["{}/dataset", "{}/elsewhere"],
+    "download": ["s3://", "{}/elsewhere"],
+    "export": ["{}", "--output", "{}/shards"],
+    "curate --workers 2": ["{}", "--output", "{}/out"],
+    "run --workers 2": ["{}/project.toml"],
+    "generate --workers 2": ["{}/project.toml"],
     "faces": ["{}/pack"],
 }
 
 
 @pytest.mark.parametrize("name", WITHOUT_ANYTHING)
-def test_each_command_says_its_error_however_quiet(name, tmp_path):
+def test_each_command_says_its_error_however_quiet(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a process of its own
+    (tmp_path / "file").write_text("no folder")
     arguments = [text.replace("{}", str(tmp_path)) for text in WITHOUT_ANYTHING[name]]
     out, told = command(*name.split(), *arguments, "--quiet", check=2)
     assert not out

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sqlite3
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from tests.support.comfyui.graphs import curation, generation, node, stock
 from tests.support.comfyui.server import Refused, files
+from tests.support.images import drawing, png_bytes
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +253,40 @@ def test_a_folder_is_listed_again_when_a_file_is_added(server):
     assert server.run(graph).cached == {"1", "2"}
     Image.new("RGB", (32, 32), "blue").save(folder / "c.png")
     assert server.run(graph).cached == set()
+
+
+def test_damage_to_what_was_unpacked_is_said_by_the_node_that_lists_it(server):
+    path = server.base / "input" / "packed.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        for number in range(2):
+            made.writestr(f"{number}.png", png_bytes(drawing(number)))
+    graph = {
+        "1": node("LoadImageSet", folder="packed.zip"),
+        "2": stock("PreviewAny", source=["1", 2]),
+        "3": node("ImageSetToImages", images=["1", 0], which="all", first=0, count=10),
+        "4": node("ImagesToImageSet", images=["3", 0], folder="unpacked", subject="x"),
+        "5": node(
+            "ContactSheet", images=["4", 0], show="all", group_by="auto", limit=9, columns=1,
+            side=32,
+        ),
+    }  # fmt: skip
+    first = server.run(graph)
+    assert "damaged" not in str(first.outputs)
+    (unpacked,) = (server.base / "temp" / "character_curator").glob("packed-*")
+    written = server.base / "output" / "unpacked"
+    name = files(written)[0]
+    content = (written / name).read_bytes()
+    (written / name).write_bytes(content[:90])
+    (unpacked / "1.png").unlink()
+    os.utime(path)  # or nothing would be listed again
+    run = server.run(graph)
+    told = f"1 damaged unpacked files in {unpacked}: unpacked again"
+    assert told in run.outputs["2"]["text"][0]
+    assert told in run.outputs["1"]["text"]
+    assert run.outputs["1"]["images"]
+    assert run.outputs["4"]["text"] == [f"1 damaged images in {written}: written again"]
+    assert (written / name).read_bytes() == content
+    assert (unpacked / "1.png").read_bytes() == png_bytes(drawing(1))
 
 
 def test_an_exported_data_set_is_read_back(server, flow):

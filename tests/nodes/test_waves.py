@@ -189,6 +189,25 @@ def test_a_plan_that_is_made_at_once_and_another_selection_are_refused(server):
     assert "does not come from the images of" in server.refusal(other)
 
 
+@pytest.mark.parametrize("kept", ["all", "some"])
+def test_damaged_notes_of_waves_are_said_and_written_again(server, grown, kept):
+    _, _, raw = grown
+    place = server.base / "output" / f"notes_{kept}" / "raw"
+    shutil.copytree(raw, place)
+    for name in files(place)[4:] if kept == "some" else ():
+        (place / name).unlink()
+    notes = place / "waves.json"
+    notes.write_text(notes.read_text().replace('"wave": 2', '"wave": 1'))
+    run = server.run(graph_of(f"notes_{kept}"))
+    told = f"1 damaged notes of waves in {notes}: taken for absent"
+    assert told in "\n".join(run.outputs["3"]["text"])
+    if kept == "all":  # GenerateUntil reads them too, and writes them then
+        assert told in said(run)
+    assert "scenario: 2 each of 3 values - met" in said(run)
+    again = server.run(graph_of(f"notes_{kept}", total=5, quotas=""))
+    assert "damaged" not in said(again) + "".join(again.outputs["3"].get("text", ()))
+
+
 @pytest.mark.slow
 def test_a_server_that_is_killed_in_a_wave_makes_the_same_images(comfyui, tmp_path, grown):
     _, _, raw = grown
