@@ -60,8 +60,11 @@ class File(str):
 def input_path(text: str) -> Path | Input:
     """Return what an option names that is read: a path, or an address or packed images."""
     path = Path(text)
-    packed = is_packed_name(text) and ("{" in text or path.is_file())
-    return Input(text) if is_address(text) or packed or packed_in(path) != [path] else path
+    try:
+        packed = is_packed_name(text) and ("{" in text or path.is_file())
+        return Input(text) if is_address(text) or packed or packed_in(path) != [path] else path
+    except OSError:  # the command itself says why it cannot be read
+        return path
 
 
 def text_or_input(text: str) -> str:

@@ -66,7 +66,7 @@ class Listing:
         masks: The mask of each image that one lies beside, both as names.
         own: Folders that were not entered, and images that were left out, because this program has
             written them, in order.
-        notes: What is to be said of tar files, a sentence each.
+        notes: What is to be said of tar files and of folders that cannot be read, a sentence each.
     """
 
     root: Path
@@ -102,6 +102,7 @@ def list_sources(sources: Sequence[Path], unpacked: Path | None = None) -> Listi
         note for source, place in zip(sources, places, strict=True)
         for note in (_left_out(source, place),) if note
     )  # fmt: skip
+    said += tuple(note for one in listed for note in one.notes)
     if len(listed) == 1:
         return replace(listed[0], notes=said)
     try:
@@ -199,7 +200,7 @@ def _one(place: Path) -> Listing:
                 "image, a folder of images or a zip file."
             )
         return Listing(place.parent, (place.name,), None, ())
-    files, own = _files(place)
+    files, own, closed = _files(place)
     there = set(files)
     drawn = {name for name in files if is_drawn_by_training(name, there)}
     files = [name for name in files if name not in drawn]
@@ -211,7 +212,12 @@ def _one(place: Path) -> Listing:
     rest = [name for name in files if not is_image_name(name)]
     captions = tuple(name for name in rest if _is_caption(name, stems))
     others = tuple(name for name in rest if name not in set(captions))
-    return Listing(place, names, None, others, captions, masks, own)
+    notes = ()
+    if closed:
+        listed = ", ".join(closed[:5]) + (" …" if len(closed) > 5 else "")
+        count = f"{len(closed)} folder{'s' * (len(closed) > 1)}"
+        notes = (f"{count} below {place} cannot be read, and nothing in there was: {listed}.",)
+    return Listing(place, names, None, others, captions, masks, own, notes)
 
 
 def _is_caption(name: str, stems: set[str]) -> bool:
@@ -219,15 +225,27 @@ def _is_caption(name: str, stems: set[str]) -> bool:
     return f".{end.lower()}" in CAPTION_SUFFIXES and stem in stems
 
 
-def _files(root: Path) -> tuple[list[str], tuple[str, ...]]:
-    """List files recursively, and the folders below that this program has written.
+def _files(root: Path) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
+    """List files recursively, the folders below that this program has written, those not readable.
 
     Hidden ones are left out; a folder reached twice is entered once.
+
+    Raises:
+        OSError: The folder itself is there and cannot be read.
     """
     found: list[str] = []
     own: list[str] = []
+    closed: list[str] = []
     entered: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+
+    def refused(error: OSError) -> None:
+        place = Path(os.fsdecode(error.filename))
+        if place != root:
+            closed.append(place.relative_to(root).as_posix())
+        elif not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise error
+
+    for folder, folders, files in os.walk(root, onerror=refused, followlinks=True):
         status = Path(folder).stat()
         identity = (status.st_dev, status.st_ino)
         if identity in entered:
@@ -243,7 +261,7 @@ def _files(root: Path) -> tuple[list[str], tuple[str, ...]]:
             for name in files
             if not name.startswith(".")
         ]
-    return sorted(found), tuple(sorted(own))
+    return sorted(found), tuple(sorted(own)), tuple(sorted(closed))
 
 
 def unpack(archive: Path, folder: Path | None = None) -> Path:

@@ -16,6 +16,7 @@ import comfy.utils
 import numpy as np
 import torch
 
+from ...core.errors import CuratorError
 from ..ui.images import to_bytes
 from .stock_graph import Sampling
 
@@ -34,6 +35,21 @@ INDEPENDENT = frozenset(
 a row of a batch does not depend on its neighbours."""
 
 
+class NoNumbersError(CuratorError):
+    """A model or VAE gives values that are no numbers, which stock nodes save as black."""
+
+    def __init__(self, by: str, name: str) -> None:
+        mend = {
+            "VAE": "Start ComfyUI with --fp32-vae, or connect another VAE",
+            "model": "Start ComfyUI with --force-upcast-attention or --fp32-unet, or choose "
+            "another sampler or a lower cfg",
+        }[by]
+        super().__init__(
+            f"The {by} gives values that are no numbers (NaN) for {name}, which would be black: it "
+            f"overflows in half precision. {mend}; images that are done are kept."
+        )
+
+
 class WiresBackend:
     """Makes images with what a KSampler takes.
 
@@ -47,6 +63,8 @@ class WiresBackend:
         name: What records call the model.
         fingerprint: What identifies the models; see :mod:`.identity`.
         on_image: Called with each finished image, a PIL image.
+        refuses_no_numbers: Whether values that are no numbers end it, instead of being black: in a
+            training or an evaluation a black image says something of the LoRA.
     """
 
     def __init__(
@@ -61,11 +79,13 @@ class WiresBackend:
         name: str,
         fingerprint: str,
         on_image: Callable[[Any], None],
+        refuses_no_numbers: bool = False,
     ) -> None:
         self._model, self._vae, self._clip = model, vae, clip
         self._given = {"positive": positive, "negative": negative}
         self._sampling = sampling
         self._on_image = on_image
+        self._refuses_no_numbers = refuses_no_numbers
         self._encoded: dict[str, Any] = {}
         self._settings = {
             "backend": "comfyui",
@@ -175,6 +195,9 @@ class WiresBackend:
         for row in range(len(requests)):
             # One at a time: how many fit into memory at once must not matter.
             image = self._vae.decode(samples[row : row + 1])
+            if self._refuses_no_numbers and not torch.isfinite(image).all():
+                by = "VAE" if torch.isfinite(samples[row]).all() else "model"
+                raise NoNumbersError(by, requests[row].file_name)
             rows.append(to_bytes(image.reshape(-1, *image.shape[-3:]))[:1])
             self._show(rows[-1][0])
         return np.concatenate(rows)

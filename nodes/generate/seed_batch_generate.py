@@ -164,6 +164,7 @@ class SeedBatchGenerate(io.ComfyNode):
             name=model_name(graph, inputs.get("model")),
             fingerprint=wires_identity(graph, inputs, given, (positive, negative)),
             on_image=progress.image,
+            refuses_no_numbers=True,
         )
         wires = _wires(graph, inputs)
 

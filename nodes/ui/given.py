@@ -7,6 +7,7 @@ named error that says what came and what to connect instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 Execute = Callable[..., Any]
 
 _CHANNELS = (1, 3, 4)
+_MISFIT = re.compile(
+    r"shapes cannot be multiplied|must match the size of tensor|to have \d+ channels, but got"
+)
+"""What torch says of tensors of several families."""
 _LONGEST = 4000
 """Letters of an error's message, at most: what somebody pasted into a widget may be megabytes."""
 
@@ -41,6 +46,17 @@ class HalfCharacterError(CuratorError):
         super().__init__(
             f"'{name}' has half of a character in it, as a damaged copy leaves them (a surrogate). "
             "Type the text anew."
+        )
+
+
+class MisfitError(CuratorError):
+    """Models that are connected to one node are of several families."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"What is connected does not fit together ({_sound(str(error))}). MODEL, CLIP and VAE, "
+            "a conditioning and a LoRA must be of one family of models: connect those of one "
+            "loader."
         )
 
 
@@ -144,7 +160,8 @@ def checks_inputs(execute: Execute) -> Execute:
         try:
             return execute(cls, *given, **named)
         except Exception as raised:
-            error = _in_words(raised)
+            models = {"MODEL", "CLIP", "VAE"} & {kind for kind, _ in wires.values()}
+            error = _in_words(raised, bool(models))
             if str(error) != _sound(str(error)):
                 raise NodeError(error) from None  # ComfyUI would write the first one's text too
             if error is raised:
@@ -155,8 +172,15 @@ def checks_inputs(execute: Execute) -> Execute:
     return run
 
 
-def _in_words(error: Exception) -> Exception:
-    """Return the operating system's errors as ours, which say what they mean."""
+def _in_words(error: Exception, models: bool) -> Exception:
+    """Return errors of the operating system, and of models that do not fit, as ours.
+
+    Args:
+        error: What the node has raised.
+        models: Whether models are connected to it.
+    """
+    if models and type(error) is RuntimeError and _MISFIT.search(str(error)):
+        return MisfitError(error)
     if not isinstance(error, OSError) or error.errno is None or isinstance(error, CuratorError):
         return error
     return WriteError(table_name(str(error.filename or "A file")), error)

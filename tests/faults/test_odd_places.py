@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import redirect_stderr
@@ -89,3 +90,54 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path, monkeypatch):
     (tmp_path / "gone").rmdir()
     _, err = command("curate", "in", "--output", "out", check=2)
     assert "The current folder, which is gone" in " ".join(err.split())
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Close folders of a name, to root too."""
+    scan = os.scandir
+
+    def refuse(path="."):
+        if Path(os.fsdecode(path)).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    listed = os.listdir
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(
+        os, "listdir", lambda path=".": [e.name for e in refuse(path)] if path else listed(path)
+    )
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("curate", "closed", "--output", "out"), ("captions", "lint", "closed"),
+        ("export", "closed", "--output", "out"),
+        ("train", "closed", "--base", "miniature", "--output", "x.safetensors"),
+    ],
+    ids=lambda arguments: arguments[0],
+)  # fmt: skip
+def test_a_folder_that_may_not_be_read_is_a_named_error(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    Path("closed").mkdir()
+    _, err = command(*arguments, check=2)
+    assert "Permission denied" in err.replace("permission", "Permission")
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_folder_below_that_may_not_be_read_is_said(tmp_path):
+    (tmp_path / "a" / "closed").mkdir(parents=True)
+    (tmp_path / "a" / "x.png").write_bytes(b"")
+    listing = list_sources([tmp_path])
+    assert listing.names == ("a/x.png",)
+    assert "1 folder below" in listing.notes[0]
+    assert listing.notes[0].endswith("and nothing in there was: a/closed.")
+
+
+@pytest.mark.parametrize("command_", [("captions", "lint"), ("export",)], ids=str)
+def test_a_name_that_no_file_system_takes_is_a_named_error(command_):
+    more = ("--output", "out") if command_ == ("export",) else ()
+    _, err = command(*command_, "x" * 300, *more, check=2)
+    assert "Error: " in err

@@ -128,6 +128,19 @@ def test_an_error_of_the_system_says_what_it_means(given):
         node(given, fail)(clip=SimpleNamespace(tokenize=1, patcher=2))
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda: torch.nn.Linear(8, 4)(torch.zeros(2, 6)),
+        lambda: torch.nn.Conv2d(4, 4, 1)(torch.zeros(1, 16, 8, 8)),
+        lambda: torch.zeros(3) + torch.zeros(4),
+    ],
+)
+def test_models_of_several_families_are_said(given, run):
+    with pytest.raises(given.MisfitError, match=r"does not fit together \(.*of one loader"):
+        node(given, lambda cls, **_: run())(clip=SimpleNamespace(tokenize=1, patcher=2))
+
+
 def test_another_error_stays_what_it_is(given):
     def fail(cls, **_):
         raise KeyError("known")
