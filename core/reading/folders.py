@@ -212,7 +212,7 @@ def _one(place: Path) -> Listing:
     rest = [name for name in files if not is_image_name(name)]
     captions = tuple(name for name in rest if _is_caption(name, stems))
     others = tuple(name for name in rest if name not in set(captions))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if closed:
         listed = ", ".join(closed[:5]) + (" …" if len(closed) > 5 else "")
         count = f"{len(closed)} folder{'s' * (len(closed) > 1)}"

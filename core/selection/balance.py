@@ -204,8 +204,8 @@ def _values(table: pl.DataFrame, accepted: pl.Series, column: str) -> FloatArray
 
 
 def _parsed(quotas: Sequence[Quota | str]) -> list[Quota]:
-    given = [quotas] if isinstance(quotas, str) else quotas
-    return [Quota.parse(quota) if isinstance(quota, str) else quota for quota in given]
+    given = [quotas] if isinstance(quotas, (str, Quota)) else quotas or ()
+    return [quota if isinstance(quota, Quota) else Quota.parse(quota) for quota in given]
 
 
 def _check_columns(quotas: Sequence[Quota]) -> None:

@@ -132,6 +132,8 @@ class Quota:
             QuotaSyntaxError: The text is something else.
             ContradictoryQuotaError: The numbers contradict each other.
         """
+        if not isinstance(text, str):
+            raise QuotaSyntaxError(str(text), "it is no text")
         column, equals, rest = (part.strip() for part in text.partition("="))
         if not (column and equals and rest):
             raise QuotaSyntaxError(text, "it needs a column, '=' and an amount")

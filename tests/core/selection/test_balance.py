@@ -186,8 +186,9 @@ def test_quotas_may_be_texts():
     expected = select(images, 4, [Quota.parse("seed=2")])
     for quotas in (["seed=2"], "seed=2"):
         assert select(images, 4, quotas).images.table.equals(expected.images.table)
-    with pytest.raises(QuotaSyntaxError):
-        select(images, 4, ["="])
+    for wrong in ("=", 5, None):
+        with pytest.raises(QuotaSyntaxError):
+            select(images, 4, [wrong])
 
 
 @pytest.mark.parametrize("conflicts", ["x", [1, 2, 3], [[None, 1]]])
