@@ -74,7 +74,7 @@ def _shows(path: Path, pixels: Any) -> bool:
     from ...core.reading.opening import decoding_errors
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             return np.array_equal(np.asarray(image), pixels)
     except decoding_errors():
         return False
