@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
+from ..errors import CuratorError
 from ..imageset import ImageSet
+from ..naming import located
 from ..rejection_reasons import Rejection
 from .decoding import MAX_PIXELS, Pixels
 
@@ -78,6 +81,32 @@ def known_pixels(images: ImageSet, store: FeatureStore) -> list[PixelMeasurement
     known = {key: PixelMeasurement.from_bytes(value) for key, value in found.items()}
     measured = [known.get(key) if key else None for key in hashes]
     return [m if m and not m.reason else None for m in measured]
+
+
+class LostImagesError(CuratorError):
+    """Images that have just been made, or were read a moment ago, cannot be read any more."""
+
+
+def require_readable(images: ImageSet) -> None:
+    """Refuse a measured set of which something has been lost since it was made.
+
+    A figure of the images that are left would be another's, and taken for that of all of them.
+
+    Args:
+        images: After a sweep, of images that were whole before it.
+
+    Raises:
+        LostImagesError: Some of them were rejected as unreadable.
+    """
+    lost = images.table.filter(pl.col("rejection") == Rejection.UNREADABLE.value)
+    if not len(lost):
+        return
+    path, reason = lost.select("path", "rejection_detail").row(0)
+    raise LostImagesError(
+        f"{len(lost)} of {len(images)} images that were there a moment ago cannot be read any "
+        f"more (of {located(images.root, path)}: {reason or 'it is gone'}), so nothing is said of "
+        "them. Run the same again when the disk is in order: what is missing is made again."
+    )
 
 
 def reject_unreadable(images: ImageSet, reasons: Sequence[str]) -> ImageSet:

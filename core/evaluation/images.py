@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..analysis.face_validation import FaceThresholds, validate_faces
 from ..analysis.faces import IDENTITY
 from ..analysis.identities import mean_identity, normalised, robust_centroid
+from ..analysis.pixels import require_readable
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
 from ..damages import note_damage
@@ -200,10 +201,14 @@ def compared(
 
     Returns:
         The set, nothing rejected, and the embeddings.
+
+    Raises:
+        LostImagesError: Some of the images are not there any more.
     """
     from ..analysis.embeddings import text_vectors
 
     found, identities, embeddings = measured(images, analysers, progress)
+    require_readable(found)
     texts = [text or "" for text in found.table["caption"]]
     distinct = list(dict.fromkeys(texts))
     vectors = text_vectors(distinct, analysers.embedder, analysers.store)

@@ -19,6 +19,7 @@ import polars as pl
 
 from .. import atomic, pipeline
 from ..analysis.embed import embed
+from ..analysis.pixels import require_readable
 from ..augmentation.disturbing import DisturbanceWish, disturb_images
 from ..augmentation.making import make_augmentation, synthetic_part
 from ..augmentation_section import AugmentationSection
@@ -276,6 +277,7 @@ def _augmented(
     files = (folder / REAL_FILE, folder / SYNTHETIC_FILE)
     if not all(path.is_file() for path in files):
         made = make_augmentation(part, base, progress=progress)
+        require_readable(made.images.synthetic)
         sets = (made.images.real, made.images.synthetic)
         for path, images in zip(files, sets, strict=True):
             images.filter(selected_mask(images)).write(path)
@@ -306,7 +308,8 @@ def _run(
     with FeatureStore(folder / "vectors.sqlite") as store:
 
         def add(found: ImageSet, what: str) -> None:
-            vectors = embed(found, embedder, store, progress).accepted
+            vectors = embed(found, embedder, store, progress)
+            require_readable(vectors)
             tables.append(_rows(vectors, what))
 
         add(_bare(chosen), PART_REAL)
@@ -319,8 +322,9 @@ def _run(
             with FeatureStore(folder / STORE_FILE) as measured:
                 valid = pipeline.validate(
                     copies, by, measured, folder, base=base, progress=progress
-                ).images.accepted
-            add(_bare(valid), PART_COPY)
+                ).images
+            require_readable(valid)
+            add(_bare(valid.accepted), PART_COPY)
         count = min(plan.synthetic, len(chosen) * len(KINDS))
         wish = DisturbanceWish(KINDS, plan.strength, repeat, count)
         add(_copies(_bare(chosen), folder / "classic", wish, progress), PART_CLASSIC)

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..analysis.diversity import mean_pairwise_distance, vendi_score
+from ..analysis.pixels import require_readable
 from ..dataset.sidecars import read_captions, read_metadata
 from ..evaluation.figures import nearest
 from ..evaluation.images import measured, similarities
@@ -179,7 +180,8 @@ def examine(
     table = evaluation.table
     columns = ["path", "hash", "width", "height", "subject", "kind"]
     images = ImageSet.from_rows(table.select(columns).iter_rows(named=True), root)
-    _, _, vectors = measured(images, analysers, progress)
+    found, _, vectors = measured(images, analysers, progress)
+    require_readable(found)
     of = {name: (table["series"] == name).to_numpy() for name in table["series"].unique()}
     own, base = vectors[of["trigger"]], vectors[of["base"]] if "base" in of else vectors[:0]
     figures, plain = evaluation.summary.trigger, evaluation.summary.base

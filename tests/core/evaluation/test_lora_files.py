@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from character_curator import miniature
+from character_curator.analysis.pixels import LostImagesError
 from character_curator.evaluation import Setup, evaluate
 from character_curator.evaluation.images import NoReferenceError
 from character_curator.evaluation.lora_files import names_of
@@ -23,6 +25,7 @@ from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.lora import file as lora_file
 from character_curator.lora.adapters import LoraSettings, inject
 from character_curator.lora.header import LoraCard, metadata
+from character_curator.progress import Progress
 from character_curator.training.denoisers.load import load
 from tests.support.tiny_analysis import portrait
 
@@ -98,6 +101,32 @@ def results(dataset, loras, tmp_path_factory):
     output = tmp_path_factory.mktemp("evaluation")
     files = [loras / f"{name}.safetensors" for name in ("nothing", "plain", "dora")]
     return evaluate(files, dataset, setup_of(dataset), output), output, files
+
+
+class LosesImages(Progress):
+    """Takes an evaluation's images away before they are measured."""
+
+    def __init__(self, folder):
+        self.folder, self.stages = folder, []
+
+    def start(self, stage, total):
+        self.stages.append(stage)
+        if self.stages.count("Measuring") == 4:  # the dataset, the base's two series, and these
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def test_images_that_are_lost_before_they_are_measured_are_no_figures(results, dataset, tmp_path):
+    _, output, files = results
+    shutil.copytree(output, tmp_path / "again")
+    (tmp_path / "again/features.sqlite").unlink()
+    folder = tmp_path / "again/nothing"
+    (folder / "summary.json").unlink()
+    with pytest.raises(LostImagesError, match=r"17 of 17 images .* Run the same again"):
+        evaluate(
+            files[:1], dataset, setup_of(dataset), tmp_path / "again",
+            progress=LosesImages(folder / "pictures"),
+        )  # fmt: skip
+    assert not (folder / "summary.json").exists()
 
 
 def pixels(root, table):

@@ -20,7 +20,7 @@ from tests.support.faults.disk import JOURNAL, STRICT, Disk
 from tests.support.faults.kills import Bench, said_of
 from tests.support.faults.recording import Call, recorded
 from tests.support.faults.stages import STAGES
-from tests.support.faults.trees import earlier, faults, rows_of
+from tests.support.faults.trees import earlier, faults
 from tests.support.faults.warm import Warm
 
 CHANGING = {"write", "writev", "pwrite64", "ftruncate", "fsync", "fdatasync", "rename", "renameat",
@@ -81,19 +81,10 @@ class Recording:
         if resumed:
             ended = self.bench.run()
             said += said_of(ended, "a resumed run")
-            said += self._differences()
+            said += self.bench.harm()
         where = described(self.calls[moment - 1])
         return {"stage": self.stage.name, "kind": kind, "moment": moment, "where": where,
                 "resumed": resumed, "faults": said}  # fmt: skip
-
-    def _differences(self) -> list[str]:
-        """Say what is not as undisturbed; of a store, a cut may cost rows that nobody asks for."""
-        said = self.bench.differences()
-        for name, rows in self.bench.rows.items():
-            store = self.bench.folder / name
-            if f"{name} is another" in said and set(rows_of(store)) <= rows:
-                said.remove(f"{name} is another")
-        return said
 
 
 def described(call: Call) -> str:

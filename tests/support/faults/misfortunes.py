@@ -157,11 +157,12 @@ def tried(bench: Bench, kind: str, seed: int) -> dict:
         bench.restore()
     said += said_of(bench.run(), "the next run")
     if kind != "removed folder" or not bench.stage.before:
-        found = bench.differences()
         if kind == "removed folder":
-            # A run that went on without the folder has made a version, which is kept as any other.
-            found = [one for one in found if not _KEPT.search(one)]
-        said += found
+            # A run that went on without the folder has made a version, which is kept as any other,
+            # and has measured into a store that nobody sees.
+            said += [one for one in bench.harm() if not _KEPT.search(one)]
+        else:
+            said += bench.differences()
     return {"stage": bench.stage.name, "kind": kind, "seed": seed, "what": what, "faults": said}
 
 
