@@ -36,7 +36,7 @@ SEEN = (
     r"\(job: \S+\.LoraJob, settings: \S+\.TrainingSettings, .*\) -> \S+\.LoraResult",
     r"\(files: .*, dataset: .*, setup: \S+\.Setup, .*\) -> tuple\[\S+\.Evaluation, \.\.\.\]",
     r"\(images: \S+\.ImageSet, project: \S+\.Project, .*\) -> \S+\.Outcome",
-    r"\(images: \S+\.ImageSet, total: int, quotas: .*\[\S+\.Quota\].*\) -> \S+\.Selection",
+    r"\(images: \S+\.ImageSet, total: int, quotas: .*\[\S+\.Quota \| str\].*\) -> \S+\.Selection",
     r"\(images: \S+\.ImageSet, output: .*, \*, name: str, .*\) -> \S+\.Exported",
     r"character_curator\.imageset\.ImageSet",
     r"\(denoiser: \S+\.Denoiser, .*\) -> \S+\.TrainingResult",
