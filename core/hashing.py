@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .json_text import parse
 from .plain_files import plain
 
 
@@ -31,7 +32,7 @@ def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Whoever reads them again sees with :func:`unsealed` that they are as they were written.
     """
-    plain_values: dict[str, Any] = json.loads(json.dumps(values))
+    plain_values: dict[str, Any] = parse(json.dumps(values))
     return {**plain_values, "seal": json_hash(plain_values)}
 
 
