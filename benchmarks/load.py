@@ -30,8 +30,11 @@ from memory import peak
 from verdicts import Verdict, conclude
 
 PER_IMAGE = 8.0
-"""Memory is called flat when each image more needs at most these KB: for its row, its embedding and
-its line in the report."""
+"""Memory is called flat when each image more needs at most these KB: for its row and its embedding.
+"""
+BOUNDED = 10_000
+"""With so many images all is full that is bounded: the page's 5,000 candidates with their
+thumbnails, what is kept of images while copies are looked for. Memory is judged from there on."""
 LINEAR = 1.1
 """The slope that is still called linear."""
 TOTAL = 70
@@ -184,8 +187,11 @@ def judge(report: dict[str, Any], file: Path | None) -> int:
             grown = slope((few, one[name]), (many, other[name]))
             promise = f"slope of the {name} from {few:,} to {many:,} images"
             verdicts.append(Verdict(promise, grown, LINEAR))
-        promise = f"KB of memory for each image from {few:,} to {many:,}"
-        verdicts.append(Verdict(promise, more, PER_IMAGE))
+        if few >= BOUNDED:
+            promise = f"KB of memory for each image from {few:,} to {many:,}"
+            verdicts.append(Verdict(promise, more, PER_IMAGE))
+        else:
+            print(f"{more:.1f} KB of memory for each image from {few:,} to {many:,}")
     for count, found in counts:
         verdicts.append(Verdict(f"images chosen of {count:,}", found["chosen"], TOTAL, True))
     return conclude(report, verdicts, file)
