@@ -38,7 +38,7 @@ from ..project_sections import PlanSection, SubjectSection, TrainingSection
 from ..reading.disturbances import KINDS
 from ..variations import with_variations
 from .augmentation_tables import markdown, report_of
-from .plan import ExperimentError, commit
+from .plan import ExperimentError, commit, require_files
 from .recognition import (
     PART_CLASSIC,
     PART_COPY,
@@ -304,12 +304,14 @@ def _run(
     part, chosen, synthetic = sets
     by = synthetic_part(part, chosen)
     embedder = Embedder(project.clip.model, project.clip.pretrained or None)
-    tables = []
+    tables: list[pl.DataFrame] = []
+    files: list[Path] = []
     with FeatureStore(folder / "vectors.sqlite") as store:
 
         def add(found: ImageSet, what: str) -> None:
             vectors = embed(found, embedder, store, progress)
             require_readable(vectors)
+            files.extend(vectors.paths())
             tables.append(_rows(vectors, what))
 
         add(_bare(chosen), PART_REAL)
@@ -333,6 +335,7 @@ def _run(
             wish = DisturbanceWish((kind,), plan.test_strength, 10_000 + repeat)
             add(_copies(_bare(unseen), folder / "unseen", wish, progress), PART_UNSEEN)
     table = pl.concat(tables)
+    require_files(files)
     atomic.write_bytes(folder / VECTORS_FILE, parquet_bytes(table))
     counts = {
         f"{what} {by_kind}".strip(): n

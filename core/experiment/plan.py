@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,6 +27,21 @@ class PlanChangedError(CuratorError):
 
 class ExperimentError(CuratorError):
     """An experiment that cannot be made as it is asked for."""
+
+
+def require_files(paths: Iterable[Path]) -> None:
+    """Refuse to keep the figures of a run for good when what they are of is gone.
+
+    Raises:
+        ExperimentError: A file is not there; a folder was taken away while the run went on.
+    """
+    listed = list(paths)
+    gone = [path for path in listed if not path.is_file()]
+    if gone:
+        raise ExperimentError(
+            f"{len(gone)} of the {len(listed)} files of this run are gone, such as {gone[0]}: its "
+            "figures are not kept. Run the experiment again: what is missing is made again."
+        )
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from ..training.result import TrainingResult
 from ..training.settings import TrainingSettings
 from ..training.trainer import placed_adapters
 from .curves import steps_at, steps_to
+from .plan import require_files
 
 if TYPE_CHECKING:
     from ..features import FeatureStore
@@ -140,6 +141,8 @@ def run_arm(
     names = {example.path.name for example in examples}
     baseline = replace(shared.baseline, reference=of_images(shared.baseline.reference, names))
     evaluation = evaluate_file(baseline, file, folder / "evaluation", progress=progress)
+    shown = [baseline.root / path for path in evaluation.table["path"]]  # the base's as well
+    require_files([file, folder / HISTORY_FILE, *shown])
     value = {
         "arm": arm,
         "seed": settings.seed,

@@ -28,6 +28,7 @@ from character_curator.experiment.plan import (
     ExperimentPlan,
     PlanChangedError,
     commit,
+    require_files,
 )
 from character_curator.experiment.tables import BEGIN, END, Spread, markdown, replaced, report_of
 from character_curator.selection import Quota
@@ -344,3 +345,13 @@ def test_several_characters_are_refused(tmp_path):
     text = PROJECT.replace("[faces]", '[[subjects]]\nname = "b"\ndescription = "x"\n\n[faces]')
     with pytest.raises(ExperimentError, match="2 subjects"):
         before_after(project.parse(text), ExperimentPlan(), tmp_path / "out")
+
+
+def test_figures_of_files_that_are_gone_are_not_kept(tmp_path):
+    files = [tmp_path / name for name in ("lora.safetensors", "a.png", "b.png")]
+    for path in files:
+        path.touch()
+    require_files(files)
+    files[1].unlink()
+    with pytest.raises(ExperimentError, match=r"1 of the 3 files .* such as .*a\.png"):
+        require_files(iter(files))
