@@ -178,13 +178,14 @@ def generate(
             "so that no machine can make a part of them by itself. Take [waves] out, or run "
             "without --shard."
         )
+    plan = plan_of(project)  # one that makes no sense is refused before models are loaded
     with working(project, engine) as at_work:
         backend = backend or backend_of(project, engine=at_work)
         if project.waves is not None:
             raw = output / RAW_FOLDER
             return in_waves(project, backend, raw, work or output, base, progress, at_work)
         return generate_plan(
-            plan_of(project),
+            plan,
             backend,
             output / RAW_FOLDER,
             batch_size=project.model.batch_size,

@@ -391,8 +391,8 @@ def _check(plan: Plan) -> None:
     total = len(plan.subjects) * len(plan.seeds) * takes
     if total > MOST_IMAGES:
         raise PlanError(
-            f"The plan asks for {total:,} images ({len(plan.subjects)} subjects x "
-            f"{len(plan.seeds)} seeds x {takes:,} takes), and one plan makes {MOST_IMAGES:,} at "
+            f"The plan asks for {total:,} images (subjects: {len(plan.subjects)}, seeds: "
+            f"{len(plan.seeds)}, takes: {takes:,} of each), and one plan makes {MOST_IMAGES:,} at "
             "most. Take fewer takes, seeds or scenarios, or several projects."
         )
 

@@ -21,6 +21,7 @@ class Kind(str, Enum):
 
     MISSING = "no caption"
     UNREAD = "unknown encoding"
+    ELSEWHERE = "link out of the folder"
     NO_TRIGGER = "no trigger word"
     CONTRADICTION = "contradiction"
     TOO_LONG = "too long"
@@ -112,7 +113,7 @@ def lint(
 
 def _of_row(row: Captioned, trigger: str, encoder: TextEncoder | None) -> Iterator[Finding]:
     if row.unread:
-        yield Finding(Kind.UNREAD, row.image, row.file)
+        yield Finding(Kind.ELSEWHERE if row.elsewhere else Kind.UNREAD, row.image, row.file)
         return
     if not row.text:
         yield Finding(Kind.MISSING, row.image, "")

@@ -113,7 +113,11 @@ def _edit_to(
             f"'{table.trigger}': train with --trigger '{table.trigger}', or export again with it."
         )
     if unread := sum(row.unread for row in table.rows):
-        notes.append(f"{_captions(unread)} in an unknown encoding stay{'s' * (unread == 1)} so.")
+        stay = f"stay{'s' * (unread == 1)}"
+        notes.append(
+            f"{_captions(unread)} in an unknown encoding, or behind a link out of the folder, "
+            f"{stay} so."
+        )
     return Edit(table, tuple(what), made, tuple(notes))
 
 

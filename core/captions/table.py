@@ -18,7 +18,7 @@ from ..reading.folders import EmptyFolderError, list_sources
 from ..reading.kinds import others_in_words
 from ..reading.own import is_dataset
 from ..reading.rows import caption_notes
-from ..reading.texts import MOST_BYTES, UTF_8, caption_file, decoded
+from ..reading.texts import MOST_BYTES, UTF_8, caption_file, decoded, leads_elsewhere
 
 
 class CaptionFolderError(CuratorError):
@@ -47,8 +47,16 @@ class Captioned:
 
     @property
     def unread(self) -> bool:
-        """Whether there is a caption in no encoding that is recognised; it is never changed."""
+        """Whether there is a caption that is not read, and never changed.
+
+        It is in no encoding that is recognised, or a link out of its folder.
+        """
         return self.data is not None and not self.encoding
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether there is a caption that is a link out of its folder."""
+        return self.unread and not self.data
 
 
 @dataclass(frozen=True)
@@ -125,14 +133,7 @@ def read_table(folder: Path | str, *, trigger: str | None = None) -> CaptionTabl
     facts = with_concepts(read_facts(root), [Path(row.image) for row in rows])
     own = read_facts(root).trigger or facts.trigger
     encodings = [row.encoding for row in rows if row.data is not None and row.encoding]
-    faults = [
-        f"The caption {row.file} is in an unknown encoding, and stays as it is. Save it as UTF-8."
-        if len(row.data or b"") <= MOST_BYTES
-        else f"The caption {row.file} is larger than {MOST_BYTES:,} bytes, and stays as it is. "
-        "Take it away, or shorten it."
-        for row in rows
-        if row.unread
-    ]
+    faults = [f"The caption {row.file} {_why_unread(row)}" for row in rows if row.unread]
     if below := sum(concept_above(row.image, root.name) is None and "/" in row.image
                     for row in rows):  # fmt: skip
         faults.append(f"{below} of {len(rows)} images lie in subfolders; they count too.")
@@ -146,12 +147,27 @@ def read_table(folder: Path | str, *, trigger: str | None = None) -> CaptionTabl
     )
 
 
+def _why_unread(row: Captioned) -> str:
+    if row.elsewhere:
+        return (
+            "is a link out of its folder, and is not followed. Put a copy in its place if you want "
+            "what it leads to."
+        )
+    if len(row.data or b"") > MOST_BYTES:
+        return (
+            f"is larger than {MOST_BYTES:,} bytes, and stays as it is. Take it away, or shorten it."
+        )
+    return "is in an unknown encoding, and stays as it is. Save it as UTF-8."
+
+
 def _row(root: Path, name: str, known: Mapping[str, Any]) -> Captioned:
     file = caption_file(root / name)
     if file is None:
         text = " ".join(str(known.get("caption") or "").split())
         beside = Path(name).with_suffix(".txt").as_posix()
         return Captioned(name, text, beside, None, UTF_8, known)
+    if leads_elsewhere(file, root / name):
+        return Captioned(name, "", file.relative_to(root).as_posix(), b"", "", known)
     data = plain_bytes(file)
     text, encoding = decoded(data) or ("", "")
     place = file.relative_to(root).as_posix()

@@ -16,7 +16,7 @@ from ..reading.folders import is_packed_name, packed_in
 from ..stores.addresses import AddressError, addresses, is_address, shown
 from ..stores.cache import LIMIT_VARIABLE, bytes_of
 from ..stores.mirror import Mirrored
-from .output import progress_on, say
+from .output import escape, progress_on, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,8 +63,8 @@ def input_path(text: str) -> Path | Input:
     try:
         packed = is_packed_name(text) and ("{" in text or path.is_file())
         return Input(text) if is_address(text) or packed or packed_in(path) != [path] else path
-    except OSError:  # the command itself says why it cannot be read
-        return path
+    except OSError:  # a name that no file can have, a folder that may not be read
+        return path  # whoever reads it says so
 
 
 def text_or_input(text: str) -> str:
@@ -113,7 +113,7 @@ class Pending:
                 done = upload(progress)
             if not done.files:
                 continue
-            console.print(done.in_words, soft_wrap=True, markup=False, highlight=False)
+            console.print(escape(done.in_words), soft_wrap=True, highlight=False)
             if isinstance(result, dict):
                 told = {"address": done.address, "files": done.files, "sent": done.sent}
                 result = {**result, "uploaded": [*result.get("uploaded", []), told]}

@@ -51,15 +51,17 @@ def add_commands(command: Command) -> None:
 
 
 def _upload(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
+    from ..dataset.checksums import unlike_export
     from ..stores.uploads import upload_dataset, upload_files
 
     with progress_on(console) as progress:
         if options.place.is_dir():
+            say(console, unlike_export(options.place))
             done = upload_dataset(options.place, options.address, progress)
         else:
             above, _, name = options.address.rpartition("/")
             done = upload_files({name: options.place}, above, name, progress)
-    console.print(done.in_words, soft_wrap=True, markup=False, highlight=False)
+    console.print(escape(done.in_words), soft_wrap=True, highlight=False)
     return EXIT_DONE, {
         "address": done.address, "files": done.files, "sent": done.sent, "bytes": done.size,
         "previous": done.previous,

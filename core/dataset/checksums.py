@@ -14,11 +14,12 @@ from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..plain_files import plain_bytes, plain_text
-from ..reading.own import CHECKSUMS_FILE
+from ..reading.own import CHECKSUMS_FILE, is_dataset
 from .verdict import ADDED_TO, LATER, exported_hash
 
 FILE_NAME = CHECKSUMS_FILE
 _LINE = re.compile(r"[0-9a-f]{64}  .+")
+_SAID = 3
 _LONGEST = 255
 """The most bytes that systems let a name have."""
 
@@ -200,6 +201,25 @@ def verify(root: Path | str) -> Verification:
             )
         ),
         unlisted=tuple(sorted(present - set(expected))),
+    )
+
+
+def unlike_export(root: Path) -> tuple[str, ...]:
+    """Say what of a dataset is not as it was exported; empty for nothing, and for other folders."""
+    if not is_dataset(root):
+        return ()
+    try:
+        found = verify(root)
+    except NotADatasetError as error:
+        return (str(error),)
+    names = [*found.missing, *found.changed]
+    if not names:
+        return ()
+    listed = ", ".join(names[:_SAID]) + (", …" if len(names) > _SAID else "")
+    are = "is" if len(names) == 1 else "are"
+    return (
+        f"{len(names)} of {found.checked} files of {root} {are} gone or changed since its export "
+        f"({listed}); it is taken as it is.",
     )
 
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from ..damages import note_damage
 from ..parquet import ParquetError, read_parquet
-from ..reading.texts import UnknownEncodingError
+from ..reading.texts import UnreadCaptionError
 from ..rejection_reasons import in_words
 from .publish import damage
 from .setting_changes import SettingChange, setting_changes
@@ -276,7 +276,7 @@ def _captions(
 def _caption(version: Version, name: str, known: Mapping[str, Any]) -> str:
     try:
         return read_caption(version.folder / name, known)
-    except UnknownEncodingError:
+    except UnreadCaptionError:
         return "(in an encoding that is not recognised)"
 
 

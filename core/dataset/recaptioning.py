@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import CuratorError, WriteError
 from ..hashing import content_hash
 from ..plain_files import plain_bytes
-from ..reading.texts import UnknownEncodingError
+from ..reading.texts import UnreadCaptionError
 from .checksums import FILE_NAME, exported_checksums, write_list
 from .images import SUFFIXES, link_or_copy
 from .publish import next_version, publish, staging
@@ -148,7 +148,7 @@ def _agreeing(root: Path, listed: dict[str, str], texts: Mapping[str, str]) -> d
     for name, values in entries.items():
         try:
             caption = texts.get(name) or read_caption(root / name, values)
-        except UnknownEncodingError:
+        except UnreadCaptionError:
             caption = str(values.get("caption") or "")
         records.append(Record(name, caption, {**values, "caption": caption}))
     written = {}

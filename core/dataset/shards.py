@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import shutil
 import tarfile
@@ -31,8 +32,9 @@ from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..reading.folders import EmptyFolderError, list_sources
 from ..reading.kinds import others_in_words
+from ..reading.opening import DamagedError, decoding, opened
 from ..reading.tars import MASK_END
-from .checksums import is_within
+from .checksums import is_within, unlike_export
 from .sidecars import read_caption, read_metadata
 
 INDEX_FILE = "index.json"
@@ -40,6 +42,7 @@ DEFAULT_SIZE = "1GB"
 SMALLEST = 20_480
 """The least size of a shard, in bytes."""
 
+_SAID = 3
 _BLOCK = tarfile.BLOCKSIZE
 _MOST = 1_000_000
 _KIND = "wids-shard-index-v1"
@@ -189,25 +192,60 @@ def _result(
 
 def _samples(root: Path) -> tuple[list[_Sample], tuple[str, ...]]:
     listing = list_sources([root])
-    if not listing.names:
+    masks = dict(listing.masks)
+    faults = {name: _fault(root / name) for name in (*listing.names, *masks.values())}
+    names = [name for name in listing.names if not faults[name]]
+    if not names:
         raise EmptyFolderError(root, others_in_words(listing.others))
-    known = read_metadata(root)
-    captions = [read_caption(root / name, known.get(name, {})) for name in listing.names]
-    told = _told(listing.names, captions, known)
+    known = {name: _writable(values) for name, values in read_metadata(root).items()}
+    captions = [read_caption(root / name, known.get(name, {})) for name in names]
+    told = _told(names, captions, known)
     samples: list[_Sample] = []
     taken: set[str] = set()
-    for name, caption, values in zip(listing.names, captions, told, strict=True):
+    for name, caption, values in zip(names, captions, told, strict=True):
         key = _key(name, taken)
         members: list[tuple[str, Path | bytes]] = [
             (PurePosixPath(name).suffix.lower(), root / name),
             (".json", (json.dumps(values, ensure_ascii=False) + "\n").encode()),
         ]
-        if name in listing.masks:
-            members.append((MASK_END, root / listing.masks[name]))
+        if name in masks and not faults[masks[name]]:
+            members.append((MASK_END, root / masks[name]))
         if caption:
             members.append((".txt", (caption + "\n").encode()))
         samples.append(_Sample(key, tuple(members)))
-    return samples, _notes(samples)
+    return samples, (*unlike_export(root), *_left_out(faults), *_notes(samples))
+
+
+def _fault(path: Path) -> str:
+    """Return why a file cannot be opened as an image, by its header; empty where it can."""
+    try:
+        with decoding(), opened(path):
+            return ""
+    except (OSError, DamagedError) as error:
+        is_no_image = "cannot identify image file" in str(error)
+        return "not an image, whatever its name says" if is_no_image else str(error)
+
+
+def _left_out(faults: Mapping[str, str]) -> Iterator[str]:
+    """Say which files are in no shard."""
+    found = [f"{name} ({reason})" for name, reason in faults.items() if reason]
+    if found:
+        listed = ", ".join(found[:_SAID]) + (", …" if len(found) > _SAID else "")
+        what = "file cannot be opened as an image, and is" if len(found) == 1 else (
+            "files cannot be opened as images, and are"
+        )  # fmt: skip
+        yield f"{len(found)} {what} left out: {listed}."
+
+
+def _writable(value: Any) -> Any:
+    """Return a value as JSON of any reader has it: no infinite numbers, no halves of characters."""
+    if isinstance(value, dict):
+        return {_writable(str(name)): _writable(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_writable(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _notes(samples: Sequence[_Sample]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from ..damages import note_damage
 from ..json_text import parse
 from ..plain_files import plain_text
 from ..reading.kinds import CAPTION_SUFFIXES
-from ..reading.texts import UnknownEncodingError, beside, read_text
+from ..reading.texts import UnreadCaptionError, beside, read_text
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def read_caption(image: Path, known: Mapping[str, Any]) -> str:
         known: Its entry of :func:`read_metadata`.
 
     Raises:
-        UnknownEncodingError: The caption is in no encoding that is recognised.
+        UnreadCaptionError: The caption is in no encoding that is recognised, or a link elsewhere.
     """
     try:
         caption = beside(image)
@@ -84,5 +84,5 @@ def _text_of(path: Path) -> str | None:
     """Return a text file in one line; ``None`` if it can't be read."""
     try:
         return read_text(path).text
-    except (OSError, UnknownEncodingError):
+    except (OSError, UnreadCaptionError):
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..reading.texts import UnknownEncodingError
+from ..reading.texts import UnreadCaptionError
 from .facts import fingerprint_of_captioned
 from .images import image_names
 from .sidecars import read_caption, read_metadata
@@ -67,7 +67,7 @@ def training_fingerprint(folder: Path, digests: Mapping[str, str]) -> str:
     for name in image_names(digests):
         try:
             caption = read_caption(folder / name, known.get(name, {}))
-        except UnknownEncodingError:
+        except UnreadCaptionError:
             continue  # it is left out of a training
         if caption:
             pairs.append((digests[name], caption))

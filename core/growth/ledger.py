@@ -18,7 +18,7 @@ from .. import atomic
 from ..damages import note_damage
 from ..generation.backend import request_fingerprint
 from ..hashing import sealed, unsealed
-from ..json_text import parse
+from ..json_text import number, parse
 from ..plain_files import plain_bytes
 from ..plan import Plan, PlanError, Request
 
@@ -28,6 +28,8 @@ FIRST_LOOK, QUOTAS, QUALITY, THERE = "first look", "quotas", "quality", "there a
 """Why an image was asked for: to see what a scenario gives; because images were missing, in all or
 of some quota; for the quality; or it was there before the waves."""
 
+_AIMS = (FIRST_LOOK, QUOTAS, QUALITY, THERE)
+_MOST_WAVES = 1_000_000
 _NAMING = ("subject", "seed", "kind", "scenario", "take")
 
 
@@ -79,10 +81,14 @@ def read_ledger(path: Path, plan: Plan, settings: Mapping[str, Any]) -> list[Ask
             request = as_planned(plan, entry)
             if request is None or request_fingerprint(request, settings) != entry["request"]:
                 continue
-            usable, quality = entry["usable"], entry["quality"]
-            if not all(isinstance(figure, int | float | None) for figure in (usable, quality)):
-                raise ValueError("a figure in it is none")
-            found.append(Asked(request, int(entry["wave"]), str(entry["aim"]), usable, quality))
+            wave, aim = entry["wave"], entry["aim"]
+            if type(wave) is not int or not 0 <= wave < _MOST_WAVES or aim not in _AIMS:
+                raise ValueError("a wave in it is none")
+            usable, quality = (
+                None if entry[name] is None else number(entry[name])
+                for name in ("usable", "quality")
+            )
+            found.append(Asked(request, wave, aim, usable, quality))
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:

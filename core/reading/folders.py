@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import lzma
 import os
@@ -25,8 +26,17 @@ from ..naming import expanded
 from .kinds import CAPTION_SUFFIXES, is_image_name
 from .masks import masks_of, without_masks
 from .own import is_drawn_by_training, is_own_output
+from .tars import (
+    OUTSIDE,
+    TWICE,
+    is_no_name,
+    is_tar_name,
+    is_too_long,
+    left_out_of,
+    unpack_tar,
+    write_left_out,
+)
 from .tars import SUFFIXES as TAR_SUFFIXES
-from .tars import is_tar_name, left_out_of, unpack_tar
 from .unpacked import damaged_since, write_unpacked
 
 log = logging.getLogger(__name__)
@@ -35,6 +45,8 @@ ZIP_SUFFIX = ".zip"
 MAX_UNPACKED_FILE = 1 << 30
 """The most bytes of one file in a zip; a larger one is no image that could be decoded."""
 _BOMB = 1000
+_ENTRIES, _LEAST = 100_000, 64
+"""A tar file may hold so many files, and more where each takes so many bytes of it on average."""
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>:"\\|?*]')
 
 
@@ -66,7 +78,8 @@ class Listing:
         masks: The mask of each image that one lies beside, both as names.
         own: Folders that were not entered, and images that were left out, because this program has
             written them, in order.
-        notes: What is to be said of tar files and of folders that cannot be read, a sentence each.
+        notes: What is to be said of zip and tar files, and of folders that cannot be read, a
+            sentence each.
     """
 
     root: Path
@@ -179,13 +192,15 @@ def _place(source: Path, unpacked: Path | None) -> Path:
     if not is_packed_name(source.name) or source.is_dir():
         return source
     if not source.is_file():
+        if source.exists():
+            raise SourceError(f"{source} is a pipe or a device, and no file. Name another.")
         raise SourceError(f"There is no file {source}. Check the name.")
     return unpack(source, unpacked)
 
 
 def _left_out(source: Path, place: Path) -> str:
-    """Say what was left out of a tar file; empty for nothing."""
-    counts = left_out_of(place) if is_tar_name(source.name) else {}
+    """Say what was left out of a zip or tar file; empty for nothing."""
+    counts = left_out_of(place) if place != source else {}
     listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
     total = sum(counts.values())
     what = "entry was" if total == 1 else "entries were"
@@ -322,7 +337,8 @@ def _set_aside(target: Path) -> bool:
 
 def _extract(opened: zipfile.ZipFile, target: Path, archive: Path) -> None:
     entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-    wanted = [(entry, parts) for entry in entries if (parts := _parts(entry.filename))]
+    wanted, left_out = _wanted(entries)
+    write_left_out(target, left_out)
     kept = [pair for pair in wanted if _is_kept(pair[1][-1])]
     size = sum(entry.file_size for entry, _ in kept)
     if size > shutil.disk_usage(target).free:
@@ -343,11 +359,40 @@ def _extract(opened: zipfile.ZipFile, target: Path, archive: Path) -> None:
             shutil.copyfileobj(source, copy, 1 << 20)
 
 
+def _wanted(
+    entries: Sequence[zipfile.ZipInfo],
+) -> tuple[list[tuple[zipfile.ZipInfo, tuple[str, ...]]], Counter[str]]:
+    """Return the entries that become files, the last of a name, and how many others there are."""
+    left_out: Counter[str] = Counter()
+    files: set[tuple[str, ...]] = set()
+    folders: set[tuple[str, ...]] = set()
+    wanted = []
+    for entry in reversed(entries):
+        parts = _parts(entry.filename)
+        if not parts:
+            left_out[OUTSIDE] += is_no_name(entry.filename)
+            continue
+        above = {parts[:depth] for depth in range(1, len(parts))}
+        if parts in files or parts in folders or above & files:
+            left_out[TWICE] += 1
+            continue
+        files.add(parts)
+        folders |= above
+        wanted.append((entry, parts))
+    return wanted[::-1], left_out
+
+
 def _limits(archive: Path, target: Path) -> Callable[[str, int, int], None]:
     """Return what refuses a tar file that holds more than it can, or than the disk has room for."""
     free, packed = shutil.disk_usage(target).free, archive.stat().st_size
+    entries, most = itertools.count(1), max(_ENTRIES, packed // _LEAST)
 
     def check(name: str, size: int, total: int) -> None:
+        if next(entries) > most:
+            raise SourceError(
+                f"{archive} is refused: it claims more than {most:,} files, packed into "
+                f"{packed:,} bytes. Pack the images alone."
+            )
         if size > MAX_UNPACKED_FILE or total > _BOMB * max(packed, 1 << 12):
             raise SourceError(
                 f"{archive} is refused: {name} claims {size:,} bytes, with what is before it "
@@ -366,8 +411,10 @@ def _is_kept(name: str) -> bool:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return an entry's path as safe names; empty for hidden ones and for paths that lead out."""
+    """Return an entry's path as safe names; empty for hidden ones, and where no file has it."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/"]
     if not parts or any(part == "__MACOSX" or part.startswith(".") for part in parts):
+        return ()
+    if is_too_long(parts):
         return ()
     return tuple(_FORBIDDEN.sub("_", part) for part in parts)

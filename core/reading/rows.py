@@ -20,7 +20,7 @@ from .kinds import missing_plugin, others_in_words
 from .opening import MAX_BYTES, MAX_PIXELS, TooLargeError, check_plain, decoding_errors, opened
 from .own import own_in_words
 from .recorded import PARAMETERS_KEY, Recorded, recorded
-from .texts import UTF_8, UnknownEncodingError, beside
+from .texts import UTF_8, UnreadCaptionError, beside
 
 Row = dict[str, Any]
 
@@ -112,7 +112,7 @@ def _of_foreign(found: Recorded) -> Row:
 def _beside(path: Path) -> Row:
     try:
         caption = beside(path)
-    except UnknownEncodingError as error:
+    except UnreadCaptionError as error:
         return {_UNREAD: str(error)}
     except OSError as error:
         return {_UNREAD: f"The caption beside {path} cannot be read: {error}."}

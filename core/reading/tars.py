@@ -8,16 +8,17 @@ under ``caption``, ``text`` or ``prompt``, where there is no text.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ..json_text import parse
-from ..plain_files import plain_text
+from ..plain_files import plain, plain_text
 from .kinds import CAPTION_SUFFIXES, is_image_name
 from .masks import MARK
 
@@ -29,9 +30,16 @@ MASK_END = ".mask.png"
 
 _CAPTION_KEYS = ("caption", "text", "prompt")
 _LONGEST_JSON = 1 << 20
+_LONGEST_PART, _LONGEST_NAME = 200, 1024
+"""Bytes; some room is left for the ends of masks and captions, and for the folder above."""
+_HALF = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which no file takes."""
 _BLOCK = tarfile.BLOCKSIZE
+_HEADERS = 1 << 20
+"""The most bytes that may be said of one entry, and in front of all: its reader keeps them."""
 
 LINK, TWICE, OUTSIDE = "links or devices", "there twice", "named as no file below a folder is"
+"""Why an entry is left out."""
 
 
 class TarDamagedError(ValueError):
@@ -78,23 +86,25 @@ def unpack_tar(
 ) -> None:
     """Unpack images and captions of a tar file into an empty folder.
 
-    Links, devices and sparse files are left out, and so are names that lead out of the folder and
-    those that were there before; how many is written beside the images. Whatever else a tar file
-    holds is an empty file of its name, so that it is counted.
+    Links, devices and sparse files are left out, and so are names that lead out of the folder or
+    are too long, and those that were there before; how many is written beside the images. Whatever
+    else a tar file holds is an empty file of its name, so that it is counted.
 
     Args:
         archive: The tar file, compressed or not.
         target: The folder.
         parts_of: From an entry's name to safe ones; empty for what is left out.
-        check: Refuses a file: is given its name, its size, and all sizes so far with it.
+        check: Refuses an entry: is given its name, its size, and all sizes so far with it.
 
     Raises:
         TarDamagedError: It is damaged.
         tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError: The same.
     """
     state, total = _Unpacking(target), 0
-    with _opened(archive) as opened:
-        for member in opened:
+    with open(archive, "rb", opener=plain) as file, _opened(file) as opened:
+        while (member := opened.next_entry()) is not None:
+            total += member.size
+            check(member.name, member.size, total)
             if member.isdir():
                 continue
             if not member.isreg() or member.sparse is not None:
@@ -102,29 +112,78 @@ def unpack_tar(
                 continue
             parts = parts_of(member.name)
             if not parts:
-                state.left_out[OUTSIDE] += _leads_out(member.name)
+                state.left_out[OUTSIDE] += is_no_name(member.name)
                 continue
-            total += member.size
-            check(member.name, member.size, total)
             source = opened.extractfile(member)
             if source is not None:
                 _write(state, parts, source, member.size)
         _check_end(opened)
     _add_captions(state)
-    if state.left_out:
-        text = json.dumps(dict(sorted(state.left_out.items())))
-        (target / LEFT_OUT_FILE).write_text(text, encoding="utf-8")
+    write_left_out(target, state.left_out)
 
 
-def _opened(archive: Path) -> tarfile.TarFile:
+class _Bounded:
+    """What a tar file's reader reads: it asks for as many bytes as a header claims, at once."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.left: int | None = _HEADERS
+        """How many bytes may be read; any number where it is ``None``."""
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if self.left is not None:
+            self.left -= size
+            if size < 0 or self.left < 0:
+                raise TarDamagedError("what is said of an entry is longer than any that is one")
+        data: bytes = self._file.read(size)
+        return data
+
+
+class _TarFile(tarfile.TarFile):
+    """A tar file, compressed or not, whose headers are read in bounded memory."""
+
+    @classmethod
+    def taropen(cls, name: Any, mode: Any = "r", fileobj: Any = None, **options: Any) -> _TarFile:
+        bounded: Any = _Bounded(fileobj)
+        return super().taropen(name, mode, bounded, **options)
+
+    def next_entry(self) -> tarfile.TarInfo | None:
+        """Return the next entry, and forget those before."""
+        reader: Any = self
+        reader.fileobj.left = _HEADERS
+        found = self.next()
+        reader.fileobj.left = None
+        reader.members.clear()
+        if sum(map(len, self.pax_headers.values())) > _HEADERS:
+            raise TarDamagedError("what is said of all entries is longer than any that is one")
+        return found
+
+
+def _opened(file: IO[bytes]) -> _TarFile:
     try:
-        return tarfile.open(archive)
+        return _TarFile.open(fileobj=file)
     except tarfile.ReadError as error:
         raise TarDamagedError("it is no tar file, compressed or not") from error
 
 
-def _leads_out(name: str) -> bool:
-    return ".." in PurePosixPath(name.replace("\\", "/")).parts
+def is_no_name(name: str) -> bool:
+    """Whether an entry's name leads out of a folder, or is longer than those of files are."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return ".." in parts or is_too_long(parts)
+
+
+def is_too_long(parts: Sequence[str]) -> bool:
+    """Whether parts of a name are longer than file systems have them."""
+    sizes = [len(part.encode("utf-8", "replace")) for part in parts]
+    return max(sizes, default=0) > _LONGEST_PART or sum(sizes) + len(sizes) > _LONGEST_NAME
+
+
+def write_left_out(folder: Path, counts: Mapping[str, int]) -> None:
+    """Write into an unpacked folder how many entries were left out, by the reason."""
+    found = {reason: count for reason, count in sorted(counts.items()) if count}
+    if found:
+        (folder / LEFT_OUT_FILE).write_text(json.dumps(found), encoding="utf-8")
 
 
 def _write(state: _Unpacking, parts: tuple[str, ...], source: IO[bytes], size: int) -> None:
@@ -169,7 +228,8 @@ def _caption_in(data: bytes) -> str:
     if not isinstance(values, dict):
         return ""
     found = (values.get(key) for key in _CAPTION_KEYS)
-    return next((text.strip() for text in found if isinstance(text, str) and text.strip()), "")
+    texts = (text.strip() for text in found if isinstance(text, str))
+    return next((text for text in texts if text and not _HALF.search(text)), "")
 
 
 def _add_captions(state: _Unpacking) -> None:

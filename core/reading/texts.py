@@ -33,7 +33,11 @@ _PAIR = re.compile(
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
-class UnknownEncodingError(CuratorError):
+class UnreadCaptionError(CuratorError):
+    """A caption lies beside an image, and is not read."""
+
+
+class UnknownEncodingError(UnreadCaptionError):
     """A text file is in an encoding that is not recognised, or far too long for a caption."""
 
     def __init__(self, path: Path, size: int = 0) -> None:
@@ -42,6 +46,16 @@ class UnknownEncodingError(CuratorError):
         if size > MOST_BYTES:
             what, mend = f"is no caption: it has {size:,} bytes", "Take it away, or shorten it."
         super().__init__(f"The caption {path} {what}. {mend}")
+
+
+class CaptionElsewhereError(UnreadCaptionError):
+    """A caption is a link to a file that lies elsewhere, which may be anything of the user's."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The caption {path} is a link out of its folder, and is not followed. Put a copy in "
+            "its place if you want what it leads to."
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,22 @@ def beside(image: Path) -> Caption | None:
 
     Raises:
         UnknownEncodingError: It is in no encoding that is recognised.
+        CaptionElsewhereError: It is a link to another folder than the image's.
         OSError: It cannot be read.
     """
     path = caption_file(image)
+    if path is not None and leads_elsewhere(path, image):
+        raise CaptionElsewhereError(path)
     return None if path is None else read_text(path)
+
+
+def leads_elsewhere(caption: Path, image: Path) -> bool:
+    """Whether a caption is a link out of its folder, other than to where its image leads too.
+
+    Whoever gave us the folder may have put links to files of ours into it, and captions are
+    published; folders of links to images and their captions are usual.
+    """
+    if not caption.is_symlink():
+        return False
+    place = caption.resolve().parent
+    return place not in (caption.parent.resolve(), image.resolve().parent)

@@ -38,8 +38,12 @@ WAITING = "waiting"
 """Beside what is to be uploaded, until it is."""
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i)?)?b?\s*", re.I)
+_MOST = float(1 << 63)
+"""Bytes that no disk has."""
 _FREE = 1 << 30
 """Bytes that are left free on the disk."""
+_DIGITS = 16
+_KEY = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
 _held: dict[Path, int] = {}
 
 
@@ -65,16 +69,16 @@ def bytes_of(text: str) -> int:
     """Return a size in bytes: ``50GB`` is 50 000 000 000, ``1GiB`` is 1 073 741 824.
 
     Raises:
-        SizeError: It is none, or nothing.
+        SizeError: It is none, nothing, or more than any disk has.
     """
     found = _SIZE.fullmatch(text)
     if found is None:
         raise SizeError(text)
     unit = "kmgt".find((found[2] or "").lower()) + 1 if found[2] else 0
-    size = int(float(found[1]) * (1024 if found[3] else 1000) ** unit)
-    if not size:
+    size = float(found[1]) * (1024 if found[3] else 1000) ** unit
+    if not 1 <= size < _MOST:
         raise SizeError(text)
-    return size
+    return int(size)
 
 
 def in_words(size: int) -> str:
@@ -136,7 +140,8 @@ def home_of(address: str, cache: Cache) -> Path:
 
 def key_of(address: str) -> str:
     """Return what the folder of an address is called: the beginning of its SHA-256."""
-    return hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
+    named = address.rstrip("/").encode("utf-8", "surrogatepass")
+    return hashlib.sha256(named).hexdigest()[:_DIGITS]
 
 
 def use(address: str, cache: Cache, purpose: str = "") -> Path:
@@ -150,7 +155,7 @@ def use(address: str, cache: Cache, purpose: str = "") -> Path:
     home = home_of(f"{address.rstrip('/')}\n{purpose}" if purpose else address, cache)
     atomic.make_folders(home)
     record = home / RECORD
-    if record.is_file():
+    if _address_in(record) is not None:
         with suppress(OSError):
             os.utime(record)
     else:
@@ -164,16 +169,32 @@ def use(address: str, cache: Cache, purpose: str = "") -> Path:
 
 
 def kept(cache: Cache) -> list[Kept]:
-    """Return what is in the cache, the longest unused first."""
+    """Return what is in the cache, the longest unused first.
+
+    A folder whose record is damaged counts too, or it would never be swept.
+    """
     found = []
     with suppress(OSError):
         for home in cache.folder.iterdir():
+            if not _KEY.fullmatch(home.name):
+                continue
             record = home / RECORD
-            with suppress(OSError, ValueError):
-                address = str(parse(plain_text(record))["address"])
+            with suppress(OSError):
+                used = record.stat().st_mtime
+                address = _address_in(record) or f"an unknown address ({home.name})"
                 waits = (home / WAITING).exists()
-                found.append(Kept(home, address, size_of(home), record.stat().st_mtime, waits))
+                found.append(Kept(home, address, size_of(home), used, waits))
     return sorted(found, key=lambda one: (one.used, one.address))
+
+
+def _address_in(record: Path) -> str | None:
+    """Return the address that a folder's record names; ``None`` where it is damaged or absent."""
+    try:
+        values = parse(plain_text(record), strict=True)
+    except (OSError, ValueError):
+        return None
+    address = values.get("address") if isinstance(values, dict) else None
+    return address if isinstance(address, str) else None
 
 
 def size_of(folder: Path) -> int:

@@ -23,7 +23,8 @@ _DATES = ("LastModified", "last_modified", "mtime", "updated", "created", "Last-
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _BADLY_NAMED = re.compile(r'[\x00-\x1f<>:"\\|?*]')
 _LONGEST = 255
-_UNDATED = 1_000_000_000
+_UNDATED, _LAST = 1_000_000_000, 1 << 32
+"""What stands for the date of an object without one, and the first that a file may not have."""
 _TICK, _TICKS = 1000, 1_000_000
 
 
@@ -66,7 +67,8 @@ class RemoteFile:
         tells a copy that is current from one that is not, in any process and after any kill.
         """
         told = hashlib.sha256(f"{self.mark}\n{self.size}".encode()).digest()
-        seconds = _UNDATED if self.date is None else max(0, int(self.date))
+        dated = self.date is not None and 0 <= self.date < _LAST
+        seconds = int(self.date or 0) if dated else _UNDATED
         return seconds * 10**9 + int.from_bytes(told[:8], "big") % _TICKS * _TICK
 
     def is_current(self, copy: Path) -> bool:

@@ -209,7 +209,8 @@ def _follow(staged: Staged, cache: Cache, progress: Progress) -> None:
     if there is None:
         return
     copy = mirror(staged.address, whole=True, cache=cache, progress=progress)
-    shutil.copytree(copy.path, staged.path, copy_function=_link)
+    with atomic.filling(staged.path) as making:  # half of it would be taken for what was made here
+        shutil.copytree(copy.path, making, dirs_exist_ok=True, copy_function=_link)
     _note_sent(staged.path)
 
 

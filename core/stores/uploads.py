@@ -246,11 +246,24 @@ def _target(address: str) -> _Target:
 
 
 def _files_below(folder: Path) -> dict[str, Path]:
-    return {
+    """Return the files of a folder by their names.
+
+    Raises:
+        UploadError: One is a link to what lies elsewhere, which may be anything of the user's.
+    """
+    files = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.startswith(".")
     }
+    own = folder.resolve()
+    for path in files.values():
+        if path.is_symlink() and not path.resolve().is_relative_to(own):
+            raise UploadError(
+                f"{path} is a link out of the folder, and is not followed. Nothing was uploaded. "
+                "Put a copy in its place, or take it away."
+            )
+    return files
 
 
 def _all_there(target: _Target, files: Mapping[str, Path]) -> bool:

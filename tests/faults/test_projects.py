@@ -108,6 +108,33 @@ def test_a_plan_beyond_all_measure_is_refused_with_its_size():
         Plan(subjects=[subject], scenarios=[scene], seeds=[1, 2], takes=80_000_000)
 
 
+@pytest.mark.parametrize("words", [["generate"], ["run"]])
+def test_a_plan_is_refused_before_any_model_is_loaded(tmp_path, monkeypatch, words):
+    def loaded(*arguments, **options):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("character_curator.pipeline.backend_of", loaded)
+    text = PROJECT.replace("takes = 1", "takes = 160000000")
+    for more in ("", "\n[waves]\n"):
+        (tmp_path / "project.toml").write_text(text + more)
+        _, told = command(*words, tmp_path / "project.toml", check=2)
+        assert "PlanError" in told
+        assert "160,000,000 images" in told.replace("\n", " ")
+
+
+def test_a_place_that_is_taken_is_said_before_anything_is_measured(tmp_path, monkeypatch):
+    def measured(*arguments, **options):
+        raise AssertionError("something was measured")
+
+    monkeypatch.setattr("character_curator.pipeline.measured_of", measured)
+    for folder in ("in", "out"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "out" / "SHA256SUMS").write_text("of somebody's own")
+    _, told = command("curate", tmp_path / "in", "--output", tmp_path / "out", check=2)
+    assert "holds files and is not a dataset" in told.replace("\n", " ")
+
+
 @pytest.mark.parametrize("name", ["../../escape", "/etc/x", "a\\..\\b", ".hidden", "a\nb", "small"])
 def test_the_lora_stays_in_its_folder(tmp_path, monkeypatch, name):
     given = []

@@ -13,7 +13,14 @@ from ...reading.concepts import Concept, concept_above
 from ...reading.folders import Listing, list_sources, packed_in
 from ...reading.own import own_in_words
 from ...reading.rows import caption_notes, concept_notes
-from ...reading.texts import UTF_8, Caption, UnknownEncodingError, beside, caption_file
+from ...reading.texts import (
+    UTF_8,
+    Caption,
+    UnreadCaptionError,
+    beside,
+    caption_file,
+    leads_elsewhere,
+)
 from ..settings import TrainingSettings
 from .buckets import Box, Crop, Size, choose_bucket, crop_to
 from .controls import Control, ControlImagesError, control_crop, control_paths, read_controls
@@ -261,7 +268,7 @@ def _written(path: Path) -> Caption | CuratorError | None:
     """Return the caption beside an image, or why it cannot be read."""
     try:
         return beside(path)
-    except UnknownEncodingError as error:
+    except UnreadCaptionError as error:
         return error
     except OSError:
         return None
@@ -284,6 +291,8 @@ def _caption_of(
 
 def _no_caption(path: Path) -> str:
     file = caption_file(path)
+    if file and leads_elsewhere(file, path):
+        return f"its caption {file.name} is a link out of its folder"
     return f"its caption {file.name} is empty or in an unknown encoding" if file else "no caption"
 
 

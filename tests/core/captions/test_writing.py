@@ -19,6 +19,7 @@ from character_curator.captions.history import (
     append_step,
     history_file,
 )
+from character_curator.captions.linting import Kind, lint
 from character_curator.captions.table import CaptionFolderError
 from character_curator.cli import main
 from character_curator.dataset import CuratedDataset, export, verify
@@ -225,10 +226,13 @@ def test_a_link_out_of_the_folder_is_not_written_through(photos, tmp_path):
     outside.write_text("park\n")
     (photos / "a.txt").unlink()
     (photos / "a.txt").symlink_to(outside)
-    with pytest.raises(CaptionFolderError, match="not in the folder"):
-        write(edit(read_table(photos), [Add("day")]))
+    made = edit(read_table(photos), [Add("day")])
+    assert "a link out of the folder" in " ".join(made.notes)
+    write(made)
     assert outside.read_text() == "park\n"
-    assert read_history(photos) == []
+    assert "a.txt" not in read_history(photos)[0].changes
+    found = lint(read_table(photos))
+    assert [one.kind for one in found if one.detail == "a.txt"] == [Kind.ELSEWHERE]
 
 
 @pytest.mark.parametrize("folder", ["photos", "dataset"])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from character_curator import json_text
 from character_curator.dataset import CuratedDataset, export
 from character_curator.dataset.shards import INDEX_FILE, ShardsError, write_shards
 from character_curator.imageset import ImageSet
@@ -120,3 +123,38 @@ def test_a_folder_with_odd_names_and_masks(tmp_path):
     assert sorted(images.table["path"]) == ["a-b-2.png", "a-b.png", "c.png"]
     assert images.table["mask_file"].drop_nulls().to_list() == ["c-masklabel.png"]
     assert images.table["caption"].drop_nulls().to_list() == ["a caption"]
+
+
+def test_numbers_and_texts_that_no_reader_takes_cost_their_own_value(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    known = json.loads((copy / "metadata.json").read_text())
+    first, second, *_ = known
+    known[first] |= {"quality_score": float("nan"), "cluster_name": "half \ud800", "\udc80": 1}
+    (copy / second).with_suffix(".txt").unlink()
+    known[second]["caption"] = "half \udfff"
+    (copy / "metadata.json").write_text(json.dumps(known))
+    made = write_shards(copy, tmp_path / "made")
+    with tarfile.open(made.folder / "copy-000000.tar") as shard:
+        told = [shard.extractfile(one).read() for one in shard if one.name.endswith(".json")]
+    rows = {row["file_name"]: row for row in map(json_text.parse, told)}
+    assert rows[second]["caption"] == "half ?"
+    assert json.loads(rows[first]["more"])["quality_score"] is None
+    assert all(b"NaN" not in text for text in told)
+
+
+def test_what_is_damaged_or_no_image_is_said_and_left_out(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    (tmp_path / "secret").write_text("of the user")
+    (copy / "link.png").symlink_to(tmp_path / "secret")
+    first, second, *_ = sorted(path.name for path in copy.glob("char*.png"))
+    (copy / first).unlink()
+    (copy / second).write_bytes(b"")
+    (copy / "pipe.png").mkdir() if os.name == "nt" else os.mkfifo(copy / "pipe.png")
+    made = write_shards(copy, tmp_path / "made")
+    assert made.samples == 18
+    assert b"of the user" not in b"".join(files_in(made.folder).values())
+    assert made.notes[0].startswith("2 of ")
+    assert first in made.notes[0]
+    assert made.notes[1].startswith("3 files cannot be opened as images, and are left out: ")
+    whole = write_shards(dataset, tmp_path / "whole")
+    assert not any("left out" in note or "changed" in note for note in whole.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -12,7 +13,15 @@ import pytest
 from character_curator.analysis.duplicates import duplicate_pairs
 from character_curator.generation.png import read_record
 from character_curator.generation.run import generate
-from character_curator.growth.ledger import FIRST_LOOK, QUALITY, QUOTAS, THERE
+from character_curator.growth.ledger import (
+    FIRST_LOOK,
+    QUALITY,
+    QUOTAS,
+    THERE,
+    Asked,
+    read_ledger,
+    write_ledger,
+)
 from character_curator.growth.waves import Goal, grow
 from character_curator.plan import Plan, Scenario, Subject
 from character_curator.rejection_reasons import Rejection
@@ -347,6 +356,21 @@ def test_a_damaged_ledger_is_found_again_from_the_images(tmp_path):
     again = grower.grow(goal_of(12, CATEGORIES))
     assert requests_of(again.images) == requests_of(first.images)
     assert grower.backend.sampled == made
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("wave", 2**31 - 1), ("wave", 10**30), ("wave", -1), ("wave", 1.5), ("aim", ["quotas"]),
+     ("aim", "none"), ("usable", 10**400), ("quality", "good")],
+)  # fmt: skip
+def test_a_ledger_with_impossible_values_is_damaged(tmp_path, key, value):
+    asked = [Asked(request, 1, FIRST_LOOK, 0.5, 0.5) for request in plan_of().requests()[:2]]
+    write_ledger(tmp_path / "waves.json", asked, {})
+    assert read_ledger(tmp_path / "waves.json", plan_of(), {}) == asked
+    values = json.loads((tmp_path / "waves.json").read_text())
+    values["images"][1][key] = value
+    (tmp_path / "waves.json").write_text(json.dumps(values))
+    assert read_ledger(tmp_path / "waves.json", plan_of(), {}) == []
 
 
 def test_takes_are_capped(tmp_path):

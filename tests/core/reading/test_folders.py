@@ -1,5 +1,6 @@
 """Folders, zip files, single files and lists of them: all found, and the rest counted."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -62,7 +63,10 @@ def test_a_zip_is_unpacked_once_and_read_as_its_folder_would_be(tmp_path):
     row = images.table.row(0, named=True)
     assert len(images) == 1
     assert (row["path"], row["caption"], row["subject"]) == ("10_zoe woman/a.png", "zoë", "zoe")
-    assert images.notes[0] == "1 file is no image: .mp4 1."
+    assert images.notes[:2] == (
+        "photos.zip: 1 entry was left out: 1 named as no file below a folder is.",
+        "1 file is no image: .mp4 1.",
+    )
     assert images.root.parent == tmp_path / "work"
     assert not list(tmp_path.glob("out.png"))
     file = images.paths()[0]
@@ -70,6 +74,28 @@ def test_a_zip_is_unpacked_once_and_read_as_its_folder_would_be(tmp_path):
     again = ImageSet.from_folder(path, unpacked=tmp_path / "work")
     assert again.table.equals(images.table)
     assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_what_no_folder_can_hold_costs_its_own_entry_of_a_zip(tmp_path):
+    path = tmp_path / "odd.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        for name in ("a.png", "a.png", "b.png/c.png", "b.png", "n" * 300 + ".png", "d/" * 600):
+            made.writestr(name.rstrip("/") or "x", png_bytes(drawing(len(made.namelist()))))
+    images = ImageSet.from_folder(path, unpacked=tmp_path / "work")
+    assert images.table["path"].to_list() == ["a.png", "b.png"]
+    assert images.paths()[0].read_bytes() == png_bytes(drawing(1))
+    assert images.notes[0] == (
+        "odd.zip: 4 entries were left out: 2 named as no file below a folder is, 2 there twice."
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+@pytest.mark.parametrize("name", ["a.tar", "a.zip"])
+def test_a_pipe_that_is_called_so_is_not_said_to_be_absent(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError, match="is a pipe or a device"):
+        ImageSet.from_folder(tmp_path / name)
 
 
 def test_a_damaged_zip_and_a_bomb_are_refused(tmp_path):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
+import tracemalloc
+from contextlib import nullcontext
 
 import pytest
 
 from character_curator.imageset import ImageSet
 from character_curator.naming import expanded
-from character_curator.reading.folders import SourceError
+from character_curator.reading.folders import SourceError, unpack
 from tests.support.commands import command
 from tests.support.images import drawing, png_bytes
 
@@ -111,6 +114,56 @@ def test_damage_and_bombs_are_refused(tmp_path):
     with pytest.raises(SourceError, match=r"a\.png claims 60,000,000 bytes"):
         ImageSet.from_folder(bomb, unpacked=tmp_path / "work")
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_what_no_file_can_hold_costs_its_own_entry(tmp_path):
+    path = shard(
+        tmp_path / "odd.tar",
+        [
+            ("n" * 300 + ".png", image(1)), ("d/" * 600 + "a.png", image(1)),
+            ("a.png", image(1)), ("a.json", b'{"caption": "\\ud800", "text": "whole"}'),
+            ("b.png", image(2)), ("b.json", b'{"caption": "\\ud800", "score": NaN}'),
+        ],
+    )  # fmt: skip
+    images = ImageSet.from_folder(path, unpacked=tmp_path / "work")
+    assert images.table.select("path", "caption").rows() == [("a.png", "whole"), ("b.png", None)]
+    assert images.notes[:2] == (
+        "odd.tar: 2 entries were left out: 2 named as no file below a folder is.",
+        "1 file is no image: .json 1.",
+    )
+
+
+def header(name, kind, size=0):
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("kind", ["of an entry", "of all", "its name", "one after the other"])
+def test_what_is_said_of_an_entry_is_read_in_bounded_memory(tmp_path, kind):
+    million = bytes(1 << 20)
+    types = {"of an entry": tarfile.XHDTYPE, "of all": tarfile.XGLTYPE}
+    if kind == "one after the other":
+        said = b"9001 comment=" + b"x" * 8987 + b"\n"
+        data = (header("x", tarfile.XGLTYPE, len(said)) + said.ljust(9216, b"\0")) * 120
+    else:
+        data = header("x", types.get(kind, tarfile.GNUTYPE_LONGNAME), 40 << 20) + million * 40
+    whole = shard(tmp_path / "a.tar", [("a.png", image(1))]).read_bytes()
+    with gzip.open(tmp_path / "bomb.tgz", "wb", 1) as file:
+        file.write(data + whole)
+    tracemalloc.start()
+    with pytest.raises(SourceError, match="longer than any that is one"):
+        ImageSet.from_folder(tmp_path / "bomb.tgz", unpacked=tmp_path / "work")
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+
+
+def test_more_files_than_can_be_in_it_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("character_curator.reading.folders._ENTRIES", 100)
+    for count, refused in ((100, False), (101, True)):
+        path = shard(tmp_path / f"{count}.tgz", [(f"{n}.cls", b"") for n in range(count)], "w:gz")
+        with pytest.raises(SourceError, match="more than 100 files") if refused else nullcontext():
+            unpack(path, tmp_path / "work")
 
 
 def test_several_shards_are_one_set(tmp_path):

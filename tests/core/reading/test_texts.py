@@ -1,17 +1,20 @@
 """Captions beside images, in every encoding that editors write, or refused by name."""
 
+import os
+
 import pytest
 
 from character_curator.captions.table import read_table
 from character_curator.imageset import ImageSet
 from character_curator.reading.texts import (
     MOST_BYTES,
+    CaptionElsewhereError,
     UnknownEncodingError,
     beside,
     decoded,
     read_text,
 )
-from character_curator.training.data.examples import read_examples
+from character_curator.training.data.examples import NoCaptionsError, read_examples
 from tests.support.images import drawing
 
 TEXT = "zoë person, müde Augen, a café – “outside”"
@@ -114,3 +117,26 @@ def test_an_empty_caption_is_said(tmp_path):
     write(tmp_path / "a", 1)
     (tmp_path / "a" / "0.txt").write_text(" \n")
     assert any("empty" in note for note in ImageSet.from_folder(tmp_path / "a").notes)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_to_a_file_elsewhere_is_no_caption_and_a_folder_of_links_is_read(tmp_path):
+    theirs, photos, links = (tmp_path / name for name in ("theirs", "photos", "links"))
+    for folder in (theirs, photos, links):
+        folder.mkdir()
+    (tmp_path / "key.txt").write_text("of the user")
+    drawing(1).save(theirs / "a.png")
+    (theirs / "a.txt").symlink_to(tmp_path / "key.txt")
+    with pytest.raises(CaptionElsewhereError, match="is a link out of its folder"):
+        beside(theirs / "a.png")
+    images = ImageSet.from_folder(theirs)
+    assert "caption" not in images.table.columns or images.table["caption"].to_list() == [None]
+    assert any("is a link out of its folder" in note for note in images.notes)
+    assert [row.unread for row in read_table(theirs).rows] == [True]
+    with pytest.raises(NoCaptionsError):  # nor is what was given for all put in its place
+        read_examples(theirs, caption="given")
+    drawing(2).save(photos / "b.png")
+    (photos / "b.txt").write_text("own")
+    for name in ("b.png", "b.txt"):
+        (links / name).symlink_to(photos / name)
+    assert beside(links / "b.png").text == "own"
