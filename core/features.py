@@ -29,6 +29,7 @@ import numpy as np
 from .damages import note_damage
 from .errors import CuratorError
 from .hashing import file_state
+from .plain_files import plain
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ CREATE TABLE IF NOT EXISTS feature (
     PRIMARY KEY (analyser, fingerprint, hash)
 ) WITHOUT ROWID
 """
+_VERSIONS = range(18, 20)
+"""Where a file's header has the versions that write and read it; 1 and 2 are known."""
 _COLUMNS = "analyser, fingerprint, hash, value, checksum"
 _CHUNK = 500
 IN_MEMORY = ":memory:"
@@ -64,6 +67,9 @@ _ADVICE = {
     _DAMAGED: "It was begun anew and is damaged again: its disk may be failing. Choose a folder on "
     "another one.",
 }
+
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises: Python cannot decode a message that repeats damaged text."""
 
 _CHECKED: set[tuple[str | int, ...]] = set()
 """The states of files that SQLite has found in order: path and state."""
@@ -238,16 +244,17 @@ class FeatureStore:
         """Do something with the file; where it is damaged, with a new one."""
         try:
             return action()
-        except sqlite3.Error as error:
-            if _cause(error) != _DAMAGED or self.path == IN_MEMORY:
+        except SQLITE_ERRORS as error:
+            is_damaged = _cause(error) == _DAMAGED or _is_of_the_future(self.path)
+            if not is_damaged or self.path == IN_MEMORY:
                 raise FeatureStoreError(self.path, what, error) from error
             try:
                 self._begin_anew(error)
                 return action()
-            except (sqlite3.Error, OSError) as again:
+            except (*SQLITE_ERRORS, OSError) as again:
                 raise FeatureStoreError(self.path, what, again) from again
 
-    def _begin_anew(self, error: sqlite3.Error) -> None:
+    def _begin_anew(self, error: Exception) -> None:
         """Set a file aside that cannot be read, and take over what is whole in it."""
         self._close()
         self.losses += 1
@@ -268,12 +275,14 @@ class FeatureStore:
 
     def _close(self) -> None:
         if self._connection is not None:
-            with suppress(sqlite3.Error):
+            with suppress(*SQLITE_ERRORS):
                 self._connection.close()
             self._connection = None
 
 
 def _cause(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return _DAMAGED
     if not isinstance(error, sqlite3.Error):
         return _REFUSED
     code = getattr(error, "sqlite_errorcode", None)  # from Python 3.11 on
@@ -281,6 +290,16 @@ def _cause(error: Exception) -> str:
         return _CAUSES.get(code & 0xFF, _DAMAGED)
     text = str(error).lower()
     return next((cause for words, cause in _WORDS.items() if words in text), _DAMAGED)
+
+
+def _is_of_the_future(path: str) -> bool:
+    """Whether a file's header has a version that no SQLite writes, which it refuses to change."""
+    try:
+        with open(path, "rb", opener=plain) as file:
+            head = file.read(_VERSIONS.stop)
+    except OSError:
+        return False
+    return head.startswith(b"SQLite format 3") and any(head[place] > 2 for place in _VERSIONS)
 
 
 def _checksum(analyser: str, fingerprint: str, key: str, value: bytes) -> bytes:
@@ -351,7 +370,7 @@ def _whole_rows(path: Path) -> Iterator[tuple[Any, ...]]:
     """Read what is whole in a damaged file, from both ends of its table."""
     # Where a page is damaged SQLite stops: what lies behind it is reached from the other end.
     for order in ("ASC", "DESC"):
-        with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1.0)) as connection:
+        with suppress(*SQLITE_ERRORS), closing(sqlite3.connect(path, timeout=1.0)) as connection:
             key = f"analyser {order}, fingerprint {order}, hash {order}"
             for row in connection.execute(
                 f"SELECT {_COLUMNS} FROM feature ORDER BY {key}"  # noqa: S608

@@ -148,22 +148,27 @@ def read_record(folder: Path) -> VersionRecord | None:
     """Return a version's record; ``None`` if it has none, or one that is not as it was written."""
     path = folder / RECORD_FILE
     try:
-        values = parse(plain_text(path))
+        values = parse(plain_text(path), strict=True)
         if values.pop("seal") != json_hash(values):
             raise ValueError("its seal is another")
         if values["format"] > FORMAT:
             return None
-        parent, edits = values.get("parent"), values.get("edits")
-        if not 0 < values["number"] <= _MOST or not isinstance(edits, int | None):
-            raise ValueError("its number is none")
+        parent = values.get("parent")
+        numbers = [values["number"]] + ([] if parent is None else [parent["number"]])
+        numbers += [values[name] for name in ("restored", "edits") if values.get(name) is not None]
+        # The seal tells what was damaged; whoever wants to can make one.
+        if not all(type(one) is int and 0 < one <= _MOST for one in numbers):
+            raise ValueError("a number in it is none")
+        if not all(isinstance(values.get(name, {}), dict) for name in ("tools", "models")):
+            raise ValueError("a table in it is none")
         return VersionRecord(
-            int(values["number"]),
+            values["number"],
             str(values["time"]),
             str(values["fingerprint"]),
             recipe=str(values.get("recipe", "")),
-            parent=None if parent is None else Parent(**parent),
+            parent=parent and Parent(parent["number"], str(parent["fingerprint"])),
             restored=values.get("restored"),
-            edits=edits,
+            edits=values.get("edits"),
             tools=values.get("tools", {}),
             models=values.get("models", {}),
         )

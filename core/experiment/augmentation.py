@@ -387,8 +387,8 @@ def _report(project: Project, plan: AugmentationPlan, root: Path) -> dict[str, A
         if not all((folder / RUN_FILE).is_file() for folder in folders.values()):
             continue
         try:
-            tables = {n: read_parquet(folder / VECTORS_FILE) for n, folder in folders.items()}
-            runs = [parse(plain_text(f / RUN_FILE)) for f in folders.values()]
+            tables = {n: read_parquet(f / VECTORS_FILE, _COLUMNS) for n, f in folders.items()}
+            runs = [parse(plain_text(f / RUN_FILE), strict=True) for f in folders.values()]
         except (OSError, ValueError) as error:
             raise ExperimentError(
                 f"Repeat {repeat} in {root} is damaged: {error}. Take its folders away, and run "

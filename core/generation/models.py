@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Set
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,10 @@ def weight_bytes(folder: Path, variant: str | None = None) -> int:
     )
 
 
+_UNREMEMBERED = (OSError, RuntimeError, sqlite3.Error, UnicodeDecodeError)
+"""No folder, no home, a damaged file, and messages about one that repeat damaged text."""
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a (large) file, remembered by path and state.
 
@@ -194,8 +198,9 @@ def file_hash(path: Path) -> str:
             row = known.execute(
                 "SELECT hash, checksum FROM states WHERE file = ?", (key,)
             ).fetchone()
-    except (OSError, RuntimeError, sqlite3.Error) as error:  # or there is no home
+    except _UNREMEMBERED as error:
         log.debug("remembered hashes cannot be read: %s", error)
+        _forget_if_damaged(error)
         row = None
     if row is not None and row[1] == json_hash([key, row[0]]):
         return str(row[0])
@@ -204,7 +209,7 @@ def file_hash(path: Path) -> str:
         with closing(_known_hashes()) as known, known:
             row = (key, found, json_hash([key, found]))
             known.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", row)
-    except (OSError, RuntimeError, sqlite3.Error) as error:
+    except _UNREMEMBERED as error:
         log.debug("hashes are not remembered: %s", error)
     return found
 
@@ -250,17 +255,31 @@ def _config_hash(file: Path) -> str:
     return json_hash(content)
 
 
+def _forget_if_damaged(error: Exception) -> None:
+    """Take away what is damaged, or large models would be read as a whole in every run."""
+    damaged = isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
+    if damaged and not isinstance(error, sqlite3.OperationalError):  # busy, full, refused
+        with suppress(OSError, RuntimeError):
+            file = _hashes_file()
+            file.unlink()
+            log.warning("%s was damaged, and is begun anew: models are hashed again.", file)
+
+
+def _hashes_file() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return base / "character-curator" / "file-hashes.sqlite"
+
+
 def _known_hashes() -> sqlite3.Connection:
     """Open what is remembered: a row a file, so that processes never overwrite each other's."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = base / "character-curator"
-    folder.mkdir(parents=True, exist_ok=True)
-    known = sqlite3.connect(folder / "file-hashes.sqlite", timeout=30)
+    file = _hashes_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = sqlite3.connect(file, timeout=30)
     try:
         known.execute(
             "CREATE TABLE IF NOT EXISTS states (file TEXT PRIMARY KEY, hash TEXT, checksum TEXT)"
         )
-    except sqlite3.Error:
+    except BaseException:
         known.close()
         raise
     return known

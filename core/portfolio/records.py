@@ -196,7 +196,7 @@ def known_versions(path: Path) -> list[dict[str, Any]]:
         PortfolioRecordError: It cannot be read, or is of a newer format.
     """
     try:
-        known = parse(plain_text(path))
+        known = parse(plain_text(path), strict=True)
         if known["format"] > FORMAT:
             reason = f"its format {known['format']} is newer than this version's, {FORMAT}"
             raise PortfolioRecordError(path, reason)

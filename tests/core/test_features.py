@@ -131,6 +131,29 @@ def test_damage_is_never_believed(tmp_path, times):
     assert set_aside > times // 25, "and so was what holds them together"
 
 
+@pytest.mark.parametrize(
+    "place", ["a keyword", "a name", "version that writes", "version that reads"]
+)
+def test_damage_of_what_describes_the_file_is_damage(tmp_path, caplog, place):
+    path = tmp_path / "features.sqlite"
+    many = filled(path)
+    data = bytearray(path.read_bytes())
+    places = {
+        "a keyword": data.index(b"CREATE TABLE feature") + 8,
+        "a name": data.index(b"fingerprint TEXT") + 3,
+        "version that writes": 18,
+        "version that reads": 19,
+    }
+    data[places[place]] = 0xE2  # SQLite repeats it in a message that is no text then
+    path.write_bytes(data)
+    with FeatureStore(path) as store:
+        store.get(many, "faces", "f1")
+        store.put(many, "faces", "f1")
+        assert store.get(many, "faces", "f1") == many
+    assert "begun anew" in caplog.text
+    assert list(tmp_path.glob("*.damaged-1"))
+
+
 def test_one_flipped_bit_is_counted_and_said_once(tmp_path, caplog):
     path = tmp_path / "features.sqlite"
     many = filled(path)

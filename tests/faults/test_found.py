@@ -22,7 +22,7 @@ from character_curator.dataset.curated import CuratedDataset
 from character_curator.dataset.exporting import export
 from character_curator.dataset.facts import read_facts
 from character_curator.dataset.restoring import restore
-from character_curator.dataset.version_record import read_record
+from character_curator.dataset.version_record import Parent, new_record, read_record, write_record
 from character_curator.errors import CuratorError
 from character_curator.generation.reproduce import NoRecordError, reproduce
 from character_curator.hashing import json_hash
@@ -218,6 +218,30 @@ def test_the_number_of_a_portfolios_version_that_is_none(tmp_path, number):
     (tmp_path / "portfolio.json").write_text(json.dumps(record))
     with pytest.raises(PortfolioRecordError):
         known_versions(tmp_path / "portfolio.json")
+
+
+@pytest.mark.parametrize("value", ["NaN", '"\\ud800"'])
+def test_a_list_of_versions_that_could_not_be_written_again(tmp_path, value):
+    listed = f'[{{"version": 1, "datasets": {{"a": {value}}}}}]'
+    (tmp_path / "portfolio.json").write_text(f'{{"format": 1, "versions": {listed}}}')
+    with pytest.raises(PortfolioRecordError):
+        known_versions(tmp_path / "portfolio.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tools": [1]}, {"tools": "x"}, {"models": [1]}, {"restored": "1"}, {"restored": 10**400},
+     {"parent": {"number": "x", "fingerprint": "y"}}, {"parent": []}, {"edits": -1},
+     {"number": True}, {"number": 1.5}],
+)  # fmt: skip
+def test_a_record_of_a_version_that_somebody_has_sealed(tmp_path, change):
+    write_record(tmp_path, new_record(2, {"a.png": "0" * 64}, parent=Parent(1, "x"), restored=1))
+    assert read_record(tmp_path) is not None
+    values = json.loads((tmp_path / "version.json").read_text()) | change
+    del values["seal"]
+    values["seal"] = json_hash(values)
+    (tmp_path / "version.json").write_text(json.dumps(values))
+    assert read_record(tmp_path) is None
 
 
 def test_pickles_that_are_cut_or_changed(tmp_path):

@@ -292,6 +292,25 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     assert hashed == [file]
 
 
+@pytest.mark.parametrize("damage", ["none", "header", "keyword"])
+def test_damaged_hashes_are_begun_anew_and_that_is_said(tmp_path, monkeypatch, caplog, damage):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    first = models.file_hash(file)
+    (known,) = (tmp_path / "cache").rglob("*.sqlite")
+    data = bytearray(known.read_bytes())
+    if damage == "header":
+        data[:16] = b"no database at al"[:16]
+    elif damage == "keyword":
+        data[data.index(b"CREATE TABLE states") + 8] = 0xE2
+    known.write_bytes(data)
+    assert models.file_hash(file) == first
+    assert ("begun anew" in caplog.text) == (damage != "none")
+    monkeypatch.setattr(models, "content_hash", lambda path: "hashed again")
+    assert models.file_hash(file) == first, "it is remembered"
+
+
 def test_records_do_not_tell_the_users_name(tiny_sd15, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tiny_sd15.parent))
     assert models.reference(tiny_sd15) == f"~/{tiny_sd15.name}"
