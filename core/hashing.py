@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .json_text import parse
 from .plain_files import plain
 
 
@@ -28,12 +27,11 @@ def json_hash(value: object) -> str:
 
 
 def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as JSON knows them, with their ``seal``: the hash of all others.
+    """Return values, ready for JSON, with their ``seal``: the hash of all others.
 
     Whoever reads them again sees with :func:`unsealed` that they are as they were written.
     """
-    plain_values: dict[str, Any] = parse(json.dumps(values))
-    return {**plain_values, "seal": json_hash(plain_values)}
+    return {**values, "seal": json_hash(dict(values))}
 
 
 def unsealed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,8 @@ def test_a_note_of_which_one_figure_is_another_is_not_believed(tmp_path):
 
 
 def test_a_seal_is_over_everything():
-    assert unsealed(sealed({"a": (1, 0.1), "b": None})) == {"a": [1, 0.1], "b": None}
+    written = json.dumps(sealed({"a": (1, 0.1), "b": None, "ü": {"z": 1, "y": [1e-7, 2**70]}}))
+    assert unsealed(json.loads(written))["a"] == [1, 0.1]
     assert unsealed({"a": 1}) == {"a": 1}
     with pytest.raises(ValueError, match="seal"):
         unsealed(sealed({"a": 1}) | {"a": 2})
