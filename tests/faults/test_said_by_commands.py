@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import command, draw_people
+from tests.support.commands import CURATE, command, draw_people
 from tests.support.faults.stages import STAGES, Stage
 from tests.support.tiny_analysis import needs_miniature_faces
 
@@ -62,6 +62,9 @@ FREQUENCIES = Stage(
 def _captioned(folder: Path) -> None:
     draw_people(folder, 1)
     (folder / "metadata.json").write_text('{"p0.png": {"caption": "a face"}}')
+
+
+CURATED = ("curate", "--faces", "miniature", "--clip", "miniature", *CURATE)
 
 
 @dataclass(frozen=True)
@@ -195,3 +198,23 @@ def test_damage_is_said_once_with_its_place(case, ended, own_process, tmp_path, 
 @pytest.mark.parametrize("case", LONGER, ids=str)
 def test_damage_is_said_by_the_longer_commands(case, ended, own_process, tmp_path, monkeypatch):
     _check(case, ended, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_damage_is_the_same_whoever_measures(tmp_path):
+    told = {}
+    for workers in (1, 2):
+        folder = draw_people(tmp_path / "x" / "in", 8)
+        command(*CURATED, "--output", folder / "../out", folder, "--quiet")
+        spoil_values(tmp_path / "x" / "out.work" / "features.sqlite")
+        cut(folder / "p2.png")
+        out, said = command(
+            *CURATED, "--output", folder / "../out", folder, "--workers", workers, "--json"
+        )
+        told[workers] = json.loads(out)
+        assert said.count("Damage found") == 1
+        shutil.rmtree(tmp_path / "x")
+    assert told[1]["damage"]
+    assert told[1].pop("seconds")
+    assert told[2].pop("seconds")
+    assert told[2] == told[1]

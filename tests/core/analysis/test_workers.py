@@ -11,7 +11,7 @@ import pytest
 from character_curator.analysis.embeddings import Embedder
 from character_curator.analysis.face_analyser import FaceAnalyser
 from character_curator.analysis.measuring import always
-from character_curator.analysis.sweep import sweep
+from character_curator.analysis.sweep import chunk_size, sweep
 from character_curator.engines.processes import Processes
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
@@ -78,6 +78,14 @@ def test_in_processes_of_which_one_is_killed_it_is_the_same(images, tmp_path, ca
     assert "SIGKILL" in caplog.text
     assert len({row[0] for row in here[0]}) == 4
     assert apart == here
+
+
+@pytest.mark.parametrize(("count", "workers", "size"), [
+    (5, 1, 16), (1000, 1, 125), (9000, 1, 128),  # alone
+    (3, 2, 2), (16, 2, 4), (40, 2, 4), (200, 2, 12), (9000, 2, 128), (40, 16, 3), (1, 16, 1),
+])  # fmt: skip
+def test_few_images_are_shared_by_all_who_work(count, workers, size):
+    assert chunk_size(count, workers) == size
 
 
 def test_what_is_known_makes_no_difference(images, tmp_path):
