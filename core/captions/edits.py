@@ -17,6 +17,9 @@ from ..errors import CuratorError
 from .counting import frequencies
 from .phrases import joined, phrases_of, same, tidied, without_repeats
 
+MOST_LETTERS = 10_000
+"""Of the words that an operation is about: more of them takes for ever, and is no caption's."""
+
 
 class EditError(CuratorError):
     """An operation on captions that cannot be done."""
@@ -103,6 +106,7 @@ class Replace:
 
     def __post_init__(self) -> None:
         _something(self.old, "replace")
+        _bounded(self.new, "replace by")
 
     def __str__(self) -> str:
         return f"replace '{self.old}' by '{self.new}'"
@@ -128,6 +132,8 @@ class Substitute:
     new: str = ""
 
     def __post_init__(self) -> None:
+        _bounded(self.pattern, "replace")
+        _bounded(self.new, "replace by")
         try:
             # A text with a group that is not there is refused whether or not anything matches.
             re.compile(self.pattern).sub(self.new, "")
@@ -266,3 +272,12 @@ def _substituted(pattern: re.Pattern[str], new: object, text: str) -> str:
 def _something(text: str, what: str) -> None:
     if not phrases_of(text):
         raise EditError(f"Nothing is given to {what}. Name the words.")
+    _bounded(text, what)
+
+
+def _bounded(text: str, what: str) -> None:
+    if len(text) > MOST_LETTERS:
+        raise EditError(
+            f"What is given to {what} has {len(text):,} letters: at most {MOST_LETTERS:,} are "
+            "taken. Name the words alone."
+        )

@@ -108,3 +108,15 @@ def test_phrases():
     ]  # fmt: skip
     assert same("Long_Hair ") == same("long  hair")
     assert tidied(", a, , b ,c,") == "a, b,c"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Add, Remove, Replace, Substitute, Trigger, lambda text: Replace("a", text),
+        lambda text: Substitute("a", text),
+    ],
+)  # fmt: skip
+def test_words_of_megabytes_are_refused(operation):
+    with pytest.raises(EditError, match="3,000,000 letters: at most 10,000"):
+        operation("y" * 3_000_000)
