@@ -65,7 +65,7 @@ class Bench:
         self.expected = contents(self.folder)
         self.rows = {
             path.relative_to(self.folder).as_posix(): set(rows_of(path))
-            for path in self.folder.rglob("features.sqlite")
+            for path in self.folder.rglob("*.sqlite")
         }
         assert not faults(self.folder, stage.dataset)
 

@@ -50,7 +50,7 @@ def contents(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if path.is_dir():
             found[name] = "/"
-        elif not name.endswith(("features.sqlite-wal", "features.sqlite-shm")):
+        elif not name.endswith((".sqlite-wal", ".sqlite-shm")):
             found[name] = hashlib.sha256(_comparable(path, name)).hexdigest()
     return found
 
@@ -68,7 +68,7 @@ def _comparable(path: Path, name: str) -> bytes:
     for pattern, keys in JSON_MAY_DIFFER:
         if re.fullmatch(pattern, name):
             return json.dumps(_without(json.loads(data), keys)).encode()
-    if name.endswith("features.sqlite"):
+    if name.endswith(".sqlite"):
         return repr(rows_of(path)).encode()
     if name.endswith("caption-edits.jsonl"):
         lines = [_without(json.loads(line), {"time"}) for line in data.splitlines()]
