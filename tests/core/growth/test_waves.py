@@ -368,6 +368,7 @@ def test_a_ledger_with_impossible_values_is_damaged(tmp_path, key, value):
     write_ledger(tmp_path / "waves.json", asked, {})
     assert read_ledger(tmp_path / "waves.json", plan_of(), {}) == asked
     values = json.loads((tmp_path / "waves.json").read_text())
+    values.pop("seal", None)  # as an earlier version has written it
     values["images"][1][key] = value
     (tmp_path / "waves.json").write_text(json.dumps(values))
     assert read_ledger(tmp_path / "waves.json", plan_of(), {}) == []
