@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +133,7 @@ def add_lora(pipeline: Any, path: Path, name: str) -> None:
 
     Raises:
         LoraError: None of it fits the model.
+        CheckpointError: It is not whole.
     """
     if not hasattr(pipeline, "load_lora_weights"):
         raise LoraError(f"{type(pipeline).__name__} takes no LoRA files.")
@@ -148,12 +149,28 @@ def add_lora(pipeline: Any, path: Path, name: str) -> None:
         applied = any(name in names for names in pipeline.get_list_adapters().values())
         reason = "" if applied else "none of its weights belongs to a layer of the model"
     except (ValueError, KeyError, RuntimeError, OSError) as error:
+        _check_whole(path)
         reason = str(error)
     if reason:
         raise LoraError(
             f"The LoRA {path} does not fit the model {type(pipeline).__name__}: {reason}. Use one "
             "that was trained on this kind of model."
         )
+
+
+def _check_whole(path: Path) -> None:
+    """Say so where a LoRA file misses a part: then no other model would take it either.
+
+    Raises:
+        CheckpointError: A layer of it is not whole.
+    """
+    from ..lora import file as lora_file
+
+    if path.suffix == ".safetensors":
+        file = lora_file.read(path)
+        with suppress(ValueError, KeyError, RuntimeError):
+            for name in file.names:
+                file.rank(name)
 
 
 def _own_file(pipeline: Any, path: Path) -> LoraFile | None:

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoPipelineForText2Image, DDIMScheduler
+from safetensors.torch import save_file
 
 from character_curator.generation import conditions, models, schedulers
 from character_curator.generation.diffusers_backend import DiffusersBackend, quantise
 from character_curator.generation.pipelines import LoraError, ModelSettingsError
 from character_curator.generation.reproduce import reproduce
 from character_curator.generation.run import generate
+from character_curator.lora.file import CheckpointError
 from character_curator.plan import Plan, Scenario, Subject
 
 SIZE = {"width": 64, "height": 64, "device": "cpu", "threads": 1}
@@ -167,6 +169,18 @@ def test_a_lora_that_is_missing_or_of_another_model_is_named(tiny_sd15, tiny_flu
         DiffusersBackend(tiny_sd15, loras=[(tmp_path / "absent.safetensors", 1.0)], **SIZE)
     with pytest.raises(LoraError, match="does not fit"):
         DiffusersBackend(tiny_flux, loras=[(lora, 1.0)], **SIZE).sample(REQUESTS[:1])
+
+
+@pytest.mark.parametrize("fault", ["no up", "alpha of several"])
+def test_a_lora_that_is_not_whole_is_not_said_to_be_for_another_model(tiny_sd15, tmp_path, fault):
+    tensors = {"lora_unet_a.lora_down.weight": torch.zeros(2, 4)}
+    if fault == "alpha of several":
+        tensors |= {"lora_unet_a.lora_up.weight": torch.zeros(4, 2)}
+        tensors |= {"lora_unet_a.alpha": torch.zeros(3)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    backend = DiffusersBackend(tiny_sd15, loras=[(tmp_path / "a.safetensors", 1.0)], **SIZE)
+    with pytest.raises(CheckpointError, match="not whole"):
+        backend.sample(REQUESTS[:1])
 
 
 @pytest.mark.parametrize(
