@@ -18,7 +18,7 @@ from character_curator.growth import ledger
 from character_curator.plan import Plan, Scenario, Subject
 from character_curator.portfolio import making
 from character_curator.training.finished import FINISHED, read_notes
-from tests.support.commands import command, curate, draw_people
+from tests.support.commands import command, curate, draw_people, own_logging
 from tests.support.tiny_analysis import needs_miniature_faces
 
 WITHOUT_ANYTHING = {
@@ -55,11 +55,11 @@ WITHOUT_ANYTHING = {
 
 
 @pytest.mark.parametrize("name", WITHOUT_ANYTHING)
-def test_each_command_says_its_error_however_quiet(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a process of its own
+def test_each_command_says_its_error_however_quiet(name, tmp_path):
     (tmp_path / "file").write_text("no folder")
     arguments = [text.replace("{}", str(tmp_path)) for text in WITHOUT_ANYTHING[name]]
-    out, told = command(*name.split(), *arguments, "--quiet", check=2)
+    with own_logging():
+        out, told = command(*name.split(), *arguments, "--quiet", check=2)
     assert not out
     assert "Error" in told
     assert "Traceback" not in told

@@ -6,7 +6,6 @@ Each case is a command that has ended well, a file that is damaged then, and the
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import sqlite3
 from collections import Counter
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import CURATE, command, draw_people
+from tests.support.commands import CURATE, command, draw_people, own_logging
 from tests.support.faults.stages import STAGES, Stage
 from tests.support.tiny_analysis import needs_miniature_faces
 
@@ -159,7 +158,8 @@ def ended(tmp_path_factory):
 def own_process(monkeypatch):
     """Log as a process of its own does: nothing but the command has set up where that goes."""
     monkeypatch.setenv("COLUMNS", "2000")  # nothing is wrapped
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with own_logging():
+        yield
 
 
 def _check(case: Case, ended, tmp_path, monkeypatch) -> None:

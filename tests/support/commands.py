@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
+import logging
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,19 @@ def command(*arguments, check=0):
         code = main([*map(str, arguments)])
     assert code == check, out.getvalue() + err.getvalue()
     return out.getvalue(), err.getvalue()
+
+
+@contextmanager
+def own_logging():
+    """Let commands set logging up as in a process of their own: nobody has done it before."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def draw_people(folder: Path, count: int = 8) -> Path:
