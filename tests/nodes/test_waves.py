@@ -11,6 +11,7 @@ from PIL import Image
 
 from character_curator import project as projects
 from character_curator.generation.png import read_record
+from character_curator.hashing import unsealed
 from character_curator.imageset import ImageSet
 from character_curator.project_waves import in_waves as project_in_waves
 from tests.support.comfyui.graphs import SCENARIOS, in_waves, stock
@@ -189,23 +190,33 @@ def test_a_plan_that_is_made_at_once_and_another_selection_are_refused(server):
     assert "does not come from the images of" in server.refusal(other)
 
 
-@pytest.mark.parametrize("kept", ["all", "some"])
-def test_damaged_notes_of_waves_are_said_and_written_again(server, grown, kept):
+def test_damaged_notes_of_waves_are_said_and_written_again(server, grown):
     _, _, raw = grown
-    place = server.base / "output" / f"notes_{kept}" / "raw"
+    place = server.base / "output" / "notes" / "raw"
     shutil.copytree(raw, place)
-    for name in files(place)[4:] if kept == "some" else ():
+    for name in files(place)[4:]:
         (place / name).unlink()
     notes = place / "waves.json"
-    notes.write_text(notes.read_text().replace('"wave": 2', '"wave": 1'))
-    run = server.run(graph_of(f"notes_{kept}"))
+
+    def spoil():
+        notes.write_text(notes.read_text().replace('"wave": 2', '"wave": 1'))
+        with pytest.raises(ValueError, match="seal"):
+            unsealed(json.loads(notes.read_text()))
+
     told = f"1 damaged notes of waves in {notes}: taken for absent"
+    spoil()
+    run = server.run(graph_of("notes"))
     assert told in "\n".join(run.outputs["3"]["text"])
-    if kept == "all":  # GenerateUntil reads them too, and writes them then
-        assert told in said(run)
     assert "scenario: 2 each of 3 values - met" in said(run)
-    again = server.run(graph_of(f"notes_{kept}", total=5, quotas=""))
-    assert "damaged" not in said(again) + "".join(again.outputs["3"].get("text", ()))
+    assert unsealed(json.loads(notes.read_text()))
+
+    spoil()  # and what makes the images is not run again
+    run = server.run(graph_of("notes", gain=1.0))
+    assert "3" in run.cached
+    assert told in said(run)
+    assert run.outputs["20"]["text"] == [told]
+    assert unsealed(json.loads(notes.read_text()))
+    assert "damaged" not in said(server.run(graph_of("notes", gain=0.9)))
 
 
 @pytest.mark.slow
