@@ -12,10 +12,12 @@ from .. import atomic
 from ..errors import CuratorError
 from ..hashing import content_hash
 from ..plain_files import plain_bytes
+from ..reading.unpacked import UNPACKING_ERRORS
 
 _BEGINNING_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 _PLAIN_FILE = 0o100644
+_BLOCK = 1 << 20
 
 
 class ArchiveError(CuratorError):
@@ -83,13 +85,19 @@ def compared(first: Path, second: Path) -> Comparison:
 def _digests(path: Path) -> dict[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                entry.filename: hashlib.sha256(archive.read(entry)).hexdigest()
-                for entry in archive.infolist()
-            }
+            return {entry.filename: _digest(archive, entry) for entry in archive.infolist()}
     except FileNotFoundError:
         raise ArchiveError(f"There is no archive {path}. Make the assets first.") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (OSError, RuntimeError, *UNPACKING_ERRORS) as error:
         raise ArchiveError(
             f"{path} cannot be read as a zip archive: {error}. Make the assets again."
         ) from error
+
+
+def _digest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
+    """Return the SHA-256 of one file, in little memory."""
+    found = hashlib.sha256()
+    with archive.open(entry) as opened:
+        while block := opened.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import lzma
 import os
 import re
 import shutil
-import struct
-import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +33,7 @@ from .tars import (
     write_left_out,
 )
 from .tars import SUFFIXES as TAR_SUFFIXES
-from .unpacked import damaged_since, write_unpacked
+from .unpacked import UNPACKING_ERRORS, damaged_since, write_unpacked
 
 log = logging.getLogger(__name__)
 
@@ -304,10 +300,7 @@ def unpack(archive: Path, folder: Path | None = None) -> Path:
                 with zipfile.ZipFile(archive) as opened:
                     _extract(opened, making, archive)
             write_unpacked(making, target)
-    except (
-        zipfile.BadZipFile, tarfile.TarError, NotImplementedError, EOFError, ValueError,
-        LookupError, ArithmeticError, struct.error, zlib.error, lzma.LZMAError,
-    ) as error:  # fmt: skip
+    except UNPACKING_ERRORS as error:
         raise SourceError(f"{archive} cannot be unpacked: {error}. Pack it again.") from error
     except RuntimeError as error:  # how zipfile says that there is a password
         raise SourceError(f"{archive} cannot be unpacked: {error}. Unpack it yourself.") from error

@@ -8,6 +8,10 @@ changed or lost is not taken for the archive's.
 from __future__ import annotations
 
 import json
+import lzma
+import struct
+import tarfile
+import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +20,12 @@ from .. import atomic
 from ..json_text import parse
 from ..plain_files import plain_text
 
+UNPACKING_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, NotImplementedError, EOFError, ValueError, LookupError,
+    ArithmeticError, struct.error, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+"""What the standard library raises for archives that are damaged, beside ``OSError``; and
+``RuntimeError`` where there is a password."""
 _THREADS = 8
 _BLOCK = 1 << 20
 

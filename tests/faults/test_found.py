@@ -16,6 +16,7 @@ import torch
 
 from character_curator.analysis.calibration import Calibration, CalibrationError
 from character_curator.analysis.decoding import decode
+from character_curator.assets.archive import ArchiveError, compared
 from character_curator.augmentation.records import _seconds
 from character_curator.dataset.checksums import NotADatasetError, read_checksums
 from character_curator.dataset.curated import CuratedDataset
@@ -87,15 +88,20 @@ def test_an_image_that_claims_to_be_wider_than_any(tmp_path, side):
     assert images.rejections() in ({"unreadable": 1}, {})
 
 
-def test_a_zip_with_damaged_contents(tmp_path):
+@pytest.mark.parametrize(
+    "packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_STORED]
+)
+def test_a_zip_with_damaged_contents(tmp_path, packing):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", packing) as archive:
         archive.writestr("a.png", png_with("x", b"y" * 999))
     data = bytearray(buffer.getvalue())
     data[45:60] = b"\xff" * 15
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(SourceError, match="Pack it again"):
         ImageSet.from_folder(tmp_path / "a.zip", unpacked=tmp_path / "work")
+    with pytest.raises(ArchiveError, match="Make the assets again"):
+        compared(tmp_path / "a.zip", tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("decision", [{}, [], None, 1])
