@@ -305,6 +305,8 @@ def unpack(archive: Path, folder: Path | None = None) -> Path:
     except RuntimeError as error:  # how zipfile says that there is a password
         raise SourceError(f"{archive} cannot be unpacked: {error}. Unpack it yourself.") from error
     except OSError as error:
+        if error.errno is None:  # bz2 says so of damaged data
+            raise SourceError(f"{archive} cannot be unpacked: {error}. Pack it again.") from error
         raise SourceError(f"{archive} cannot be unpacked to {home}: {error}.") from error
     return target
 
