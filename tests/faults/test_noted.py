@@ -153,7 +153,7 @@ def test_a_note_of_which_one_figure_is_another_is_not_believed(tmp_path):
     paths = [tmp_path / name for name in (runs.RESULT_FILE, FINISHED, "waves.json")]
     for path in paths[:2]:
         path.write_text(json.dumps(sealed(result)))
-    ledger.write_ledger(paths[2], [ledger.Asked(request, 4711, "x", 0.5, 0.5)], {})
+    ledger.write_ledger(paths[2], [ledger.Asked(request, 4711, ledger.QUOTAS, 0.5, 0.5)], {})
     readers = [
         lambda: runs.known_result(tmp_path),
         lambda: read_notes(tmp_path),
