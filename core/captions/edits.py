@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..dataset.trigger_words import is_named, words_of
 from ..errors import CuratorError
@@ -19,6 +19,9 @@ from .phrases import joined, phrases_of, same, tidied, without_repeats
 
 MOST_LETTERS = 10_000
 """Of the words that an operation is about: more of them takes for ever, and is no caption's."""
+
+MOST_SECONDS = 5.0
+"""How long a pattern may be tried on one caption."""
 
 
 class EditError(CuratorError):
@@ -134,10 +137,13 @@ class Substitute:
     def __post_init__(self) -> None:
         _bounded(self.pattern, "replace")
         _bounded(self.new, "replace by")
+        import regex
+
         try:
             # A text with a group that is not there is refused whether or not anything matches.
             re.compile(self.pattern).sub(self.new, "")
-        except (re.error, IndexError) as error:
+            regex.compile(self.pattern)
+        except (re.error, regex.error, IndexError) as error:
             raise EditError(
                 f"The pattern '{self.pattern}' with '{self.new}' cannot be used: {error}. It is a "
                 "regular expression of Python; a sign that stands for itself needs \\ in front."
@@ -147,9 +153,27 @@ class Substitute:
         return f"replace the pattern '{self.pattern}' by '{self.new}'"
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """Return the captions with what is put there."""
-        pattern = re.compile(self.pattern)
-        return [_substituted(pattern, self.new, text) for text in texts]
+        """Return the captions with what is put there.
+
+        Raises:
+            EditError: The pattern tries for longer than :data:`MOST_SECONDS` on one of them, as
+                repetitions within each other do.
+        """
+        import regex
+
+        pattern = regex.compile(self.pattern)
+        return [self._put(pattern, text) for text in texts]
+
+    def _put(self, pattern: Any, text: str) -> str:
+        try:
+            changed: str = pattern.sub(self.new, text, timeout=MOST_SECONDS)
+        except TimeoutError:
+            raise EditError(
+                f"The pattern '{self.pattern}' was still tried on one caption after "
+                f"{MOST_SECONDS:g} seconds. Repetitions within each other, such as (a|aa)+, try "
+                "every way there is: write it without them."
+            ) from None
+        return text if changed == text else tidied(changed)
 
 
 @dataclass(frozen=True)

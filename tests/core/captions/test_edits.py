@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from character_curator.captions import edits
 from character_curator.captions.counting import frequencies
 from character_curator.captions.edits import (
     Add,
@@ -85,6 +86,12 @@ def test_a_share_is_one(share):
 def test_a_pattern_that_cannot_be_is_refused_before_anything_is_read(pattern, new):
     with pytest.raises(EditError, match="cannot be used"):
         Substitute(pattern, new)
+
+
+def test_a_pattern_that_tries_for_ever_is_stopped(monkeypatch):
+    monkeypatch.setattr(edits, "MOST_SECONDS", 0.2)
+    with pytest.raises(EditError, match="write it without them"):
+        Substitute(r"(a|aa)+$")(["a" * 60 + "!"])
 
 
 @pytest.mark.parametrize("kind", [Add, Remove, Replace, Trigger])
