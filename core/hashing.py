@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .json_text import parse
 from .plain_files import plain
 
 
@@ -31,7 +32,8 @@ def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Whoever reads them again sees with :func:`unsealed` that they are as they were written.
     """
-    return {**values, "seal": json_hash(dict(values))}
+    read_again: dict[str, Any] = parse(json.dumps(values))  # its keys are texts then
+    return {**read_again, "seal": json_hash(read_again)}
 
 
 def unsealed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from character_curator import pipeline, project
+from character_curator.hashing import sealed, unsealed
 from character_curator.training import LoraJob, TrainingSettings
 from character_curator.training.finished import FINISHED, train_once
 
@@ -112,8 +113,8 @@ def run_small(folder: Path) -> Path:
     train_once(job, SETTINGS)
     # So few steps settle on nothing: the noted losses become those of a training that has.
     path = job.folder / FINISHED
-    noted = json.loads(path.read_text())
+    noted = unsealed(json.loads(path.read_text()))
     for report in noted["outcome"]["history"]:
         report["validation_loss"] = 0.06 + 0.04 * 0.5 ** report["epoch"]
-    path.write_text(json.dumps(noted))
+    path.write_text(json.dumps(sealed(noted)))
     return folder

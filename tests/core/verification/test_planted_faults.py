@@ -12,6 +12,7 @@ import pytest
 
 from character_curator.dataset.checksums import write_checksums
 from character_curator.features import FeatureStore
+from character_curator.hashing import sealed, unsealed
 from character_curator.lora import file as lora_file
 from character_curator.miniature import DIFFUSION_PATH
 from character_curator.verification import Status, data, documentation, reproduction, training
@@ -338,18 +339,18 @@ def test_a_lora_that_was_trained_on_something_else(lora, dataset):
 
 def test_a_training_that_diverged_or_was_still_falling(lora, dataset):
     path = lora.with_name("small.work") / "finished.json"
-    whole = json.loads(path.read_text())
-    spoilt = json.loads(path.read_text())
+    whole = unsealed(json.loads(path.read_text()))
+    spoilt = unsealed(json.loads(path.read_text()))
     spoilt["outcome"] |= {"stopped": "diverged", "message": "The loss became nan."}
-    path.write_text(json.dumps(spoilt))
+    path.write_text(json.dumps(sealed(spoilt)))
     assert_fails(lines_of(lora, dataset)["training"], "finished.json", "became nan")
     for report in whole["outcome"]["history"]:
         report["validation_loss"] = 1 - 0.05 * report["epoch"]
-    path.write_text(json.dumps(whole))
+    path.write_text(json.dumps(sealed(whole)))
     assert_fails(lines_of(lora, dataset)["loss"], lora.name, "still falling")
     for report in whole["outcome"]["history"]:
         report["validation_loss"] = 1 + report["epoch"]
-    path.write_text(json.dumps(whole))
+    path.write_text(json.dumps(sealed(whole)))
     assert_fails(lines_of(lora, dataset)["loss"], lora.name, "never fell")
     path.unlink()
     found = lines_of(lora, dataset)
