@@ -34,7 +34,6 @@ import torch
 from verdicts import Verdict, conclude
 
 from character_curator.analysis import decoding
-from character_curator.analysis.copies import Small
 from character_curator.analysis.embeddings import Embedder
 from character_curator.analysis.face_analyser import FaceAnalyser
 from character_curator.analysis.face_looks import face_looks
@@ -42,6 +41,7 @@ from character_curator.analysis.face_validation import validate_faces
 from character_curator.analysis.measure import measure
 from character_curator.analysis.pixels import PixelMeasurement
 from character_curator.analysis.quality import score_quality
+from character_curator.analysis.small_images import Small
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet
 

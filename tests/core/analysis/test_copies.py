@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 
 from character_curator.analysis import copies, copy_candidates
-from character_curator.analysis.copies import Small, agreement_of, alike, copy_pairs
+from character_curator.analysis.copies import alike, copy_pairs
+from character_curator.analysis.copy_agreement import agreement_of
 from character_curator.analysis.duplicates import duplicate_pairs
+from character_curator.analysis.small_images import Small
 from character_curator.features import FeatureStore
 from character_curator.imageset import ImageSet, vector_column
 from character_curator.rejection_reasons import Rejection
@@ -148,8 +150,10 @@ def test_they_join_what_embeddings_say(folder):
 
 def test_what_is_known_is_not_looked_at(folder, monkeypatch):
     images, looks = ImageSet.from_folder(folder), []
-    compare = copies._agreement
-    monkeypatch.setattr(copies, "_agreement", lambda *pair: looks.append(pair) or compare(*pair))
+    compare = copies.structure_agreement
+    monkeypatch.setattr(
+        copies, "structure_agreement", lambda *pair: looks.append(pair) or compare(*pair)
+    )
     with FeatureStore() as store:
         copy_pairs(images, store, known=np.array([[0, 1]]))
         assert looks == []
