@@ -59,7 +59,10 @@ def test_results_come_in_order_and_notes_before_them(engine, tmp_path, caplog):
     for result in engine.map(work, range(20), tell=seen.append):
         assert ("begun", round(result**0.5)) in seen
     assert sorted(seen) == [("begun", n) for n in range(20)]
-    list(engine.map(work, range(4)))
+    for _ in range(50):  # one of them may have been started late
+        list(engine.map(work, range(4)))
+        if len(_opened(tmp_path)) > 1:
+            break
     assert len(_opened(tmp_path)) == 2  # each opens once
     assert os.getpid() not in _opened(tmp_path)
     # What both say alike is said once.
