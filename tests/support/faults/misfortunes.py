@@ -160,7 +160,8 @@ def tried(bench: Bench, kind: str, seed: int) -> dict:
         if kind == "removed folder":
             # A run that went on without the folder has made a version, which is kept as any other,
             # and has measured into a store that nobody sees.
-            said += [one for one in bench.harm() if not _KEPT.search(one)]
+            harm = bench.harm(of_any_version=True)
+            said += [one for one in harm if not _KEPT.search(one)]
         else:
             said += bench.differences()
     return {"stage": bench.stage.name, "kind": kind, "seed": seed, "what": what, "faults": said}

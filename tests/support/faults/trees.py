@@ -43,15 +43,24 @@ TEMPORARY = re.compile(r"(^|/)\.[^/]*(\.tmp|\.tmp-[0-9a-f]+|\.lock)(/|$)|(^|/)\.
 """Names that no reader takes for a result."""
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """Return the hash of each file below a folder, without what may differ; of folders, ``/``."""
+NUMBERS = frozenset({"version"})
+"""The key that says which version of a dataset something is of, in :data:`JSON_MAY_DIFFER`."""
+
+
+def contents(folder: Path, apart: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Return the hash of each file below a folder, without what may differ; of folders, ``/``.
+
+    Args:
+        folder: The folder.
+        apart: More keys that may differ, in the files of :data:`JSON_MAY_DIFFER`.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir():
             found[name] = "/"
         elif not name.endswith((".sqlite-wal", ".sqlite-shm")):
-            found[name] = hashlib.sha256(_comparable(path, name)).hexdigest()
+            found[name] = hashlib.sha256(_comparable(path, name, apart)).hexdigest()
     return found
 
 
@@ -63,11 +72,11 @@ def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     return said + [f"{name} is another" for name in both if found[name] != expected[name]]
 
 
-def _comparable(path: Path, name: str) -> bytes:
+def _comparable(path: Path, name: str, apart: frozenset[str]) -> bytes:
     data = path.read_bytes()
     for pattern, keys in JSON_MAY_DIFFER:
         if re.fullmatch(pattern, name):
-            return json.dumps(_without(json.loads(data), keys)).encode()
+            return json.dumps(_without(json.loads(data), keys | apart)).encode()
     if name.endswith(".sqlite"):
         return repr(rows_of(path)).encode()
     if name.endswith("caption-edits.jsonl"):
