@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -58,6 +59,11 @@ def slug(name: str) -> str:
 def _is_ascii_based(letter: str) -> bool:
     """Whether a letter is ASCII, or ASCII with an accent."""
     return unicodedata.normalize("NFKD", letter).encode("ascii", "ignore") != b""
+
+
+def first_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of several names with commas between, and an ellipsis if there are more."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def table_name(path: str) -> str:

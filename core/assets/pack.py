@@ -25,7 +25,7 @@ from ..errors import CuratorError
 from ..hashing import json_hash
 from ..imageset import ImageSet
 from ..json_text import parse
-from ..naming import located, slug
+from ..naming import first_of, located, slug
 from ..plain_files import plain_bytes, plain_text
 from ..progress import Progress, silent
 from ..reading.own import PROGRAM
@@ -178,7 +178,7 @@ def write_pack(
     archive = folder.with_name(f"{folder.name}.zip")
     if writer.mended:
         note_damage("files of the pack", folder, "written again", len(writer.mended))
-        listed = ", ".join(writer.mended[:3]) + (", …" if len(writer.mended) > 3 else "")
+        listed = first_of(writer.mended)
         log.warning(
             "%d %s in %s not as written, and made again: %s",
             len(writer.mended), "file was" if len(writer.mended) == 1 else "files were", folder,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import project
+from ..naming import first_of
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _verified(parsed: project.Project, base: Path, console: Console) -> tuple[in
             ("different", found.changed),
         ):
             if names:
-                listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+                listed = first_of(names, 5)
                 console.print(f"{text}: {len(names)} ({escape(listed)})")
         if not (found.missing or found.added or found.changed):
             console.print("Its files are the same; somebody has packed them otherwise.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..captions.settings import CaptionSettings
+from ..naming import first_of
 from ..options import Option, options
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
 from .places import folder_path, input_path
@@ -375,4 +376,4 @@ def _counted(count: int, what: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return first_of(names, _SHOWN)

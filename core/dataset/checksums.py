@@ -13,13 +13,13 @@ from pathlib import Path, PureWindowsPath
 from .. import atomic
 from ..errors import CuratorError
 from ..imageset import content_hash
+from ..naming import first_of
 from ..plain_files import plain_bytes, plain_text
 from ..reading.own import CHECKSUMS_FILE, is_dataset
 from .verdict import ADDED_TO, LATER, exported_hash
 
 FILE_NAME = CHECKSUMS_FILE
 _LINE = re.compile(r"[0-9a-f]{64}  .+")
-_SAID = 3
 _LONGEST = 255
 """The most bytes that systems let a name have."""
 
@@ -215,7 +215,7 @@ def unlike_export(root: Path) -> tuple[str, ...]:
     names = [*found.missing, *found.changed]
     if not names:
         return ()
-    listed = ", ".join(names[:_SAID]) + (", …" if len(names) > _SAID else "")
+    listed = first_of(names)
     are = "is" if len(names) == 1 else "are"
     return (
         f"{len(names)} of {found.checked} files of {root} {are} gone or changed since its export "

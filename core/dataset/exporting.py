@@ -12,6 +12,7 @@ import polars as pl
 
 from ..errors import CuratorError
 from ..imageset import ImageSet
+from ..naming import first_of
 from ..progress import Progress, silent
 from ..reading.opening import DamagedError
 from ..selection.decisions import DECISIONS_FILE
@@ -133,7 +134,7 @@ class Exported:
         """What is to be said of it, a sentence each."""
         notes = []
         if self.damaged:
-            listed = ", ".join(self.damaged[:5]) + (", …" if len(self.damaged) > 5 else "")
+            listed = first_of(self.damaged, 5)
             count = len(self.damaged)
             notes.append(
                 f"{count} {'file' if count == 1 else 'files'} of the version before were gone or "

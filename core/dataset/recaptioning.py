@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import CuratorError, WriteError
 from ..hashing import content_hash
+from ..naming import first_of
 from ..plain_files import plain_bytes
 from ..reading.texts import UnreadCaptionError
 from .checksums import FILE_NAME, exported_checksums, write_list
@@ -31,7 +32,7 @@ class CaptionsChangedError(CuratorError):
     """Captions have become others since they were read."""
 
     def __init__(self, root: Path, files: list[str]) -> None:
-        listed = ", ".join(files[:5]) + (", …" if len(files) > 5 else "")
+        listed = first_of(files, 5)
         super().__init__(
             f"{len(files)} caption(s) of {root} have changed since they were read ({listed}). "
             "Nothing was written. Run the command again."

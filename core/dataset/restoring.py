@@ -11,6 +11,7 @@ from typing import Any
 from ..damages import note_damage
 from ..errors import CuratorError
 from ..imageset import content_hash
+from ..naming import first_of
 from ..progress import Progress, silent
 from .checksums import write_list
 from .images import SUFFIXES, link_or_copy
@@ -25,7 +26,7 @@ class VersionDamagedError(CuratorError):
     """Files of a version are gone or changed, and no other version has them."""
 
     def __init__(self, version: Version, lost: Sequence[str]) -> None:
-        listed = ", ".join(lost[:10]) + (", …" if len(lost) > 10 else "")
+        listed = first_of(lost, 10)
         super().__init__(
             f"Version {version.number} of {version.place} is not whole: {len(lost)} of its files "
             f"are gone or changed, and no other version has them ({listed}). Nothing was changed. "

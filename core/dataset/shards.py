@@ -27,7 +27,7 @@ from typing import IO, Any
 from .. import atomic
 from ..errors import CuratorError
 from ..json_text import parse
-from ..naming import slug, table_name
+from ..naming import first_of, slug, table_name
 from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..reading.folders import EmptyFolderError, list_sources
@@ -42,7 +42,6 @@ DEFAULT_SIZE = "1GB"
 SMALLEST = 20_480
 """The least size of a shard, in bytes."""
 
-_SAID = 3
 _BLOCK = tarfile.BLOCKSIZE
 _MOST = 1_000_000
 _KIND = "wids-shard-index-v1"
@@ -230,7 +229,7 @@ def _left_out(faults: Mapping[str, str]) -> Iterator[str]:
     """Say which files are in no shard."""
     found = [f"{name} ({reason})" for name, reason in faults.items() if reason]
     if found:
-        listed = ", ".join(found[:_SAID]) + (", …" if len(found) > _SAID else "")
+        listed = first_of(found)
         what = "file cannot be opened as an image, and is" if len(found) == 1 else (
             "files cannot be opened as images, and are"
         )  # fmt: skip

@@ -16,6 +16,7 @@ import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -97,11 +98,8 @@ class Processes:
             self._heard.begin(self._description)
             turn = Turn(chunks, self._count)
             try:
-                while self._deal(turn):
-                    while not turn.has_result:
-                        self._listen(turn, tell or unheard)
-                        self._deal(turn)
-                    yield turn.result()
+                listen = partial(self._listen, tell=tell or unheard)
+                yield from turn.results(self._deal, listen)
             except BaseException:
                 self.close()
                 raise

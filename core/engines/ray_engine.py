@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -119,11 +120,8 @@ class RayEngine:
                 self._description = self._opened().put(description)
                 self._heard.begin(description)
                 turn = Turn(chunks, self.workers)
-                while self._deal(turn):
-                    while not turn.has_result:
-                        self._listen(turn, tell or unheard)
-                        self._deal(turn)
-                    yield turn.result()
+                listen = partial(self._listen, tell=tell or unheard)
+                yield from turn.results(self._deal, listen)
             except BaseException:
                 self._end_workers()
                 raise

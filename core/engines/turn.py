@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -97,6 +97,21 @@ class Turn:
         del self.flying[number]
         self._done[number] = what
         self._over |= isinstance(what, CarriedError)
+
+    def results(
+        self, deal: Callable[[Turn], bool], listen: Callable[[Turn], None]
+    ) -> Iterator[Any]:
+        """Yield the result of each chunk, in order.
+
+        Args:
+            deal: Gives chunks to workers; returns whether results are still to come.
+            listen: Waits for what a worker says next.
+        """
+        while deal(self):
+            while not self.has_result:
+                listen(self)
+                deal(self)
+            yield self.result()
 
     def result(self) -> Any:
         """Return the next result; raise the error that a worker raised in its place."""

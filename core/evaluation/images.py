@@ -22,6 +22,7 @@ from ..damages import note_damage
 from ..defaults import MINIMUM_QUALITY
 from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, unpack_vector
+from ..naming import first_of
 from ..plan import Request
 from ..progress import Progress, silent
 from ..rejection_reasons import WITHOUT_ONE_FACE
@@ -183,7 +184,7 @@ def read_reference(
         log.warning(
             "%d of %d training images in %s cannot be read, and nothing is compared with them: %s",
             len(unread), len(readable), images.root,
-            ", ".join(unread[:3]) + (", …" if len(unread) > 3 else ""),
+            first_of(unread),
         )  # fmt: skip
     names = tuple(Path(p).name for p, ok in zip(found.table["path"], readable, strict=True) if ok)
     return Reference(centre, source, similarities(identities, centre), embeddings[readable], names)

@@ -30,7 +30,7 @@ from ..features import FeatureStore
 from ..hashing import content_hash, json_hash, sealed, unsealed
 from ..imageset import ImageSet
 from ..json_text import number, parse
-from ..naming import slug
+from ..naming import first_of, slug
 from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..project import Project
@@ -310,7 +310,7 @@ def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
         if damaged := damage(folder):
             log.warning(
                 "%d of the files of the dataset %s are gone or changed, and it is made again: %s",
-                len(damaged), folder, ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else ""),
+                len(damaged), folder, first_of(damaged),
             )  # fmt: skip
             return None
         ImageSet.read(one.work / pipeline.TABLE_FILE)

@@ -18,7 +18,7 @@ from .. import atomic
 from ..damages import note_damage
 from ..errors import CuratorError
 from ..hashing import content_hash
-from ..naming import expanded
+from ..naming import expanded, first_of
 from .kinds import CAPTION_SUFFIXES, is_image_name
 from .masks import masks_of, without_masks
 from .own import is_drawn_by_training, is_own_output
@@ -325,7 +325,7 @@ def _set_aside(target: Path) -> bool:
         "%d of the files in %s are not what was unpacked there. They are kept as %s, and all are "
         "unpacked again: %s",
         len(damaged), target, kept.name,
-        ", ".join(damaged[:3]) + (", …" if len(damaged) > 3 else ""),
+        first_of(damaged),
     )  # fmt: skip
     return True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..json_text import JsonError
-from ..naming import table_name
+from ..naming import first_of, table_name
 from ..plain_files import plain_bytes
 from ..rejection_reasons import Rejection
 from .concepts import Concept, concept_above
@@ -162,7 +162,7 @@ def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
         )
     faults = [f"{row['path']} ({row[_RECORD]})" for row in rows if _RECORD in row]
     if faults:
-        listed = ", ".join(faults[:_LISTED]) + (", …" if len(faults) > _LISTED else "")
+        listed = first_of(faults, _LISTED)
         notes.append(
             f"{len(faults)} {_images(len(faults))} with a generation record that makes no sense, "
             f"which is ignored: {listed}."
