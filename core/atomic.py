@@ -262,3 +262,11 @@ def write_jpeg(path: Path, image: Any, quality: int) -> None:
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=quality)
     write_bytes(path, buffer.getvalue())
+
+
+def free_aside(path: Path) -> Path:
+    """Return the first free name beside a path for what is damaged and kept: ``NAME.damaged-N``."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return kept

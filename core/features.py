@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from . import atomic
 from .damages import note_damage
 from .errors import CuratorError
 from .hashing import file_state
@@ -356,9 +357,7 @@ def _is_of_others(path: Path) -> bool:
 
 def _set_aside(path: Path) -> Path:
     """Rename a file, and what SQLite keeps beside it, to a name that is free."""
-    number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
+    kept = atomic.free_aside(path)
     # The file goes last: a kill in between would leave its log to the next file of that name.
     for end in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):

@@ -316,9 +316,7 @@ def _set_aside(target: Path) -> bool:
     damaged = damaged_since(target)
     if not damaged:
         return False
-    number = 1
-    while (kept := target.with_name(f"{target.name}.damaged-{number}")).exists():
-        number += 1
+    kept = atomic.free_aside(target)
     target.rename(kept)
     note_damage("unpacked files", target, "unpacked again", len(damaged))
     log.warning(

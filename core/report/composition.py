@@ -18,7 +18,8 @@ COLUMNS = {
 """Columns by which a dataset is described, and how they are called in tables."""
 
 
-_LABEL = 200
+LABEL = 200
+"""The most letters of a value's label, in a chart or on a sheet."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def value_counts(table: pl.DataFrame, selected: pl.Series, column: str) -> list[
     return [
         ValueCount(
             str(value),
-            shortened(f"{value} {name}" if name else str(value), _LABEL),
+            shortened(f"{value} {name}" if name else str(value), LABEL),
             int(chosen),
             int(everything),
         )

@@ -11,7 +11,7 @@ import polars as pl
 
 from ..imageset import ImageSet
 from ..rejection_reasons import Rejection
-from .composition import shortened
+from .composition import LABEL, shortened
 from .thumbnails import readable_path, thumbnails
 
 _GROUND = (250, 249, 247)
@@ -105,9 +105,6 @@ def contact_sheets(
     return contact_sheet(groups, title=f"{title}: {len(rows)}", columns=columns, side=side)
 
 
-_LABEL = 200
-
-
 def group_label(part: pl.DataFrame, column: str) -> str:
     """Return the heading of rows that share one value of ``column``."""
     value = part[column][0]
@@ -115,8 +112,8 @@ def group_label(part: pl.DataFrame, column: str) -> str:
         return f"no {column.replace('_', ' ')}"
     if column == "cluster":
         name = part["cluster_name"][0] if "cluster_name" in part.columns else None
-        return shortened(f"Cluster {value}" + (f", {name}" if name else ""), _LABEL)
-    return shortened(str(value).replace("_", " "), _LABEL)
+        return shortened(f"Cluster {value}" + (f", {name}" if name else ""), LABEL)
+    return shortened(str(value).replace("_", " "), LABEL)
 
 
 def tile_caption(row: dict[str, Any]) -> str:
