@@ -60,6 +60,14 @@ function keepInBrowser() {
   return true;
 }
 
+// The same page in another tab: its decisions are taken over, or each tab would undo the other's.
+window.addEventListener("storage", (event) => {
+  if (event.key !== KEY && event.key !== null) return;
+  decisions.clear();
+  for (const one of remembered()) decisions.set(one.hash, one);
+  mark();
+});
+
 function mark() {
   for (const item of items) {
     const decision = decisions.get(item.hash)?.decision;

@@ -153,7 +153,7 @@ def test_decisions_are_made_with_keys_downloaded_and_followed(page, chosen, tmp_
     assert "cannot be kept" in page.locator("#note").inner_text()
     assert page.locator("#tally").inner_text() == "1 kept, 1 vetoed"
     page.reload()
-    assert page.locator("#tally").inner_text() == "1 kept, 1 vetoed"
+    page.wait_for_function("document.getElementById('tally').innerText === '1 kept, 1 vetoed'")
     assert page.locator("figure.veto").count() == 1
     with page.expect_download() as download:
         page.click("#download")
@@ -167,6 +167,20 @@ def test_decisions_are_made_with_keys_downloaded_and_followed(page, chosen, tmp_
     done = export(again.images, tmp_path / "next", name="next", selection=again)
     page.goto((done.folder / "report.html").as_uri())
     assert page.locator("#tally").inner_text() == "1 kept, 0 vetoed", "they are taken along"
+
+
+def test_two_tabs_have_the_same_decisions(page):
+    [first, second, *_] = shown(page)
+    other = page.context.new_page()
+    other.goto(page.url)
+    for tab, name in ((page, first), (other, second)):
+        tab.bring_to_front()
+        tab.evaluate("name => decide(items.find((item) => item.path === name), 'veto')", name)
+    for tab in (page, other):
+        tab.wait_for_function(
+            "document.getElementById('tally').innerText === '0 kept, 2 vetoed'", timeout=10_000
+        )
+    other.close()
 
 
 def test_a_browser_that_keeps_nothing_is_said(chromium, folder):
