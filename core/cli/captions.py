@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,7 +246,7 @@ def _undo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     if written.kept:
         console.print(
             f"[yellow]Left[/], since somebody has changed them after that edit: "
-            f"{escape(_some(written.kept))}"
+            f"{escape(first_of(written.kept, _SHOWN))}"
         )
     code = EXIT_DIFFERENT if written.kept else EXIT_DONE
     return code, {"number": written.number, "what": list(written.what),
@@ -373,7 +373,3 @@ def _as_json(made: Edit, written: Written | None) -> dict[str, Any]:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return first_of(names, _SHOWN)

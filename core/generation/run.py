@@ -16,6 +16,7 @@ from ..engines.sharing import check_seen
 from ..engines.work import Counted
 from ..errors import CuratorError
 from ..imageset import ImageSet
+from ..naming import first_of
 from ..plain_files import plain_bytes
 from ..plan import Plan, Request
 from ..plan import shard as shard_of
@@ -165,7 +166,7 @@ def batches(requests: Iterable[Request], size: int) -> Iterator[list[Request | N
 def _said_again(folder: Path, reason: str, names: Sequence[str], total: int) -> str:
     """Say that images are made again in the place of others, before that is done."""
     count = len(names)
-    listed = ", ".join(names[:3]) + (", …" if count > 3 else "")
+    listed = first_of(names)
     return (
         f"{count} of {total} images in {folder} {'is' if count == 1 else 'are'} made again, in the "
         f"place of the {'file' if count == 1 else 'files'} there: {reason} ({listed})."

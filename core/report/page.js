@@ -22,7 +22,13 @@ function make(tag, properties = {}, ...children) {
 
 const KEY = "character-curator " + report.name + " " + report.fingerprint;
 const given = JSON.stringify(report.decisions);
-const decisions = new Map(remembered().map((one) => [one.hash, one]));
+const decisions = new Map();
+recall();
+
+function recall() {
+  decisions.clear();
+  for (const one of remembered()) decisions.set(one.hash, one);
+}
 
 function remembered() {
   try {
@@ -63,8 +69,7 @@ function keepInBrowser() {
 // The same page in another tab: its decisions are taken over, or each tab would undo the other's.
 window.addEventListener("storage", (event) => {
   if (event.key !== KEY && event.key !== null) return;
-  decisions.clear();
-  for (const one of remembered()) decisions.set(one.hash, one);
+  recall();
   mark();
 });
 
