@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,18 @@ BEST = 10
 """So many of the rejected are shown."""
 
 IDENTITY_KEY = "faces.minimum_identity"
+
+Naming = Literal["keys", "options", "words"]
+"""What thresholds are called where people set them: in a project file, on the command line, on
+nodes."""
+
+_LOOKED_AT: dict[Naming, str] = {
+    "keys": 'A lower one (quality.minimum), or quality.formula = "calibrated" with a pack for '
+    "photographs, looks at them.",
+    "options": "A lower one (--min-quality), or --quality-formula calibrated with a pack for "
+    "photographs, looks at them.",
+    "words": "A lower one, or the calibrated formula with a pack for photographs, looks at them.",
+}
 
 FloatArray = NDArray[np.float64]
 
@@ -80,14 +93,13 @@ class ThresholdCosts:
     together: dict[int, dict[str, float]]
     best: tuple[int, ...]
 
-    def sentences(self, *, options: bool = True) -> list[str]:
+    def sentences(self, named: Naming = "keys") -> list[str]:
         """Say all of it, a line each.
 
         Args:
-            options: Whether thresholds are named as options of the command line; otherwise in
-                words, as nodes have them.
+            named: What thresholds are called: keys of a project file, options of the command
+                line, or words, as nodes have them.
         """
-        called = {cost.option: f"{cost.name} of" for cost in self.costs}
         lines = [
             f"{self.passing} of {self.images} images pass; {self.measured} show a face that was "
             "measured."
@@ -101,32 +113,35 @@ class ThresholdCosts:
         if self.hopeless:
             lines.append(
                 f"In {self.hopeless} no face was looked for: by their pixels alone they are below "
-                "the minimum quality. "
-                + (
-                    "A lower one (--min-quality), or --quality-formula calibrated with a pack for "
-                    "photographs, looks at them."
-                    if options
-                    else "A lower one, or the calibrated formula with a pack for photographs, "
-                    "looks at them."
-                )
+                f"the minimum quality. {_LOOKED_AT[named]}"
             )
-        for cost in self.costs if self.measured else ():
-            lets = ", ".join(f"{value:g} lets {count} pass" for count, value in cost.lets.items())
-            lines.append(
-                f"{cost.name} {cost.value:g}{f' ({cost.option})' if options else ''}: "
-                f"{cost.fails} are below, "
-                f"{cost.fails_alone} of them below no other; median {cost.median:.2f}"
-                + (f"; the others as they are, {lets}" if lets else "")
-                + ("; a lower one takes other people" if cost.others_in else "")
-                + "."
-            )
+        costs = self.costs if self.measured else ()
+        lines += [_said_of(cost, named) for cost in costs if cost.fails]
+        if free := [f"{cost.name} {cost.value:g}" for cost in costs if not cost.fails]:
+            lines.append(f"None of them is below {', '.join(free)}.")
+        called = {cost.option: _called(cost, named) for cost in self.costs}
         for count, values in self.together.items():
-            words = [
-                f"{option if options else called[option]} {value:g}"
-                for option, value in values.items()
-            ]
-            lines.append(f"{count} pass with: {(' ' if options else ', ').join(words)}")
+            words = [f"{called[option]} {value:g}" for option, value in values.items()]
+            lines.append(f"{count} pass with: {(' ' if named == 'options' else ', ').join(words)}")
         return lines
+
+
+def _called(cost: ThresholdCost, named: Naming) -> str:
+    """Return what comes before a value that is suggested for a threshold."""
+    return {"options": cost.option, "keys": f"{cost.key} =", "words": f"{cost.name} of"}[named]
+
+
+def _said_of(cost: ThresholdCost, named: Naming) -> str:
+    """Return the line of one threshold that some images are below."""
+    where = {"options": f" ({cost.option})", "keys": f" ({cost.key})", "words": ""}[named]
+    lets = ", ".join(f"{value:g} lets {count} pass" for count, value in cost.lets.items())
+    return (
+        f"{cost.name} {cost.value:g}{where}: {cost.fails} below it, {cost.fails_alone} of them "
+        f"below no other; median {cost.median:.2f}"
+        + (f"; the others as they are, {lets}" if lets else "")
+        + ("; a lower one takes other people" if cost.others_in else "")
+        + "."
+    )
 
 
 def costs_of(images: ImageSet) -> ThresholdCosts | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
+    from ..analysis.threshold_costs import Naming
     from ..imageset import ImageSet
     from ..pipeline import Outcome
 
@@ -261,6 +262,7 @@ def _stated(options: argparse.Namespace, work: Path) -> str:
 
 def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import pipeline
+    from ..report.rejected import NothingPassesError
 
     clip, pretrained = clip_of(options.clip) or ("", "")
     output = options.output.expanduser().resolve()
@@ -305,8 +307,11 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     with progress_on(console) as progress:
         images = pipeline.source_images(parsed, progress=progress)
         say(console, images.notes)
-        outcome = pipeline.curate(images, parsed, work, dataset=output, progress=progress)
-    return _report(outcome, console, time.monotonic() - started)
+        try:
+            outcome = pipeline.curate(images, parsed, work, dataset=output, progress=progress)
+        except NothingPassesError as error:
+            raise error.calling("options") from None
+    return _report(outcome, console, time.monotonic() - started, "options")
 
 
 def _section_of(options: argparse.Namespace, flags: Mapping[str, str]) -> dict[str, Any] | None:
@@ -363,7 +368,9 @@ def _format_of(path: Path) -> str:
     return found
 
 
-def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, Any]:
+def _report(
+    outcome: Outcome, console: Console, seconds: float, named: Naming = "keys"
+) -> tuple[int, Any]:
     """Show what came of a run, as a person would want to be told."""
     from rich.table import Table
 
@@ -392,7 +399,7 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> tuple[int, An
         console.print(escape(sentence))
     if outcome.costs is not None:
         console.print("[bold]Fewer pass than were wanted.[/] What the thresholds cost:")
-        for sentence in outcome.costs.sentences():
+        for sentence in outcome.costs.sentences(named):
             console.print(f"  {escape(sentence)}")
         if outcome.costs.best:
             console.print("The best of the rejected are in rejected.jpg, beside the measurements.")

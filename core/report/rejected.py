@@ -13,22 +13,34 @@ from ..selection import NoCandidatesError
 from .contact_sheet import contact_sheet
 
 if TYPE_CHECKING:
-    from ..analysis.threshold_costs import ThresholdCosts
+    from ..analysis.threshold_costs import Naming, ThresholdCosts
 
 _COLUMNS, _SIDE = 5, 256
 
 
 class NothingPassesError(NoCandidatesError):
-    """No image passes the thresholds; the message says what each of them costs."""
+    """No image passes the thresholds; the message says what each of them costs.
+
+    Args:
+        images: Every candidate.
+        costs: What the thresholds cost.
+        sheet: Where the best of the rejected are shown.
+        named: What thresholds are called where they are set.
+    """
 
     def __init__(
-        self, images: ImageSet, costs: ThresholdCosts, sheet: Path, *, options: bool = True
+        self, images: ImageSet, costs: ThresholdCosts, sheet: Path, named: Naming = "keys"
     ) -> None:
         super().__init__(images)
-        lines = [str(self), *costs.sentences(options=options)]
+        self.images, self.costs, self.sheet = images, costs, sheet
+        lines = [str(self), *costs.sentences(named)]
         if costs.best:
             lines.append(f"The best of what was turned away: {sheet}")
         self.args = ("\n".join(lines),)
+
+    def calling(self, named: Naming) -> NothingPassesError:
+        """Return the same error with thresholds called as where they were set."""
+        return NothingPassesError(self.images, self.costs, self.sheet, named)
 
 
 def show_rejected(images: ImageSet, costs: ThresholdCosts, path: Path) -> None:

@@ -137,4 +137,4 @@ def _explain(images: Any) -> None:
     if costs is not None:
         sheet = Path(folder_paths.get_output_directory()) / REJECTED
         show_rejected(images, costs, sheet)
-        raise NothingPassesError(images, costs, sheet, options=False)
+        raise NothingPassesError(images, costs, sheet, "words")

@@ -49,4 +49,4 @@ def what_thresholds_cost(images: ImageSet, wanted: int) -> list[str]:
     costs = costs_of(images)
     if costs is None or costs.passing >= wanted:
         return []
-    return [f"Fewer pass than the {wanted} that were wanted.", *costs.sentences(options=False)]
+    return [f"Fewer pass than the {wanted} that were wanted.", *costs.sentences("words")]

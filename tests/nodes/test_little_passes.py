@@ -27,7 +27,7 @@ def test_where_nothing_passes_the_error_says_what_would(server, graph):
     (server.base / "output" / "rejected.jpg").unlink(missing_ok=True)
     said = server.refusal(graph)
     assert "None of the 4 images can be selected" in said
-    assert "minimum quality 0.999: 4 are below" in said
+    assert "minimum quality 0.999: 4 below it" in said
     assert "--" not in said
     sheet = server.base / "output" / "rejected.jpg"
     assert str(sheet) in said
@@ -40,7 +40,7 @@ def test_where_little_passes_the_export_says_it_too(server, graph):
     few["5"] = node("BalancedSelect", images=["4", 0], total=30, quotas="", duplicates=1.0)
     said = server.run(few).outputs["6"]["text"][0]
     assert "Fewer pass than the 30 that were wanted." in said
-    assert "minimum quality 0.1: 0 are below" in said
+    assert "None of them is below minimum quality 0.1" in said
     enough = {**few, "5": node("BalancedSelect", images=["4", 0], total=1, quotas="",
                                duplicates=1.0)}  # fmt: skip
     assert "Fewer pass" not in server.run(enough).outputs["6"]["text"][0]

@@ -99,10 +99,22 @@ def test_the_best_of_the_rejected_come_nearest(images):
         for row in images.table[list(costs.best)].iter_rows(named=True)
     ]
     assert max(short) < 0.35
-    text = "\n".join(costs.sentences())
+    text = "\n".join(costs.sentences("options"))
     assert "minimum quality 0.74 (--min-quality)" in text
     assert "no face 10" in text
     assert "100 pass with: --min-" in text
+
+
+def test_a_threshold_that_costs_nothing_has_no_line_of_its_own(images):
+    lax = FaceThresholds(confidence=0.0, share=0.0, side=0.0, identity=0.5)
+    nobody = images.with_columns(pl.lit(None, pl.Float64).alias("identity_similarity"))
+    said = threshold_costs(nobody, lax, QUALITY).sentences()
+    assert "nan" not in "\n".join(said)
+    assert (
+        "None of them is below minimum confidence 0, minimum share 0, minimum side 0, "
+        "minimum identity 0.5." in said
+    )
+    assert sum(" below it, " in line for line in said) == 1
 
 
 def test_nobody_at_all():
@@ -130,11 +142,18 @@ def test_a_set_knows_the_thresholds_that_it_went_through(images):
 
 def test_in_a_graph_thresholds_are_named_in_words(images):
     costs = threshold_costs(images, LIMITS, 0.99)
-    said = "\n".join(costs.sentences(options=False))
+    said = "\n".join(costs.sentences("words"))
     assert "--" not in said
     assert "minimum quality 0.99: " in said
     assert "20 pass with: minimum quality of 0." in said
-    assert "20 pass with: --min-quality 0." in "\n".join(costs.sentences())
+    assert "20 pass with: --min-quality 0." in "\n".join(costs.sentences("options"))
+
+
+def test_in_a_project_thresholds_are_named_by_their_keys(images):
+    said = "\n".join(threshold_costs(images, LIMITS, 0.99).sentences())
+    assert "--" not in said
+    assert "minimum quality 0.99 (quality.minimum): " in said
+    assert "20 pass with: quality.minimum = 0." in said
 
 
 def test_no_value_is_suggested_that_lets_other_people_in(images):
