@@ -109,9 +109,7 @@ class FaceAnalyser:
         """Find all faces of a decoded image (BGR, uint8, any size)."""
         longest = max(image.shape[:2])
         edge = self._edge(longest)
-        if min(image.shape[:2]) * edge < longest:
-            return Faces.none()  # so narrow that nothing of its width would be left
-        found = self.backend.detect(image, edge)
+        found = self._found_at(image, edge)
         if not self.looks_again:
             return found
         found = self._certain(found)
@@ -145,13 +143,19 @@ class FaceAnalyser:
 
     def _with_margin(self, image: Pixels, edge: int, margin: float) -> Faces:
         if not margin:
-            return self.backend.detect(image, edge)
+            return self._found_at(image, edge)
         import cv2
 
         width = round(max(image.shape[:2]) * margin)
         wider = cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_REPLICATE)
-        found = self.backend.detect(np.asarray(wider, dtype=np.uint8), edge)
+        found = self._found_at(np.asarray(wider, dtype=np.uint8), edge)
         return Faces(found.boxes - width, found.scores, found.landmarks - width)
+
+    def _found_at(self, image: Pixels, edge: int) -> Faces:
+        """Return what the pack finds; none where nothing of the image's width would be left."""
+        if min(image.shape[:2]) * edge < max(image.shape[:2]):
+            return Faces.none()
+        return self.backend.detect(image, edge)
 
     def _edge(self, longest: int) -> int:
         if self.det_size:

@@ -132,7 +132,12 @@ def _noise(face: Pixels) -> float:
 
     scale = NOISE_SIDE / max(face.shape)
     if scale < 1:
-        face = cv2.resize(face, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        # Of a face as narrow as a line three rows are left: that many the mask looks at.
+        size = None
+        if min(face.shape) * scale < 3:
+            size = (max(3, round(face.shape[1] * scale)), max(3, round(face.shape[0] * scale)))
+        small = cv2.resize(face, size, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        face = np.asarray(small, np.uint8)
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     rest = cv2.filter2D(face.astype(np.float32), cv2.CV_32F, mask)[1:-1, 1:-1]
     return float(np.median(np.abs(rest)) / 0.6745 / 6)

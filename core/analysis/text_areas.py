@@ -165,7 +165,7 @@ class TextFinder:
         areas = areas_of(ink)
         scale = min(1.0, _READ_AT / max(height, width))
         if scale < 1:
-            size = (round(width * scale), round(height * scale))
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         sides = (image.shape[1] / across, image.shape[0] / down)
         read = [self._is_legible(_line(image, area, sides)) for area in areas]

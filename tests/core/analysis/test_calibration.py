@@ -77,6 +77,25 @@ def test_the_embedded_pack_is_known_wherever_it_lies(tmp_path):
     assert FaceAnalyser(tmp_path).calibration is SCRFD
 
 
+LINES = [(400, 1), (1, 400), (1, 1), (3, 5000), (5000, 2), (8, 700)]
+
+
+@needs_miniature_faces
+@pytest.mark.parametrize("shape", LINES)
+def test_in_a_line_of_pixels_no_look_finds_a_face(shape):
+    analyser = FaceAnalyser("miniature")
+    analyser.calibration = SCRFD  # that of a pack for photographs, which are looked at again
+    assert analyser.looks_again
+    looked = []
+    found_at = analyser.backend.detect
+    analyser.backend.detect = lambda image, edge: (
+        looked.append((image, edge)) or found_at(image, edge)
+    )
+    assert len(analyser.detect(np.full((*shape, 3), 90, np.uint8))) == 0
+    # Whatever a pack does with it, scaled down there is at least a pixel of each side.
+    assert all(min(i.shape[:2]) * edge >= max(i.shape[:2]) for i, edge in looked)
+
+
 def test_thresholds_take_what_the_pack_says(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"other")
     Calibration(((0.5, 0.5), (0.7, 0.85)), 0.4).write(tmp_path)

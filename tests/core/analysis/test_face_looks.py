@@ -154,3 +154,10 @@ def test_the_quality_is_the_least_part():
         name = LOOK_COLUMNS[position]
         assert worse == pytest.approx(np.interp(bad, *np.array(CURVES[name]).T))
         assert worse < 0.74
+
+
+@pytest.mark.parametrize(("wide", "high"), [(4, 3000), (3000, 4), (9000, 5)])
+def test_a_face_as_narrow_as_a_line_has_looks(wide, high):
+    image = np.random.default_rng(0).integers(0, 255, (high, wide, 3), dtype=np.uint8)
+    looks = face_looks(image, np.array([[0, 0, wide, high]], np.float32))
+    assert np.isfinite(looks).all()

@@ -102,6 +102,12 @@ def test_only_what_can_be_read_is_text(models):
     assert finder.find(large).areas == 1
 
 
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (1, 1), (3, 9000)])
+def test_a_line_of_pixels_has_no_text(models, shape):
+    line = np.resize(np.array([0, 255], np.uint8), (*shape, 3))
+    assert TextFinder(models).find(line).areas == 0
+
+
 def test_the_largest_areas_are_read_and_specks_are_none():
     ink = np.zeros((960, 960), np.float32)
     for number in range(100):
