@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from ..errors import CuratorError
 from .face_looks import LOOK_COLUMNS
 from .faces import FloatArray
 
@@ -50,6 +51,17 @@ def part_scores(looks: Mapping[str, npt.ArrayLike]) -> dict[str, FloatColumn]:
         known, score = np.array(curve).T
         scores[name] = np.where(np.isnan(values), np.nan, np.interp(values, known, score))
     return scores
+
+
+class UnknownLooksError(CuratorError):
+    """The calibrated quality is wanted where no pack has measured what it is of."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The calibrated quality is that of the face's pixels, which face packs for photographs "
+            "measure and the embedded 'miniature' does not. Choose another face pack, or the "
+            "formula 'seed-document'."
+        )
 
 
 def face_quality(looks: FloatArray) -> FloatColumn:

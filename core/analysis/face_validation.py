@@ -224,7 +224,8 @@ def validate_faces(
                 strangers[row] = best
         faces.append(shown)
         identities.append(vector)
-    images = _with_face_columns(images, measured, faces, limits)
+    photographs = analyser.calibration.photographs
+    images = _with_face_columns(images, measured, faces, limits, photographs)
     if limits.choice != REJECT:
         images = images.with_columns(pl.Series("faces_found", found, pl.Int32))
     images = _reject(images, measured, faces, limits, strangers)
@@ -240,7 +241,9 @@ def _with_face_columns(
     measured: Sequence[PixelMeasurement | None],
     faces: Sequence[Faces | None],
     limits: FaceThresholds,
+    photographs: bool,
 ) -> ImageSet:
+    """Add what faces say; of a pack for photographs also the looks, though there be no face."""
     count = [None if found is None else len(found) for found in faces]
     best = [
         (pixels, found) if pixels is not None and found is not None and len(found) else None
@@ -255,7 +258,7 @@ def _with_face_columns(
     own: list[pl.Series] = []
     if limits.curve:
         own.append(pl.Series("face_score", score, pl.Float64))
-    if any(b is not None and b[1].looks is not None for b in best):
+    if photographs or any(b is not None and b[1].looks is not None for b in best):
         looks = [None if b is None or b[1].looks is None else b[1].looks[0] for b in best]
         own += [
             pl.Series(name, [None if k is None else float(k[i]) for k in looks], pl.Float64)

@@ -18,7 +18,7 @@ from ..defaults import CALIBRATED, MINIMUM_QUALITY, Formula
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from .face_choice import REJECT
-from .face_quality import face_quality
+from .face_quality import UnknownLooksError, face_quality
 from .pixels import ANALYSER, FINGERPRINT, PixelMeasurement, known_pixels
 from .quality import (
     SEED_DOCUMENT,
@@ -132,8 +132,12 @@ def measure(
     Raises:
         FacePackError: The face pack is missing or broken.
         ClipModelError: The open_clip model is missing or broken.
+        UnknownLooksError: The calibrated formula, with a pack that is not for photographs.
     """
     from .face_validation import FaceThresholds
+
+    if formula == CALIBRATED and not analyser.calibration.photographs:
+        raise UnknownLooksError
 
     limits = (thresholds or FaceThresholds()).of_pack(analyser, references=False)
     calibrated = formula == CALIBRATED or (formula is None and analyser.calibration.photographs)

@@ -27,7 +27,7 @@ from ..progress import Progress, silent
 from ..rejection_reasons import Rejection
 from .decoding import read_image
 from .face_looks import LOOK_COLUMNS
-from .face_quality import PARTS, part_scores
+from .face_quality import PARTS, UnknownLooksError, part_scores
 from .pixels import PixelMeasurement, known_pixels
 from .sweep import sweep
 
@@ -177,7 +177,8 @@ def score_quality(
             were measured with a pack for photographs.
 
     Raises:
-        MissingColumnError: Faces were not validated yet, or not with such a pack.
+        MissingColumnError: Faces were not validated yet.
+        UnknownLooksError: The calibrated formula, and faces were validated with another pack.
     """
     images.require("face_count", "'validate_faces'")
     images, measured = read_pixels(images, store, progress=progress)
@@ -213,7 +214,8 @@ def score_quality(
 
 def _by_looks(images: ImageSet, minimum: float) -> ImageSet:
     """Take the calibrated quality in place of the formula's, and reject what is below."""
-    images.require(LOOK_COLUMNS[0], "'validate_faces' with a pack for photographs")
+    if LOOK_COLUMNS[0] not in images.table.columns:
+        raise UnknownLooksError
     looks = {name: images.table[name].fill_null(np.nan).to_numpy() for name in LOOK_COLUMNS}
     parts = part_scores(looks)
     quality = np.min(list(parts.values()), axis=0)

@@ -165,6 +165,34 @@ def test_where_nothing_passes_it_says_what_would(people, tmp_path):
     assert "nan" not in found["message"]
 
 
+@needs_miniature_faces
+def test_the_calibrated_quality_asks_for_a_pack_that_knows_it(people, tmp_path):
+    found, said = command(
+        "curate", people, "--output", tmp_path / "out", "--faces", "miniature",
+        "--quality-formula", "calibrated", check=2,
+    )  # fmt: skip
+    assert found["error"] == "UnknownLooksError"
+    assert "Choose another face pack" in found["message"]
+    assert "Measuring" not in said  # before anything was measured
+
+
+@needs_miniature_faces
+@pytest.mark.parametrize("formula", [(), ("--quality-formula", "calibrated")])
+def test_where_no_photograph_shows_a_face_it_says_so(tmp_path, formula):
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    for path in FACE_PACK_PATH.glob("*.onnx"):
+        (pack / path.name).write_bytes(path.read_bytes())
+    Calibration(((0.5, 0.5), (0.7, 0.85)), 0.4).write(pack)
+    write_images(tmp_path / "photos", {f"{i}.png": empty_place(i) for i in range(3)})
+    found, _ = command(
+        "curate", tmp_path / "photos", "--output", tmp_path / "out", "--faces", pack, *formula,
+        check=2,
+    )  # fmt: skip
+    assert found["error"] == "NothingPassesError"
+    assert "no face 3" in found["message"]
+
+
 def test_a_limit_is_kept(tmp_path):
     write_images(tmp_path, {f"{i}.png": portrait(i) for i in range(6)})
     assert self_test(FaceAnalyser("miniature"), tmp_path, limit=3, spoil=1).images == 3
