@@ -13,6 +13,7 @@ from .damages import note_damage
 from .imageset import ImageSet
 from .progress import Progress, silent
 from .project import Project
+from .project_checks import check_measuring, check_project
 from .project_measuring import CROPS_FOLDER as CROPS_FOLDER
 from .project_measuring import Validated as Validated
 from .project_measuring import measured_of
@@ -117,8 +118,8 @@ def run(
             "Python with augmentation.make_augmentation."
         )
     output = resolved(base, project.project.output)
-    decisions_of(project, base)  # refused before anything is generated
     check_place(output / DATASET_FOLDER)
+    check_project(project, base)
     with working(project) as engine:
         if project.source is not None:
             images = source_images(project, base, progress=progress)
@@ -179,6 +180,8 @@ def generate(
             "without --shard."
         )
     plan = plan_of(project)  # one that makes no sense is refused before models are loaded
+    if project.waves is not None:
+        check_measuring(project, base, work)
     with working(project, engine) as at_work:
         backend = backend or backend_of(project, engine=at_work)
         if project.waves is not None:

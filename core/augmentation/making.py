@@ -25,6 +25,7 @@ from ..portfolio.joining import joined
 from ..portfolio.times import Times
 from ..progress import Progress, silent
 from ..project import Project, ProjectFileError
+from ..project_checks import check_project
 from ..project_parts import STORE_FILE, backend_of, masks_of, plan_of, recipe_of, resolved, working
 from ..project_sections import SubjectSection
 from ..project_training import tell_of_training, train, trained_base
@@ -79,6 +80,7 @@ def make_augmentation(
             "[augmentation], or take the key out and add [training] to make one."
         )
     wish = _wish(section)  # refused before anything is done
+    check_project(_of_real(project), base, output / WORK_FOLDER / REAL_FOLDER)
     notes: list[str] = []
 
     def say(more: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ from ..naming import first_of, slug
 from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..project import Project
+from ..project_checks import check_project
 from ..project_parts import STORE_FILE, backend_of, masks_of, with_output, working
 from ..project_sections import PortfolioSection, SubjectSection
 from .joining import joined
@@ -103,6 +104,11 @@ def make_portfolio(
         raise UnknownSubjectError(unknown, names)
     section = project.portfolio or PortfolioSection()
     output = Path(base).expanduser() / Path(project.project.output).expanduser()
+    for subject in project.subjects:  # all, before the images of the first are made
+        with _named(subject.name):
+            check_project(
+                part_of(project, subject), base, output / WORK_FOLDER / slug(subject.name)
+            )
     looked = []
     with working(project) as engine:
         backend = backend_of(project, engine=engine)  # whose weights load once, when needed

@@ -51,6 +51,7 @@ ORDER = {
     "project_measuring": "What is measured of a project's images before any are chosen.",
     "project_waves": "A project's images in waves.",
     "project_training": "The LoRA of a project.",
+    "project_checks": "What a project asks for and is not there, said before anything is made.",
     "pipeline": "A project through every stage.",
     "portfolio": "Several subjects through the pipeline, beside each other.",
     "assets": "Images of a character for a game: a folder, an atlas, an archive.",

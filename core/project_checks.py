@@ -1,0 +1,92 @@
+"""What a project asks for, looked for before the first image is generated or measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .project import Project, ProjectFileError
+from .project_parts import STORE_FILE, captioning_of, decisions_of, resolved, thresholds_of
+
+_FOLDERS = ("validation", "prior", "control_images", "masks")
+"""Keys of [training] that name folders."""
+
+
+def check_project(project: Project, base: Path | str = ".", work: Path | None = None) -> None:
+    """Refuse a project whose later stages lack something, before an hour has been spent on it.
+
+    Looked at are decisions, the model of captions, the face pack, reference images, the CLIP model,
+    and what the training is to start from. Models that are downloaded at first use are downloaded.
+
+    Args:
+        project: Of one subject, or of several that are generated together.
+        base: The folder that its relative paths start from.
+        work: Folder of its measurements; the project's output unless given.
+
+    Raises:
+        DecisionsFileError: The decisions cannot be used.
+        CaptionerNotFoundError: The model of captions is not there.
+        FacePackError: The face pack is not there.
+        ReferenceFaceError: A reference image does not show exactly one face.
+        UnreadableImageError: A reference image cannot be read.
+        UnknownLooksError: The calibrated quality is wanted of a pack that does not measure it.
+        ClipModelError: The CLIP model is not there.
+        ModelNotFoundError: The base model of the training is not there.
+        SettingsError: Settings of the training contradict each other.
+        ProjectFileError: A folder that the training is to read is not there.
+        OutputNameError: The LoRA file's name is none.
+    """
+    decisions_of(project, base)
+    captioning_of(project, base)
+    check_measuring(project, base, work)
+    if project.training is not None:
+        _check_training(project, base)
+
+
+def check_measuring(project: Project, base: Path | str = ".", work: Path | None = None) -> None:
+    """Refuse a project whose images cannot be measured; see :func:`check_project`.
+
+    Args:
+        project: With its sections [faces], [quality] and [clip].
+        base: The folder that its relative paths start from.
+        work: Folder of its measurements; the project's output unless given.
+    """
+    from .analysis.embeddings import Embedder
+    from .analysis.face_analyser import FaceAnalyser
+    from .analysis.face_quality import UnknownLooksError
+    from .analysis.face_validation import read_references
+    from .defaults import CALIBRATED
+    from .features import FeatureStore
+
+    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
+    _ = analyser.detection_fingerprint  # of the pack's files, which have to be there
+    if project.quality.formula == CALIBRATED and not analyser.calibration.photographs:
+        raise UnknownLooksError
+    references = [resolved(base, path) for path in project.faces.references]
+    thresholds_of(project).of_pack(analyser, bool(references))
+    if references:
+        with FeatureStore((work or resolved(base, project.project.output)) / STORE_FILE) as store:
+            read_references(analyser, store, references)
+    _ = Embedder(project.clip.model, project.clip.pretrained or None).fingerprint
+
+
+def _check_training(project: Project, base: Path | str) -> None:
+    from .project_training import lora_file_of
+    from .training.data.masks import BESIDE
+    from .training.denoisers.recognise import recognise
+    from .training.trainer import check_output
+
+    section = project.training
+    if section is None:
+        return
+    config = section.base_config if section.base else project.model.config
+    section.chosen(recognise(section.base or project.model.path, config))
+    check_output(lora_file_of(project, base))
+    for key in _FOLDERS:
+        named = getattr(section, key)
+        if named is None or (key == "masks" and named == BESIDE):
+            continue
+        if not (folder := resolved(base, named)).exists():
+            raise ProjectFileError(
+                f"[training] reads {key} from {folder}, and nothing is there. Name another folder, "
+                "or leave the key out."
+            )
