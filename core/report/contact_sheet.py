@@ -147,6 +147,8 @@ def _order(column: str, value: Any) -> tuple[bool, Any]:
 
 
 def _fitted(draw: Any, text: str, font: Any, width: int) -> str:
+    """Return a text as one line of a width; of a long one the beginning alone is measured."""
+    text = " ".join(text.split())[:width]
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength(text + "…", font=font) > width:

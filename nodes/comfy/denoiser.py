@@ -20,6 +20,7 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
+from ...core.errors import CuratorError
 from . import conditions as wire_conditions
 from . import references
 from .activation_checkpoints import add_checkpointing, remove_checkpointing
@@ -53,7 +54,7 @@ _ALL_THERE_IS = 1e20
 _SLOW_ATTENTION = ("attention_sub_quad", "attention_split", "attention_basic")
 
 
-class UntrainableError(ValueError):
+class UntrainableError(CuratorError):
     """A MODEL, CLIP or VAE that a LoRA cannot be trained on as it is wired."""
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...core.errors import CuratorError
 from .identity import weights_identity
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _WITHOUT_HEAD = ("Qwen25_7BVLI",)
 """Models that ComfyUI loads without the layer that makes words: what they write is nonsense."""
 
 
-class NoTextError(ValueError):
+class NoTextError(CuratorError):
     """The model on a CLIP wire cannot describe images."""
 
     def __init__(self, reason: str) -> None:

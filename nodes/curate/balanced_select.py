@@ -8,13 +8,16 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.damages import says_damage
+from ..ui.disk_state import always_answers
 from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
+from ..ui.lines import lines_of
 from ..ui.progress import NodeProgress
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, Selection, category, feature_store, node_id, searched_as
 from .filters import what_thresholds_cost
 
+_MOST_QUOTAS = 1000
 REJECTED = "rejected.jpg"
 """In ComfyUI's output folder: the best of what was turned away, where nothing passed."""
 
@@ -79,6 +82,7 @@ class BalancedSelect(io.ComfyNode):
         return missing_libraries(("cv2", "polars", "scipy")) or True
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(cls, decisions: str | None = None, **_: Any) -> Any:
         """Run again when the file of decisions is another."""
         from ...core.hashing import content_hash
@@ -109,7 +113,7 @@ class BalancedSelect(io.ComfyNode):
         from ..ui.paths import readable_path
 
         decided = Decisions.read(readable_path(decisions)) if decisions.strip() else None
-        stated = [Quota.parse(line) for line in quotas.splitlines() if line.strip()]
+        stated = [Quota.parse(line) for line in lines_of("quotas", quotas, _MOST_QUOTAS)]
         pairs = duplicate_pairs(images, duplicates)
         if copies:
             with feature_store() as store:

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.errors import CuratorError
+from ..ui.lines import lines_of
+
+_MOST = 1000
+"""Replacements, at most: each goes through every caption."""
+
+
+class ReplacementError(CuratorError):
+    """A line of replacements does not say what comes in the place of what."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(f"'{line[:200]}' has no =>. Write: old words => new words")
+
 
 def operations(
     replace: str, remove: str, prune: float, keep: str, add: str, trigger: str, deduplicate: bool
@@ -11,18 +24,20 @@ def operations(
     """Return what the widgets ask for, in their order.
 
     Raises:
-        ValueError: A line of ``replace`` has no ``=>``.
+        ReplacementError: A line of ``replace`` has no ``=>``.
+        LinesError: There are too many lines, or one is too long.
     """
     from ...core.captions import edits
 
     done: list[Any] = []
+    lines_of("replace", replace, _MOST)
+    # Spaces behind count: what is put in front of a text needs one.
     for line in filter(str.strip, replace.splitlines()):
         old, arrow, new = line.partition("=>")
         if not arrow:
-            raise ValueError(f"'{line.strip()}' has no =>. Write: old words => new words")
+            raise ReplacementError(line.strip())
         words = old.strip()
         if len(words) > 2 and words[0] == words[-1] == "/":
-            # Spaces behind count: what is put in front of a text needs one.
             done.append(edits.Substitute(words[1:-1], new.removeprefix(" ")))
         else:
             done.append(edits.Replace(words, new.strip()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..ui.damages import says_damage
+from ..ui.disk_state import always_answers, states
 from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
@@ -88,6 +89,13 @@ class CaptionImages(io.ComfyNode):
     def validate_inputs(cls, images: Any = None) -> Any:
         """Refuse to be queued where a library is missing."""
         return missing_libraries(("cv2", "polars", "transformers", "onnxruntime")) or True
+
+    @classmethod
+    @always_answers
+    def fingerprint_inputs(cls, model: str | None = None, **_: Any) -> Any:
+        """Run again when the model's files have been replaced."""
+        place = model_place(model or "")
+        return states(place) if isinstance(place, Path) else "of the hub"
 
     @classmethod
     @checks_inputs

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ui.damages import says_damage
+from ..ui.disk_state import always_answers, states
 from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
@@ -57,6 +58,12 @@ class ClipCluster(io.ComfyNode):
         return missing_libraries(("cv2", "open_clip", "polars", "sklearn")) or True
 
     @classmethod
+    @always_answers
+    def fingerprint_inputs(cls, model: str | None = None, pretrained: str = "", **_: Any) -> Any:
+        """Run again when the model's files have been replaced."""
+        return clip_state(model or "", pretrained)
+
+    @classmethod
     @checks_inputs
     @says_damage(1)
     def execute(
@@ -97,6 +104,22 @@ def clip_path(name: str) -> str:
     if text.startswith("hf-hub:") or not (is_path or (models / text).exists()):
         return name
     return str(contained(text, models, allowed_roots())) if text else ""
+
+
+def clip_state(model: str, pretrained: str = "") -> str:
+    """Return what tells one state of a CLIP model's files from another.
+
+    Args:
+        model: As of :func:`clip_path`; what open_clip fetches is known by its name alone.
+        pretrained: The tag or file of its weights.
+    """
+    from pathlib import Path
+
+    from ...core.miniature import CLIP_PATH
+
+    path = clip_path(model).removeprefix("local-dir:")
+    places = [CLIP_PATH if path == "miniature" else Path(path), Path(clip_path(pretrained))]
+    return " ".join(states(place) for place in places if place != Path())
 
 
 def _summary(images: Any) -> str:

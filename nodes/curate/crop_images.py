@@ -7,11 +7,12 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
-from ..ui.given import checks_inputs
+from ..ui.disk_state import always_answers, states
+from ..ui.given import InputsError, checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
-from .face_validate import AUTOMATIC, CHOICES, LIBRARIES, pack_path, reference_files
+from .face_validate import AUTOMATIC, CHOICES, LIBRARIES, pack_files, pack_path, reference_files
 from .face_wires import faces_on_wires, wire_inputs
 
 UNCROPPED = "uncropped"
@@ -114,11 +115,14 @@ class CropImages(io.ComfyNode):
         return missing_libraries(LIBRARIES) or True
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
-        """Run again when a crop is gone or changed."""
+    @always_answers
+    def fingerprint_inputs(
+        cls, folder: str | None = None, pack: str | None = None, **_: Any
+    ) -> Any:
+        """Run again when a crop is gone or changed, or the pack has been replaced."""
         from ..ui.disk_state import output_fingerprint
 
-        return output_fingerprint(folder)
+        return [output_fingerprint(folder), states(pack_files(pack or ""))]
 
     @classmethod
     @checks_inputs
@@ -152,10 +156,10 @@ class CropImages(io.ComfyNode):
         from ..ui.progress import NodeProgress
 
         if upscale and not minimum_side:
-            raise ValueError("'upscale' needs 'minimum_side': to what the crops are enlarged.")
+            raise InputsError("'upscale' needs 'minimum_side': to what the crops are enlarged.")
         told_faces = boxes is not None or masks is not None
         if told_faces and (cut_bars < 1 or framing == UNCROPPED):
-            raise ValueError(
+            raise InputsError(
                 "'boxes' and 'masks' are of whole images, and say where to crop. Cut bars in a "
                 "CropImages before, and find the faces in what that one gives."
             )

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
+from ..ui.disk_state import always_answers
 from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
@@ -74,6 +75,7 @@ class DisturbImages(io.ComfyNode):
         return missing_libraries(("polars", "cv2")) or True
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
         """Run again when a copy is gone or changed."""
         from ..ui.disk_state import output_fingerprint

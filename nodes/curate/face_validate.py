@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..ui.damages import says_damage
+from ..ui.disk_state import always_answers, states
 from ..ui.given import checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
@@ -106,6 +109,12 @@ class FaceValidate(io.ComfyNode):
         return missing_libraries(LIBRARIES) or True
 
     @classmethod
+    @always_answers
+    def fingerprint_inputs(cls, pack: str | None = None, **_: Any) -> Any:
+        """Run again when the pack has been replaced."""
+        return states(pack_files(pack or ""))
+
+    @classmethod
     @checks_inputs
     @says_damage(1)
     def execute(
@@ -167,18 +176,34 @@ def pack_path(name: str) -> str:
     return str(contained(name, models, allowed_roots()))
 
 
+def pack_files(name: str) -> Path | None:
+    """Return where the files of a pack lie; None of one that is not there yet, or of no folder."""
+    from ...core.analysis.face_packs import packs_folder
+    from ...core.miniature import FACE_PACK_PATH
+
+    pack = pack_path(name)
+    if pack == "miniature":
+        return FACE_PACK_PATH
+    if pack.startswith("dlib"):
+        found = find_spec("face_recognition_models")
+        return Path(found.origin).parent if found is not None and found.origin else None
+    return next((p for p in (Path(pack), packs_folder() / pack) if pack and p.is_dir()), None)
+
+
 def reference_files(references: Any) -> list[Path]:
     """Write reference images to the temp folder, named by their content."""
     import folder_paths
     from PIL import Image
 
+    from ...core import atomic
     from ..ui.images import to_bytes
 
     folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for pixels in to_bytes(references):
         path = folder / f"reference_{hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}.png"
-        Image.fromarray(pixels[..., :3]).save(path)
+        buffer = BytesIO()
+        Image.fromarray(pixels[..., :3]).save(buffer, "PNG")
+        atomic.write_bytes(path, buffer.getvalue())
         paths.append(path)
     return paths

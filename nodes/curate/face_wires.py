@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.errors import CuratorError
+from ..ui.given import InputsError
 
 if TYPE_CHECKING:
     from ...core.analysis.given_faces import GivenFace
@@ -125,12 +126,12 @@ def faces_on_wires(images: Any, layout: str, boxes: Any, masks: Any) -> list[lis
 
     Raises:
         FaceWireError: Boxes that are none.
-        ValueError: Both are connected.
+        InputsError: Both are connected.
     """
     from ...core.analysis.decoding import read_image
 
     if boxes is not None and masks is not None:
-        raise ValueError("Connect 'boxes' or 'masks', not both.")
+        raise InputsError("Connect 'boxes' or 'masks', not both.")
     sizes = [read_image(path).shape[1::-1] for path in images.accepted.paths()]
     if masks is not None:
         return faces_of_masks(masks, sizes)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
+from ...core.errors import CuratorError
 from ..ui.damages import says_damage
+from ..ui.disk_state import always_answers
 from ..ui.given import checks_inputs
 from ..ui.wires import ImageSet, category, node_id, searched_as
 
@@ -14,6 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHEET = 100
+
+
+class NoImagesError(CuratorError):
+    """None of the images that are asked for are there."""
+
+    def __init__(self, which: str, first: int) -> None:
+        super().__init__(
+            f"There is no image among the {which} ones from number {first} on. Lower 'first', or "
+            "choose others in 'which'."
+        )
 
 
 class LoadImageSet(io.ComfyNode):
@@ -50,7 +62,8 @@ class LoadImageSet(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str | None = None) -> Any:
+    @always_answers
+    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
         """Run again when a file has been added, removed or changed."""
         from ..ui.disk_state import listing
 
@@ -119,6 +132,7 @@ class ImagesToImageSet(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
         """Run again when a file is gone or changed."""
         from ..ui.disk_state import output_fingerprint
@@ -197,7 +211,7 @@ class ImageSetToImages(io.ComfyNode):
 
         rows = chosen(images, which).table.slice(first, count)
         if not rows.height:
-            raise ValueError(f"There is no image among the {which} ones from number {first} on.")
+            raise NoImagesError(which, first)
         from PIL import Image
 
         progress = NodeProgress()

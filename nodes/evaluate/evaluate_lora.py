@@ -8,7 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
-from ..ui.given import checks_inputs
+from ..ui.disk_state import always_answers
+from ..ui.given import InputsError, checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
@@ -134,19 +135,25 @@ class EvaluateLoRA(io.ComfyNode):
         return missing_libraries(_LIBRARIES) or True
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(
-        cls, folder: str | None = None, lora_name: str | None = None, **_: Any
-    ) -> Any:
-        """Run again when an image is gone or changed, or the LoRA file has been replaced."""
+        cls, folder: str | None = None, lora_name: str | None = None, pack: str | None = None,
+        clip_model: str | None = None, pretrained: str = "", **_: Any,
+    ) -> Any:  # fmt: skip
+        """Run again when an image is gone or changed, or LoRA, pack or CLIP have been replaced."""
         import folder_paths
 
         from ...core.hashing import file_state
-        from ..ui.disk_state import output_fingerprint
+        from ..curate.clip_cluster import clip_state
+        from ..curate.face_validate import pack_files
+        from ..ui.disk_state import output_fingerprint, states
 
         file = folder_paths.get_full_path("loras", lora_name) if lora_name else None
         return [
             output_fingerprint(folder),
             list(file_state(Path(file))) if file else None,
+            states(pack_files(pack or "")),
+            clip_state(clip_model or "", pretrained),
         ]
 
     @classmethod
@@ -207,7 +214,7 @@ class EvaluateLoRA(io.ComfyNode):
         from .texts import character_of, figures_of, prompts_of
 
         if (trained_model is None) != (trained_clip is None):
-            raise ValueError("Wire both 'trained_model' and 'trained_clip', or neither.")
+            raise InputsError("Wire both 'trained_model' and 'trained_clip', or neither.")
         trained = None if trained_model is None else (trained_model, trained_clip)
         file, metadata = file_and_metadata(lora_name, required=trained is None)
         place = Path(dataset)

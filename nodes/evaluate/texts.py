@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..plan.texts import seeds_of
+from ..ui.lines import lines_of
 
 if TYPE_CHECKING:
     from ...core.evaluation.character import Character
     from ...core.evaluation.prompts import Prompt
     from ...core.evaluation.result import Evaluation
 
+MOST_IMAGES = 10_000
+"""Of an evaluation, of each series."""
 _ROWS: tuple[tuple[str, str, str], ...] = (
     ("consistency", "character consistency", ".0%"),
     ("artefacts", "artefacts", ".0%"),
@@ -41,13 +44,14 @@ def prompts_of(text: str, seeds: str, character: Character) -> tuple[Prompt, ...
 
     Raises:
         PromptError: A line names nobody.
-        ValueError: The seeds are no numbers.
+        SeedsError: The seeds are no numbers.
+        LinesError: The prompts with these seeds are more than :data:`MOST_IMAGES` images.
     """
     from ...core.evaluation.prompts import SEED_DOCUMENT, WHO, Prompt
 
     numbers = seeds_of(seeds)
     found = []
-    for line in filter(None, (line.strip() for line in text.splitlines())):
+    for line in lines_of("prompts", text, MOST_IMAGES // max(1, len(numbers))):
         if WHO not in line:
             person = rf"{re.escape(character.trigger)}(\s+{re.escape(character.class_word)})?"
             line = re.sub(rf"(?<!\w){person}(?!\w)", WHO, line, count=1)

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
-from ..ui.given import checks_inputs
+from ..ui.given import InputsError, checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
@@ -157,7 +157,7 @@ class Verify(io.ComfyNode):
         place, root = Path(dataset), output_path(folder)
         file = file_and_metadata(lora_name)[0] if lora_name.strip() else None
         if file is not None and None in (model, clip, vae):
-            raise ValueError("Wire 'model', 'clip' and 'vae': the LoRA is tried with them.")
+            raise InputsError("Wire 'model', 'clip' and 'vae': the LoRA is tried with them.")
         weights, named = clip_path(pretrained), clip_model.strip()
         clip_named = (clip_path(clip_model) or clip_model, weights) if named else None
         progress = NodeProgress()

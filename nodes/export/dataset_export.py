@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from ..curate.filters import what_thresholds_cost
 from ..ui.damages import says_damage
-from ..ui.given import checks_inputs
+from ..ui.disk_state import always_answers
+from ..ui.given import InputsError, checks_inputs
 from ..ui.libraries import missing_libraries
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, ImageSet, Selection, category, node_id, searched_as
@@ -123,6 +124,7 @@ class DatasetExport(io.ComfyNode):
         return missing_libraries(("polars", "tomlkit", "yaml")) or True
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
         """Run again when the dataset is gone or changed."""
         from ..ui.disk_state import output_fingerprint
@@ -207,7 +209,7 @@ def _masks(masks: Any, source: str, layout: str) -> Any:
     from ..ui.images import to_bytes
 
     if masks is not None and source != NO_MASKS:
-        raise ValueError("Connect 'masks' or choose a 'mask_source', not both.")
+        raise InputsError("Connect 'masks' or choose a 'mask_source', not both.")
     if masks is not None:
         return MaskWish(layout=layout, given=list(to_bytes(masks)), covering=True)
     return None if source == NO_MASKS else MaskWish(source, layout)
@@ -242,6 +244,7 @@ class LoadDataset(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
         """Run again when the dataset has changed."""
         from ..ui.disk_state import listing

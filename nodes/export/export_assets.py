@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
+from ...core.errors import CuratorError
 from ..ui.damages import says_damage
-from ..ui.given import checks_inputs
+from ..ui.disk_state import always_answers
+from ..ui.given import InputsError, checks_inputs
 from ..ui.libraries import missing_libraries
+from ..ui.lines import lines_of
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, category, feature_store, node_id, searched_as
 
@@ -21,7 +24,19 @@ if TYPE_CHECKING:
     from ...core.imageset import ImageSet as Images
 
 AS_IT_COMES = "as it comes"
+_MOST_CATEGORIES = 1000
 PAGE_SIZES = ["256", "512", "1024", "2048", "4096", "8192"]
+
+
+class SizeError(CuratorError):
+    """A text is no size that assets can have."""
+
+
+class OneCategoryError(CuratorError):
+    """There is a single category, which tells nothing apart."""
+
+    def __init__(self) -> None:
+        super().__init__("One category alone tells nothing apart: name two at least, or none.")
 
 
 class ExportAssets(io.ComfyNode):
@@ -122,16 +137,22 @@ class ExportAssets(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, folder: Any = None) -> Any:
+    def validate_inputs(cls, images: Any = None) -> Any:
         """Refuse to be queued where a library is missing."""
         return missing_libraries(("cv2", "polars", "rectpack", "scipy")) or True
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
-        """Run again when the pack is gone or changed."""
+    @always_answers
+    def fingerprint_inputs(
+        cls, folder: str | None = None, categories: str = "", clip_model: str = "miniature",
+        clip_pretrained: str = "", **_: Any,
+    ) -> Any:  # fmt: skip
+        """Run again when the pack is gone or changed, or CLIP has been replaced."""
+        from ..curate.clip_cluster import clip_state
         from ..ui.disk_state import output_fingerprint
 
-        return output_fingerprint(folder)
+        tagged = clip_state(clip_model, clip_pretrained) if categories.strip() else ""
+        return [output_fingerprint(folder), tagged]
 
     @classmethod
     @checks_inputs
@@ -170,7 +191,10 @@ class ExportAssets(io.ComfyNode):
         place = output_path(folder)
         wanted = "" if size.strip() == AS_IT_COMES else size.strip()
         if wanted:
-            fixed_size(wanted)  # which says in plain words what is no size
+            try:
+                fixed_size(wanted)
+            except ValueError as error:  # as pydantic, which asks it too, wants it
+                raise SizeError(str(error)) from error
         sprites = SpriteRules.model_validate(
             {
                 "background": background,
@@ -182,7 +206,7 @@ class ExportAssets(io.ComfyNode):
         rules = AtlasRules.model_validate(
             {"atlas": atlas, "atlas_size": int(atlas_size), "padding": padding, "extrude": extrude}
         )
-        named = text_of(categories)
+        named = text_of("\n".join(lines_of("categories", categories, _MOST_CATEGORIES)))
         everything, rows = _given(images, batch)
         with feature_store() as store:
             if named:
@@ -237,7 +261,7 @@ def _given(images: Any, batch: Any) -> tuple[Images, Images]:
     from ..ui.progress import NodeProgress
 
     if (images is None) == (batch is None):
-        raise ValueError("Connect an image set to 'images', or an IMAGE to 'batch', and not both.")
+        raise InputsError("Connect an image set to 'images', or an IMAGE to 'batch', and not both.")
     if images is not None:
         return images, chosen(images, "selected")
     place = Path(folder_paths.get_temp_directory()) / "character_curator" / "assets"
@@ -256,7 +280,7 @@ def _tagged(
     from ..ui.progress import NodeProgress
 
     if len(named) < 2:
-        raise ValueError("One category alone tells nothing apart: name two at least, or none.")
+        raise OneCategoryError
     embedder = Embedder(clip_path(model) or model, clip_path(pretrained) or None)
     return tag(embed(images, embedder, store, NodeProgress()), named, embedder, store)
 

@@ -85,7 +85,7 @@ class GenerateUntil(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, gain: float) -> Any:
+    def validate_inputs(cls, selection: Any = None) -> Any:
         """Refuse to be queued where a library is missing."""
         return missing_libraries(("polars", "scipy")) or True
 

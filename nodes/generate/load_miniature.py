@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
+from ...core.errors import CuratorError
+from ..ui.disk_state import always_answers, states
 from ..ui.given import checks_inputs
 from ..ui.wires import category, node_id, searched_as
+
+
+class NoWeightsError(CuratorError):
+    """The weights that come with the pack are not there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"The miniature's weights are missing: {folder}. Install the pack again.")
 
 
 class LoadMiniature(io.ComfyNode):
@@ -35,12 +45,12 @@ class LoadMiniature(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls) -> Any:
+    @always_answers
+    def fingerprint_inputs(cls, **_: Any) -> Any:
         """Load again when the weights have been replaced."""
         from ...core.miniature import DIFFUSION_PATH
-        from ..ui.disk_state import listing
 
-        return str(listing(DIFFUSION_PATH))
+        return states(DIFFUSION_PATH)
 
     @classmethod
     @checks_inputs
@@ -50,8 +60,6 @@ class LoadMiniature(io.ComfyNode):
         from ..comfy.miniature import load_clip, load_model, load_vae
 
         if not (DIFFUSION_PATH / "model_index.json").is_file():
-            raise FileNotFoundError(
-                f"The miniature's weights are missing: {DIFFUSION_PATH}. Install the pack again."
-            )
+            raise NoWeightsError(DIFFUSION_PATH)
         folder = DIFFUSION_PATH
         return io.NodeOutput(load_model(folder), load_clip(folder), load_vae(folder))

@@ -8,7 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ui.damages import says_damage
-from ..ui.given import checks_inputs
+from ..ui.disk_state import always_answers
+from ..ui.given import InputsError, checks_inputs
 from ..ui.sampling_inputs import sampling_inputs
 from ..ui.widgets import widget
 from ..ui.wires import ImageSet, Waves, category, node_id, searched_as
@@ -98,6 +99,7 @@ class SeedBatchGenerate(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
         """Run again when an image is gone or changed."""
         from ..ui.disk_state import output_fingerprint
@@ -142,7 +144,7 @@ class SeedBatchGenerate(io.ComfyNode):
         from .in_waves import Waves as InWaves
 
         if clip is None and (positive is None or negative is None):
-            raise ValueError(
+            raise InputsError(
                 "Connect 'clip', which encodes the plan's prompts, or both 'positive' and "
                 "'negative' in their place."
             )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ...core.errors import CuratorError
+from ..ui.disk_state import always_answers
 from ..ui.given import checks_inputs
 from ..ui.widgets import widget
 from ..ui.wires import Plan as PlanWire
@@ -23,6 +26,13 @@ lighting | beach | white dress, gentle smile, beach background, golden hour ligh
 pose | profile | black t-shirt, neutral background, studio lighting, profile view, close-up"""
 _ORIGINALS = """\
 studio | gray t-shirt, neutral background, studio lighting, frontal view, close-up"""
+
+
+class NoPlanFileError(CuratorError):
+    """The plan file that a widget names is not there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"There is no plan file {path}. Put it into the input folder.")
 
 
 class CharacterPlan(io.ComfyNode):
@@ -104,6 +114,7 @@ class CharacterPlan(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(cls, plan_file: str | None = None, **_: Any) -> Any:
         """Run again when the plan file has changed."""
         from ...core.imageset import content_hash
@@ -146,7 +157,7 @@ class CharacterPlan(io.ComfyNode):
                 ),
                 seeds=seeds_of(seeds),
                 scenarios=scenarios_of(scenarios),
-                originals=scenarios_of(originals),
+                originals=scenarios_of(originals, "originals"),
                 takes=takes,
                 template=template,
                 caption=caption,
@@ -165,13 +176,11 @@ def summary_of(plan: Plan) -> str:
 
 
 def _plan_path(name: str) -> Any:
-    from pathlib import Path
-
     from ..ui.paths import readable_path
 
     if name.strip() == DEMO:
         return Path(__file__).resolve().parents[2] / "core" / "demo.toml"
     path = readable_path(name)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no plan file {path}. Put it into the input folder.")
+        raise NoPlanFileError(path)
     return path

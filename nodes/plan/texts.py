@@ -5,23 +5,47 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ...core.errors import CuratorError
+from ..ui.lines import lines_of
+
 if TYPE_CHECKING:
     from ...core.plan import Plan, Scenario
 
 
-def scenarios_of(text: str) -> tuple[Scenario, ...]:
-    """Read scenarios, one a line: ``prompt``, ``name | prompt``, ``category | name | prompt``."""
+MOST_SEEDS = 100_000
+
+
+class SeedsError(CuratorError):
+    """A text says no seeds, or more than anybody makes images of."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__(
+            f"Seeds: '{part[:200]}' is neither a number nor a range such as '1-10' (from the "
+            f"smaller to the larger number, {MOST_SEEDS:,} seeds in all)."
+        )
+
+
+def scenarios_of(text: str, name: str = "scenarios") -> tuple[Scenario, ...]:
+    """Read scenarios, one a line: ``prompt``, ``name | prompt``, ``category | name | prompt``.
+
+    Args:
+        text: The lines.
+        name: What the widget is called.
+
+    Raises:
+        LinesError: There are too many, or one is too long; it says which.
+    """
     from ...core.plan import Scenario
 
     found: list[Scenario] = []
-    for line in text.splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
+    for line in lines_of(name, text):
+        if line.startswith("#"):
             continue
         parts = [part.strip() for part in line.split("|", 2)]
         prompt = parts[-1]
-        name = parts[-2] if len(parts) > 1 else prompt.split(",")[0]
+        title = parts[-2] if len(parts) > 1 else prompt.split(",")[0]
         category = parts[0] if len(parts) > 2 else ""
-        found.append(Scenario(number=len(found) + 1, name=name, prompt=prompt, category=category))
+        found.append(Scenario(number=len(found) + 1, name=title, prompt=prompt, category=category))
     return tuple(found)
 
 
@@ -29,14 +53,15 @@ def seeds_of(text: str) -> tuple[int, ...]:
     """Read numbers and ranges: ``1-3, 42`` is 1, 2, 3, 42.
 
     Raises:
-        ValueError: A part is neither, or a range runs backwards.
+        SeedsError: A part is neither, a range runs backwards, or there are more than
+            :data:`MOST_SEEDS`.
     """
     seeds: list[int] = []
     for part in filter(None, re.split(r"[,\s]+", re.sub(r"\s*-\s*", "-", text.strip()))):
         match = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first or last - first >= 100_000:
-            raise ValueError(f"Seeds: '{part}' is neither a number nor a range such as '1-10'.")
+        if last < first or last - first >= MOST_SEEDS - len(seeds):
+            raise SeedsError(part)
         seeds += range(first, last + 1)
     return tuple(seeds)
 

@@ -9,6 +9,7 @@ import comfy.sd
 import comfy.utils
 
 from ..ui.images import to_tensor
+from .files import NoLoraError
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ def file_and_metadata(name: str, *, required: bool = True) -> tuple[Path, dict[s
         required: Whether it must be there; otherwise the name alone may be returned.
 
     Raises:
-        FileNotFoundError: It must, and is not.
+        NoLoraError: It must, and is not.
         CheckpointError: It is broken, or a pickle.
     """
     import folder_paths
@@ -41,7 +42,7 @@ def file_and_metadata(name: str, *, required: bool = True) -> tuple[Path, dict[s
     if found is not None:
         return Path(found), dict(lora_file.read(Path(found)).metadata)
     if required:
-        raise FileNotFoundError(
+        raise NoLoraError(
             f"There is no LoRA '{name}' in models/loras. Wire TrainLoRA's lora_name, or name a "
             "file as LoraLoader lists it."
         )

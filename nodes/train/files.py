@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...core.errors import CuratorError
+
 STORE = "features.sqlite"
 REFERENCES = "references"
 """Folder of the control images that were wired."""
@@ -18,12 +20,20 @@ NEW = "none"
 """What the list of LoRAs to go on from says of a new one."""
 
 
+class LoraNameError(CuratorError):
+    """A LoRA has no name, or that of the file that it goes on from."""
+
+
+class NoLoraError(CuratorError):
+    """The LoRA that a widget names is not in ComfyUI's folders."""
+
+
 def lora_path(name: str) -> Path:
     """Return the file that a LoRA of a name goes to, in the first of ComfyUI's folders of LoRAs.
 
     Raises:
         PathNotAllowedError: The name leads out of that folder.
-        ValueError: It is empty.
+        LoraNameError: It is empty.
     """
     import folder_paths
 
@@ -31,7 +41,7 @@ def lora_path(name: str) -> Path:
 
     stem = name.strip().removesuffix(".safetensors")
     if not stem.strip("/\\. "):
-        raise ValueError("The LoRA needs a name, such as 'char1' or 'people/char1'.")
+        raise LoraNameError("The LoRA needs a name, such as 'char1' or 'people/char1'.")
     root = Path(folder_paths.get_folder_paths("loras")[0])
     return contained(f"{stem}.safetensors", root, [root])
 
@@ -47,8 +57,8 @@ def start_path(name: str, output: Path) -> Path | None:
         None for a new LoRA.
 
     Raises:
-        FileNotFoundError: The list has no such file.
-        ValueError: It is the file that is to be written.
+        NoLoraError: The list has no such file.
+        LoraNameError: It is the file that is to be written.
     """
     import folder_paths
 
@@ -56,12 +66,12 @@ def start_path(name: str, output: Path) -> Path | None:
         return None
     found = folder_paths.get_full_path("loras", name)
     if found is None:
-        raise FileNotFoundError(
+        raise NoLoraError(
             f"There is no LoRA '{name}' in models/loras to go on from. Choose another in "
             f"continue_from, or '{NEW}'."
         )
     if Path(found).resolve() == output.resolve():
-        raise ValueError(
+        raise LoraNameError(
             f"The training would go on from the file that it writes, {name}: each queue would "
             "train further. Choose another 'name'."
         )

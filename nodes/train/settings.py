@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ...core.errors import CuratorError
+from ..ui.lines import lines_of
+
 if TYPE_CHECKING:
     from ...core.lora.families import Guess
     from ...core.training.outputs.samples import SampleSettings
     from ...core.training.presets import Chosen
     from ...core.training.settings import TrainingSettings
 
+MOST_SAMPLES = 100
+"""Prompts of sample images, at most: each is made again and again while it trains."""
 AS_SET_HERE = "as set here"
 _OF_THE_RECIPE = (
     "rank", "alpha", "targets", "learning_rate", "epochs", "steps", "batch_size",
@@ -21,7 +26,7 @@ _OWN_DEFAULTS = {"sample_every": 10}
 """What widgets are at first where that is another than the option's default."""
 
 
-class OptionsError(ValueError):
+class OptionsError(CuratorError):
     """The text of further options cannot be read."""
 
 
@@ -118,10 +123,14 @@ def with_samples(chosen: Chosen, preset: str, steps: int, cfg: float) -> Chosen:
 
 
 def sample_settings(prompts: str, chosen: Chosen) -> SampleSettings:
-    """Return what is sampled: a prompt a line; without any, captions of the training set."""
+    """Return what is sampled: a prompt a line; without any, captions of the training set.
+
+    Raises:
+        LinesError: There are more than :data:`MOST_SAMPLES`.
+    """
     from ...core.training.outputs.samples import SampleSettings
 
-    lines = tuple(line.strip() for line in prompts.splitlines() if line.strip())
+    lines = tuple(lines_of("sample_prompts", prompts, MOST_SAMPLES))
     return SampleSettings(
         prompts=lines, seed=chosen.settings.seed, steps=chosen.steps, guidance=chosen.guidance
     )

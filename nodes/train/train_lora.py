@@ -12,8 +12,10 @@ from comfy_api.latest import io, ui
 
 from ..comfy.references import AUTO, ENCODINGS
 from ..ui.damages import says_damage
-from ..ui.given import checks_inputs
+from ..ui.disk_state import always_answers
+from ..ui.given import InputsError, checks_inputs
 from ..ui.libraries import missing_libraries
+from ..ui.widget_values import LONGEST_TEXT
 from ..ui.widgets import widget
 from ..ui.wires import Dataset, category, node_id, searched_as
 from .files import NEW
@@ -224,16 +226,19 @@ class TrainLoRA(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, options: str = "") -> Any:
+    def validate_inputs(cls, options: Any = "") -> Any:
         """Refuse to be queued where a library is missing or an option is wrong."""
         missing = missing_libraries(("peft", "polars", "safetensors"))
         if missing is not None:
             return missing
         from .settings import faults
 
-        return faults(options or "") or True
+        # A wire's text is not known yet; a longer one is refused when the node runs.
+        known = isinstance(options, str) and len(options) <= LONGEST_TEXT
+        return (faults(options) if known else None) or True
 
     @classmethod
+    @always_answers
     def fingerprint_inputs(
         cls, name: str | None = None, folder: str = "", control_images: str = "",
         continue_from: str = NEW, mask_files: str = "", **_: Any,
@@ -296,14 +301,14 @@ class TrainLoRA(io.ComfyNode):
         from .view import TrainingView
 
         if dataset is None and not folder.strip():
-            raise ValueError(
+            raise InputsError(
                 "There is nothing to train on: wire 'dataset' (DatasetExport, Load Dataset), or "
                 "name a folder of captioned images in 'folder'."
             )
         if reference_images is not None and control_images.strip():
-            raise ValueError("Wire 'reference_images' or name 'control_images', not both.")
+            raise InputsError("Wire 'reference_images' or name 'control_images', not both.")
         if masks is not None and mask_files.strip():
-            raise ValueError("Wire 'masks' or say 'mask_files', not both.")
+            raise InputsError("Wire 'masks' or say 'mask_files', not both.")
         graph = cls.hidden.prompt or {}
         inputs = graph.get(cls.hidden.unique_id, {}).get("inputs", {})
         base_name = model_name(graph, inputs.get("model"))

@@ -8,10 +8,32 @@ from before its first run on, and must differ once they are not.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from .paths import output_path
+
+Fingerprint = Callable[..., Any]
+
+
+def always_answers(fingerprint: Fingerprint) -> Fingerprint:
+    """Return ``fingerprint_inputs`` of a node as one that answers whatever it is asked.
+
+    ComfyUI takes an error here for a fingerprint that equals none, and runs the node and all behind
+    it each time. What cannot be read has the same answer each time instead; the node itself, which
+    is given the same, says what is wrong with it.
+    """
+
+    @wraps(fingerprint)
+    def run(cls: Any, **given: Any) -> Any:
+        try:
+            return fingerprint(cls, **given)
+        except Exception as error:
+            return f"cannot be read: {type(error).__name__}"
+
+    return run
 
 
 class DiskState:
@@ -73,3 +95,17 @@ def listing(folder: Path) -> list[tuple[str, int, int]]:
         if mark and path.is_file():
             found.append((path.relative_to(folder).as_posix(), *mark))
     return found
+
+
+def states(place: Path | None) -> str:
+    """Return what tells one state of a model's files from another, without reading them.
+
+    Args:
+        place: A folder, whose folders count too, or a file; None or nothing there is a state too.
+    """
+    from ...core.hashing import file_state
+
+    if place is None or not place.exists():
+        return "absent"
+    files = [place] if place.is_file() else sorted(place.rglob("*"))
+    return str([(path.name, *file_state(path)) for path in files if path.is_file()])

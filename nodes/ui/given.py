@@ -17,6 +17,8 @@ import torch
 
 from ...core.errors import CuratorError, WriteError
 from ...core.naming import table_name
+from .paths import dataset_path
+from .widget_values import widget_value
 
 if TYPE_CHECKING:
     from comfy_api.latest import io
@@ -47,6 +49,10 @@ class HalfCharacterError(CuratorError):
             f"'{name}' has half of a character in it, as a damaged copy leaves them (a surrogate). "
             "Type the text anew."
         )
+
+
+class InputsError(CuratorError):
+    """Inputs of a node exclude each other, or one of several is missing."""
 
 
 class MisfitError(CuratorError):
@@ -106,6 +112,7 @@ def _is_our(module: str, name: str) -> Callable[[Any], bool]:
     return known
 
 
+_DATASET = "CURATOR_DATASET"
 _SET = "Connect the output of a node that gives image sets, such as Load Image Set."
 _KINDS: Mapping[str, _Kind] = {
     "MODEL": _Kind("a model", _has("model", "load_device"), "Connect the MODEL of a loader."),
@@ -127,7 +134,7 @@ _KINDS: Mapping[str, _Kind] = {
         "waves", lambda value: value is None or _is_our(".in_waves", "Waves")(value),
         "Connect SeedBatchGenerate.",
     ),
-    "CURATOR_DATASET": _Kind(
+    _DATASET: _Kind(
         "a dataset", lambda value: isinstance(value, (str, Path)),
         "Connect DatasetExport or Load Dataset.",
     ),
@@ -138,29 +145,35 @@ def checks_inputs(execute: Execute) -> Execute:
     """Return ``execute`` of a node as one that first looks at what it is given.
 
     An image of one channel becomes one of three, a mask without or with more sides one of three.
-    What the node raises is a message that ComfyUI can write down; an error of the operating system
-    says what it means and what to do.
+    A dataset lies in a folder that graphs may use; an optional widget to which nothing comes has
+    its default. What the node raises is a message that ComfyUI can write down; an error of the
+    operating system says what it means and what to do.
 
     Raises:
         WireError: A wire carries something else than its type says.
+        WidgetError: A widget's value is of another kind, or outside of its limits.
+        LongTextError: A text is longer than anything that its widget is meant for.
         HalfCharacterError: A text is none.
+        PathNotAllowedError: A dataset lies elsewhere.
         NodeError: In the place of an error with a message beyond measure.
     """
-    wires: dict[str, tuple[str, bool]] = {}
 
     @wraps(execute)
     def run(cls: Any, *given: Any, **named: Any) -> io.NodeOutput:
-        if not wires:
-            inputs = cls.define_schema().inputs
-            wires.update({one.id: (one.get_io_type(), bool(one.optional)) for one in inputs})
+        # Described anew each time: choices follow the files in ComfyUI's folders.
+        inputs = {one.id: one for one in cls.define_schema().inputs}
+        kinds = {name: one.get_io_type() for name, one in inputs.items()}
+        told = {}
         for name, value in named.items():
-            kind, optional = wires.get(name, ("", True))
-            if not (optional and value is None):
-                named[name] = checked(name, kind, value)
+            if name not in inputs:
+                told[name] = checked(name, "", value)
+            elif value is not None or not inputs[name].optional:
+                value = checked(name, kinds[name], widget_value(inputs[name], value))
+                told[name] = dataset_path(value) if kinds[name] == _DATASET else value
         try:
-            return execute(cls, *given, **named)
+            return execute(cls, *given, **told)
         except Exception as raised:
-            models = {"MODEL", "CLIP", "VAE"} & {kind for kind, _ in wires.values()}
+            models = {"MODEL", "CLIP", "VAE"} & {*kinds.values()}
             error = _in_words(raised, bool(models))
             if str(error) != _sound(str(error)):
                 raise NodeError(error) from None  # ComfyUI would write the first one's text too

@@ -11,12 +11,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...core.errors import CuratorError
 from ...core.naming import table_name
 
 VARIABLE = "CHARACTER_CURATOR_PATHS"
 
 
-class PathNotAllowedError(ValueError):
+class PathNotAllowedError(CuratorError):
     """A widget names a path outside the folders that graphs may use."""
 
     def __init__(self, text: str, roots: Iterable[Path]) -> None:
@@ -28,7 +29,7 @@ class PathNotAllowedError(ValueError):
         )
 
 
-class UnusablePathError(ValueError):
+class UnusablePathError(CuratorError):
     """A widget's text is no path that a file system takes."""
 
     def __init__(self, text: str, error: Exception) -> None:
@@ -36,6 +37,16 @@ class UnusablePathError(ValueError):
         super().__init__(
             f"'{_shown(text)}' is no path that can be used ({_shown(str(error))}). Name a folder "
             "or file anew, each part of at most 255 letters."
+        )
+
+
+class OwnFolderError(CuratorError):
+    """A widget names one of ComfyUI's own folders as the place of results."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"'{_shown(text)}' is a folder of ComfyUI itself. Name a folder in it, such as "
+            "'char1/raw'."
         )
 
 
@@ -54,16 +65,15 @@ def output_path(text: str) -> Path:
     """Resolve what a widget says of somewhere to write; relative paths start in the output folder.
 
     Raises:
-        PathNotAllowedError: As :func:`input_path`; or it is one of the allowed folders itself.
+        PathNotAllowedError: As :func:`input_path`.
+        OwnFolderError: It is one of the allowed folders itself.
     """
     import folder_paths
 
     roots = allowed_roots(writable=True)
     path = contained(text, Path(folder_paths.get_output_directory()), roots)
     if not text.strip() or any(path == root.resolve() for root in roots):
-        raise ValueError(
-            f"'{text}' is a folder of ComfyUI itself. Name a folder in it, such as 'char1/raw'."
-        )
+        raise OwnFolderError(text)
     return path
 
 
@@ -83,6 +93,15 @@ def readable_path(text: str) -> Path:
         if made_here.exists():
             return made_here
     return found
+
+
+def dataset_path(place: str | Path) -> Path:
+    """Resolve where a dataset's wire says that it lies: a file may say anything in its place.
+
+    Raises:
+        PathNotAllowedError: As :func:`input_path`.
+    """
+    return readable_path(str(place))
 
 
 def datasets_folders() -> list[Path]:

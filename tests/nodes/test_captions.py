@@ -57,14 +57,15 @@ def test_captions_that_are_there_are_kept_unless_it_is_said_otherwise(server, ph
 
 
 def test_lines_of_replacements():
-    make = part("curate.caption_operations").operations
+    module = part("curate.caption_operations")
+    make = module.operations
     done = make("a b => c\n\n/x+/ => y, \n", "", 0.5, "k", "", "t", True)
     assert [str(one) for one in done] == [
         "replace 'a b' by 'c'", "replace the pattern 'x+' by 'y, '",
         "prune what 50% of the captions have, but keep 'k'",
         "put the trigger word 't' in front", "take repeated phrases away",
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="has no =>"):
+    with pytest.raises(module.ReplacementError, match="has no =>"):
         make("a b", "", 0, "", "", "", False)
 
 

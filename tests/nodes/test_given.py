@@ -99,7 +99,7 @@ def node(given, execute):
 def test_what_is_not_connected_may_be_nothing(given):
     clip = SimpleNamespace(tokenize=1, patcher=2)
     run = node(given, lambda cls, **named: named)
-    assert run(clip=clip, other=None) == {"clip": clip, "other": None}
+    assert run(clip=clip, other=None) == {"clip": clip}  # which leaves the default
     with pytest.raises(given.WireError, match="'other' needs a text encoder"):
         run(clip=clip, other=5)
     with pytest.raises(given.HalfCharacterError, match="'text' has half of a character"):

@@ -207,10 +207,27 @@ def test_seeds_are_numbers_and_ranges(text, seeds):
     assert part("plan.texts").seeds_of(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["x", "3-1", "1-999999999", "-5"])
+@pytest.mark.parametrize("text", ["x", "3-1", "1-999999999", "-5", "1-60000 " * 2, "x" * 90_000])
 def test_other_seeds_are_refused(text):
-    with pytest.raises(ValueError, match="neither a number nor a range"):
-        part("plan.texts").seeds_of(text)
+    texts = part("plan.texts")
+    with pytest.raises(texts.SeedsError, match="neither a number nor a range") as caught:
+        texts.seeds_of(text)
+    assert len(str(caught.value)) < 500
+
+
+def test_lines_of_scenarios_are_bounded_and_the_error_says_which():
+    texts, lines = part("plan.texts"), part("ui.lines")
+    with pytest.raises(lines.LinesError, match="Line 3 of 'originals' has 10,001 letters"):
+        texts.scenarios_of("one\n\n" + "x" * 10_001, "originals")
+    with pytest.raises(lines.LinesError, match="more than 10,000 lines: line 10002 is one too"):
+        texts.scenarios_of("\n" + "one\n" * 10_001)
+    assert len(texts.scenarios_of("one\n" * 10_000)) == 10_000
+
+
+def test_prompts_of_samples_are_bounded():
+    settings, lines = part("train.settings"), part("ui.lines")
+    with pytest.raises(lines.LinesError, match="'sample_prompts' has more than 100 lines"):
+        settings.sample_settings("one\n" * 101, None)
 
 
 def test_scenarios_are_one_a_line():
