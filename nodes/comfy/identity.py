@@ -25,20 +25,40 @@ _known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def is_link(value: Any) -> bool:
-    """Whether an input of an API graph is a wire: ``[node id, output]``."""
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+    """Whether an input of an API graph is a wire: ``[node id, output]``, as ComfyUI itself has it.
+
+    A widget that holds a list of two texts is none.
+    """
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and isinstance(value[0], str) and isinstance(value[1], int | float)
 
 
 def graph_identity(prompt: Prompt, link: Any) -> str:
-    """Hash the part of a graph that leads to a wire; node ids and titles do not matter."""
+    """Hash the part of a graph that leads to a wire; node ids and titles do not matter.
+
+    Each node is looked at once, however many ways lead to it and however long they are.
+    """
     if not is_link(link):
         return json.dumps(link, sort_keys=True, default=str)
-    node = prompt.get(link[0], {})
-    inputs = {
-        name: graph_identity(prompt, value) if is_link(value) else value
-        for name, value in node.get("inputs", {}).items()
-    }
-    text = json.dumps([node.get("class_type"), inputs, link[1]], sort_keys=True, default=str)
+    known: dict[str, tuple[Any, Any]] = {}  # what a node is, without which output is taken
+    begun, left = set(), [link[0]]
+    while left:
+        number = left[-1]
+        node = prompt.get(number, {})
+        inputs = node.get("inputs", {})
+        before = [] if number in begun else [v[0] for v in inputs.values() if is_link(v)]
+        begun.add(number)
+        new = [one for one in before if one not in begun]  # ComfyUI runs no circles
+        left += new
+        if not new:
+            left.pop()
+            told = {k: _hashed(known, v) if is_link(v) else v for k, v in inputs.items()}
+            known.setdefault(number, (node.get("class_type"), told))
+    return _hashed(known, link)
+
+
+def _hashed(known: Mapping[str, tuple[Any, Any]], link: Sequence[Any]) -> str:
+    text = json.dumps([*known.get(link[0], ()), link[1]], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

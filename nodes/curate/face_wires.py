@@ -29,6 +29,7 @@ Size = tuple[int, int]
 
 _MESH = ((33, 133), (263, 362), (1,), (61,), (291,))
 """Points of the face mesh whose means are the eyes, the nose tip and the mouth corners."""
+_LARGEST = 2**31 - 1
 _SOLID = 0.5
 _SPECK = 0.1
 """Patches of a mask that are smaller than this part of its largest are no faces."""
@@ -60,23 +61,44 @@ def faces_of_boxes(
     Raises:
         FaceWireError: It is something else.
     """
+    try:
+        return _placed(*_read(wire, batch, len(sizes), layout), sizes)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise FaceWireError(f"something in it is of another shape ({error})") from error
+
+
+def _read(
+    wire: Any, batch: Size, count: int, layout: str
+) -> tuple[list[list[tuple[Any, Any]]], Size]:
+    """Return boxes and points an image, in pixels, and the size of the images they are of."""
     from ...core.analysis.poses import ARCFACE_LAYOUT
 
     frames: list[list[tuple[Any, Any]]] = []
     if isinstance(wire, Mapping) and "frames" in wire:
         high, wide = wire["image_size"]
-        batch = (int(wide), int(high))
+        batch = _size(wide, high)
         known = layout == ARCFACE_LAYOUT
         frames = [
             [(face["bbox_xyxy"], _points(face["landmarks_xy"]) if known else None) for face in one]
             for one in wire["frames"]
         ]
     elif isinstance(wire, tuple) and len(wire) == 2 and _are_numbers(wire[0], 2):
-        batch = (int(wire[0][1]), int(wire[0][0]))
+        batch = _size(wire[0][1], wire[0][0])
         frames = [[(seg.bbox, None) for seg in wire[1]]]
     else:
-        frames = [[(_corners(box), None) for box in one] for one in _nested(wire, len(sizes))]
-    return _placed(frames, batch, sizes)
+        frames = [[(_corners(box), None) for box in one] for one in _nested(wire, count)]
+    return frames, batch
+
+
+def _size(wide: Any, high: Any) -> Size:
+    """Return the size of a batch.
+
+    Raises:
+        FaceWireError: No image has such a size.
+    """
+    if not (1 <= wide <= _LARGEST and 1 <= high <= _LARGEST):
+        raise FaceWireError(f"no image is {wide} x {high} pixels")
+    return int(wide), int(high)
 
 
 def faces_of_masks(masks: Any, sizes: Sequence[Size]) -> list[list[GivenFace]]:
@@ -207,6 +229,8 @@ def _placed(
         faces = []
         for box, points in found:
             corners = (np.asarray(box, np.float64).reshape(2, 2) * scale + start) / own
+            if not np.isfinite(corners).all():
+                raise FaceWireError("a box has edges that are no numbers")
             corners = np.clip(corners, 0.0, 1.0)
             marks = None if points is None else (points * scale + start) / own
             faces.append(

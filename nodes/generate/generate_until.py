@@ -130,18 +130,21 @@ def _between(graph: Any, start: str, end: str) -> list[str]:
     """
     leads: dict[str, bool] = {start: True}
     found = [start]
-
-    def visit(node: str) -> bool:
-        if node not in leads:
-            leads[node] = False
-            for source in _sources(graph, node):
-                leads[node] |= visit(source)
-            if leads[node]:
-                found.append(node)
-        return leads[node]
-
-    chosen = graph.get_node(end)["inputs"].get("selection")
-    if not visit(chosen[0]):
+    chosen = graph.get_node(end)["inputs"].get("selection")[0]
+    # A list in the place of a recursion: a graph may have thousands of nodes in a row.
+    left = [(chosen, iter(_sources(graph, chosen)))]
+    while left:
+        node, sources = left[-1]
+        source = next((one for one in sources if one not in leads), None)
+        if source is not None:
+            leads[source] = False
+            left.append((source, iter(_sources(graph, source))))
+            continue
+        left.pop()
+        if node != start and any(leads.get(one) for one in _sources(graph, node)):
+            leads[node] = True
+            found.append(node)
+    if not leads.get(chosen):
         raise ApartError
     return found
 

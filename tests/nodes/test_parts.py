@@ -1,5 +1,7 @@
 """Parts of the nodes that need no ComfyUI."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import polars as pl
@@ -180,6 +182,25 @@ def test_the_identity_of_a_wire_follows_its_graph_but_not_its_numbers():
     assert identity(graph("5"), ["9", 0]) == first
     assert identity(graph("1", "b"), ["9", 0]) != first
     assert identity(graph("1", extra={"strength": 0.5}), ["9", 0]) != first
+
+
+def test_the_identity_of_a_wire_behind_long_and_many_ways():
+    """A model merged with itself sixty times, and three thousand LoRAs in a row: at once."""
+    identity = part("comfy.identity").graph_identity
+    merged = {"0": {"class_type": "Loader", "inputs": {}}}
+    row = dict(merged)
+    for n in range(1, 61):
+        both = {"model1": [str(n - 1), 0], "model2": [str(n - 1), 0]}
+        merged[str(n)] = {"class_type": "Merge", "inputs": both}
+    for n in range(1, 3001):
+        row[str(n)] = {"class_type": "Lora", "inputs": {"model": [str(n - 1), 0]}}
+    assert len({identity(merged, ["60", 0]), identity(row, ["3000", 0])}) == 2
+    merged["0"]["inputs"] = {"model": ["60", 0]}
+    assert identity(merged, ["60", 0])  # a circle, which ComfyUI does not run
+    assert not part("comfy.identity").is_link(["two", "texts"])
+    known = {"1": {"class_type": "Loader", "inputs": {"ckpt_name": "a"}}}
+    text = json.dumps(["Loader", {"ckpt_name": "a"}, 0])
+    assert identity(known, ["1", 0]) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_digest_sees_values_shapes_and_kinds():

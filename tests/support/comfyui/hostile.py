@@ -116,7 +116,33 @@ WIRES: dict[str, Any] = {
 }
 """Of inputs that are no widgets: their sockets take what the file says in their place."""
 
+_BOX = {"x": 1, "y": 1, "width": 5, "height": 5}
+BOXES: dict[str, Any] = {
+    **WIRES,
+    "a list in a list": {"__value__": [[1, "two"]]},
+    "an empty list": {"__value__": []},
+    "a box without sides": {"__value__": [{"x": 1, "width": 2}]},
+    "a box of no numbers": {"__value__": [{**_BOX, "x": math.nan}] * 4},
+    "a box in the infinite": {"__value__": [[{**_BOX, "width": math.inf}]] * 4},
+    "a box beyond measure": {"__value__": [[{**_BOX, "width": 10**400}]] * 4},
+    "no area": {"__value__": [[[5, 5, 5, 5]]] * 4},
+    "frames that are none": {"frames": 7, "image_size": [4, 4]},
+    "frames without faces": {"frames": [[{}]] * 4, "image_size": [4, 4]},
+    "frames of no size": {"frames": [], "image_size": [0, 0]},
+    "frames of no numbers": {"frames": [], "image_size": [math.nan, math.inf]},
+    "frames of three sides": {"frames": [], "image_size": [1, 2, 3]},
+    "points that are none": {
+        "frames": [[{"bbox_xyxy": [1, 1, 3, 3], "landmarks_xy": [[1, 2]]}]] * 4,
+        "image_size": [4, 4],
+    },
+    "corners that are none": {
+        "frames": [[{"bbox_xyxy": ["a"], "landmarks_xy": []}]] * 4, "image_size": [4, 4],
+    },
+}  # fmt: skip
+"""Of inputs that take what another node has found."""
+
 BY_KIND = {
+    "BOUNDING_BOX,FACE_LANDMARKS,BBOX,SEGS": BOXES,
     "INT": NUMBERS,
     "FLOAT": NUMBERS,
     "STRING": TEXTS,
@@ -145,7 +171,7 @@ def values_of(kind: str, sample: int | None = None) -> dict[str, Any]:
     found = BY_KIND.get(kind, WIRES)
     if sample is None:
         return found
-    few = SAMPLE[kind if kind in BY_KIND else ""]
+    few = SAMPLE[kind if kind in SAMPLE else ""]
     chosen = few[sample % len(few)]
     return {chosen: found[chosen]}
 
