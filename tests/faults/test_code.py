@@ -134,3 +134,45 @@ def test_jpegs_are_encoded_in_memory_everywhere():
         and "JPEG" in ast.unparse(node)
     }  # fmt: skip
     assert found == {"buffer"}
+
+
+def test_nodes_write_files_beside_their_names_everywhere():
+    """A kill or a full disk would leave half of one that is written under its own name."""
+    found = {
+        (path.relative_to(ROOT).as_posix(), ast.unparse(node))
+        for path, tree in TREES.items()
+        if path.relative_to(ROOT).parts[0] == "nodes"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            (node.func.attr == "save" and ast.unparse(node.args[0]) not in {"buffer", "temporary"})
+            or (node.func.attr.startswith("write_") and ast.unparse(node.func.value) == "path")
+        )
+    }
+    assert found == set()
+
+
+def test_nodes_raise_no_error_of_pythons_own():
+    """What a user can cause is a named error, which says what to do."""
+    own = {
+        "ValueError", "TypeError", "KeyError", "IndexError", "RuntimeError", "OSError",
+        "FileNotFoundError", "OverflowError", "RecursionError", "Exception", "LookupError",
+    }  # fmt: skip
+    found = [
+        (path.relative_to(ROOT).as_posix(), node.lineno)
+        for path, tree in TREES.items()
+        if path.relative_to(ROOT).parts[0] == "nodes"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and ast.unparse(node.exc.func) in own
+    ]
+    bases = [
+        node.name
+        for path, tree in TREES.items()
+        if path.relative_to(ROOT).parts[0] == "nodes"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and own & {ast.unparse(base) for base in node.bases}
+    ]
+    assert (found, bases) == ([], [])

@@ -37,7 +37,9 @@ class Server:
         self.base = base
         for name in ("custom_nodes", "input", "output", "models", "temp", "user"):
             (base / name).mkdir(exist_ok=True)
-        (base / "custom_nodes" / "character-curator").symlink_to(ROOT)
+        link = base / "custom_nodes" / "character-curator"
+        if not link.is_symlink():  # one that was killed may have been here
+            link.symlink_to(ROOT)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -74,6 +76,18 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def kill(self):
+        """End it as a power cut does."""
+        self.process.kill()
+        self.process.wait()
+
+    def let_files_grow_to(self, size):
+        """Let the kernel fill its disk: no file of it grows beyond so many bytes; None is any."""
+        import resource
+
+        most = resource.RLIM_INFINITY if size is None else size
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     def text(self):
         return self.log.read_text(errors="replace")
