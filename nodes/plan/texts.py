@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ...core.errors import CuratorError
+from ...core.plan import MAXIMUM_SEED
 from ..ui.lines import lines_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class SeedsError(CuratorError):
     def __init__(self, part: str) -> None:
         super().__init__(
             f"Seeds: '{part[:200]}' is neither a number nor a range such as '1-10' (from the "
-            f"smaller to the larger number, {MOST_SEEDS:,} seeds in all)."
+            f"smaller to the larger number, each below {MAXIMUM_SEED:,}, {MOST_SEEDS:,} in all)."
         )
 
 
@@ -53,14 +54,14 @@ def seeds_of(text: str) -> tuple[int, ...]:
     """Read numbers and ranges: ``1-3, 42`` is 1, 2, 3, 42.
 
     Raises:
-        SeedsError: A part is neither, a range runs backwards, or there are more than
-            :data:`MOST_SEEDS`.
+        SeedsError: A part is neither, a range runs backwards, a seed is beyond what a browser's
+            number keeps, or there are more than :data:`MOST_SEEDS`.
     """
     seeds: list[int] = []
     for part in filter(None, re.split(r"[,\s]+", re.sub(r"\s*-\s*", "-", text.strip()))):
         match = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first or last - first >= MOST_SEEDS - len(seeds):
+        if not first <= last < MAXIMUM_SEED or last - first >= MOST_SEEDS - len(seeds):
             raise SeedsError(part)
         seeds += range(first, last + 1)
     return tuple(seeds)
