@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
+import inspect
 import json
 import logging
 import math
@@ -92,6 +94,8 @@ class Bench:
         import torch
 
         torch.set_num_threads(1)
+        # As main.py does: later, comfy/utils.py has its name.
+        importlib.import_module("utils.install_util")
         import execution
 
         import nodes
@@ -109,10 +113,11 @@ class Bench:
         server = SimpleNamespace(
             client_id=None, last_node_id=None, send_sync=lambda *_: None, sockets={}
         )
-        limits = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
         made = self._execution.PromptExecutor
-        kind = self._execution.CacheType.CLASSIC
-        self._executor = made(server, cache_type=kind, cache_args=limits)
+        named = {"cache_type": self._execution.CacheType.CLASSIC}
+        if "cache_args" in inspect.signature(made).parameters:  # of newer ComfyUIs
+            named["cache_args"] = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+        self._executor = made(server, **named)
 
     def type_of(self, name):
         return self._types[PREFIX + name]
@@ -158,8 +163,6 @@ class Bench:
             takes = own.__func__.__code__ if own else None
             if takes is None or own.__func__.__module__.startswith("comfy_api"):
                 continue
-            import inspect
-
             signature = inspect.signature(getattr(one, method))
             every = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
             told = {k: v for k, v in given.items() if every or k in signature.parameters}
@@ -304,14 +307,15 @@ def answer(bench, name, way, place, value):
     return bench.run(graph)
 
 
-def plant(bench, names):
-    """Let nodes raise an error of Python's own, which must be seen."""
+def planted(bench, name):
+    """Let a node raise an error of Python's own; return what is said of that."""
 
     def fail(cls, **_):
         raise ValueError("planted")
 
-    for name in names:
-        bench.type_of(name).execute = classmethod(fail)
+    bench.type_of(name).execute = classmethod(fail)
+    bench._begin()
+    return bench.run(graph_of(bench, name))
 
 
 def _too_long(*_):
@@ -325,15 +329,13 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path)
     parser.add_argument("nodes", nargs="*")
     parser.add_argument("--sample", action="store_true")
-    parser.add_argument("--planted", action="store_true", help="let every node fail, to see it")
+    parser.add_argument("--planted", metavar="NODE", help="at last let this one fail, to see it")
     parser.add_argument("--times", action="store_true", help="say what each value takes")
     chosen = parser.parse_args(arguments)
     base = chosen.folder.resolve()
     bench = Bench(chosen.comfyui, base)
     logging.disable(logging.CRITICAL)
     prepared(bench)
-    if chosen.planted:
-        plant(bench, chosen.nodes)
     tried = 0
     signal.signal(signal.SIGALRM, _too_long)
     for name in chosen.nodes or NAMES:
@@ -356,6 +358,8 @@ def main(arguments=None):
             if wrong or chosen.times:
                 say(name, way, place, called, wrong, time.monotonic() - begun)
             shutil.rmtree(base / "temp", ignore_errors=True)
+    if chosen.planted:
+        say(chosen.planted, "written", "", "a planted fault", planted(bench, chosen.planted))
     sys.stdout.write(f"TRIED {tried}\n")
 
 
