@@ -189,8 +189,10 @@ def _corners(box: Any) -> tuple[float, float, float, float]:
         try:
             left, top = float(box["x"]), float(box["y"])
             return left, top, left + float(box["width"]), top + float(box["height"])
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except KeyError as error:
             raise FaceWireError(f"a box has no {error}") from error
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise FaceWireError("a box has edges that are no numbers") from error
     if not _are_numbers(box, 4):
         raise FaceWireError(f"{str(box)[:60]} is no box")
     left, top, right, bottom = (float(edge) for edge in box)

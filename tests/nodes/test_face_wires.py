@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.comfyui.hostile import BOXES
 from tests.support.comfyui.pack import core, part
 
 SEG = namedtuple("SEG", ["cropped_image", "cropped_mask", "confidence", "crop_region", "bbox",
@@ -91,3 +92,14 @@ def test_what_is_no_boxes_is_refused(wire, message):
 def test_boxes_of_another_number_of_images_are_refused():
     with pytest.raises(core("errors").CuratorError, match="of 1 images, and 2"):
         boxes([[DICT]], (BATCH, BATCH))
+
+
+@pytest.mark.parametrize("name", [name for name in BOXES if name != "an empty list"])
+def test_whatever_a_file_says_in_the_place_of_boxes_is_refused(name):
+    wire = BOXES[name]
+    if isinstance(wire, dict) and "__value__" in wire:
+        wire = wire["__value__"]
+    module = part("curate.face_wires")
+    refused = (module.FaceWireError, core("analysis.given_faces").GivenFacesError)
+    with pytest.raises(refused, match="can't be read|Faces are given of"):
+        boxes(wire, (BATCH,) * 4, layout=core("analysis.poses").ARCFACE_LAYOUT)

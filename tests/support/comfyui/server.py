@@ -31,9 +31,16 @@ def own_packages():
 
 
 class Server:
-    """Starts ComfyUI; the pack is a link in its custom_nodes."""
+    """Starts ComfyUI; the pack is a link in its custom_nodes.
 
-    def __init__(self, comfyui, base, **environment):
+    Args:
+        comfyui: Its folder.
+        base: The folder of what it reads and writes.
+        log_apart: Let a process of its own write the log, which a full disk leaves alone.
+        environment: Variables.
+    """
+
+    def __init__(self, comfyui, base, log_apart=False, **environment):
         self.base = base
         for name in ("custom_nodes", "input", "output", "models", "temp", "user"):
             (base / name).mkdir(exist_ok=True)
@@ -50,10 +57,16 @@ class Server:
             "--disable-api-nodes",
         ]  # fmt: skip
         with self.log.open("wb") as log:
+            writer = None
+            if log_apart:
+                writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)
             self.process = subprocess.Popen(
-                command, cwd=comfyui, stdout=log, stderr=subprocess.STDOUT,
+                command, cwd=comfyui, stdout=writer.stdin if writer else log,
+                stderr=subprocess.STDOUT,
                 env={**os.environ, "HF_HUB_OFFLINE": "1", **own_packages(), **environment},
             )  # fmt: skip
+            if writer:
+                writer.stdin.close()  # the server's end is left, and ends with it
         self._wait_until_it_answers()
 
     def _wait_until_it_answers(self):
