@@ -101,5 +101,5 @@ def test_whatever_a_file_says_in_the_place_of_boxes_is_refused(name):
         wire = wire["__value__"]
     module = part("curate.face_wires")
     refused = (module.FaceWireError, core("analysis.given_faces").GivenFacesError)
-    with pytest.raises(refused, match="can't be read|Faces are given of"):
+    with pytest.raises(refused, match=r"can't be read|Faces are given of"):
         boxes(wire, (BATCH,) * 4, layout=core("analysis.poses").ARCFACE_LAYOUT)
