@@ -95,7 +95,7 @@ class Bench:
 
         torch.set_num_threads(1)
         # As main.py does: later, comfy/utils.py has its name.
-        importlib.import_module("utils.install_util")
+        importlib.import_module("utils")
         import execution
 
         import nodes
