@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import inspect
 import json
 import logging
@@ -92,10 +91,9 @@ class Bench:
         for name in ("input", "output", "temp", "user", "models/loras", "models/captioners"):
             (base / name).mkdir(parents=True, exist_ok=True)
         import torch
+        import utils.install_util  # noqa: F401  # as main.py: later comfy/utils.py has its name
 
         torch.set_num_threads(1)
-        # As main.py does: later, comfy/utils.py has its name.
-        importlib.import_module("utils")
         import execution
 
         import nodes
