@@ -58,6 +58,16 @@ SCHEMA: dict[str, pl.DataType] = {
 """The columns every set has from the start; stages add theirs."""
 
 
+class ImageSetFileError(CuratorError):
+    """A file of an image set is absent, or is none."""
+
+    def __init__(self, path: object, error: Exception) -> None:
+        super().__init__(
+            f"{path} is not an image set (a Parquet file written by this tool): {error}. Make it "
+            "again with 'character-curator curate'."
+        )
+
+
 class MissingColumnError(CuratorError):
     """A stage was called before the one whose columns it reads."""
 
@@ -196,17 +206,14 @@ class ImageSet:
         """Read what :meth:`write` wrote.
 
         Raises:
-            CuratorError: The file is absent or is no image set.
+            ImageSetFileError: The file is absent or is no image set.
         """
         try:
             data = plain_bytes(Path(path))
             table = read_parquet(data)
             metadata = parquet_metadata(data)
         except (OSError, ParquetError) as error:
-            raise CuratorError(
-                f"{path} is not an image set (a Parquet file written by this tool): {error}. Make "
-                "it again with 'character-curator curate'."
-            ) from error
+            raise ImageSetFileError(path, error) from error
         root = metadata.get("root")
         return ImageSet(table, Path(path).parent if root is None else located(Path(), root))
 

@@ -28,6 +28,15 @@ FORMAT = 1
 """Version of ``augmentation.json``."""
 
 
+class AugmentationRecordError(CuratorError):
+    """The record of an augmentation cannot be used."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(
+            f"{path} cannot be used: {error}. Make the augmentation again: it goes on where it was."
+        )
+
+
 @dataclass(frozen=True)
 class Parts:
     """What an augmentation is made of.
@@ -80,16 +89,13 @@ class Augmentation:
         """Return the augmentation as ``augmentation.json`` says it.
 
         Raises:
-            CuratorError: The file cannot be read.
+            AugmentationRecordError: The file cannot be read.
         """
         path = self.folder / RECORD_FILE
         try:
             return dict(parse(plain_text(path)))
         except (OSError, ValueError, TypeError) as error:
-            raise CuratorError(
-                f"{path} cannot be used: {error}. Make the augmentation again: it goes on where it "
-                "was."
-            ) from error
+            raise AugmentationRecordError(path, error) from error
 
 
 def write_augmentation(

@@ -44,6 +44,22 @@ _BLEMISH_OPTIONS = {
 DEMO = Path(__file__).parents[1] / "demo.toml"
 
 
+class DatasetPlaceError(CuratorError):
+    """A dataset is to be made where there can be none."""
+
+    def __init__(self, output: Path) -> None:
+        super().__init__(f"{output} is no folder for a dataset: name one that is to be made.")
+
+
+class ImageNameError(CuratorError):
+    """The name of an image to be written does not say its format."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is no name for an image: let it end with .png, which keeps every pixel."
+        )
+
+
 def add_commands(command: Command) -> None:
     """Add the commands and their arguments."""
     sub = command("demo", _demo, "Make a curated dataset with the embedded models.")
@@ -267,7 +283,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     clip, pretrained = clip_of(options.clip) or ("", "")
     output = options.output.expanduser().resolve()
     if not output.name:
-        raise CuratorError(f"{output} is no folder for a dataset: name one that is to be made.")
+        raise DatasetPlaceError(output)
     work = (options.work or output.with_name(output.name + ".work")).expanduser().resolve()
     sources = tuple(table_name(name) for name in options.folder)
     parsed = project.from_mapping(
@@ -362,9 +378,7 @@ def _format_of(path: Path) -> str:
     Image.init()
     found = Image.EXTENSION.get(path.suffix.lower(), "")
     if found not in FORMATS or found not in Image.SAVE:
-        raise CuratorError(
-            f"{path.name} is no name for an image: let it end with .png, which keeps every pixel."
-        )
+        raise ImageNameError(path.name)
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CuratorError
 from .output import EXIT_DONE, clip_of, escape, progress_on
 from .places import input_path
 
@@ -34,6 +35,13 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("score", "score", "number"),
     ("validation_loss", "validation loss", "number"),
 )
+
+
+class NothingToEvaluateError(CuratorError):
+    """No LoRA file is named."""
+
+    def __init__(self) -> None:
+        super().__init__("Nothing to evaluate: name a LoRA file (.safetensors), or several.")
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -91,13 +99,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from ..errors import CuratorError
     from ..evaluation.compare import figures_table
     from ..evaluation.lora_files import evaluate
 
     files = [*options.files, *options.checkpoints]
     if not files:
-        raise CuratorError("Nothing to evaluate: name a LoRA file (.safetensors), or several.")
+        raise NothingToEvaluateError
     first = files[0]
     output = options.output or first.with_name(f"{first.stem}.evaluation")
     setup = _setup(options, files)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CuratorError
 from ..json_text import parse
 from ..plain_files import plain_text
 from .curation import _shard
@@ -34,6 +35,22 @@ _OF_AUGMENTATION: dict[str, Any] = {
     "test_strength": None,
 }
 """Options that one of the experiments has alone, and their defaults."""
+
+
+class OneOutputError(CuratorError):
+    """One folder is named for the experiments of several projects."""
+
+    def __init__(self) -> None:
+        super().__init__("--output is for one project; leave it out with several.")
+
+
+class DocumentError(CuratorError):
+    """A table cannot be put into a document."""
+
+    def __init__(self, document: Path, error: Exception) -> None:
+        super().__init__(
+            f"{document} is left as it was: {error}. Mend that, or name another document."
+        )
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -107,7 +124,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
-    from ..errors import CuratorError
     from ..experiment import tables
     from ..experiment.before_after import before_after
 
@@ -115,7 +131,7 @@ def _experiment(options: argparse.Namespace, console: Console) -> tuple[int, Any
     if options.name == AUGMENTATION:
         return _augmentation(options, console)
     if options.output is not None and len(options.projects) > 1:
-        raise CuratorError("--output is for one project; leave it out with several.")
+        raise OneOutputError
     reports: dict[str, Any] = {}
     for name in options.projects:
         project, base = read_project(name)
@@ -265,13 +281,12 @@ def read_project(path: Path) -> tuple[Project, Path]:
 
 def _put(document: Path, table: str) -> None:
     from .. import atomic
-    from ..errors import CuratorError
     from ..experiment.tables import replaced
 
     try:
         text = replaced(plain_text(document), table)
     except (OSError, ValueError) as error:
-        raise CuratorError(f"{document} is left as it was: {error}.") from error
+        raise DocumentError(document, error) from error
     atomic.write_text(document, text)
 
 

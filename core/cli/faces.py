@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CuratorError
 from .output import EXIT_DONE, Command, escape, progress_on
 from .places import input_path
 
@@ -12,6 +13,26 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..analysis.self_test import SelfTest
+
+
+class NoPhotographsError(CuratorError):
+    """A face pack is to be tried on no folder."""
+
+    def __init__(self, pack: object) -> None:
+        super().__init__(
+            f"On which images shall {pack} be tried? Name a folder: character-curator faces {pack} "
+            "FOLDER"
+        )
+
+
+class NoPackFolderError(CuratorError):
+    """A calibration is to be kept in a pack that has no folder of its own."""
+
+    def __init__(self, pack: object) -> None:
+        super().__init__(
+            f"{pack} has no folder of its own to keep a calibration in; its own is part of this "
+            "package. Give the measured figures as thresholds instead."
+        )
 
 
 def add_commands(command: Command) -> None:
@@ -40,13 +61,9 @@ def _faces(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     if options.pack is None:
         return _list(console)
     from ..analysis.face_analyser import FaceAnalyser
-    from ..errors import CuratorError
 
     if options.folder is None:
-        raise CuratorError(
-            f"On which images shall {options.pack} be tried? Name a folder: character-curator "
-            f"faces {options.pack} FOLDER"
-        )
+        raise NoPhotographsError(options.pack)
     from ..analysis.self_test import self_test
 
     analyser = FaceAnalyser(options.pack)
@@ -56,10 +73,7 @@ def _faces(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     written = None
     if options.write:
         if not any(analyser.folder.glob("**/*.onnx")) or str(options.pack) == "miniature":
-            raise CuratorError(
-                f"{options.pack} has no folder of its own to keep a calibration in; its own is "
-                "part of this package. Give the measured figures as thresholds instead."
-            )
+            raise NoPackFolderError(options.pack)
         written = result.calibration(analyser.backend.threshold).write(analyser.folder)
         console.print(f"Written: [bold]{escape(str(written))}[/]")
     return EXIT_DONE, {**result.to_mapping(), "written": written and str(written)}

@@ -22,11 +22,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from threading import Lock
 
-from ..errors import CuratorError
 from .cores import SHARED_BY
 from .heard import Heard
 from .turn import AHEAD, Turn, alone
-from .work import Chunk, Result, Tell, Work, unheard
+from .work import Chunk, Result, Tell, Work, WorkerCountError, unheard
 from .worker import (
     CHUNK,
     DAMAGE,
@@ -76,7 +75,7 @@ class Processes:
 
     def __init__(self, workers: int, *, threads: int = 1, devices: Sequence[str] = ()) -> None:
         if workers < 1:
-            raise CuratorError(f"workers = {workers}: at least one is needed.")
+            raise WorkerCountError(workers)
         self._count, self._threads, self._devices = workers, threads, tuple(devices)
         self._workers: list[_Worker] = []
         self._numbers = itertools.count()

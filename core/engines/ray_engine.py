@@ -27,7 +27,7 @@ from .heard import Heard
 from .ray_cluster import Cluster, ClusterError, free_and_total
 from .ray_worker import PROGRAM, RayWorker, installed
 from .turn import AHEAD, TRIES, Turn, WorkerLostError, alone
-from .work import Chunk, Result, Tell, Work, unheard
+from .work import Chunk, Result, Tell, Work, WorkerCountError, unheard
 from .worker import DAMAGE, ERROR, LINE, NOTE, RESULT, threads_environment
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class RayEngine:
         parts: bool = False,
     ) -> None:
         if workers is not None and workers < 1:
-            raise CuratorError(f"workers = {workers}: at least one is needed.")
+            raise WorkerCountError(workers)
         self._count, self._threads, self._gpus = workers, threads, gpus
         self.parts = parts
         self._cluster = Cluster(address)

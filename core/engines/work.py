@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from ..errors import CuratorError
+
 Chunk_contra = TypeVar("Chunk_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 Chunk = TypeVar("Chunk")
@@ -12,6 +14,13 @@ Result = TypeVar("Result")
 
 Tell = Callable[[Any], None]
 """Takes a note: plain data that says how far a chunk is. It may raise to cancel the work."""
+
+
+class WorkerCountError(CuratorError):
+    """Work is to be done by less than one worker."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(f"workers = {workers}: at least one is needed. Give 1, or more.")
 
 
 class Work(Protocol[Chunk_contra, Result_co]):

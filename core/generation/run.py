@@ -37,6 +37,15 @@ GENERATING = "Generating"
 _CHANGED = "prompt, model or settings have changed"
 
 
+class BatchSizeError(CuratorError):
+    """Images are to be made in batches of less than one."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__(
+            f"batch_size = {batch_size}: a batch needs one image at least. Give 1, or more."
+        )
+
+
 class ForeignFileError(CuratorError):
     """A file that this tool has not made is where an image would go."""
 
@@ -77,13 +86,14 @@ def generate(
         The requests of this shard, a row an image, in the plan's order.
 
     Raises:
+        BatchSizeError: A batch is to have less than one image.
         ForeignFileError: An image would overwrite a file that is not this tool's.
         OutputError: The disk is full, or the folder can't be written to.
     """
     requests = plan.requests() if isinstance(plan, Plan) else tuple(plan)
     requests = tuple(dict.fromkeys(shard_of(requests, *shard)))
     if batch_size < 1:
-        raise CuratorError(f"batch_size = {batch_size}: a batch needs one image at least.")
+        raise BatchSizeError(batch_size)
     size = min(batch_size, backend.maximum_batch or batch_size)
     folder = Path(output).expanduser()
     try:

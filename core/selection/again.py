@@ -13,6 +13,16 @@ from .balance import select
 from .result import Selection
 
 
+class NotKnownOfWhatError(CuratorError):
+    """A selection does not know what it was chosen of."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This selection does not know what it was chosen of, so that it cannot be made again. "
+            "Select once more, without the damaged images."
+        )
+
+
 def select_again(selection: Selection, damaged: Mapping[str, str]) -> Selection:
     """Select again, as it was asked for, without some images.
 
@@ -24,15 +34,12 @@ def select_again(selection: Selection, damaged: Mapping[str, str]) -> Selection:
         The best subset of the others.
 
     Raises:
-        CuratorError: The selection does not know what it was chosen of; or as :func:`.select`,
-            where nothing is left, or a decision keeps one of them.
+        NotKnownOfWhatError: The selection does not know what it was chosen of.
+        CuratorError: As :func:`.select`, where nothing is left, or a decision keeps one of them.
     """
     problem = selection.problem
     if problem is None:
-        raise CuratorError(
-            "This selection does not know what it was chosen of, so that it cannot be made again. "
-            "Select once more, without the damaged images."
-        )
+        raise NotKnownOfWhatError
     table = selection.images.table
     rows = pl.int_range(table.height, eager=True)
     was_open = rows.is_in(problem.place.tolist())

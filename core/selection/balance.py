@@ -26,6 +26,23 @@ from .result import Problem, QuotaCount, Selection
 logger = logging.getLogger(__name__)
 
 
+class TotalError(CuratorError):
+    """Less than one image is to be selected."""
+
+    def __init__(self, total: object) -> None:
+        super().__init__(f"The total to select is {total}. Ask for at least 1 image.")
+
+
+class PairsError(CuratorError):
+    """What is given as near-duplicates is no list of pairs."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"The conflicts are no pairs of row numbers ({error}). Give what 'duplicate_pairs' "
+            "returns: shape (m, 2)."
+        )
+
+
 class NoCandidatesError(CuratorError):
     """Nothing is left to select from."""
 
@@ -96,6 +113,8 @@ def select(
             column ``decision``.
 
     Raises:
+        TotalError: Less than one image is asked for.
+        PairsError: ``conflicts`` is no list of pairs.
         UnknownColumnError: ``value`` or a quota names a column that does not exist.
         UncountableColumnError: ``value`` is not numeric, or a quota's column cannot be counted.
         ContradictoryQuotaError: A quota's numbers cannot add up, or two name the same column.
@@ -121,7 +140,7 @@ def select(
     """
     whole: object = total  # whatever somebody's Python gives
     if not isinstance(whole, Integral) or total < 1:
-        raise CuratorError(f"The total to select is {total}. Ask for at least 1 image.")
+        raise TotalError(total)
     quotas = _parsed(quotas)
     images.require("path", "'ImageSet.from_folder'")
     decided = None if decisions is None else placed(decisions, images.table)
@@ -233,10 +252,7 @@ def _candidate_pairs(
         pairs = np.asarray([] if conflicts is None else conflicts, dtype=np.int64)
         pairs = pairs.reshape(-1, 2)
     except (TypeError, ValueError) as error:
-        raise CuratorError(
-            f"The conflicts are no pairs of row numbers ({error}). Give what 'duplicate_pairs' "
-            "returns: shape (m, 2)."
-        ) from error
+        raise PairsError(error) from error
     wrong = pairs[(pairs < 0) | (pairs >= rows)]
     if len(wrong):
         raise UnknownPairError(int(wrong[0]), rows)

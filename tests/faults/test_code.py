@@ -73,6 +73,19 @@ def test_code_of_models_is_run_only_where_an_option_says_so():
     assert all(field.default is False for field in fields)
 
 
+def test_every_error_is_of_a_class_of_its_own():
+    """A caller tells by the class what is wrong; the root of all says nothing."""
+    root = "CuratorError"
+    made = [str(path) for path, name, _ in calls() if name.split(".")[-1] == root]
+    raised = [
+        str(path)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise) and node.exc and ast.unparse(node.exc).split(".")[-1] == root
+    ]
+    assert made + raised == []
+
+
 def test_no_route_is_added_to_the_server():
     for path, name, _ in calls():
         assert not name.endswith((".routes.get", ".routes.post", "add_routes", ".add_route")), path

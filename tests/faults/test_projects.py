@@ -186,7 +186,7 @@ def test_places_that_cannot_be_are_named_errors(tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "in" / "a.png")
     _, told = command("curate", tmp_path / "in", "--output", "/", check=2)
-    assert "CuratorError" in told
+    assert "DatasetPlaceError" in told
     (tmp_path / "file").write_text("")
     for output in ("x.unknown", "x", "x.pdf"):
         _, told = command("reproduce", tmp_path / "in" / "a.png", "--output", output, check=2)

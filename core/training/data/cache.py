@@ -38,6 +38,16 @@ Item = tuple[Example, Crop]
 Tensors = Mapping[str, Tensor]
 
 
+class LostEncodingError(CuratorError):
+    """What was encoded for a training is not in its store any more."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"The feature store {path} has lost an encoded image or caption. Start the training "
+            "again: it is encoded anew, and the training goes on."
+        )
+
+
 class EncodedFeatures:
     """What the frozen parts of a model make of images and captions.
 
@@ -135,7 +145,7 @@ class EncodedFeatures:
         """Return the latents of some crops of one size, ``(n, channels, height, width)``, float32.
 
         Raises:
-            CuratorError: One of them was never added, or the store has lost it.
+            LostEncodingError: One of them was never added, or the store has lost it.
         """
         found = self._get(LATENTS, [_latent_key(*item) for item in items])
         return torch.cat([tensors["latents"] for tensors in found]).float()
@@ -148,7 +158,7 @@ class EncodedFeatures:
             items: What each is shown with; control images of theirs are part of the embedding.
 
         Raises:
-            CuratorError: One of them was never added, or the store has lost it.
+            LostEncodingError: One of them was never added, or the store has lost it.
         """
         keys = [_text_key(caption) for caption in captions]
         if any(example.controls for example, _ in items):
@@ -175,10 +185,7 @@ class EncodedFeatures:
         found = []
         for key in keys:
             if (kind, key) not in self._held:
-                raise CuratorError(
-                    f"The feature store {self._store.path} has lost an encoded image or caption. "
-                    "Start the training again: it is encoded anew, and the training goes on."
-                )
+                raise LostEncodingError(self._store.path)
             self._held.move_to_end((kind, key))
             found.append(self._held[kind, key])
         while self._bytes > self._memory and self._held:

@@ -37,6 +37,15 @@ _FAR = 1e6
 """How many bytes of pixels are kept until they are encoded; the rest is decoded again."""
 
 
+class TrainingFolderError(CuratorError):
+    """The folder to train on is absent, or cannot be read."""
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(
+            f"The dataset {folder} cannot be read: {error.strerror or error}. Name its folder."
+        )
+
+
 class NoCaptionsError(CuratorError):
     """Not one image of a dataset has a caption."""
 
@@ -253,9 +262,7 @@ def _listed(root: Path) -> Listing:
             raise NotADirectoryError("there is no such folder")
         return list_sources(packed_in(root))
     except OSError as error:
-        raise CuratorError(
-            f"The dataset {root} cannot be read: {error.strerror or error}. Name its folder."
-        ) from error
+        raise TrainingFolderError(root, error) from error
 
 
 def _of_these(listing: Listing, names: Collection[str] | None) -> Listing:

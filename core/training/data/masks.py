@@ -27,6 +27,15 @@ BESIDE = "beside"
 """Masks lie beside the images, where any of the trainers' layouts has them, or are their alpha."""
 
 
+class LostMaskError(CuratorError):
+    """A mask cannot be read any more while a training runs."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(
+            f"The mask {path} can't be read any more: {error}. Put it back, and start again."
+        )
+
+
 class MasksError(CuratorError):
     """Masks are asked for, and no image has one."""
 
@@ -186,7 +195,7 @@ class MaskWeights:
             item has one.
 
         Raises:
-            CuratorError: A mask can't be read any more.
+            LostMaskError: A mask can't be read any more.
         """
         import torch
 
@@ -211,9 +220,7 @@ def _weights(mask: Mask, image: Size, crop: Crop, latent: tuple[int, int]) -> Te
     try:
         whole = mask.read()
     except decoding_errors() as error:
-        raise CuratorError(
-            f"The mask {mask.path} can't be read any more: {error}. Put it back, and start again."
-        ) from error
+        raise LostMaskError(mask.path, error) from error
     if whole.size != (image.width, image.height):
         whole = whole.resize((image.width, image.height), Image.Resampling.BILINEAR)
     size = (crop.size.width, crop.size.height)

@@ -30,6 +30,15 @@ from .validation import validation_loss
 logger = logging.getLogger(__name__)
 
 
+class NothingToTrainError(CuratorError):
+    """A training has no parameters: no adapter was placed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing to train: no adapter was placed. Name layers in 'targets' that the model has."
+        )
+
+
 def train(
     denoiser: Denoiser,
     parameters: Mapping[str, nn.Parameter],
@@ -82,12 +91,11 @@ def train(
         DivergedError: The loss was no number before one epoch was over. Later than that the run
             stops and the result says so.
         MissingDependencyError: The optimizer's library is not installed.
+        NothingToTrainError: No parameter is given.
         SettingsError: An option does not suit the model.
     """
     if not parameters:
-        raise CuratorError(
-            "Nothing to train: no adapter was placed. Name layers in 'targets' that the model has."
-        )
+        raise NothingToTrainError
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     processes = Processes.current()

@@ -17,6 +17,16 @@ from ...generation.conditions import exact
 from .blocks import checkpointed_blocks
 
 
+class NoCheckpointingError(CuratorError):
+    """Gradient checkpointing is asked for of a model that knows none."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"{model} has no gradient checkpointing. Switch gradient_checkpointing off, and lower "
+            "the batch size or the resolution if memory is short."
+        )
+
+
 @contextmanager
 def training_modes(modules: Iterable[nn.Module], training: bool = True) -> Iterator[None]:
     """Put modules into training or evaluation mode for a while, every part as it was afterwards."""
@@ -44,7 +54,7 @@ def checkpointed(module: nn.Module, wanted: bool, share: float = 1.0) -> Iterato
         For how many blocks of how many, in words, where it is not all.
 
     Raises:
-        CuratorError: The model does not know it.
+        NoCheckpointingError: The model does not know it.
     """
     if not wanted:
         yield ""
@@ -55,10 +65,7 @@ def checkpointed(module: nn.Module, wanted: bool, share: float = 1.0) -> Iterato
         return
     model: Any = module
     if not hasattr(model, "enable_gradient_checkpointing"):
-        raise CuratorError(
-            f"{type(module).__name__} has no gradient checkpointing. Switch gradient_checkpointing "
-            "off, and lower the batch size or the resolution if memory is short."
-        )
+        raise NoCheckpointingError(type(module).__name__)
     before = getattr(model, "is_gradient_checkpointing", False)
     model.enable_gradient_checkpointing()
     try:

@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from character_curator.errors import CuratorError
 from character_curator.generation import png
 from character_curator.generation.backend import request_fingerprint, row_of
 from character_curator.generation.diffusers_backend import DiffusersBackend
 from character_curator.generation.reproduce import NoRecordError, reproduce
-from character_curator.generation.run import ForeignFileError, batches, generate
+from character_curator.generation.run import BatchSizeError, ForeignFileError, batches, generate
 from character_curator.imageset import ImageSet
 from character_curator.plan import Plan, Scenario, Subject
 from tests.support.full_disk import disk_that_fills
@@ -407,5 +406,5 @@ def test_an_impossible_output_folder_is_named(backend, tmp_path):
 
 
 def test_a_batch_of_none_is_an_error(backend, tmp_path):
-    with pytest.raises(CuratorError, match="one image at least"):
+    with pytest.raises(BatchSizeError, match="one image at least"):
         generate(plan_of(), backend, tmp_path, batch_size=0)

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from character_curator.errors import CuratorError
 from character_curator.rejection_reasons import Rejection
 from character_curator.selection import (
     Decisions,
@@ -15,6 +14,7 @@ from character_curator.selection import (
     select,
     select_again,
 )
+from character_curator.selection.again import NotKnownOfWhatError
 from tests.support.portfolio import portfolio
 
 QUOTAS = (Quota("seed", maximum=4), Quota("kind", exact={"original": 8, "scenario": 22}))
@@ -58,5 +58,5 @@ def test_what_it_was_chosen_of_must_be_known():
     from dataclasses import replace
 
     first = select(portfolio(60), 5)
-    with pytest.raises(CuratorError, match="Select once more"):
+    with pytest.raises(NotKnownOfWhatError, match="Select once more"):
         select_again(replace(first, problem=None), {})

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from character_curator.errors import CuratorError
 from character_curator.imageset import ImageSet
 from character_curator.rejection_reasons import Rejection
 from character_curator.selection import (
@@ -25,6 +24,7 @@ from character_curator.selection import (
     UnknownPairError,
     select,
 )
+from character_curator.selection.balance import PairsError, TotalError
 from tests.support.portfolio import RECIPE, portfolio
 
 
@@ -176,7 +176,7 @@ def test_an_image_as_good_as_the_last_one_taken_is_told_so():
 
 @pytest.mark.parametrize("total", [0, -1, 1.5, float("nan"), "3", None])
 def test_a_total_that_is_none(total):
-    with pytest.raises(CuratorError, match="at least 1 image"):
+    with pytest.raises(TotalError, match="at least 1 image"):
         select(ImageSet.from_rows([{"path": "a.png", "quality": 1.0}], "."), total)
 
 
@@ -193,5 +193,5 @@ def test_quotas_may_be_texts():
 
 @pytest.mark.parametrize("conflicts", ["x", [1, 2, 3], [[None, 1]]])
 def test_conflicts_that_are_no_pairs(conflicts):
-    with pytest.raises(CuratorError, match="no pairs of row numbers"):
+    with pytest.raises(PairsError, match="no pairs of row numbers"):
         select(ImageSet.from_rows([{"path": "a.png", "quality": 1.0}], "."), 1, conflicts=conflicts)

@@ -18,12 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from character_curator.errors import CuratorError
 from character_curator.features import FeatureStore
 from character_curator.training import PRESETS, TrainingSettings, as_prior, read_examples
 from character_curator.training.data.buckets import Size, bucket_sizes, choose_bucket, crop_to
-from character_curator.training.data.cache import LATENTS, TEXT, EncodedFeatures, read_crop
-from character_curator.training.data.examples import NoCaptionsError, TooFewImagesError
+from character_curator.training.data.cache import (
+    LATENTS,
+    TEXT,
+    EncodedFeatures,
+    LostEncodingError,
+    read_crop,
+)
+from character_curator.training.data.examples import (
+    NoCaptionsError,
+    TooFewImagesError,
+    TrainingFolderError,
+)
 from character_curator.training.data.prepare import prepare
 from character_curator.training.settings import SettingsError
 from tests.support.tiny_denoiser import TinyDenoiser, draw_image, make_examples
@@ -95,7 +104,7 @@ def test_no_captions_is_an_error_of_its_own(tmp_path):
 def test_no_images_and_no_folder(tmp_path):
     with pytest.raises(TooFewImagesError):
         read_examples(tmp_path)
-    with pytest.raises(CuratorError, match="cannot be read"):
+    with pytest.raises(TrainingFolderError, match="cannot be read"):
         read_examples(tmp_path / "absent")
 
 
@@ -272,7 +281,7 @@ def test_what_was_used_last_is_held_longest(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("DELETE FROM feature")
     features.latents([items[0], items[2]])
-    with pytest.raises(CuratorError, match="lost an encoded image"):
+    with pytest.raises(LostEncodingError, match="lost an encoded image"):
         features.latents([items[1]])
 
 
@@ -310,7 +319,7 @@ def test_what_has_the_bytes_of_a_validation_image_is_not_trained_on(tmp_path):
 
 
 def test_a_value_that_was_never_added_is_named():
-    with pytest.raises(CuratorError, match="lost an encoded image or caption"):
+    with pytest.raises(LostEncodingError, match="lost an encoded image or caption"):
         EncodedFeatures(TinyDenoiser(), FeatureStore()).text(["unknown"])
 
 

@@ -7,10 +7,11 @@ import sys
 import pytest
 import torch
 
-from character_curator.errors import CuratorError, MissingDependencyError
+from character_curator.errors import MissingDependencyError
 from character_curator.features import FeatureStore
 from character_curator.training import Callbacks, TrainingSettings, train
 from character_curator.training.data.examples import TooFewImagesError
+from character_curator.training.loop.loop import NothingToTrainError
 from character_curator.training.loop.state import StateWriteError
 from character_curator.training.result import DivergedError
 from character_curator.training.settings import SettingsError
@@ -100,7 +101,7 @@ def test_what_does_not_go_with_a_schedule_free_optimizer_is_named(values, option
 
 
 def test_nothing_to_train(examples, tmp_path):
-    with pytest.raises(CuratorError, match="targets"):
+    with pytest.raises(NothingToTrainError, match="targets"):
         train(TinyDenoiser(), {}, examples, SETTINGS, tmp_path)
 
 
