@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from .counts import how_many, singular
+
 Hear = Callable[["Damage", bool], object]
 """Takes what is noted, and whether it counts once; in the thread that notes it."""
 
@@ -31,7 +33,8 @@ class Damage:
     count: int = 1
 
     def __str__(self) -> str:
-        return f"{self.count} damaged {self.what} in {self.where}: {self.then}"
+        told = how_many(self.count, f"damaged {singular(self.what)}", f"damaged {self.what}")
+        return f"{told} in {self.where}: {self.then}"
 
 
 def note_damage(what: str, where: object, then: str, count: int = 1, *, once: bool = False) -> None:

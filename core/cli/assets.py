@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import project
+from ..counts import how_many
 from ..naming import first_of
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
 
@@ -125,4 +126,4 @@ def _show(found: Made, console: Console) -> None:
         console.print(f"[yellow]Left out, because nothing was cut out: {len(found.pack.empty)}[/]")
     sizes = ", ".join(f"{w} x {h}" for w, h in found.pack.atlas.pages) if found.pack.atlas else ""
     if sizes:
-        console.print(f"Atlas: {len(found.pack.pages)} page(s), {sizes} pixels")
+        console.print(f"Atlas: {how_many(len(found.pack.pages), 'page')}, {sizes} pixels")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..captions.settings import CaptionSettings
+from ..counts import how_many, worded
 from ..naming import first_of
 from ..options import Option, options
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
@@ -168,17 +169,23 @@ def _caption(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     _show_changes(run.edit, console)
     written = None if options.preview else write(run.edit)
     console.print(
-        f"{escape(model.name)} was asked about {_counted(run.asked, 'image')}, and had known "
-        f"{_counted(run.known, 'image')}; {run.kept} kept the caption that they have."
+        f"{escape(model.name)} was asked about {how_many(run.asked, 'image')}, and had known "
+        f"{how_many(run.known, 'image')}; {run.kept:,} kept "
+        f"the caption that {worded(run.kept, 'it has', 'they have')}."
     )
     if run.kept and settings.existing == "keep":
         console.print("--existing replace writes those too, --existing append adds to them.")
     for remark, count in run.remarks.items():
-        console.print(f"[yellow]Note[/]: of {count} captions {escape(remark)} (--max-tokens).")
+        console.print(
+            f"[yellow]Note[/]: of {how_many(count, 'caption')} {escape(remark)} (--max-tokens)."
+        )
     for name, reason in list(run.failed.items())[:_SHOWN]:
         console.print(f"[yellow]No caption[/]: {escape(name)}: {escape(reason)}")
     if len(run.failed) > _SHOWN:
-        console.print(f"{len(run.failed) - _SHOWN} more have none (--json has all).")
+        console.print(
+            f"{len(run.failed) - _SHOWN:,} more "
+            f"{worded(len(run.failed) - _SHOWN, 'has', 'have')} none (--json has all)."
+        )
     if written is not None:
         _show_written(written, console, "written")
     else:
@@ -285,7 +292,10 @@ def _frequencies(options: argparse.Namespace, console: Console) -> tuple[int, An
     _say(table, console)
     found = frequencies(table.texts, "words" if options.words else "phrases")
     said = sum(map(bool, table.texts))
-    shown = Table(title=f"{said} captions of {len(table.rows)} images", title_justify="left")
+    shown = Table(
+        title=f"{how_many(said, 'caption')} of {how_many(len(table.rows), 'image')}",
+        title_justify="left",
+    )
     shown.add_column("word" if options.words else "phrase")
     shown.add_column("captions", justify="right")
     shown.add_column("share", justify="right")
@@ -293,7 +303,10 @@ def _frequencies(options: argparse.Namespace, console: Console) -> tuple[int, An
         shown.add_row(escape(one.text), str(one.count), f"{one.share:.0%}")
     console.print(shown)
     if len(found) > options.top:
-        console.print(f"{len(found) - options.top} more are rarer (--top N shows more).")
+        console.print(
+            f"{len(found) - options.top:,} more {worded(len(found) - options.top, 'is', 'are')} "
+            "rarer (--top N shows more)."
+        )
     return EXIT_DONE, {
         "images": len(table.rows), "captions": said,
         "frequencies": [{"text": one.text, "count": one.count, "share": one.share}
@@ -322,8 +335,9 @@ def _lint(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     if not table.trigger:
         console.print("No trigger word is known here (--trigger WORD), so none was looked for.")
     console.print(
-        f"{len(table.rows)} captions: {faults} faults, {len(found) - faults} hints. Length by "
-        f"{escape(encoder.name)}, {encoder.limit} tokens."
+        f"{how_many(len(table.rows), 'caption')}: {how_many(faults, 'fault')}, "
+        f"{how_many(len(found) - faults, 'hint')}. Length by {escape(encoder.name)}, "
+        f"{how_many(encoder.limit, 'token')}."
     )
     return EXIT_DIFFERENT if faults else EXIT_DONE, {
         "captions": len(table.rows), "faults": faults, "trigger": table.trigger,
@@ -346,11 +360,14 @@ def _show_changes(made: Edit, console: Console) -> None:
         console.print(f"… and {len(made.changes) - _SHOWN} more (--json has all)")
     for note in made.notes:
         console.print(f"[yellow]Note[/]: {escape(note)}")
-    console.print(f"{len(made.changes)} of {len(made.table.rows)} captions change.")
+    console.print(
+        f"{len(made.changes):,} of {how_many(len(made.table.rows), 'caption')} "
+        f"{worded(len(made.changes), 'changes', 'change')}."
+    )
 
 
 def _show_written(written: Written, console: Console, how: str) -> None:
-    console.print(f"{_counted(written.changed, 'caption')} {how}.")
+    console.print(f"{how_many(written.changed, 'caption')} {how}.")
     if written.previous is not None:
         console.print(
             f"The dataset is a new version; the one before is {escape(str(written.previous))}. "
@@ -369,7 +386,3 @@ def _as_json(made: Edit, written: Written | None) -> dict[str, Any]:
         "changes": [{"image": one.image, "before": one.before, "after": one.after}
                     for one in made.changes],
     }  # fmt: skip
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

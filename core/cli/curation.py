@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic, project
 from .. import project_sections as sections
+from ..counts import how_many
 from ..errors import CuratorError
 from ..naming import table_name
 from ..options import option
@@ -262,7 +263,7 @@ def _generate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             parsed, options.project.parent, shard=options.shard, progress=progress
         )
     say(console, images.notes)
-    console.print(f"{len(images)} images in {escape(images.root)}")
+    console.print(f"{how_many(len(images), 'image')} in {escape(images.root)}")
     return EXIT_DONE, {"folder": str(images.root), "pictures": images.table["path"].to_list()}
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many
 from ..errors import CuratorError
 from .output import EXIT_DONE, clip_of, escape, progress_on
 from .places import input_path
@@ -187,7 +188,8 @@ def _report(evaluations: Sequence[Evaluation], console: Console) -> None:
 
     found = figures_table(evaluations)
     table = Table(
-        title=f"{evaluations[0].summary.trigger.images} images a series", title_justify="left"
+        title=f"{how_many(evaluations[0].summary.trigger.images, 'image')} a series",
+        title_justify="left",
     )
     table.add_column("")
     for name in found["name"]:

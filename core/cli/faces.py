@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many
 from ..errors import CuratorError
 from .output import EXIT_DONE, Command, escape, progress_on
 from .places import input_path
@@ -106,8 +107,8 @@ def _show(result: SelfTest, console: Console) -> None:
 
     faces = result.faces
     console.print(
-        f"{result.images} images: one face in {faces['one']}, several in {faces['several']}, none "
-        f"in {faces['none']}; {result.seconds * 1000:.0f} ms an image."
+        f"{how_many(result.images, 'image')}: one face in {faces['one']}, several in "
+        f"{faces['several']}, none in {faces['none']}; {result.seconds * 1000:.0f} ms an image."
     )
     console.print(
         f"The defaults accept {result.accepted:.0%} of the images of one face, and "
@@ -125,8 +126,8 @@ def _show(result: SelfTest, console: Console) -> None:
         console.print("Identity was not tried: there are no folders with several images each.")
         return
     console.print(
-        f"{result.people} people: {len(result.same)} pairs of one person, {len(result.different)} "
-        "of two."
+        f"{how_many(result.people, 'person')}: {how_many(len(result.same), 'pair')} of one person, "
+        f"{len(result.different):,} of two."
     )
     table = Table(title="Who passes as the person of references", title_justify="left")
     for heading in ("similarity", "references", "of the same person", "of others"):

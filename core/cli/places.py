@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many
 from ..reading.folders import is_packed_name, packed_in
 from ..stores.addresses import AddressError, addresses, is_address, shown
 from ..stores.cache import LIMIT_VARIABLE, bytes_of
@@ -228,4 +229,6 @@ def _say(copy: Mirrored, console: Console) -> None:
     say(console, copy.notes)
     say(console, [f"{name}: {reason}" for name, reason in copy.faults.items()][:_SHOWN])
     if len(copy.faults) > _SHOWN:
-        say(console, [f"{len(copy.faults)} objects of {copy.address} could not be had."])
+        say(
+            console, [f"{how_many(len(copy.faults), 'object')} of {copy.address} could not be had."]
+        )

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many
 from .output import EXIT_DONE, Command, escape, progress_on, say
 from .places import input_path, shards_path
 
@@ -104,7 +105,7 @@ def _export(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     say(console, made.notes)
     same = ", unchanged" if made.unchanged else ""
     console.print(
-        f"{made.samples} images in {made.shards} {'shard' if made.shards == 1 else 'shards'} "
+        f"{how_many(made.samples, 'image')} in {how_many(made.shards, 'shard')} "
         f"({in_words(made.size_bytes)}){same}: [bold]{escape(str(made.folder))}[/]"
     )
     return EXIT_DONE, {

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many
 from ..defaults import SAMPLE_GUIDANCE, SAMPLE_STEPS
 from ..options import Option, options
 from ..training.presets import FAMILY_PRESETS, Chosen, choose, preset_names
@@ -299,7 +300,7 @@ def show_result(result: LoraResult, console: Console) -> None:
     for warning in result.warnings:
         console.print(f"[yellow]Note[/]: {escape(warning)}")
     if result.skipped:
-        console.print(f"{len(result.skipped)} images were left out:")
+        console.print(f"{how_many(len(result.skipped), 'image was', 'images were')} left out:")
         for skipped in result.skipped[:10]:
             console.print(f"  {escape(f'{skipped.path.name}: {skipped.reason}')}")
     color = "bold red" if training.stopped == "diverged" else "bold"
@@ -310,7 +311,7 @@ def show_result(result: LoraResult, console: Console) -> None:
     else:
         console.print(
             f"Best by validation: epoch {best.epoch}, loss {best.validation_loss:.4f} "
-            f"({len(training.held_out)} images held out)."
+            f"({how_many(len(training.held_out), 'image')} held out)."
         )
     if result.by_evaluation is not None:
         score = result.by_evaluation

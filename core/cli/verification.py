@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..counts import how_many
 from ..defaults import REGENERATED_IMAGES, TEST_PROMPTS
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on
 from .places import input_path
@@ -206,7 +207,7 @@ def _sign_off(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     shown = shown_files(options.dataset, options.lora, folder)
     record = sign(options.dataset, options.name, shown, lora=options.lora)
     console.print(
-        f"[bold]{escape(record['name'])}[/] approves of {len(shown)} files of "
+        f"[bold]{escape(record['name'])}[/] approves of {how_many(len(shown), 'file')} of "
         f"{escape(str(options.dataset))}, {record['time']}."
     )
     console.print(

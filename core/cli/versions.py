@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many, worded
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, escape, progress_on
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def _versions(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     for line in found.lines:
         for lora in line.loras:
             as_found = (
-                f", {lora.altered} images or captions of which were not as exported"
+                f", {how_many(lora.altered, 'image or caption', 'images or captions')} of which "
+                f"{worded(lora.altered, 'was', 'were')} not as exported"
                 if lora.altered
                 else ""
             )
@@ -120,17 +122,19 @@ def _show(found: Difference, console: Console) -> None:
 
     before, after = found.before, found.after
     console.print(
-        f"[bold]From version {before.number} to version {after.number}[/]: {len(before.images)} "
-        f"images, then {len(after.images)}; {len(found.same)} the same, {len(found.left)} out, "
-        f"{len(found.entered)} in, {len(found.redrawn)} redrawn"
+        f"[bold]From version {before.number} to version {after.number}[/]: "
+        f"{how_many(len(before.images), 'image')}, then {len(after.images):,}; "
+        f"{len(found.same):,} the same, {len(found.left):,} out, {len(found.entered):,} in, "
+        f"{len(found.redrawn):,} redrawn"
     )
     if found.is_equal:
         console.print("They are equal, file by file, as they were exported.")
     for version, names in zip((before, after), found.damaged, strict=True):
         if names:
             console.print(
-                f"[yellow]Note[/]: of version {version.number}, {len(names)} files are gone or "
-                f"changed since its export: {escape(', '.join(names[:5]))}"
+                f"[yellow]Note[/]: of version {version.number}, "
+                f"{how_many(len(names), 'file is', 'files are')} gone or changed since its export: "
+                f"{escape(', '.join(names[:5]))}"
             )
     for title, images in (("Out", found.left), ("In", found.entered)):
         _list(console, title, [f"{one.name}: {one.why}" if one.why else one.name for one in images])
@@ -193,13 +197,15 @@ def _restore(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     )
     if done.damaged:
         console.print(
-            f"[yellow]Note[/]: {len(done.damaged)} files of the version before were gone or "
-            f"changed since its export: {escape(', '.join(done.damaged[:5]))}"
+            f"[yellow]Note[/]: {how_many(len(done.damaged), 'file')} of the version before "
+            f"{worded(len(done.damaged), 'was', 'were')} gone or changed since its export: "
+            f"{escape(', '.join(done.damaged[:5]))}"
         )
     if done.elsewhere:
         console.print(
-            f"[yellow]Note[/]: {len(done.elsewhere)} files were damaged in version {done.source} "
-            f"and were taken from another: {escape(', '.join(done.elsewhere[:5]))}"
+            f"[yellow]Note[/]: {how_many(len(done.elsewhere), 'file was', 'files were')} damaged "
+            f"in version {done.source} and {worded(len(done.elsewhere), 'was', 'were')} taken from "
+            f"another: {escape(', '.join(done.elsewhere[:5]))}"
         )
     return EXIT_DONE, done.as_mapping()
 
@@ -222,12 +228,14 @@ def reproduce_version(options: argparse.Namespace, console: Console) -> tuple[in
     where = f"version {version.number} in {escape(made.folder)}"
     if made.identical:
         console.print(
-            f"[bold green]Identical[/]: all {made.same} files of {where} came again byte for byte."
+            f"[bold green]Identical[/]: {worded(made.same, 'the', 'all')} "
+            f"{how_many(made.same, 'file')} of {where} came again byte for byte."
         )
         return EXIT_DONE, made.as_mapping()
     console.print(
-        f"[bold yellow]Different[/]: {made.same} files of {where} came again, {len(made.changed)} "
-        f"otherwise, {len(made.missing)} not, and {len(made.more)} others. What differs from when "
+        f"[bold yellow]Different[/]: {how_many(made.same, 'file')} of {where} came again, "
+        f"{len(made.changed)} otherwise, {len(made.missing)} not, and "
+        f"{how_many(len(made.more), 'other')}. What differs from when "
         f"it was made: {escape('; '.join(made.tools)) or 'nothing that is recorded'}."
     )
     for name in (*made.changed, *made.missing, *made.more)[:10]:

@@ -8,6 +8,7 @@ CORE = Path(__file__).parents[2] / "core"
 
 ORDER = {
     "errors": "What every error that a user can cause derives from.",
+    "counts": "A number with its noun and its verb.",
     "atomic": "Files are written beside their name and renamed.",
     "damages": "What a run has found damaged, to be said at its end.",
     "engines": "Where work is done: in this process, or in a pool of others.",

@@ -171,7 +171,7 @@ def test_the_end_of_a_run_says_what_was_damaged(tmp_path):
     assert all(one["where"] == str(store) for name, one in kinds.items() if "measure" in name)
     assert kinds["files of the version before"]["count"] == 1
     assert "Damage found" in said
-    assert "1 damaged files of the version before in" in said
+    assert "1 damaged file of the version before in" in said
     again, told, _ = curate(source, tmp_path / "out")
     assert "Damage" not in told
     assert "damage" not in again

@@ -127,7 +127,7 @@ def test_a_node_says_what_it_has_found_damaged(server, flow):
     (dataset / "recipe.toml").write_text("changed")
     run = server.run(graph)
     (told,) = run.outputs["14"]["text"]
-    assert f"1 damaged files of the version before in {dataset}: kept as found in" in told
+    assert f"1 damaged file of the version before in {dataset}: kept as found in" in told
 
 
 def test_another_prompt_makes_its_images_again(server):
@@ -280,11 +280,11 @@ def test_damage_to_what_was_unpacked_is_said_by_the_node_that_lists_it(server):
     (unpacked / "1.png").unlink()
     os.utime(path)  # or nothing would be listed again
     run = server.run(graph)
-    told = f"1 damaged unpacked files in {unpacked}: unpacked again"
+    told = f"1 damaged unpacked file in {unpacked}: unpacked again"
     assert told in run.outputs["2"]["text"][0]
     assert told in run.outputs["1"]["text"]
     assert run.outputs["1"]["images"]
-    assert run.outputs["4"]["text"] == [f"1 damaged images in {written}: written again"]
+    assert run.outputs["4"]["text"] == [f"1 damaged image in {written}: written again"]
     assert (written / name).read_bytes() == content
     assert (unpacked / "1.png").read_bytes() == png_bytes(drawing(1))
 

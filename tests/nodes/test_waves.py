@@ -201,7 +201,7 @@ def test_damaged_notes_of_waves_are_said_and_written_again(server, grown):
     notes.write_text(notes.read_text().replace('"wave": 2', '"wave": 1'))
     with pytest.raises(ValueError, match="seal"):
         unsealed(json.loads(notes.read_text()))
-    told = f"1 damaged notes of waves in {notes}: taken for absent"
+    told = f"1 damaged note of waves in {notes}: taken for absent"
     run = server.run(graph_of("notes"))
     assert told in "\n".join(run.outputs["3"]["text"])
     assert "scenario: 2 each of 3 values - met" in said(run)

@@ -95,7 +95,7 @@ class Spoiled:
         return find
 
 
-SPOILED = ["1 damaged models in a.onnx: read again", "28 damaged images in a folder: made again"]
+SPOILED = ["1 damaged model in a.onnx: read again", "28 damaged images in a folder: made again"]
 """What eight chunks of it come to, whoever does them."""
 
 

@@ -166,7 +166,7 @@ def test_damage_is_said_and_an_unreadable_image_is_a_blank(two, tmp_path):
         found = diff(1, 2, tmp_path / "set")
     assert found.damaged == ((), (ranks[7],))
     assert [str(one) for one in noted] == [
-        f"1 damaged files of version 2 in {tmp_path / 'set'}: left as they are"
+        f"1 damaged file of version 2 in {tmp_path / 'set'}: left as they are"
     ]
     text = page(found)
     assert "1 file of version 2 gone or changed" in text

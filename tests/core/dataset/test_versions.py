@@ -251,7 +251,7 @@ def test_what_is_damaged_is_taken_from_another_version_or_refused(place):
     with collected_damage() as found:
         assert restore(place, 1).elsewhere == (shared.name,)
     assert [str(one) for one in found] == [
-        f"1 damaged files of version 1 in {first}: taken from another version"
+        f"1 damaged file of version 1 in {first}: taken from another version"
     ]
     assert verify(place).ok
     restore(place, 2)

@@ -242,7 +242,7 @@ sample_every = 1
     with collected_damage() as found:
         anew = project_training.train(parsed, dataset, tmp_path)
     assert [str(one) for one in found] == [
-        f"1 damaged training states in {state}: the training begins anew"
+        f"1 damaged training state in {state}: the training begins anew"
     ]
     assert f"{first.file} is made again from the training's last state: No such file" in caplog.text
     assert f"Training anew: {state} is no checkpoint of this trainer, or is damaged" in caplog.text
