@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "errors.md"
@@ -152,11 +154,15 @@ def _text(node: ast.expr) -> str:
     """Return a message as it is written; empty where that is not said here."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
+    if counted := _counted(node):
+        return counted
     if isinstance(node, ast.JoinedStr):
         parts = []
         for value in node.values:
             if isinstance(value, ast.Constant):
                 parts.append(str(value.value))
+            elif counted := _counted(value.value):
+                parts.append(counted)
             else:
                 name = _placeholder(value.value)
                 parts.append(_constants().get(name.lstrip("_")) or "{" + name + "}")
@@ -166,6 +172,25 @@ def _text(node: ast.expr) -> str:
     if isinstance(node, ast.IfExp):
         return _text(node.body) or _text(node.orelse)
     return ""
+
+
+def _counted(node: ast.expr) -> str:
+    """Return what a call of ``how_many`` or ``worded`` says of several; empty for another."""
+    name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+    if name not in ("how_many", "worded"):
+        return ""
+    number, *forms = node.args
+    words = _text(forms[-1]) if len(forms) > 1 else _counts().plural(_text(forms[0]))
+    return words if name == "worded" else f"{{{_placeholder(number)}}} {words}"
+
+
+@cache
+def _counts() -> ModuleType:
+    """Return the module that counts, without the package that it is of."""
+    spec = spec_from_file_location("counts", ROOT / "core" / "counts.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache

@@ -11,6 +11,7 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..counts import how_many
 from ..errors import CuratorError
 from .trigger_words import is_named
 
@@ -117,8 +118,8 @@ def check_trigger(trigger: str | Mapping[str, str] | None) -> None:
     longest = max(map(len, words), default=0)
     if longest > _LONGEST_TRIGGER:
         raise CaptionError(
-            f"The trigger word has {longest:,} letters. A word or a few do, such as 'char1': at "
-            f"most {_LONGEST_TRIGGER:,} letters."
+            f"The trigger word has {how_many(longest, 'letter')}. A word or a few do, such as "
+            f"'char1': at most {_LONGEST_TRIGGER:,} letters."
         )
 
 

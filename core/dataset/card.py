@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ..counts import how_many
 from ..report.composition import COLUMNS, value_counts
 from .composition import composition_table
 from .portfolio_text import composition_text, diversity_text, samples_text, seeds_text
@@ -139,11 +140,11 @@ def _portfolio(
         resolutions[text] = resolutions.get(text, 0) + 1
     common = max(resolutions, key=lambda text: resolutions[text])
     if len(resolutions) > 1:
-        common += f" most often ({len(resolutions)} sizes)"
+        common += f" most often ({how_many(len(resolutions), 'size')})"
     scores = [r.values["quality_score"] for r in records if "quality_score" in r.values]
     rows = [
         ("Trigger word", f"`{trigger}`" if trigger else "none"),
-        ("Training data", f"{count:,} curated images"),
+        ("Training data", how_many(count, "curated image")),
         ("Candidates", f"{table.height:,} (curation ratio {count / max(table.height, 1):.1%})"),
         ("Image resolution", f"{common} pixels"),
         ("Format", _formats(records)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from .. import atomic
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..naming import first_of
@@ -216,9 +217,9 @@ def unlike_export(root: Path) -> tuple[str, ...]:
     if not names:
         return ()
     listed = first_of(names)
-    are = "is" if len(names) == 1 else "are"
     return (
-        f"{len(names)} of {found.checked} files of {root} {are} gone or changed since its export "
+        f"{len(names):,} of {how_many(found.checked, 'file')} of {root} "
+        f"{worded(len(names), 'is', 'are')} gone or changed since its export "
         f"({listed}); it is taken as it is.",
     )
 

@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 from .. import report
+from ..counts import how_many
 from ..report.thumbnails import data_uri, thumbnails
 from .difference import SCORES, CaptionChange, Difference, MovedImage, ScoreChange
 from .setting_changes import GROUPS
@@ -93,7 +94,7 @@ def _mean(version: Version) -> float | None:
 
 def _warnings(difference: Difference) -> str:
     items = [
-        f"<li>{len(names)} {'file' if len(names) == 1 else 'files'} of {escape(name_of(one))} gone "
+        f"<li>{how_many(len(names), 'file')} of {escape(name_of(one))} gone "
         f"or changed since its export: {escape(', '.join(names[:10]))}"
         f"{', …' if len(names) > 10 else ''}.</li>"
         for one, names in zip(

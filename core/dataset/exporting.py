@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..naming import first_of
@@ -72,8 +73,9 @@ class NothingSelectedError(CuratorError):
     def __init__(self, images: ImageSet) -> None:
         reasons = ", ".join(f"{n} {reason}" for reason, n in images.rejections().items())
         super().__init__(
-            f"None of {len(images)} images is selected ({reasons or 'no selection was made'}). "
-            "Lower a threshold or relax a quota, then export again."
+            f"None of {how_many(len(images), 'image')} is selected "
+            f"({reasons or 'no selection was made'}). Lower a threshold or relax a quota, then "
+            "export again."
         )
 
 
@@ -126,8 +128,8 @@ class Exported:
         if not self.masks + self.white_masks:
             return ""
         rest = self.white_masks
-        white = f" For {rest} image{'s' * (rest > 1)} there was none: white, all counts."
-        return f"Masks of {self.masks} images.{white if rest else ''}"
+        white = f" For {how_many(rest, 'image')} there was none: white, all counts."
+        return f"Masks of {how_many(self.masks, 'image')}.{white if rest else ''}"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -137,16 +139,16 @@ class Exported:
             listed = first_of(self.damaged, 5)
             count = len(self.damaged)
             notes.append(
-                f"{count} {'file' if count == 1 else 'files'} of the version before were gone or "
-                f"changed since its export ({listed}). It is kept as it was found in "
+                f"{how_many(count, 'file')} of the version before {worded(count, 'was', 'were')} "
+                f"gone or changed since its export ({listed}). It is kept as it was found in "
                 f"{self.previous}; version {self.version} is whole."
             )
         if self.edits:
             notes.append(
-                f"The captions of the version before had been edited ({self.edits} "
-                f"edit{'s' * (self.edits > 1)}); those of version {self.version} are written anew. "
-                f"'character-curator restore {self.folder} {self.version - 1}' brings the edited "
-                "ones back."
+                "The captions of the version before had been edited "
+                f"({how_many(self.edits, 'edit')}); those of version {self.version} are written "
+                f"anew. 'character-curator restore {self.folder} {self.version - 1}' brings the "
+                "edited ones back."
             )
         if not self.shared:
             notes.append(

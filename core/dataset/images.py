@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..counts import how_many
 from ..errors import CuratorError
 from ..hashing import content_hash, file_state
 from ..json_text import parse
@@ -44,7 +45,7 @@ class SourcesChangedError(CuratorError):
     def __init__(self, problems: list[str]) -> None:
         listed = "\n  ".join(problems[:10]) + ("\n  …" if len(problems) > 10 else "")
         super().__init__(
-            f"{len(problems)} selected image(s) cannot be exported:\n  {listed}\n"
+            f"{how_many(len(problems), 'selected image')} cannot be exported:\n  {listed}\n"
             "Put them back, or curate the folder again: what was measured is not what is there."
         )
 
@@ -61,8 +62,8 @@ class UnreadableSourcesError(SourcesChangedError):
         self.reasons = dict(reasons)
         listed = "\n  ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:10])
         self.args = (
-            f"{len(reasons)} selected image(s) are damaged and cannot be exported:\n  {listed}"
-            f"{chr(10) + '  …' if len(reasons) > 10 else ''}\n"
+            f"{how_many(len(reasons), 'selected image is', 'selected images are')} damaged and "
+            f"cannot be exported:\n  {listed}{chr(10) + '  …' if len(reasons) > 10 else ''}\n"
             + (advice or "Replace them, or take them out of the folder, and curate it again."),
         )
 

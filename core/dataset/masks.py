@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..analysis.crop_boxes import Head, face_of, head_of
 from ..analysis.poses import layout_of
+from ..counts import how_many
 from ..defaults import MASK_KINDS
 from ..errors import CuratorError
 from ..reading.crops import CropRecord, crop_record, cut
@@ -195,7 +196,8 @@ def checked(wish: MaskWish, count: int) -> MaskWish:
     if wish.given is not None:
         if len(wish.given) != count:
             raise MaskError(
-                f"{len(wish.given)} masks are given for {count} selected images. Give one for each "
+                f"{how_many(len(wish.given), 'mask is', 'masks are')} given for "
+                f"{how_many(count, 'selected image')}. Give one for each "
                 "in their order."
             )
         return wish

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ..counts import how_many
 from ..imageset import unpack_vector
 from ..reading.disturbances import DISTURBED
 from ..report.thumbnails import thumbnails
@@ -49,7 +50,7 @@ def composition_text(records: Sequence[Record], least_quality: float | None = No
         parts = Counter(str(r.values.get("category") or "") for r in members)
         if set(parts) - {"", kind}:
             lines += [
-                f"  - {_text(part or 'without a category')}: {_images(count)}"
+                f"  - {_text(part or 'without a category')}: {how_many(count, 'image')}"
                 for part, count in sorted(parts.items())
             ]
     scores = _values([r for r in records if r.values.get("type") != DISTURBED], "quality_score")
@@ -69,17 +70,17 @@ def seeds_text(records: Sequence[Record]) -> str:
     if not seeds:
         return ""
     lines = [
-        f"- {len(seeds)} different seed{'s' * (len(seeds) != 1)}",
+        f"- {how_many(len(seeds), 'different seed')}",
         f"- {_span(seeds.values())} per seed",
     ]
     recorded = sum("noise_seed" in r.values for r in records)
     if recorded:
         lines.append(
-            f"- {_images(recorded)} can be made again from the noise seed, prompt and settings "
-            "that they carry"
+            f"- {how_many(recorded, 'image')} can be made again from the noise seed, prompt and "
+            "settings that they carry"
         )
     if missing := len(records) - seeds.total():
-        lines.append(f"- {_images(missing)} without a seed")
+        lines.append(f"- {how_many(missing, 'image')} without a seed")
     return "## Seed distribution\n\n" + "\n".join(lines) + "\n"
 
 
@@ -97,8 +98,7 @@ def diversity_text(
     lines = []
     if clusters := Counter(_values(records, "cluster")):
         lines.append(
-            f"- {len(clusters)} CLIP cluster{'s' * (len(clusters) != 1)}, "
-            f"{_span(clusters.values())} each"
+            f"- {how_many(len(clusters), 'CLIP cluster')}, {_span(clusters.values())} each"
         )
     for key, what in (("pose", "Angles"), ("framing", "Framings")):
         if counted := Counter(_values(records, key)):
@@ -267,11 +267,7 @@ def _counted(counted: Counter[str]) -> str:
 
 def _span(counts: Iterable[int]) -> str:
     low, high = min(counts), max(counts)
-    return _images(low) if low == high else f"{low} to {high} images"
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' * (count != 1)}"
+    return how_many(low, "image") if low == high else f"{low:,} to {how_many(high, 'image')}"
 
 
 def _share(count: int, total: int) -> str:

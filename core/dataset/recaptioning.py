@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..counts import how_many, worded
 from ..errors import CuratorError, WriteError
 from ..hashing import content_hash
 from ..naming import first_of
@@ -34,8 +35,9 @@ class CaptionsChangedError(CuratorError):
     def __init__(self, root: Path, files: list[str]) -> None:
         listed = first_of(files, 5)
         super().__init__(
-            f"{len(files)} caption(s) of {root} have changed since they were read ({listed}). "
-            "Nothing was written. Run the command again."
+            f"{how_many(len(files), 'caption')} of {root} {worded(len(files), 'has', 'have')} "
+            f"changed since {worded(len(files), 'it was', 'they were')} read ({listed}). Nothing "
+            "was written. Run the command again."
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..counts import worded
 from ..damages import note_damage
 from ..errors import CuratorError
 from ..imageset import content_hash
@@ -28,8 +29,9 @@ class VersionDamagedError(CuratorError):
     def __init__(self, version: Version, lost: Sequence[str]) -> None:
         listed = first_of(lost, 10)
         super().__init__(
-            f"Version {version.number} of {version.place} is not whole: {len(lost)} of its files "
-            f"are gone or changed, and no other version has them ({listed}). Nothing was changed. "
+            f"Version {version.number} of {version.place} is not whole: {len(lost):,} of its files "
+            f"{worded(len(lost), 'is', 'are')} gone or changed, and no other version has "
+            f"{worded(len(lost), 'it', 'them')} ({listed}). Nothing was changed. "
             "Put the files back, or make the version again from its recipe: character-curator "
             f"reproduce {version.folder} --output FOLDER"
         )

@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from .. import atomic
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..json_text import parse
 from ..naming import first_of, slug, table_name
@@ -114,7 +115,8 @@ def write_shards(
     wanted = count or 1
     if not 1 <= wanted <= min(len(samples), _MOST):
         raise ShardsError(
-            f"{wanted} shards of {len(samples)} images are none: from 1 to {len(samples)}."
+            f"{how_many(wanted, 'shard')} of {how_many(len(samples), 'image')} cannot be: from 1 "
+            f"to {len(samples)}."
         )
     name = slug(root.resolve().name)
     if target.is_dir() and any(target.iterdir()):
@@ -176,8 +178,8 @@ def _result(
     large = sum(one["filesize"] > size for one in shards)
     if large:
         notes += (
-            f"{large} {'shard is' if large == 1 else 'shards are'} larger than {size:,} bytes: the "
-            "one image in it is.",
+            f"{how_many(large, 'shard is', 'shards are')} larger than {size:,} bytes: the "
+            f"one image in {worded(large, 'it', 'each')} is.",
         )
     return Shards(
         target,
@@ -230,10 +232,12 @@ def _left_out(faults: Mapping[str, str]) -> Iterator[str]:
     found = [f"{name} ({reason})" for name, reason in faults.items() if reason]
     if found:
         listed = first_of(found)
-        what = "file cannot be opened as an image, and is" if len(found) == 1 else (
-            "files cannot be opened as images, and are"
-        )  # fmt: skip
-        yield f"{len(found)} {what} left out: {listed}."
+        what = how_many(
+            len(found),
+            "file cannot be opened as an image, and is",
+            "files cannot be opened as images, and are",
+        )
+        yield f"{what} left out: {listed}."
 
 
 def _writable(value: Any) -> Any:
@@ -251,7 +255,10 @@ def _notes(samples: Sequence[_Sample]) -> tuple[str, ...]:
     notes = []
     bare = sum(all(end != ".txt" for end, _ in one.members) for one in samples)
     if bare:
-        notes.append(f"{bare} of {len(samples)} images have no caption, and no .txt in the shards.")
+        notes.append(
+            f"{bare:,} of {how_many(len(samples), 'image')} {worded(bare, 'has', 'have')} no "
+            "caption, and no .txt in the shards."
+        )
     kinds = Counter(" ".join(sorted(end for end, _ in one.members)) for one in samples)
     if len(kinds) > 1:
         listed = ", ".join(f"{count} with {ends}" for ends, count in sorted(kinds.items()))

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..counts import worded
 from ..errors import CuratorError
 from ..reading.own import VERSIONS_SUFFIX, is_dataset, is_version_name
 from .checksums import NotADatasetError, exported_checksums
@@ -224,7 +225,7 @@ def find_version(name: str | int | Path, dataset: Path | str | None = None) -> V
     listed = ", ".join(str(version.number) for version in found)
     raise NoSuchVersionError(
         f"Version {text} of {place_of(dataset)} is not kept; {listed} "
-        f"{'is' if len(found) == 1 else 'are'}. 'character-curator versions' lists them."
+        f"{worded(len(found), 'is', 'are')}. 'character-curator versions' lists them."
     )
 
 

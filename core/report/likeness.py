@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
+from ..counts import how_many, worded
 from ..imageset import ImageSet
 
 _WIDTH, _HEIGHT, _MARGIN = 800, 480, 14
@@ -115,7 +116,11 @@ def map_section(
         f"tells the images apart: dots that lie together may still differ."
     )
     if without:
-        said += f" {without:,} images have no embedding (or are not listed) and are not here."
+        said += (
+            f" {how_many(without, 'image')} {worded(without, 'has', 'have')} no embedding (or "
+            f"{worded(without, 'is', 'are')} not listed) and {worded(without, 'is', 'are')} not "
+            "here."
+        )
     return (
         f'<svg class="chart" id="map" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="Map of the embeddings">{"".join(dots)}</svg>'

@@ -179,7 +179,8 @@ function apply() {
   document.querySelectorAll(".home").forEach((home) => { home.hidden = Boolean(active); });
   const kept = new Set(matching.map((item) => item.i));
   for (const [i, dot] of dots) dot.classList.toggle("off", !kept.has(i));
-  matched.textContent = active ? `${matching.length} of ${items.length} images` : "";
+  const noun = items.length === 1 ? "image" : "images";
+  matched.textContent = active ? `${matching.length} of ${items.length} ${noun}` : "";
 }
 
 function compare([value, sign], a, b) {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..counts import how_many
 from ..imageset import ImageSet
 from ..rejection_reasons import Rejection, in_words
 from ..toml_lines import recipe_toml
@@ -144,7 +145,7 @@ def _minimum(recipe: Mapping[str, Any]) -> float | None:
 
 
 def _lead(chosen: pl.DataFrame, table: pl.DataFrame, trigger: str) -> str:
-    text = f"<strong>{chosen.height:,}</strong> of {table.height:,} images"
+    text = f"<strong>{chosen.height:,}</strong> of {how_many(table.height, 'image')}"
     word = f" · trigger word <code>{escape(trigger)}</code>" if trigger else ""
     return text + word
 

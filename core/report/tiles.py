@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..counts import how_many, worded
 from ..rejection_reasons import Rejection, in_words
 from .candidates import OF_PHOTOGRAPHS, Candidates
 from .contact_sheet import group_label, tile_caption
@@ -89,7 +90,10 @@ class Tiles:
                     f"<details><summary>{len(rest):,} more</summary>{self._tiles(rest)}</details>"
                 )
         if (more := self._candidates.total - len(self._rows)) > 0:
-            parts.append(f'<p class="quiet">{more:,} more are not shown on this page.</p>')
+            parts.append(
+                f'<p class="quiet">{more:,} more {worded(more, "is", "are")} not shown on this '
+                "page.</p>"
+            )
         return "".join(parts) or '<p class="quiet">No image was rejected.</p>'
 
     def _worth(self, row: int) -> float:
@@ -193,10 +197,14 @@ def duplicate_groups(candidates: Candidates, most: int = 500) -> str:
         )
     more = len(groups) - len(parts)
     return (
-        f"<details><summary>{len(groups):,} groups of near-duplicates, "
-        f"{sum(map(len, groups.values())):,} images</summary>"
+        f"<details><summary>{how_many(len(groups), 'group')} of near-duplicates, "
+        f"{how_many(sum(map(len, groups.values())), 'image')}</summary>"
         f'<ul class="groups">{"".join(parts)}</ul>'
-        + (f'<p class="quiet">{more:,} more groups are not listed.</p>' if more else "")
+        + (
+            f'<p class="quiet">{how_many(more, "more group is", "more groups are")} not listed.</p>'
+            if more
+            else ""
+        )
         + "</details>"
     )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many
 from ..rejection_reasons import Rejection, in_words
 
 if TYPE_CHECKING:
@@ -70,5 +71,5 @@ def _named(path: str, value: float | None) -> str:
 
 def _listed(texts: Sequence[str]) -> str:
     if len(texts) > _NAMED + 1:
-        return f"{', '.join(texts[:_NAMED])} and {len(texts) - _NAMED} others"
+        return f"{', '.join(texts[:_NAMED])} and {how_many(len(texts) - _NAMED, 'other')}"
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

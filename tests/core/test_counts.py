@@ -12,7 +12,7 @@ import character_curator
 from character_curator.counts import how_many, plural, singular, worded
 
 CORE = Path(character_curator.__file__).parent
-DONE = ("cli",)
+DONE = ("cli", "dataset", "report")
 NOUNS = (
     "images", "files", "candidates", "faces", "captions", "records", "steps", "epochs", "waves",
     "versions", "datasets", "folders", "subjects", "projects", "pages", "rows", "people", "pairs",
@@ -22,7 +22,7 @@ NOUNS = (
     "repeats", "groups", "processes", "validations", "places", "scores", "references", "assets",
 )  # fmt: skip
 COUNTED = re.compile(
-    rf" (?:(?!of |the |by |in |as |to |and |at )[a-z-]+ ){{0,2}}(?:{'|'.join(NOUNS)})\b"
+    rf" (?:(?!of |the |by |in |as |to |and |at )[a-z-]*[a-rt-z] ){{0,2}}(?:{'|'.join(NOUNS)})\b"
 )
 LOGGED = re.compile(rf"%[ds,]+{COUNTED.pattern}")
 FIXED = re.compile(r"_?[A-Z_]+")

@@ -147,7 +147,7 @@ def test_masks_beside_the_images_are_cut_with_their_crops(photos, analyser, tmp_
     made = export(cropped, tmp_path / "set", name="n", masks="beside", mask_layout="onetrainer")
     assert (made.masks, made.white_masks) == (1, 2)
     assert made.masks_in_words == (
-        "Masks of 1 images. For 2 images there was none: white, all counts."
+        "Masks of 1 image. For 2 images there was none: white, all counts."
     )
     mask, known = mask_of(made.folder, "b.png")
     left, top, right, bottom = known["crop_box"]
