@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..counts import how_many
 from ..defaults import RECIPE_ALPHA, RECIPE_DROPOUT, RECIPE_RANK, SEED_DOCUMENT
 from ..errors import CuratorError
 from .lycoris import KINDS, PREFIXES, AdapterKind
@@ -145,8 +146,8 @@ class Adapters:
         wrong += [k for k in state if k not in own]
         if wrong:
             raise AdapterError(
-                f"{len(wrong)} tensors do not fit the adapters (first: {wrong[0]}). Use the rank, "
-                "layers and base model that they were saved with."
+                f"{how_many(len(wrong), 'tensor does', 'tensors do')} not fit the adapters (first: "
+                f"{wrong[0]}). Use the rank, layers and base model that they were saved with."
             )
         with torch.no_grad():
             for name, parameter in own.items():

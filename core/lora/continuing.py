@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..counts import how_many
 from ..imageset import content_hash
 from . import lycoris
 from .adapters import ADAPTER, Adapters, LoraSettings, inject
@@ -116,8 +117,9 @@ class Origin:
             strange = missing if not strange or len(missing) < len(strange) else strange
         else:
             raise CheckpointError(
-                f"{self.name} has {len(strange)} of {len(names)} layers that the model does not "
-                f"have, or calls otherwise (first: {strange[0]}). Go on from a LoRA of this model."
+                f"{self.name} has {len(strange):,} of {how_many(len(names), 'layer')} that the "
+                f"model does not have, or calls otherwise (first: {strange[0]}). Go on from a LoRA "
+                "of this model."
             )
         has_text = any(paths for part, paths in found.items() if part != "denoiser")
         if has_text != (settings.text_encoder and len(modules) > 1):

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import atomic
+from ..counts import how_many
 from ..errors import CuratorError
 from ..json_text import parse
 from ..plain_files import plain
@@ -360,8 +361,8 @@ def _spelled(
             return layers
         strange = sorted(wanted ^ there) if not strange or wanted & there else strange
     raise CheckpointError(
-        f"The file and the adapters differ in {len(strange)} layers (first: {strange[0]}). Use "
-        "the base model and the layers that the file was trained with."
+        f"The file and the adapters differ in {how_many(len(strange), 'layer')} (first: "
+        f"{strange[0]}). Use the base model and the layers that the file was trained with."
     )
 
 

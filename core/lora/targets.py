@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..counts import how_many
 from ..defaults import SEED_DOCUMENT
 
 _ATTENTION = (
@@ -91,9 +92,9 @@ class Placement:
         return tuple(dict.fromkeys(_BLOCKS.sub("", path) for path in self.paths))
 
     def __str__(self) -> str:
-        text = f"Adapters on {self.adapted} of {self.linear} linear layers"
+        text = f"Adapters on {self.adapted:,} of {how_many(self.linear, 'linear layer')}"
         if len(self.paths) > self.adapted:
-            text += f" and {len(self.paths) - self.adapted} convolutions"
+            text += f" and {how_many(len(self.paths) - self.adapted, 'convolution')}"
         if self.without:
             text += f"; none in: {', '.join(self.without)}"
         if self.fused:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..counts import how_many, worded
 from ..dataset.facts import DatasetFacts, without_trigger
 from ..features import FeatureStore
 from ..lora.families import recognised
@@ -326,8 +327,9 @@ def _warnings(examples: Sequence[Example], facts: DatasetFacts) -> list[str]:
     if not missing:
         return []
     return [
-        f"{missing} of {len(examples)} captions do not have the trigger word '{facts.trigger}': "
-        "in those images nothing binds the subject to it."
+        f"{missing:,} of {how_many(len(examples), 'caption')} {worded(missing, 'does', 'do')} not "
+        f"have the trigger word '{facts.trigger}': in "
+        f"{worded(missing, 'that image', 'those images')} nothing binds the subject to it."
     ]
 
 

@@ -152,7 +152,7 @@ def test_a_longer_training_goes_on_and_a_shorter_one_begins_anew(server):
     [folder] = works(server, "length")
     begun = (folder / "samples" / "epoch-0000-00.png").stat().st_mtime_ns
     first = load_file(lora(server, "length"))
-    assert "1 epochs are done" in finished(folder)
+    assert "1 epoch is done" in finished(folder)
     server.run(graph["2"], 600)
     assert works(server, "length") == [folder]
     assert (folder / "samples" / "epoch-0000-00.png").stat().st_mtime_ns == begun

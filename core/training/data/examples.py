@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...counts import how_many, worded
 from ...dataset.sidecars import read_metadata
 from ...errors import CuratorError
 from ...reading.concepts import Concept, concept_above
@@ -62,9 +63,9 @@ class TooFewImagesError(CuratorError):
     def __init__(self, count: int, needed: int, skipped: Sequence[Skipped] = ()) -> None:
         reasons = "".join(f"\n  {s.path.name}: {s.reason}" for s in skipped)
         super().__init__(
-            f"{count} usable image{'' if count == 1 else 's'}, and {needed} are needed at least: "
-            "some to train on, and unless validation_share is 0, one to validate with. Add "
-            "images." + (f" Left out were:{reasons}" if reasons else "")
+            f"{how_many(count, 'usable image')}, and {needed} {worded(needed, 'is', 'are')} needed "
+            "at least: some to train on, and unless validation_share is 0, one to validate with. "
+            "Add images." + (f" Left out were:{reasons}" if reasons else "")
         )
 
 
@@ -218,8 +219,9 @@ def read_examples(
             notes.append(said)
     elif listing.masks and notes is not None:
         notes.append(
-            f"{len(listing.masks)} masks lie beside the images and do not weigh the loss; masks = "
-            "'beside' (--masks beside) makes them."
+            f"{how_many(len(listing.masks), 'mask lies', 'masks lie')} beside the images and "
+            f"{worded(len(listing.masks), 'does', 'do')} not weigh the loss; masks = "
+            f"'beside' (--masks beside) makes {worded(len(listing.masks), 'it', 'them')}."
         )
     return examples, skipped
 
@@ -319,7 +321,8 @@ def _notes(
     below = sum("/" in name for name in listing.names)
     if below and not any(concepts):
         notes.append(
-            f"{below} of {len(listing.names)} images lie in subfolders; they are trained on too."
+            f"{below:,} of {how_many(len(listing.names), 'image')} {worded(below, 'lies', 'lie')} "
+            f"in subfolders; {worded(below, 'it is', 'they are')} trained on too."
         )
     return notes
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...counts import worded
 from ...dataset.facts import DatasetFacts, read_facts, with_concepts
 from .examples import Decoded, Example, Skipped, read_examples
 
@@ -74,8 +75,9 @@ def read_images(job: LoraJob) -> TrainingImages:
         facts = with_concepts(facts, [e.path.relative_to(job.dataset) for e in examples])
     if facts.version is not None and facts.version.altered:
         notes.append(
-            f"Of version {facts.version.number} of the dataset, {facts.version.altered} of the "
-            "images or captions are not as exported; it is trained on as it is."
+            f"Of version {facts.version.number} of the dataset, {facts.version.altered:,} of the "
+            f"images or captions {worded(facts.version.altered, 'is', 'are')} not as exported; it "
+            "is trained on as it is."
         )
     prior: list[Example] = []
     validation = None

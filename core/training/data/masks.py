@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ...counts import how_many, worded
 from ...errors import CuratorError
 from ...hashing import content_hash
 from ...reading.masks import mask_in, of_another_shape, read_alpha, read_mask
@@ -112,11 +113,15 @@ def find_masks(
         )
     count = len(images) - len(faults)
     alphas = sum(mask.alpha for mask in own)
-    said = f"Masks weigh the loss of {len(own)} of {count} images"
+    said = f"Masks weigh the loss of {len(own):,} of {how_many(count, 'image')}"
     if alphas:
-        said += f", in {alphas} of them their transparency"
+        said += f", in {alphas:,} of them {worded(alphas, 'its', 'their')} transparency"
     rest = count - len(own)
-    return found, faults, f"{said}{f'; {rest} have none and count as a whole' if rest else ''}."
+    if rest:
+        said += (
+            f"; {rest:,} {worded(rest, 'has none and counts', 'have none and count')} as a whole"
+        )
+    return found, faults, f"{said}."
 
 
 def _found(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ...analysis.decoding import Pixels
+from ...counts import how_many, worded
 from ...progress import Progress, silent
 from ..denoisers.protocol import Denoiser, TextEmbeddings
 from ..settings import SettingsError, TrainingSettings
@@ -69,8 +70,13 @@ class TrainingData:
                 counts[side] += 1
         said = ", ".join(f"{count} at {side}" for side, count in counts.items())
         small = sum(len(example.crops(settings)) < len(sides) for example in images)
-        end = f" {small} are too small for all of them and were not enlarged." if small else ""
-        return f"Resolutions: of {len(images)} images, {said}.{end}"
+        end = (
+            f" {small:,} {worded(small, 'is', 'are')} too small for all of them and "
+            f"{worded(small, 'was', 'were')} not enlarged."
+            if small
+            else ""
+        )
+        return f"Resolutions: of {how_many(len(images), 'image')}, {said}.{end}"
 
 
 def _place(item: Item, settings: TrainingSettings) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...counts import how_many
 from ...errors import CuratorError, MissingDependencyError
 from ..settings import BasePrecision
 
@@ -66,7 +67,7 @@ def quantise(module: nn.Module, precision: BasePrecision, device: str) -> str:
     name = "is_loaded_in_4bit" if precision == "nf4" else "is_loaded_in_8bit"
     setattr(module, name, True)
     return (
-        f"Base model: {len(chosen)} of {len(linear)} linear layers in {precision}, "
+        f"Base model: {len(chosen):,} of {how_many(len(linear), 'linear layer')} in {precision}, "
         f"{after / 1e6:.1f} MB in place of {before / 1e6:.1f} (bitsandbytes "
         f"{bitsandbytes.__version__})."
     )

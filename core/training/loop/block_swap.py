@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...counts import how_many
 from ...errors import CuratorError
 from .blocks import repeated_blocks
 
@@ -33,8 +34,8 @@ def swapped_blocks(model: nn.Module, count: int) -> list[nn.Module]:
     found = repeated_blocks(model)
     if count > len(found):
         raise BlockSwapError(
-            f"block_swap is {count}, and {type(model).__name__} has {len(found)} blocks. Give "
-            "fewer."
+            f"block_swap is {count}, and {type(model).__name__} has "
+            f"{how_many(len(found), 'block')}. Give fewer."
         )
     return found[len(found) - count :] if count else []
 
@@ -231,6 +232,6 @@ def swapped(model: nn.Module, count: int, device: torch.device) -> Iterator[str]
         with BlockSwap(chosen, device):
             yield (
                 f"Block swap: the frozen weights of the last {count} of "
-                f"{len(repeated_blocks(model))} blocks, {size:.0f} MB, are on the card while "
-                "they compute."
+                f"{how_many(len(repeated_blocks(model)), 'block')}, {size:.0f} MB, are on the card "
+                "while they compute."
             )

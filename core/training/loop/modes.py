@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...counts import how_many
 from ...errors import CuratorError
 from ...generation.conditions import exact
 from .blocks import checkpointed_blocks
@@ -61,7 +62,7 @@ def checkpointed(module: nn.Module, wanted: bool, share: float = 1.0) -> Iterato
         return
     if share < 1:
         with checkpointed_blocks(module, share) as (count, total):
-            yield f"Gradient checkpointing: the first {count} of {total} blocks."
+            yield f"Gradient checkpointing: the first {count} of {how_many(total, 'block')}."
         return
     model: Any = module
     if not hasattr(model, "enable_gradient_checkpointing"):

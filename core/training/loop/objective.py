@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...counts import how_many
 from ..data.buckets import Box, Size
 from ..denoisers.protocol import Prediction
 from ..settings import HuberSchedule, LossName, SettingsError
@@ -207,7 +208,9 @@ def row_weights(
     if gamma is None or snr is None:
         return weights
     if snr.shape != weights.shape:
-        raise ValueError(f"{tuple(snr.shape)} signal-to-noise ratios for {len(prior)} rows.")
+        raise ValueError(
+            f"{tuple(snr.shape)} signal-to-noise ratios for {how_many(len(prior), 'row')}."
+        )
     return weights * min_snr_weights(snr, gamma, prediction).cpu()
 
 

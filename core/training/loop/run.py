@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...counts import how_many, worded
 from ...generation import conditions
 from ..data.order import Batch
 from ..data.prepare import TrainingData
@@ -193,12 +194,13 @@ class TrainingRun:
             if over and epoch:
                 self.stopped = "plateau"
                 self._message = (
-                    f"Stopped at the plateau: no lower validation loss for {self._patience.waited} "
-                    f"validations."
+                    "Stopped at the plateau: no lower validation loss for "
+                    f"{how_many(self._patience.waited, 'validation')}."
                 )
         if self.stopped is None and epoch and self.is_over:
-            whole = f"All {self.step} steps" if self.settings.steps else f"All {epoch} epochs"
-            self.stopped, self._message = "completed", f"{whole} are done."
+            count, noun = (self.step, "step") if self.settings.steps else (epoch, "epoch")
+            all_are = worded(count, f"1 {noun} is", f"All {how_many(count, noun)} are")
+            self.stopped, self._message = "completed", f"{all_are} done."
         self.is_whole = True
         if self.stopped is not None:
             self._write_weights(self.folder / LAST)

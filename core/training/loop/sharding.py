@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from ...counts import how_many
 from ...errors import CuratorError
 from .block_swap import bytes_of
 from .blocks import repeated_blocks
@@ -70,7 +71,7 @@ def sharded(model: nn.Module, wanted: bool, processes: Processes) -> Iterator[st
             part: Any = weight
             kept += 0 if weight in trained else part.to_local().nbytes
     yield (
-        f"Each of {processes.count} processes holds a part of the frozen weights of "
-        f"{len(found)} blocks: {kept / 1e6:,.1f} of {whole / 1e6:,.1f} MB. Nothing is "
+        f"Each of {how_many(processes.count, 'process')} holds a part of the frozen weights of "
+        f"{how_many(len(found), 'block')}: {kept / 1e6:,.1f} of {whole / 1e6:,.1f} MB. Nothing is "
         "sampled with a divided model."
     )

@@ -105,4 +105,4 @@ def test_plain_subfolders_are_trained_on_and_it_is_said(tmp_path):
     notes = []
     examples, _ = read_examples(tmp_path / "a", notes=notes)
     assert [e.caption for e in examples] == ["b/y", "x"]
-    assert notes == ["1 of 2 images lie in subfolders; they are trained on too."]
+    assert notes == ["1 of 2 images lies in subfolders; it is trained on too."]

@@ -83,8 +83,8 @@ def test_an_image_is_held_out_at_every_resolution(mixed):
 def test_how_many_images_of_each_is_said(mixed):
     data, _ = prepared(mixed, SETTINGS.replace(validation_share=0))
     assert data.resolutions(SETTINGS) == (
-        "Resolutions: of 6 images, 6 at 32, 6 at 48, 5 at 64. 1 are too small for all of them and "
-        "were not enlarged."
+        "Resolutions: of 6 images, 6 at 32, 6 at 48, 5 at 64. 1 is too small for all of them and "
+        "was not enlarged."
     )
     alone, _ = prepared(mixed, SETTINGS.replace(resolutions=None, resolution=64))
     assert alone.resolutions(SETTINGS.replace(resolutions=None)) == ""
