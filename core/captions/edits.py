@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..counts import how_many
 from ..dataset.trigger_words import is_named, words_of
 from ..errors import CuratorError
 from .counting import frequencies
@@ -302,6 +303,6 @@ def _something(text: str, what: str) -> None:
 def _bounded(text: str, what: str) -> None:
     if len(text) > MOST_LETTERS:
         raise EditError(
-            f"What is given to {what} has {len(text):,} letters: at most {MOST_LETTERS:,} are "
-            "taken. Name the words alone."
+            f"What is given to {what} has {how_many(len(text), 'letter')}: at most "
+            f"{MOST_LETTERS:,} are taken. Name the words alone."
         )

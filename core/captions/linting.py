@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from ..counts import how_many
 from ..dataset.trigger_words import is_named, words_of
 from .edits import Prune
 from .phrases import phrases_of, same
@@ -132,7 +133,8 @@ def _of_row(row: Captioned, trigger: str, encoder: TextEncoder | None) -> Iterat
         yield Finding(
             Kind.TOO_LONG,
             row.image,
-            f"{count} tokens, and {encoder.name} reads {encoder.limit}; it is cut before: {cut[1]}",
+            f"{how_many(count, 'token')}, and {encoder.name} reads {encoder.limit}; it is cut "
+            f"before: {cut[1]}",
         )
     counted = Counter(map(same, phrases_of(row.text)))
     if several := [phrase for phrase, count in counted.items() if count > 1]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.decoding import Pixels, decode_ahead
+from ..counts import how_many
 from ..damages import note_damage
 from ..features import FeatureStore
 from ..hashing import content_hash
@@ -207,8 +208,8 @@ def _made(
     asked = [one for one in results.values() if one.fresh]
     if asked and all(one.reason for one in asked):
         raise CaptionerError(
-            f"{asked[0].reason}. So it was with each of {len(asked)} images: the model does not "
-            "work here. Try another, or another precision."
+            f"{asked[0].reason}. So it was with each of {how_many(len(asked), 'image')}: the model "
+            "does not work here. Try another, or another precision."
         )
     return [results[index] for index in range(len(paths))]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..counts import how_many, worded
 from ..dataset.trigger_words import is_named, words_of
 from .edits import Operation, Prune
 from .table import CaptionTable
@@ -100,26 +101,24 @@ def _edit_to(
             changes[row.file] = Change(row.image, row.file, row.text, after, row.data)
     made = tuple(changes.values())
     if empty := sum(not change.after for change in made):
-        notes.append(f"{_captions(empty)} would be empty: a training leaves their images out.")
+        notes.append(
+            f"{how_many(empty, 'caption')} would be empty: a training leaves their images out."
+        )
     lost = sum(
         is_named(change.before, table.trigger) and not is_named(change.after, table.trigger)
         for change in made
     )
     if words_of(table.trigger) and lost:
-        notes.append(f"{_captions(lost)} would lose the trigger word '{table.trigger}'.")
+        notes.append(f"{how_many(lost, 'caption')} would lose the trigger word '{table.trigger}'.")
     if table.told and words_of(table.trigger) and table.trigger != table.told:
         notes.append(
             f"The trigger word that this folder tells a training is '{table.told}', not "
             f"'{table.trigger}': train with --trigger '{table.trigger}', or export again with it."
         )
     if unread := sum(row.unread for row in table.rows):
-        stay = f"stay{'s' * (unread == 1)}"
+        stay = worded(unread, "stays", "stay")
         notes.append(
-            f"{_captions(unread)} in an unknown encoding, or behind a link out of the folder, "
-            f"{stay} so."
+            f"{how_many(unread, 'caption')} in an unknown encoding, or behind a link out of the "
+            f"folder, {stay} so."
         )
     return Edit(table, tuple(what), made, tuple(notes))
-
-
-def _captions(count: int) -> str:
-    return f"{count} caption{'s' * (count != 1)}"

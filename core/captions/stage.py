@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..counts import how_many
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from .captioners import Captioner
@@ -77,15 +78,20 @@ class Captioning:
                 images, self.model, settings=self.stage, store=store, progress=progress
             )
             written = sum(bool(one.text) for one in made.made.values())
-            note = f"{written} captions written by {self.model.name}; {made.kept} kept."
+            note = (
+                f"{how_many(written, 'caption')} written by {self.model.name}; {made.kept:,} kept."
+            )
             if made.failed:
                 first, reason = next(iter(made.failed.items()))
-                note += f" {len(made.failed)} images have none ({first}: {reason})."
+                without = how_many(len(made.failed), "image has", "images have")
+                note += f" {without} none ({first}: {reason})."
             notes.append(note)
             images = made.images
         if self.operations:
             images, edit = edit_image_set(images, self.operations, trigger=self.trigger)
-            notes.append(f"{len(edit.changes)} captions edited: {'; '.join(edit.what)}.")
+            notes.append(
+                f"{how_many(len(edit.changes), 'caption')} edited: {'; '.join(edit.what)}."
+            )
             notes += edit.notes
         return replace(images, notes=(*images.notes, *notes))
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from ..counts import how_many, worded
 from ..dataset.facts import read_facts, with_concepts
 from ..dataset.publish import settle
 from ..dataset.sidecars import read_metadata
@@ -136,7 +137,10 @@ def read_table(folder: Path | str, *, trigger: str | None = None) -> CaptionTabl
     faults = [f"The caption {row.file} {_why_unread(row)}" for row in rows if row.unread]
     if below := sum(concept_above(row.image, root.name) is None and "/" in row.image
                     for row in rows):  # fmt: skip
-        faults.append(f"{below} of {len(rows)} images lie in subfolders; they count too.")
+        faults.append(
+            f"{below:,} of {how_many(len(rows), 'image')} {worded(below, 'lies', 'lie')} in "
+            f"subfolders; {worded(below, 'it counts', 'they count')} too."
+        )
     return CaptionTable(
         root,
         rows,

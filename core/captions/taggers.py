@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..counts import how_many
 from ..hashing import json_hash
 from ..json_text import parse
 from ..plain_files import plain
@@ -115,8 +116,9 @@ class Tagger:
         shape = session.get_outputs()[0].shape
         if isinstance(shape[-1], int) and shape[-1] != len(self.tags):
             raise CaptionerError(
-                f"{self._list} names {len(self.tags)} tags, and {self._file.name} gives "
-                f"{shape[-1]} probabilities. Take the list that belongs to the model."
+                f"{self._list} names {how_many(len(self.tags), 'tag')}, and {self._file.name} "
+                f"gives {how_many(shape[-1], 'probability')}. Take the list that belongs to the "
+                "model."
             )
         return session
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..counts import worded
 from ..errors import MissingDependencyError
 from ..hashing import json_hash
 from ..json_text import parse
@@ -179,8 +180,8 @@ class VisionLanguageModel:
         if missing := sorted(about["missing_keys"]):
             # They would be random, and so would the captions.
             raise self._unloadable(
-                f"{len(missing)} of its weights are not in its files ({missing[0]}, …), so they "
-                "are of another layout than transformers' own"
+                f"{len(missing):,} of its weights {worded(len(missing), 'is', 'are')} not in its "
+                f"files ({missing[0]}, …), so they are of another layout than transformers' own"
             )
         return model.to(self._device).eval()
 

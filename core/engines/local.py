@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ..counts import how_many
 from ..errors import CuratorError
 from .cores import memory, processors
 from .here import Here
@@ -148,7 +149,7 @@ class Local:
             if not pays:
                 return
         self._here.close()
-        log.debug("%s: in %d processes.", _named(work), wanted)
+        log.debug("%s: in %s.", _named(work), how_many(wanted, "process"))
         with closing(self._pool_of(wanted, needs).map(work, left, tell=tell)) as results:
             yield from results
 
@@ -172,7 +173,12 @@ class Local:
             begun = time.monotonic()  # what the caller does with a result counts for nobody
             gain = spent / max(1, done - 1) * (count - done) * (1 - 1 / wanted)
             if gain > _START * wanted / processors():
-                log.debug("%s: %d workers gain some %.0f s.", _named(work), wanted, gain)
+                log.debug(
+                    "%s: %s some %.0f s.",
+                    _named(work),
+                    how_many(wanted, "worker gains", "workers gain"),
+                    gain,
+                )
                 return True
         log.debug("%s: in this process.", _named(work))
         return False

@@ -21,6 +21,7 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
+from ..counts import how_many
 from ..errors import CuratorError
 from .cores import processors
 from .heard import Heard
@@ -107,7 +108,7 @@ class RayEngine:
             places = [total.get("CPU", 0) / self._threads]
             places += [total.get("GPU", 0) / self._gpus] if self._gpus else []
             self._count = max(1, int(min(places)))
-            log.info("%d workers have a place", self._count)
+            log.info("%s a place", how_many(self._count, "worker has", "workers have"))
         return self._count
 
     def map(
@@ -202,9 +203,10 @@ class RayEngine:
             if nobody and not told and time.monotonic() - began >= _PATIENCE:
                 told = True
                 log.warning(
-                    "No worker has come yet: each takes %d processors and %g graphics cards of %s "
+                    "No worker has come yet: each takes %s and %g of the graphics cards of %s "
                     "(%s). Waiting.",
-                    self._threads, self._gpus, self._cluster, free_and_total(self._ray),
+                    how_many(self._threads, "processor"), self._gpus, self._cluster,
+                    free_and_total(self._ray),
                 )  # fmt: skip
         # All that is there to be heard, not only the first of it.
         ready, _ = self._ray.wait([*awaited], num_returns=len(awaited), timeout=0)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
+from ..counts import how_many
 from ..errors import CuratorError
 from .carried import CarriedError
 
@@ -25,9 +26,9 @@ class WorkerLostError(CuratorError):
 
     def __init__(self, times: int, how: str) -> None:
         super().__init__(
-            f"A worker process ended {times} times at the same part of the work ({how}). "
-            "What is done is kept. If memory ran out, the system has killed it: use fewer "
-            "workers (--workers 1), or a smaller batch size."
+            f"A worker process ended {how_many(times, 'time')} at the same part of the work "
+            f"({how}). What is done is kept. If memory ran out, the system has killed it: use "
+            "fewer workers (--workers 1), or a smaller batch size."
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..counts import how_many, worded
 from ..engines.local import threads as threads_of
 from ..engines.work import Needs
 from . import conditions, models, pipelines, schedulers
@@ -260,15 +261,19 @@ class DiffusersBackend:
                 )
             except out_of_memory as error:
                 raise pipelines.ModelSettingsError(
-                    f"{len(requests)} images of {settings['width']}x{settings['height']} do not "
-                    "fit into the device's memory at once. Use a smaller batch size or size."
+                    f"{how_many(len(requests), 'image')} of "
+                    f"{settings['width']}x{settings['height']} "
+                    f"{worded(len(requests), 'does', 'do')} not fit into the device's memory at "
+                    "once. Use a smaller batch size or size."
                 ) from error
             except RuntimeError as error:
                 if "allocate memory" not in str(error):  # as torch has it on a CPU
                     raise
                 raise pipelines.ModelSettingsError(
-                    f"{len(requests)} images of {settings['width']}x{settings['height']} do not "
-                    "fit into memory at once. Use a smaller batch size or size."
+                    f"{how_many(len(requests), 'image')} of "
+                    f"{settings['width']}x{settings['height']} "
+                    f"{worded(len(requests), 'does', 'do')} not fit into memory at once. Use a "
+                    "smaller batch size or size."
                 ) from error
             except ValueError as error:
                 raise pipelines.ModelSettingsError(

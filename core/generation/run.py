@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..counts import how_many, worded
 from ..damages import note_damage
 from ..engines.cores import processors
 from ..engines.here import Here
@@ -139,8 +140,10 @@ def generate(
                 log.warning("%s", _said_again(folder, reason, names, len(requests)))
             if rows:
                 progress.advance(len(rows), "already there")
-                log.info("%d of %d images in %s are there and kept.", len(rows), len(requests),
-                         folder)  # fmt: skip
+                log.info(
+                    "%d of %s in %s %s there and kept.", len(rows),
+                    how_many(len(requests), "image"), folder, worded(len(rows), "is", "are"),
+                )  # fmt: skip
             missing = [request for request in requests if request not in rows]
         work = Generating(backend, folder)
         count = sum(1 for _ in batches(missing, size))
@@ -178,8 +181,8 @@ def _said_again(folder: Path, reason: str, names: Sequence[str], total: int) -> 
     count = len(names)
     listed = first_of(names)
     return (
-        f"{count} of {total} images in {folder} {'is' if count == 1 else 'are'} made again, in the "
-        f"place of the {'file' if count == 1 else 'files'} there: {reason} ({listed})."
+        f"{count:,} of {how_many(total, 'image')} in {folder} {worded(count, 'is', 'are')} made "
+        f"again, in the place of the {worded(count, 'file')} there: {reason} ({listed})."
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from ..counts import how_many, worded
 from ..imageset import ImageSet
 from ..plan import Plan, Request
 from ..selection.decisions import Decisions
@@ -101,8 +102,9 @@ class Standing:
         """
         lacking = "nothing" if self.met else "some"
         return (
-            f"wave {self.wave}: {self.images} images, {self.chosen} of {total} chosen, {lacking} "
-            f"lacking, mean quality {self.quality:.4f}; another promises {self.promised:+.4f}"
+            f"wave {self.wave}: {how_many(self.images, 'image')}, {self.chosen:,} of {total:,} "
+            f"chosen, {lacking} lacking, mean quality {self.quality:.4f}; another promises "
+            f"{self.promised:+.4f}"
         )
 
 
@@ -131,7 +133,7 @@ class Outlook:
     def sentence(self) -> str:
         """Say how it went, in the end."""
         wave, images = self.standing.wave, self.standing.images
-        return f"{images} images in {'1 wave' if wave == 1 else f'{wave} waves'}: {self.ended}"
+        return f"{how_many(images, 'image')} in {how_many(wave, 'wave')}: {self.ended}"
 
 
 def outlook(
@@ -181,15 +183,15 @@ def _ended(stands: Standing, step: _Step, room: int, goal: Goal) -> str | None:
     """Say why there is no further wave; None when there is."""
     if stands.met and stands.promised < goal.gain and room > 0:
         return (
-            f"nothing is lacking, and {room} more are expected to raise the mean quality of the "
-            f"chosen ({stands.quality:.4f}) by {max(stands.promised, 0.0):.4f}, less than "
-            f"{goal.gain:g}."
+            f"nothing is lacking, and {room:,} more {worded(room, 'is', 'are')} expected to raise "
+            f"the mean quality of the chosen ({stands.quality:.4f}) by "
+            f"{max(stands.promised, 0.0):.4f}, less than {goal.gain:g}."
         )
     lacking = (
         "nothing is lacking" if stands.met else "not everything that was asked for could be had"
     )
     if room <= 0:
-        return f"the budget of {goal.budget} images is spent; {lacking}."
+        return f"the budget of {how_many(goal.budget, 'image')} is spent; {lacking}."
     if not step.asked or step.gain <= 1e-9:
         return f"no further image of this plan would help; {lacking}."
     return None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..counts import how_many
 from ..imageset import ImageSet
 from ..plan import Plan, Request
 from ..selection import select
@@ -84,8 +85,9 @@ class Grown:
 
     def sentence(self) -> str:
         """Say how it went."""
-        waves = "1 wave" if self.waves == 1 else f"{self.waves} waves"
-        return f"{len(self.images)} images in {waves}: {self.ended}"
+        return (
+            f"{how_many(len(self.images), 'image')} in {how_many(self.waves, 'wave')}: {self.ended}"
+        )
 
 
 def grow(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from .. import atomic
+from ..counts import how_many, worded
 from ..damages import note_damage
 from ..errors import CuratorError
 from ..hashing import content_hash
@@ -199,8 +200,8 @@ def _left_out(source: Path, place: Path) -> str:
     counts = left_out_of(place) if place != source else {}
     listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
     total = sum(counts.values())
-    what = "entry was" if total == 1 else "entries were"
-    return f"{source.name}: {total} {what} left out: {listed}." if counts else ""
+    what = how_many(total, "entry was", "entries were")
+    return f"{source.name}: {what} left out: {listed}." if counts else ""
 
 
 def _one(place: Path) -> Listing:
@@ -226,7 +227,7 @@ def _one(place: Path) -> Listing:
     notes: tuple[str, ...] = ()
     if closed:
         listed = ", ".join(closed[:5]) + (" …" if len(closed) > 5 else "")
-        count = f"{len(closed)} folder{'s' * (len(closed) > 1)}"
+        count = how_many(len(closed), "folder")
         notes = (f"{count} below {place} cannot be read, and nothing in there was: {listed}.",)
     return Listing(place, names, None, others, captions, masks, own, notes)
 
@@ -320,9 +321,9 @@ def _set_aside(target: Path) -> bool:
     target.rename(kept)
     note_damage("unpacked files", target, "unpacked again", len(damaged))
     log.warning(
-        "%d of the files in %s are not what was unpacked there. They are kept as %s, and all are "
+        "%d of the files in %s %s not what was unpacked there. They are kept as %s, and all are "
         "unpacked again: %s",
-        len(damaged), target, kept.name,
+        len(damaged), target, worded(len(damaged), "is", "are"), kept.name,
         first_of(damaged),
     )  # fmt: skip
     return True
@@ -383,7 +384,7 @@ def _limits(archive: Path, target: Path) -> Callable[[str, int, int], None]:
     def check(name: str, size: int, total: int) -> None:
         if next(entries) > most:
             raise SourceError(
-                f"{archive} is refused: it claims more than {most:,} files, packed into "
+                f"{archive} is refused: it claims more than {how_many(most, 'file')}, packed into "
                 f"{packed:,} bytes. Pack the images alone."
             )
         if size > MAX_UNPACKED_FILE or total > _BOMB * max(packed, 1 << 12):

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePath
 
+from ..counts import how_many
+
 PLUGINS: Mapping[str, str] = {
     ".heic": "pillow-heif",
     ".heif": "pillow-heif",
@@ -79,5 +81,5 @@ def others_in_words(names: Iterable[str]) -> str:
         return ""
     total = sum(ends.values())
     listed = ", ".join(f"{end} {n}" for end, n in sorted(ends.items(), key=lambda e: (-e[1], e[0])))
-    what = "file is no image" if total == 1 else "files are no images"
-    return f"{total} {what}: {listed}"
+    what = how_many(total, "file is no image", "files are no images")
+    return f"{what}: {listed}"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
+from ..counts import how_many
 from ..json_text import parse
 from ..plain_files import plain, plain_text
 
@@ -91,8 +92,8 @@ def own_in_words(names: tuple[str, ...]) -> str:
 
 def _counted(names: tuple[str, ...], what: str) -> str:
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    were = f"{what} was" if len(names) == 1 else f"{what}s were"
-    return f"{len(names)} {were} written by {PROGRAM} and not read as images: {listed}"
+    were = how_many(len(names), f"{what} was", f"{what}s were")
+    return f"{were} written by {PROGRAM} and not read as images: {listed}"
 
 
 def _has_record(folder: Path) -> bool:

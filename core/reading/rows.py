@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..counts import how_many
 from ..json_text import JsonError
 from ..naming import first_of, table_name
 from ..plain_files import plain_bytes
@@ -145,26 +146,26 @@ def notes_on(rows: Sequence[Row], listing: Listing) -> tuple[str, ...]:
         notes.append(own)
     needing = [row["rejection_detail"] for row in rows if row.get("rejection_detail")]
     for text, count in sorted(Counter(t for t in needing if "pip install" in t).items()):
-        notes.append(f"{count} {_images(count)} not read: {text}.")
+        notes.append(f"{how_many(count, 'image')} not read: {text}.")
     notes += caption_notes(
         [row[_ENCODING] for row in rows if _ENCODING in row],
         [row[_UNREAD] for row in rows if _UNREAD in row],
     )
     if masks := len(listing.masks):
-        notes.append(f"{masks} mask{'s lie' if masks > 1 else ' lies'} beside the images.")
+        notes.append(f"{how_many(masks, 'mask lies', 'masks lie')} beside the images.")
     notes += concept_notes([concept_above(row["path"], table_name(listing.root.resolve().name))
                             for row in rows])  # fmt: skip
     programs = Counter(row[_PROGRAM] for row in rows if row.get(_PROGRAM))
     for program, count in sorted(programs.items()):
         seeds = sum(r.get(_PROGRAM) == program and r.get("seed") is not None for r in rows)
         notes.append(
-            f"{count} {_images(count)} of {program}: prompt read, and of {seeds} the seed."
+            f"{how_many(count, 'image')} of {program}: prompt read, and of {seeds} the seed."
         )
     faults = [f"{row['path']} ({row[_RECORD]})" for row in rows if _RECORD in row]
     if faults:
         listed = first_of(faults, _LISTED)
         notes.append(
-            f"{len(faults)} {_images(len(faults))} with a generation record that makes no sense, "
+            f"{how_many(len(faults), 'image')} with a generation record that makes no sense, "
             f"which is ignored: {listed}."
         )
     for row in rows:
@@ -183,10 +184,13 @@ def caption_notes(encodings: Sequence[str], faults: Sequence[str]) -> list[str]:
             for name, count in sorted(counted.items(), key=lambda e: (e[0] != UTF_8, -e[1], e[0]))
         )
         count = len(encodings)
-        notes.append(f"{count} caption{'s' * (count != 1)} read beside the images ({listed}).")
+        notes.append(f"{how_many(count, 'caption')} read beside the images ({listed}).")
     notes += faults[:_LISTED]
     if len(faults) > _LISTED:
-        notes.append(f"{len(faults) - _LISTED} more captions are empty or cannot be read.")
+        notes.append(
+            f"{how_many(len(faults) - _LISTED, 'more caption is', 'more captions are')} empty or "
+            "cannot be read."
+        )
     return notes
 
 
@@ -194,11 +198,7 @@ def concept_notes(concepts: Sequence[Concept | None]) -> list[str]:
     """Say what the names of folders give their images."""
     counted: Mapping[Concept, int] = Counter(c for c in concepts if c is not None)
     return [
-        f"Folder '{c.folder}': {count} {_images(count)}, {c.repeats} repeats, trigger "
-        f"'{c.trigger}'{f', class {c.class_word!r}' if c.class_word else ''}."
+        f"Folder '{c.folder}': {how_many(count, 'image')}, {how_many(c.repeats, 'repeat')}, "
+        f"trigger '{c.trigger}'{f', class {c.class_word!r}' if c.class_word else ''}."
         for c, count in sorted(counted.items(), key=lambda e: e[0].folder)
     ]
-
-
-def _images(count: int) -> str:
-    return "image" if count == 1 else "images"

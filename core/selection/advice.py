@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from ..counts import how_many
 from ..imageset import strangers
 from ..rejection_reasons import Rejection
 from .resolve import ResolvedQuota
@@ -199,7 +200,7 @@ def _wanted(missed: Relaxation) -> str:
 
 def _listed(texts: Sequence[str], shown: int = _SHOWN) -> str:
     if len(texts) > shown:
-        return f"{', '.join(texts[:shown])} and {len(texts) - shown} others"
+        return f"{', '.join(texts[:shown])} and {how_many(len(texts) - shown, 'other')}"
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..counts import how_many
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..rejection_reasons import Rejection
@@ -49,7 +50,7 @@ class NoCandidatesError(CuratorError):
     def __init__(self, images: ImageSet) -> None:
         reasons = ", ".join(f"{n} {reason}" for reason, n in images.rejections().items())
         super().__init__(
-            f"None of the {len(images)} images can be selected"
+            f"None of the {how_many(len(images), 'image')} can be selected"
             + (f" (rejected: {reasons})" if reasons else "")
             + ". Loosen the thresholds of the stages before, or add images."
         )
@@ -60,8 +61,8 @@ class NonFiniteValueError(CuratorError):
 
     def __init__(self, column: str, count: int, path: str) -> None:
         super().__init__(
-            f"Column '{column}' has no finite number for {count} accepted "
-            f"image{'' if count == 1 else 's'}, the first of them {path}. Run the stage that "
+            f"Column '{column}' has no finite number for "
+            f"{how_many(count, 'accepted image')}, the first of them {path}. Run the stage that "
             "fills it on every accepted image, or reject these."
         )
 
@@ -71,8 +72,8 @@ class UnknownPairError(CuratorError):
 
     def __init__(self, row: int, rows: int) -> None:
         super().__init__(
-            f"A pair of near-duplicates names row {row}, but the image set has {rows} rows. Find "
-            "the pairs again on this image set."
+            f"A pair of near-duplicates names row {row}, but the image set has "
+            f"{how_many(rows, 'row')}. Find the pairs again on this image set."
         )
 
 

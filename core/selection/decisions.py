@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..json_text import parse
 from ..plain_files import plain_text
@@ -256,7 +257,10 @@ def check_possible(
     """
     problems = []
     if len(keep) > total:
-        problems.append(f"{len(keep)} images are to be kept, more than the total of {total}")
+        problems.append(
+            f"{how_many(len(keep), 'image is', 'images are')} to be kept, more than the total of "
+            f"{total}"
+        )
     both = pairs[np.isin(pairs, keep).all(axis=1)]
     problems += [
         f"{paths[a]} and {paths[b]} are to be kept, but are near-duplicates of each other"
@@ -269,7 +273,8 @@ def check_possible(
         for value in np.flatnonzero(got > bounds.maximum):
             named = _listed([paths[row] for row in keep[codes == value]])
             problems.append(
-                f"{got[value]} images of {column} {item.labels[value]} are to be kept, of which "
+                f"{how_many(got[value], 'image')} of {column} {item.labels[value]} "
+                f"{worded(got[value], 'is', 'are')} to be kept, of which "
                 f"the quota allows {bounds.maximum[value]}: {named}"
             )
         wanted = int(bounds.minimum.sum())
@@ -277,8 +282,9 @@ def check_possible(
         if wanted <= total < needed and len(keep) <= total:
             others = keep[(codes < 0) | (got > bounds.minimum)[codes]]
             problems.append(
-                f"the minimums of {column} need {wanted} of the {total} places, and the images "
-                f"that are to be kept leave too few: {_listed([paths[row] for row in others])}"
+                f"the minimums of {column} need {wanted:,} of the {how_many(total, 'place')}, and "
+                "the images that are to be kept leave too few: "
+                f"{_listed([paths[row] for row in others])}"
             )
     if problems:
         raise ImpossibleDecisionsError(problems)
@@ -286,5 +292,5 @@ def check_possible(
 
 def _listed(texts: Sequence[str]) -> str:
     if len(texts) > _SHOWN + 1:
-        return f"{', '.join(texts[:_SHOWN])} and {len(texts) - _SHOWN} others"
+        return f"{', '.join(texts[:_SHOWN])} and {how_many(len(texts) - _SHOWN, 'other')}"
     return ", ".join(texts)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..counts import how_many, worded
 from .conflicts import Conflicts, IntArray
 from .integer_program import SolverError
 from .reduction import FloatArray
@@ -61,7 +62,7 @@ def places_taken(
     worst = values[chosen].min(initial=np.inf)
     texts = np.where(
         values <= worst,
-        f"the {total} places went to images as good or better",
+        f"the {how_many(total, 'place')} went to images as good or better",
         f"no selection of {total} that includes it and keeps {rules} is better",
     ).astype(object)
     undecided = np.ones(len(values), dtype=bool)
@@ -107,11 +108,15 @@ def explain_relaxations(
     found: list[Relaxation] = []
     got_total = int(chosen.sum())
     if got_total < total:
-        cause, reason = Cause.FEW, f"there are only {len(chosen)} candidates"
+        cause, reason = (
+            Cause.FEW,
+            f"there {worded(len(chosen), 'is', 'are')} only {how_many(len(chosen), 'candidate')}",
+        )
         if got_total < len(chosen):
             cause = Cause.ALIKE
             reason = (
-                f"of {len(chosen)} candidates only {got_total} are left when of each pair of "
+                f"of {how_many(len(chosen), 'candidate')} only {got_total:,} "
+                f"{worded(got_total, 'is', 'are')} left when of each pair of "
                 "near-duplicates one is taken" + (" and the decisions are followed" if kept else "")
             )
         missing = total - got_total
@@ -163,7 +168,7 @@ def _why_short(
     if len(members) == 0:
         return _Why(Cause.FEW, f"{named} has no candidates", 0)
     if len(members) < least:
-        reason = f"{named} has only {_candidates(len(members))}"
+        reason = f"{named} has only {how_many(len(members), 'candidate')}"
         return _Why(Cause.FEW, reason, len(members))
     try:
         apart = largest_selection([], [], conflicts, members, least, time_limit)
@@ -171,8 +176,8 @@ def _why_short(
         apart = least
     if apart < least:
         reason = (
-            f"{named} has {_candidates(len(members))}, but only {apart} when of each pair of "
-            "near-duplicates one is taken"
+            f"{named} has {how_many(len(members), 'candidate')}, but only {apart} when of each "
+            "pair of near-duplicates one is taken"
         )
         return _Why(Cause.ALIKE, reason, apart)
     asked = int(item.bounds.minimum.sum())
@@ -189,13 +194,12 @@ def _why_beyond(item: ResolvedQuota, available: int, total: int) -> _Why | None:
     present = np.bincount(bounds.codes[bounds.codes >= 0], minlength=len(bounds.maximum))
     room = int(np.minimum(present, bounds.maximum).sum() + (bounds.codes < 0).sum())
     if room < total:
-        reason = f"within the maximums there are only {_candidates(room)} for the total of {total}"
+        reason = (
+            f"within the maximums there {worded(room, 'is', 'are')} only "
+            f"{how_many(room, 'candidate')} for the total of {total}"
+        )
         return _Why(Cause.TOTAL, reason, available)
     return None
-
-
-def _candidates(number: int) -> str:
-    return f"{number} candidate{'' if number == 1 else 's'}"
 
 
 def _listing(parts: list[str]) -> str:

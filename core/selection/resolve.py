@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ..counts import how_many
 from ..errors import CuratorError
 from .quotas import ContradictoryQuotaError, Quota, amount_for
 from .reduction import Bounds
@@ -109,7 +110,7 @@ def _check_sums(
         if least > most:
             raise ContradictoryQuotaError(
                 quota.column,
-                f"of {total} images, no whole number lies within the shares of {key}",
+                f"of {how_many(total, 'image')}, no whole number lies within the shares of {key}",
             )
     if quota.named() == [None]:
         return  # how many values there are is for the images to say: relaxed, not refused

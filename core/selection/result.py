@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ..counts import how_many
 from ..imageset import ImageSet
 from .conflicts import IntArray
 from .decisions import Followed
@@ -238,12 +239,12 @@ class Selection:
         """Return the outcome for people: a sentence for each quota, advice for each not met."""
         count = len(self)
         proven = (
-            f"proven optimal (gap {self.gap:g}, {_count(self.nodes, 'node')})"
+            f"proven optimal (gap {self.gap:g}, {how_many(self.nodes, 'node')})"
             if self.optimal and self.gap == 0
             else f"at most {self.gap:.2%} below the optimum (stopped by the time limit)"
         )
         lines = [
-            f"Selected {count:,} of {_count(self.candidates, 'candidate')}: {self.value} "
+            f"Selected {count:,} of {how_many(self.candidates, 'candidate')}: {self.value} "
             f"{self.objective:.4f} in total, {self.objective / max(1, count):.4f} on average; "
             f"{proven}."
         ]
@@ -260,7 +261,7 @@ class Selection:
             lines += dict.fromkeys(missed.advice for missed in self._missed(quota))
         if count < self.candidates:
             lines.append(
-                f"Left out: {_count(self.duplicates, 'near-duplicate')} of selected images, "
+                f"Left out: {how_many(self.duplicates, 'near-duplicate')} of selected images, "
                 f"{self.candidates - count - self.duplicates:,} for which there was no place."
             )
         return lines
@@ -272,7 +273,7 @@ class Selection:
         rows = [row for row in self.quotas if row.column == quota.column]
         text = str(quota)
         if quota.named() == [None]:
-            text += f" of {_count(len(rows), 'value')}"
+            text += f" of {how_many(len(rows), 'value')}"
         missed = self._missed(quota)
         if missed:
             by = sum(relaxation.amount for relaxation in missed)
@@ -286,7 +287,3 @@ class Selection:
         if quota.exact is None or quota.shares:
             got = " (" + ", ".join(f"{row.value}: {row.selected}" for row in rows) + ")"
         return f"{quota.column}: {text} - met{got}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from .. import atomic
+from ..counts import how_many, worded
 from ..progress import Progress, silent
 from ..reading.folders import is_packed_name
 from ..reading.kinds import CAPTION_SUFFIXES, is_image_name
@@ -276,17 +277,18 @@ def _notes(
 ) -> Iterator[str]:
     name = shown(found.address)
     known = wanted - len(fetched)
+    were = worded(known, "was", "were")
     yield (
-        f"{name}: {len(fetched)} of {wanted} objects downloaded ({in_words(size)})"
-        f"{f', {known} were here' if known else ''}. Copies lie in {cache.folder}, at most "
+        f"{name}: {len(fetched):,} of {how_many(wanted, 'object')} downloaded ({in_words(size)})"
+        f"{f', {known:,} {were} here' if known else ''}. Copies lie in {cache.folder}, at most "
         f"{in_words(cache.limit)} of them; 'character-curator cache' shows and sweeps them."
     )
     if found.unnamed:
         count, some = len(found.unnamed), ", ".join(repr(one) for one in found.unnamed[:3])
         yield (
-            f"{name}: {count} {'object has a name' if count == 1 else 'objects have names'} that "
-            f"no file can have, or that {'leads' if count == 1 else 'lead'} out of the folder, and "
-            f"{'is' if count == 1 else 'are'} left out: {some}."
+            f"{name}: {how_many(count, 'object has a name', 'objects have names')} that "
+            f"no file can have, or that {worded(count, 'leads', 'lead')} out of the folder, and "
+            f"{worded(count, 'is', 'are')} left out: {some}."
         )
     if swept:
         yield f"To make room the copies of {', '.join(swept)} were swept."

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..counts import how_many, worded
 from ..hashing import content_hash
 from ..json_text import parse
 from ..progress import Progress, silent
@@ -66,9 +67,10 @@ class Uploaded:
         """What is to be said of it."""
         kept = f" The version before is kept in {self.previous}." if self.previous else ""
         there = self.files - self.sent
+        were = worded(there, "was", "were")
         return (
-            f"Uploaded to {self.address}: {self.files} files, {self.sent} of them sent"
-            f"{f', {there} were there' if there else ''}; every one was compared.{kept}"
+            f"Uploaded to {self.address}: {how_many(self.files, 'file')}, {self.sent:,} of them "
+            f"sent{f', {there:,} {were} there' if there else ''}; every one was compared.{kept}"
         )
 
 

@@ -12,7 +12,10 @@ import character_curator
 from character_curator.counts import how_many, plural, singular, worded
 
 CORE = Path(character_curator.__file__).parent
-DONE = ("cli", "dataset", "report", "training", "lora")
+DONE = (
+    "cli", "dataset", "report", "training", "lora", "selection", "growth", "generation", "engines",
+    "stores", "reading", "captions",
+)  # fmt: skip
 NOUNS = (
     "images", "files", "candidates", "faces", "captions", "records", "steps", "epochs", "waves",
     "versions", "datasets", "folders", "subjects", "projects", "pages", "rows", "people", "pairs",

@@ -180,7 +180,7 @@ def test_what_a_tagger_cannot_be(tmp_path, tagger):
     with pytest.raises(CaptionerError, match="cannot be loaded"):
         captioner(lone).find(noise((8, 8)))
     (lone / "model.onnx").write_bytes((tagger / "model.onnx").read_bytes())
-    with pytest.raises(CaptionerError, match=f"1 tags, and model.onnx gives {len(TAGS)}"):
+    with pytest.raises(CaptionerError, match=f"1 tag, and model.onnx gives {len(TAGS)}"):
         captioner(lone).find(noise((8, 8)))
 
 
@@ -312,7 +312,7 @@ def test_one_image_that_fails_takes_no_other_along(tmp_path):
 
 def test_a_model_that_fails_on_all_is_an_error(tmp_path):
     Image.new("RGB", (7, 7)).save(tmp_path / "a.png")
-    with pytest.raises(CaptionerError, match=r"seven is too odd.*each of 1 images"):
+    with pytest.raises(CaptionerError, match=r"seven is too odd.*each of 1 image"):
         make_captions([tmp_path / "a.png"], Counting())
 
 
