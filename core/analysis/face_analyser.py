@@ -23,6 +23,10 @@ SECOND_LOOKS = ((320, 0.0), (160, 0.0), (640, 0.25), (1280, 0.0))
 found nothing certain: faces that fill the frame are found in a smaller image or with a margin,
 small ones in a larger. Together they take about five times as long as the first."""
 
+_MOST_WITH_MARGIN, _BEFORE_MARGIN = 300_000_000, 4
+"""So many pixels an image with its margin may have, which around a long strip is mostly margin; a
+larger one is first scaled down to so many times the detector's edge."""
+
 FURTHER_FACES_FROM = 0.7
 """Least calibrated confidence of a face beside another: what is less certain is usually a pattern
 in the background, or somebody far out of focus, and does not make an image one of several people.
@@ -146,7 +150,14 @@ class FaceAnalyser:
             return self._found_at(image, edge)
         import cv2
 
-        width = round(max(image.shape[:2]) * margin)
+        (height, across), longest = image.shape[:2], max(image.shape[:2])
+        width = round(longest * margin)
+        if (height + 2 * width) * (across + 2 * width) > _MOST_WITH_MARGIN:
+            scale = _BEFORE_MARGIN * edge / longest
+            size = (max(1, round(across * scale)), max(1, round(height * scale)))
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            found = self._with_margin(np.asarray(small, dtype=np.uint8), edge, margin)
+            return Faces(found.boxes / scale, found.scores, found.landmarks / scale)
         wider = cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_REPLICATE)
         found = self._found_at(np.asarray(wider, dtype=np.uint8), edge)
         return Faces(found.boxes - width, found.scores, found.landmarks - width)

@@ -137,6 +137,8 @@ def disturb_images(
         source, kind, seed = task
         try:
             return _copy(source, place, kind, wish.strength, seed)
+        except DisturbanceError as error:  # a transform of albumentations that wants more pixels
+            return f"{source.path.name}: {error}"
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             return f"{source.path.name}: {getattr(error, 'strerror', None) or error}"
 

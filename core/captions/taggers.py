@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from ..counts import how_many
 from ..hashing import json_hash
 from ..json_text import parse
 from ..plain_files import plain
+from ..reading.opening import MAX_PIXELS
 from .captioners import TAGS_FILE, CaptionerError, files_fingerprint
 from .phrases import joined, phrases_of, same, spoken
 from .settings import CaptionSettings
@@ -190,6 +192,13 @@ def square(image: Pixels, side: int) -> NDArray[np.float32]:
     from PIL import Image
 
     height, width = image.shape[:2]
+    if max(height, width) ** 2 > MAX_PIXELS:  # the square around a line of pixels would be
+        import cv2
+
+        scale = math.sqrt(MAX_PIXELS) / max(height, width)
+        width, height = max(1, int(width * scale)), max(1, int(height * scale))
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        image = np.asarray(resized, dtype=np.uint8)
     longest = max(height, width)
     padded = np.full((longest, longest, 3), 255, np.uint8)
     top, left = (longest - height) // 2, (longest - width) // 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -200,8 +199,9 @@ def place(
 
     A PNG that every reader shows alike, and that holds nothing but its pixels (and how this
     program has made it), is hard-linked, or copied where links are not possible. One that holds
-    more (a place, a name, another program's graph) is copied without that, its pixels untouched; so
-    is a JPEG or WebP where formats are kept, under a name that ends as it does.
+    more (a place, a name, a color profile that is sRGB's or damaged, another program's graph) is
+    copied without that, its pixels untouched; so is a JPEG or WebP where formats are kept, under a
+    name that ends as it does.
     Anything else is converted without loss to an 8-bit PNG in sRGB, turned upright as its EXIF
     says: other formats, other color spaces, transparent images, and those PNGs that readers
     disagree about (16 bits a channel in grey, animated, rotated by EXIF). Only the precision of
@@ -310,23 +310,11 @@ def _without_more(source: Path, data: bytes, target: Path, digest: str) -> tuple
     clean = cleaned(data)
     if clean is None:
         return None
-    if clean == data or clean == _with_profile(data):
+    if clean == data:
         return digest, link_or_copy(source, target)
     with target.open("xb") as file:
         file.write(clean)
     return content_hash(target), "cleaned"
-
-
-_PROFILE = re.compile(rb"....iCCP", re.S)
-
-
-def _with_profile(data: bytes) -> bytes | None:
-    """Return a PNG without its color profile, which tells nothing where it is sRGB's."""
-    found = _PROFILE.search(data, 0, 1 << 12)
-    if found is None or not data.startswith(b"\x89PNG"):
-        return None
-    end = found.start() + 12 + int.from_bytes(found.group()[:4], "big")
-    return data[: found.start()] + data[end:]
 
 
 def link_or_copy(source: Path, target: Path) -> str:

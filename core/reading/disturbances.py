@@ -221,7 +221,7 @@ def draw(
     if kind == OCCLUSION:
         values = _patch(chance, strength, size, face)
     elif kind == BLUR:
-        values = _smear(chance, strength, min(size))
+        values = _smear(chance, strength, size)
     elif kind == NOISE:
         values = {
             "deviation": round(_between(_GRAIN, strength) * _spread(chance), 3),
@@ -257,8 +257,9 @@ def disturbed(pixels: Pixels, disturbance: Disturbance) -> Pixels:
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise DisturbanceError(
             f"A disturbance '{disturbance.kind[:80]}' can't be made from "
-            f"{str(dict(disturbance.values))[:200]}: {type(error).__name__}: {str(error)[:200]}. "
-            "Its record has been altered."
+            f"{str(dict(disturbance.values))[:200]} in an image of {pixels.shape[1]} x "
+            f"{pixels.shape[0]} pixels: {type(error).__name__}: {str(error)[:200]}. Disturb its "
+            "original again."
         ) from error
     return np.ascontiguousarray(made, dtype=np.uint8)
 
@@ -287,27 +288,30 @@ def _patch(
     high = min(down, covered * across * down / wide)
     x = left + (across - wide) * chance.random()
     y = top + (down - high) * chance.random()
+    # A face may reach beyond the image, or be wider than one that is a line of pixels.
+    start, above = min(max(0, round(x)), width - 1), min(max(0, round(y)), height - 1)
     return {
         "shape": "ellipse" if chance.random() < 0.5 else "rectangle",
         "box": [
-            max(0, round(x)),
-            max(0, round(y)),
-            min(width, round(x + wide) + 1),
-            min(height, round(y + high) + 1),
+            start,
+            above,
+            max(start + 1, min(width, round(x + wide) + 1)),
+            max(above + 1, min(height, round(y + high) + 1)),
         ],
         "color": [int(chance.random() * 256) for _ in range(3)],
     }
 
 
-def _smear(chance: random.Random, strength: float, side: int) -> dict[str, Any]:
+def _smear(chance: random.Random, strength: float, size: tuple[int, int]) -> dict[str, Any]:
     """Choose between a camera that is out of focus and one that has moved."""
+    side = min(size)
     if chance.random() < 0.5:
         deviation = _between(_GAUSSIAN, strength) * _spread(chance) * side
         return {"way": "focus", "deviation": round(max(deviation, 0.5), 3)}
     length = _between(_SMEAR, strength) * _spread(chance) * side
     return {
         "way": "motion",
-        "length": max(3, round(length)),
+        "length": min(max(3, round(length)), max(size)),
         "angle": round(180 * chance.random(), 1),
     }
 

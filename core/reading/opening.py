@@ -16,6 +16,7 @@ from ..plain_files import plain_bytes
 from .color import WHITE, on_background, to_srgb
 from .kinds import known_formats
 
+_ORIENTATION = 0x0112
 MAX_PIXELS = 100_000_000
 """The most pixels that are decoded of one image; 10,000 x 10,000 passes."""
 
@@ -207,6 +208,17 @@ def upright(image: Any, most: int = MAX_PIXELS) -> Any:
     to_first_frame(image)
     reduce_to(image, most)
     return to_srgb(to_eight_bits(image))
+
+
+def upright_size(size: tuple[int, int], exif: Any) -> tuple[int, int]:
+    """Return width and height of an image as it is seen: upright, as its EXIF says.
+
+    Args:
+        size: As it is stored.
+        exif: Pillow's ``image.getexif()``; ``None`` for none.
+    """
+    lies = exif is not None and exif.get(_ORIENTATION) in (5, 6, 7, 8)
+    return size[::-1] if lies else size
 
 
 def to_first_frame(image: Any) -> None:

@@ -18,7 +18,15 @@ from .concepts import Concept, concept_above
 from .disturbances import DISTURBANCE_KEY, DISTURBED, DisturbanceRecord
 from .folders import Listing
 from .kinds import missing_plugin, others_in_words
-from .opening import MAX_BYTES, MAX_PIXELS, TooLargeError, check_plain, decoding_errors, opened
+from .opening import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    TooLargeError,
+    check_plain,
+    decoding_errors,
+    opened,
+    upright_size,
+)
 from .own import own_in_words
 from .recorded import PARAMETERS_KEY, Recorded, recorded
 from .texts import UTF_8, UnreadCaptionError, beside
@@ -27,6 +35,8 @@ Row = dict[str, Any]
 
 _LISTED = 5
 _WIDEST = 2**31 - 1
+_TURNING = (b"eXIf", b"Raw profile type", b"com.adobe.xmp")
+"""One of these is in every PNG that says how it is to be turned."""
 _UNREAD = "_caption_fault"
 _ENCODING = "_caption_encoding"
 _PROGRAM = "_program"
@@ -60,10 +70,15 @@ def describe(root: Path, name: str, columns_of: Callable[[str], Row]) -> Row:
         with opened(data) as image:
             if max(image.size) > _WIDEST:
                 raise TooLargeError(image.size, MAX_PIXELS)
-            row["width"], row["height"] = image.size
             own = image.info.get(PARAMETERS_KEY)
             disturbed = DisturbanceRecord.from_text(image.info.get(DISTURBANCE_KEY))
-            foreign = None if isinstance(own, str) else recorded(image.info, image.getexif())
+            is_own = isinstance(own, str)
+            # Pillow decodes all of a PNG to find this, which those of our own need not have.
+            exif = (
+                None if is_own and not any(mark in data for mark in _TURNING) else image.getexif()
+            )
+            row["width"], row["height"] = upright_size(image.size, exif)
+            foreign = None if is_own else recorded(image.info, exif)
         if disturbed is not None:
             row |= _of_disturbed(disturbed, columns_of)
         elif isinstance(own, str):

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from character_curator.analysis.face_analyser import FaceAnalyser
 from character_curator.analysis.face_backends import YUNET, calibration_of, open_backend
 from character_curator.analysis.face_packs import FacePackError
+from character_curator.analysis.faces import Faces
 from character_curator.analysis.insightface_pack import InsightfacePack
 from character_curator.analysis.opencv_faces import OpenCVFaces
 
@@ -171,3 +172,30 @@ def test_auraface_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     with pytest.raises(FacePackError, match=r"hf download fal/AuraFace-v1 --local-dir"):
         _ = FaceAnalyser("auraface").folder
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 640), (640, 1), (2, 300), (1, 500), (2000, 1)])
+def test_a_line_of_pixels_shows_no_face_however_often_it_is_looked_at(folder, size):
+    analyser = FaceAnalyser(folder)
+    assert analyser.looks_again
+    assert len(analyser.detect(with_cells(size=size))) == 0
+
+
+def test_a_margin_around_a_strip_takes_no_more_than_its_share_of_memory(folder, monkeypatch):
+    """What is seen of a strip of 64 : 1 lies where it is, though it is looked at in small."""
+    analyser, seen = FaceAnalyser(folder), []
+
+    def bright(image, edge):
+        seen.append(image.size)
+        y, x = np.nonzero(image[..., 0] > 127)
+        box = [[x.min(), y.min(), x.max() + 1, y.max() + 1]]
+        return Faces.by_score(np.array(box, np.float32), np.ones(1), np.zeros((1, 5, 2)))
+
+    monkeypatch.setattr(analyser.backend, "detect", bright)
+    strip = np.zeros((320, 20480, 3), np.uint8)
+    strip[64:256, 2048:2304] = 255
+    found = analyser._with_margin(strip, 640, 0.25)
+    assert seen[0] < 3 * 20_000_000
+    assert found.boxes[0] == pytest.approx([2048, 64, 2304, 256], abs=8)
+    analyser._with_margin(strip[:, :3072], 640, 0.25)
+    assert seen[1] == 3 * (3072 + 2 * 768) * (320 + 2 * 768)

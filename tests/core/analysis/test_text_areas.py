@@ -174,3 +174,8 @@ def test_the_packages_own_models_read_a_watermark():
     assert finder.find(image).areas == 0
     cv2.putText(image, "SAMPLE", (200, 250), cv2.FONT_HERSHEY_SIMPLEX, 2, (230, 230, 230), 4)
     assert 0.02 < finder.find(image).share < 0.12
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_a_line_of_pixels_is_read(models, size):
+    assert TextFinder(models).find(np.full((*size, 3), 127, np.uint8)).share < 0.5

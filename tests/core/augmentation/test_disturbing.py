@@ -228,7 +228,17 @@ def test_a_transform_of_albumentations_comes_again():
 def test_altered_records_are_refused():
     assert DisturbanceRecord.from_text("{}") is None
     assert DisturbanceRecord.from_text(None) is None
-    with pytest.raises(DisturbanceError, match="has been altered"):
+    with pytest.raises(DisturbanceError, match="'t be made from"):
         disturbed(texture(), Disturbance("noise", 0.5, 0, {"deviation": "much"}))
     with pytest.raises(DisturbanceError, match="There is no disturbance"):
         disturbed(texture(), Disturbance("fog", 0.5, 0, {}))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (2, 300), (3, 3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_drawn_for_a_line_of_pixels_can_be_made(size, kind):
+    pixels = np.full((size[1], size[0], 3), 90, np.uint8)
+    for seed in range(20):
+        for face in (None, (-9.0, -9.0, -2.0, -2.0), (500.0, 500.0, 600.0, 600.0)):
+            drawn = draw(kind, seed / 19, seed, size, face)
+            assert disturbed(pixels, drawn).shape == pixels.shape

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from character_curator.captions import caption_folder, captioner, read_table, undo
+from character_curator.captions import caption_folder, captioner, read_table, taggers, undo
 from character_curator.captions.captioners import CaptionerError, CaptionerNotFoundError
 from character_curator.captions.making import make_captions
 from character_curator.captions.settings import (
@@ -155,6 +155,14 @@ def test_an_image_stands_on_a_white_square():
     assert (made[:10] == 255).all()
     assert (made[10:20] == 0).all()
     assert square(np.zeros((64, 64, 3), np.uint8), 32).shape == (32, 32, 3)
+
+
+def test_the_square_around_a_line_of_pixels_is_no_larger_than_any_image(monkeypatch):
+    monkeypatch.setattr(taggers, "MAX_PIXELS", 100**2)
+    made = square(np.zeros((2, 3000, 3), np.uint8), 60)
+    assert made.shape == (60, 60, 3)
+    assert (made[30, 5:55] < 250).all()
+    assert (made[:25] == 255).all()
 
 
 def test_waiting_threads_sleep(tagger):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import subprocess
 import unicodedata
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from character_curator.dataset import CuratedDataset, export, verify
 from character_curator.dataset.captions import CaptionError, caption
@@ -264,8 +267,6 @@ def test_a_column_of_whole_and_broken_numbers_is_of_broken_ones(numbers):
 
 
 def test_a_turned_png_becomes_upright_and_a_profile_is_left_out(tmp_path):
-    from PIL import ImageCms
-
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -294,3 +295,35 @@ def test_a_trigger_for_each_subject_and_no_rejected_image(tmp_path):
     assert done.images == 3
     texts = [path.read_text() for path in done.folder.glob("*.txt")]
     assert texts == ["ohwx\n"] * 3
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_width_and_height_are_those_of_the_upright_image(tmp_path, turned, own):
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    info = PngInfo()
+    if own:
+        info.add_text("character_curator", "{}")
+    wide = drawing(1).crop((0, 0, 48, 24))
+    wide.save(tmp_path / "a.jpg", exif=exif)
+    wide.save(tmp_path / "b.png", exif=exif, pnginfo=info)
+    for path, *size in ImageSet.from_folder(tmp_path).table[["path", "width", "height"]].rows():
+        with Image.open(tmp_path / path) as image:
+            assert tuple(size) == ImageOps.exif_transpose(image).size
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_profile_that_changes_nothing_is_not_published(tmp_path, damaged):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if damaged:
+        profile = profile[:60]
+    (tmp_path / "raw").mkdir()
+    chunk = b"Adas own screen\0\0" + zlib.compress(profile)
+    data = png_bytes(drawing(1))
+    body = b"iCCP" + chunk
+    body = struct.pack(">I", len(chunk)) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "raw" / "a.png").write_bytes(data[:33] + body + data[33:])
+    done = export(ImageSet.from_folder(tmp_path / "raw"), tmp_path / "out", name="x")
+    assert (done.linked, done.cleaned, done.converted) == (0, 1, 0)
+    assert (done.folder / "a.png").read_bytes() == data
