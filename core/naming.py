@@ -50,7 +50,7 @@ def slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", composed).encode("ascii", "ignore").decode()
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-")
     lost = len(safe) > 48 or not safe or any(not _is_ascii_based(letter) for letter in composed)
-    if not lost:
+    if not lost and not _DEVICE.match(safe):
         return safe
     digest = hashlib.sha256(composed.encode()).hexdigest()[:8]
     return f"{safe[:39].strip('-') or 'subject'}-{digest}"
@@ -59,6 +59,24 @@ def slug(name: str) -> str:
 def _is_ascii_based(letter: str) -> bool:
     """Whether a letter is ASCII, or ASCII with an accent."""
     return unicodedata.normalize("NFKD", letter).encode("ascii", "ignore") != b""
+
+
+def portable(name: str) -> str:
+    r"""Return the name of one file or folder as every system takes it, changed where it must be.
+
+    Changed are: what Windows refuses or a terminal obeys (control characters, marks that turn the
+    direction of what follows, ``<>:"/\|?*``; to ``_``), dots and spaces at the end and spaces in
+    front (which Windows drops), a dash in front (which commands take for an option; to ``_``), and
+    the names of Windows' devices (``aux.txt`` to ``aux~.txt``). Two names may become one.
+
+    Returns:
+        A name, never empty, that this function leaves as it is.
+    """
+    safe = _UNPORTABLE.sub("_", name).rstrip(" .").lstrip(" ") or "_"
+    if safe.startswith("-"):
+        safe = "_" + safe[1:]
+    device = _DEVICE.match(safe)
+    return safe if device is None else f"{device[1]}~{safe[device.end(1) :]}"
 
 
 def first_of(names: Sequence[str], most: int = 3) -> str:
@@ -127,6 +145,12 @@ def expanded(text: str) -> list[str]:
 
 MOST_NAMES = 100_000
 _BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{}]*,[^{}]*))\}")
+_UNPORTABLE = re.compile(
+    r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]'
+)
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.|$)", re.I
+)
 _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]|\\ud[89a-f][0-9a-f]{2}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .damages import note_damage
-from .naming import slug
+from .naming import portable, slug
 from .progress import Progress, silent
 from .project import Project
 from .project_parts import STORE_FILE, backend_of, resolved
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 LORA_FOLDER = "lora"
 PRIOR_FOLDER = "prior"
-_SEPARATORS = frozenset('/\\:*?"<>|') | {chr(number) for number in range(32)}
 
 
 def train(
@@ -222,7 +221,7 @@ def draw_with(
 
 def _file_stem(name: str) -> str:
     """Return a project's name as the name of a file: one that could lead elsewhere is replaced."""
-    return slug(name) if set(name) & _SEPARATORS or name.startswith(".") else name
+    return slug(name) if portable(name) != name or name.startswith(".") else name
 
 
 def trained_base(project: Project) -> Project:

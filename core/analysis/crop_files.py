@@ -21,6 +21,7 @@ from ..generation.png import output_error
 from ..hashing import content_hash
 from ..imageset import ImageSet
 from ..json_text import parse_object
+from ..naming import portable
 from ..plain_files import plain_bytes
 from ..progress import Progress
 from ..reading.crops import CROP_KEY, CropRecord, crop_record, cut_file
@@ -134,7 +135,7 @@ def crop_path(folder: Path, record: CropRecord) -> Path:
     """Return where a crop lies: under its original's name, in a folder named by its record."""
     digest = hashlib.sha256(record.to_text().encode()).hexdigest()[:12]
     stem = PurePosixPath(record.source).stem
-    return folder / digest / f"{stem}.png"
+    return folder / digest / portable(f"{stem}.png")
 
 
 def write_crop(part: Any, target: Path, record: CropRecord) -> None:

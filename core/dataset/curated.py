@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..json_text import parse
 from ..plain_files import plain_text
-from ..reading.masks import masks_of, without_masks
+from ..reading.masks import without_masks
 from ..reading.own import is_drawn_by_training
 from .checksums import NotADatasetError
 from .images import SUFFIXES
@@ -70,7 +70,7 @@ class CuratedDataset(Dataset):  # type: ignore[type-arg]
         ]
         self.images: list[dict[str, Any]] = [
             {"filename": name, "path": str(files[name]), "metadata": self.metadata.get(name, {})}
-            for name in sorted(without_masks(shown, masks_of(shown)))
+            for name in sorted(without_masks(shown))
             if "/" not in name or name in self.metadata
         ]
 

@@ -16,7 +16,7 @@ from ..hashing import content_hash, file_state
 from ..json_text import parse
 from ..plain_files import plain_bytes
 from ..reading.color import WHITE, is_srgb, on_background
-from ..reading.masks import masks_of, without_masks
+from ..reading.masks import without_masks
 from ..reading.opening import DEEP_MODES, MAX_PIXELS, check_plain, decoding, opened, upright
 from .cleaning import cleaned
 from .sidecars import read_metadata
@@ -35,7 +35,7 @@ BACKGROUND, MASK = "background", "mask"
 def image_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return those of a dataset's files that are its images: neither masks nor anything else."""
     shown = [name for name in names if name.endswith(SUFFIXES)]
-    return without_masks(shown, masks_of(shown))
+    return without_masks(shown)
 
 
 class SourcesChangedError(CuratorError):

@@ -8,6 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from ..naming import portable
+from ..reading.masks import MARK
+
 STEM_BYTES = 180
 """The longest stem: trainers add suffixes such as ``_0768x0768_sd.npz`` within 255 bytes."""
 
@@ -26,7 +29,8 @@ def export_names(paths: Sequence[str], suffix: str = ".png") -> list[str]:
     """Name each image of a dataset.
 
     A name is kept as it is where possible, spaces and emoji included. Changed are: characters that
-    Windows, globbing or ``sha256sum`` cannot take (to ``_``), a leading dot (hidden), double
+    Windows, globbing or ``sha256sum`` cannot take (to ``_``; see also :func:`.portable`), a leading
+    dot (hidden), ``-masklabel`` at the end (a mask, to OneTrainer and to us), double
     underscores (special to Hugging Face), words that a reader takes for a split (``test.jpg`` to
     ``test~.png``), and stems over :data:`STEM_BYTES` bytes of UTF-8 (cut, with a digest of the
     path). Of several images with one name, letter case aside, the first path in order keeps it;
@@ -42,7 +46,8 @@ def export_names(paths: Sequence[str], suffix: str = ".png") -> list[str]:
     taken: set[str] = set()
     names: dict[str, str] = {}
     for path in sorted(set(paths)):
-        stem = given = safe_stem(PurePosixPath(path).name)
+        stem = re.sub("__+", "_", portable(safe_stem(PurePosixPath(path).name)))
+        given = stem = f"{stem}~" if stem.endswith(MARK) else stem
         source = path
         # More than once where an earlier export lies among the images: it has such names already.
         while _key(stem) in taken:

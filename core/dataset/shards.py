@@ -28,7 +28,7 @@ from .. import atomic
 from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..json_text import parse
-from ..naming import first_of, slug, table_name
+from ..naming import first_of, portable, slug, table_name
 from ..plain_files import plain_text
 from ..progress import Progress, silent
 from ..reading.folders import EmptyFolderError, list_sources
@@ -274,7 +274,7 @@ def _key(name: str, taken: set[str]) -> str:
     folder, slash, last = name.rpartition("/")
     stem = _DOT.sub("-", last.rpartition(".")[0]).strip("-") or "image"
     folder = table_name(folder)
-    stem = table_name(stem)
+    stem = table_name(portable(stem))
     key, number = folder + slash + stem, 1
     while key.lower() in taken:
         number += 1

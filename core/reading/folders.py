@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import re
 import shutil
 import tempfile
 import zipfile
@@ -19,9 +18,9 @@ from ..counts import how_many, worded
 from ..damages import note_damage
 from ..errors import CuratorError
 from ..hashing import content_hash
-from ..naming import expanded, first_of
+from ..naming import expanded, first_of, portable
 from .kinds import CAPTION_SUFFIXES, is_image_name
-from .masks import masks_of, without_masks
+from .masks import masks_of, pictures_in, without_masks
 from .own import is_drawn_by_training, is_own_output
 from .tars import (
     OUTSIDE,
@@ -44,7 +43,6 @@ MAX_UNPACKED_FILE = 1 << 30
 _BOMB = 1000
 _ENTRIES, _LEAST = 100_000, 64
 """A tar file may hold so many files, and more where each takes so many bytes of it on average."""
-_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"\\|?*]')
 
 
 class SourceError(CuratorError):
@@ -218,8 +216,9 @@ def _one(place: Path) -> Listing:
     files = [name for name in files if name not in drawn]
     own = tuple(sorted((*own, *drawn)))
     shown = [name for name in files if is_image_name(name)]
-    masks = masks_of(shown)
-    names = without_masks(shown, masks)
+    pictures = pictures_in(place, shown)
+    masks = masks_of(shown, pictures)
+    names = without_masks(shown, pictures)
     stems = {name.rpartition(".")[0] for name in names}
     rest = [name for name in files if not is_image_name(name)]
     captions = tuple(name for name in rest if _is_caption(name, stems))
@@ -229,6 +228,12 @@ def _one(place: Path) -> Listing:
         listed = ", ".join(closed[:5]) + (" …" if len(closed) > 5 else "")
         count = how_many(len(closed), "folder")
         notes = (f"{count} below {place} cannot be read, and nothing in there was: {listed}.",)
+    if pictures:
+        count = f"{len(pictures)} file{'s' * (len(pictures) > 1)}"
+        notes += (
+            f"Called as masks, but in many colors, and so taken for images of their own: {count} "
+            f"of {place} ({first_of(pictures, 5)}).",
+        )
     return Listing(place, names, None, others, captions, masks, own, notes)
 
 
@@ -411,4 +416,4 @@ def _parts(name: str) -> tuple[str, ...]:
         return ()
     if is_too_long(parts):
         return ()
-    return tuple(_FORBIDDEN.sub("_", part) for part in parts)
+    return tuple(portable(part) for part in parts)

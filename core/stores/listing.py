@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..naming import portable
 from .addresses import checked, last_name, shown, suffix_of
 from .cache import key_of
 from .opening import StoreMissingError, filesystem, patiently
@@ -108,7 +109,7 @@ class Objects:
 
 def folder_name(address: str) -> str:
     """Return what the copy of an address is called: as its last part is, where a file may be."""
-    return _BADLY_NAMED.sub("_", last_name(address))[-_LONGEST:].lstrip(".") or "store"
+    return portable(last_name(address)[-_LONGEST:].lstrip(".") or "store")
 
 
 def list_objects(address: str) -> Objects:

@@ -32,7 +32,7 @@ from ..json_text import parse
 from ..plain_files import plain_bytes, plain_text
 from ..progress import Progress, silent
 from ..reading.disturbances import DISTURBED
-from ..reading.masks import masks_of, without_masks
+from ..reading.masks import without_masks
 from ..reading.own import drawn_in
 from ..toml_lines import read_tables
 
@@ -162,7 +162,7 @@ def read_evidence(folder: Path, progress: Progress = silent) -> Evidence:
     lines = _lines(folder, problems)
     listed = exported_checksums(folder)
     named = {name for name in listed if name.endswith(".png")}
-    images = {name for name in without_masks(named, masks_of(named)) if "/" not in name}
+    images = {name for name in without_masks(named) if "/" not in name}
     return Evidence(
         folder=folder,
         facts=read_facts(folder),
@@ -258,7 +258,7 @@ def _image_files(
     from ..analysis.decoding import decode_ahead
 
     names = {path.name for path in folder.glob("*.png")} - drawn_in(folder)
-    paths = sorted(folder / name for name in without_masks(names, masks_of(names)))
+    paths = sorted(folder / name for name in without_masks(names))
     progress.start("Reading the images", len(paths))
     found = []
     decoded = decode_ahead(paths, lambda pixels: pixels.shape[:2], hashed=True)

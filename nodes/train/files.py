@@ -37,13 +37,16 @@ def lora_path(name: str) -> Path:
     """
     import folder_paths
 
+    from ...core.naming import portable
     from ..ui.paths import contained
 
     stem = name.strip().removesuffix(".safetensors")
     if not stem.strip("/\\. "):
         raise LoraNameError("The LoRA needs a name, such as 'char1' or 'people/char1'.")
     root = Path(folder_paths.get_folder_paths("loras")[0])
-    return contained(f"{stem}.safetensors", root, [root])
+    path = contained(f"{stem}.safetensors", root, [root])
+    parts = path.relative_to(root.resolve()).parts
+    return root.resolve().joinpath(*map(portable, parts))
 
 
 def start_path(name: str, output: Path) -> Path | None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from character_curator.naming import file_name, noise_seed, slug
+from character_curator.naming import file_name, noise_seed, portable, slug
 from character_curator.plan import Plan, PlanError, Scenario, Subject, shard
 
 names = st.text(min_size=1, max_size=80).filter(str.strip)
@@ -219,3 +219,22 @@ def test_what_is_wrong_with_a_plan_is_said(change, message):
 def test_text_that_is_not_toml_is_an_error_with_its_line():
     with pytest.raises(PlanError, match="line 2"):
         Plan.from_toml("takes = 1\nseeds = [1,")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a b.png", "a b.png"), ("Größe 花子.png", "Größe 花子.png"), (".hidden", ".hidden"),
+        ("CON", "CON~"), ("aux.txt", "aux~.txt"), ("Nul .tar.gz", "Nul~ .tar.gz"),
+        ("com1.png", "com1~.png"), ("console.png", "console.png"), ("com10", "com10"),
+        ("a.png. .", "a.png"), ("...", "_"), ("", "_"), ("-rf", "_rf"), (" -x", "_x"),
+        ("a\u202egnp.exe", "a_gnp.exe"), ("a\x1b[2J\x9b", "a_[2J_"), ("c:\\d/e|f", "c__d_e_f"),
+    ],
+)  # fmt: skip
+def test_a_name_is_one_that_every_system_takes(name, expected):
+    assert portable(name) == expected
+    assert portable(expected) == expected
+
+
+def test_no_slug_is_a_device():
+    assert slug("con") == f"con-{hashlib.sha256(b'con').hexdigest()[:8]}"

@@ -316,6 +316,7 @@ def _notes(
     odd = faults or any(one.encoding != UTF_8 or one.file.suffix != ".txt" for one in captions)
     notes = caption_notes([one.encoding for one in captions], faults) if odd else []
     notes += concept_notes(concepts)
+    notes += listing.notes
     if own := own_in_words(listing.own):
         notes.append(own)
     below = sum("/" in name for name in listing.names)

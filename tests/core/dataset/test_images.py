@@ -327,3 +327,10 @@ def test_a_profile_that_changes_nothing_is_not_published(tmp_path, damaged):
     done = export(ImageSet.from_folder(tmp_path / "raw"), tmp_path / "out", name="x")
     assert (done.linked, done.cleaned, done.converted) == (0, 1, 0)
     assert (done.folder / "a.png").read_bytes() == data
+
+
+def test_images_are_called_as_every_system_takes_it():
+    paths = ["CON.jpg", "-rf.png", "a\u202egnp.jpg", "b . .jpg", "c-masklabel.png", "c.png"]
+    assert export_names(paths) == [
+        "CON~.png", "_rf.png", "a_gnp.png", "b.png", "c-masklabel~.png", "c.png",
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ from PIL import Image
 
 from character_curator.dataset import CuratedDataset, export
 from character_curator.imageset import EmptyFolderError, ImageSet
-from character_curator.reading.folders import SourceError
+from character_curator.reading.folders import SourceError, list_sources
 from tests.support.images import drawing, png_bytes
 
 
@@ -132,3 +132,33 @@ def test_several_sources_are_one_set_and_say_nothing_of_what_lies_above(tmp_path
     assert {m["source"] for _, m in CuratedDataset(done.folder)} == set(images.table["source"])
     assert b"private" not in (done.folder / "provenance.parquet").read_bytes()
     assert len(list(done.folder.glob("*.png"))) == 5
+
+
+def test_a_picture_that_is_called_as_a_mask_is_an_image_of_its_own(tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "_controls").mkdir()
+    colors = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    picture = Image.fromarray(colors).resize((64, 64))
+    for name in ("a", "b", "c", "d", "e"):
+        picture.save(tmp_path / f"{name}.png")
+    picture.save(tmp_path / "a-masklabel.jpg")
+    ramp = np.tile(np.arange(0, 256, 4, np.uint8), (64, 1))
+    two = np.stack([ramp, 255 - ramp, ramp // 2], axis=-1)  # from green to red
+    Image.fromarray(two).save(tmp_path / "b-masklabel.jpg", quality=90)
+    picture.save(tmp_path / "_controls" / "b.png")
+    picture.save(tmp_path / "masks" / "c.png")
+    clear = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
+    clear.putalpha(Image.fromarray(ramp))
+    clear.save(tmp_path / "masks" / "d.png")
+    Image.fromarray(ramp).convert("RGB").save(tmp_path / "d-masklabel.png")
+    (tmp_path / "e-masklabel.png").write_bytes(b"no image")
+    listing = list_sources([tmp_path])
+    assert listing.names == (
+        "a-masklabel.jpg", "a.png", "b.png", "c.png", "d.png", "e.png", "masks/c.png",
+    )  # fmt: skip
+    assert sorted(listing.masks) == ["b.png", "d.png", "e.png"]
+    (note,) = listing.notes
+    assert "images of their own: 2 files of" in note
+    assert note.endswith("(a-masklabel.jpg, masks/c.png).")
+    done = export(ImageSet.from_folder(tmp_path), tmp_path.with_name("out"), name="x")
+    assert "a-masklabel~.png" in {m["filename"] for m in CuratedDataset(done.folder).images}
