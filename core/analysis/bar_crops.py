@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..counts import how_many
 from ..imageset import ImageSet
 from ..progress import Progress, silent
 from ..rejection_reasons import Rejection
@@ -66,7 +67,7 @@ def cut_bars(
     cut = with_crops(images, made, plans).reject(
         np.array([bool(problem) for problem in problems]), Rejection.BARS, problems
     )
-    note = f"Bars were cut off {len(made)} of {int(accepted.sum())} images."
+    note = f"Bars were cut off {len(made)} of {how_many(int(accepted.sum()), 'image')}."
     left = len(plans) - len(made)
     if left:
         note += f" {left} rejected: too little is left of them, or they can't be cut."

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from .. import atomic
+from ..counts import how_many
 from ..errors import CuratorError
 from ..json_text import parse
 from ..plain_files import plain_text
@@ -139,8 +140,8 @@ def curve_of(scores: Sequence[float], threshold: float) -> tuple[tuple[float, fl
     """
     if len(scores) < 40:
         raise CalibrationError(
-            f"Only {len(scores)} faces were found; 40 are needed to calibrate a detector. Name a "
-            "folder with more photographs of one person each."
+            f"Only {how_many(len(scores), 'face was', 'faces were')} found; 40 are needed to "
+            "calibrate a detector. Name a folder with more photographs of one person each."
         )
     points = [(float(threshold), LEAST_CONFIDENCE)]
     for share, confidence in ANCHORS:

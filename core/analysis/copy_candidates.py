@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..counts import how_many
+
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -118,9 +120,9 @@ def coarse_candidates(
                     found.add(order[a], int(order[b + start]), is_turned, likeness)
     if count > neighbours:
         log.warning(
-            "Of %s images each was compared with the %s that are coarsely most like it, to find "
+            "Of %s each was compared with the %s that are coarsely most like it, to find "
             "copies; up to %s all are compared with all.",
-            f"{count:,}", f"{neighbours:,}", f"{neighbours:,}",
+            how_many(count, "image"), f"{neighbours:,}", f"{neighbours:,}",
         )  # fmt: skip
     return found.candidates()
 
@@ -220,8 +222,8 @@ class _Best:
         self._cut()
         if self._lost:
             log.warning(
-                "More than %s pairs of images are coarsely alike: those most alike were looked at, "
-                "to find copies.", f"{self._most:,}",
+                "More than %s of images are coarsely alike: those most alike were looked at, "
+                "to find copies.", how_many(self._most, "pair"),
             )  # fmt: skip
         first, second, mirrored, of_second, vector = self._keys.astype(np.int64).T
         return Candidates(first, second, mirrored > 0, of_second == 0, vector)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..counts import how_many, worded
 from ..defaults import CropFraming
 from ..imageset import ImageSet
 from ..progress import Progress, silent
@@ -160,7 +161,7 @@ def _notes(
     """Say how many images were cropped, how many not and why."""
     records = [plans[row].says for row in made]
     notes = [
-        f"{len(made)} of {candidates} images cropped to {wish.framing} at "
+        f"{len(made):,} of {how_many(candidates, 'image')} cropped to {wish.framing} at "
         f"{ratio.numerator}:{ratio.denominator}."
     ]
     problems = Counter(plan.problem for row, plan in plans.items() if row not in made)
@@ -170,15 +171,20 @@ def _notes(
         notes.append(f"{sum(problems.values())} {fate}, as the crop can't be had: {reasons}.")
     if candidates > len(plans):
         notes.append(
-            f"{candidates - len(plans)} left as they are, to be judged as a whole: no certain face "
-            "of the person was found in them."
+            f"{candidates - len(plans):,} left as "
+            f"{worded(candidates - len(plans), 'it is', 'they are')}, to be judged as a whole: no "
+            "certain face of the person was found in "
+            f"{worded(candidates - len(plans), 'it', 'them')}."
         )
     enlarged = sum(r is not None and r.scale > 1 for r in records)
     if enlarged:
-        notes.append(f"{enlarged} crops enlarged to {wish.minimum_side} pixels.")
+        notes.append(f"{how_many(enlarged, 'crop')} enlarged to {wish.minimum_side} pixels.")
     small = sum(r is not None and min(r.size) < SMALL for r in records)
     if small and not wish.minimum_side:
-        notes.append(f"{small} crops have a shorter side of less than {SMALL} pixels.")
+        notes.append(
+            f"{how_many(small, 'crop has', 'crops have')} a shorter side of less than {SMALL} "
+            "pixels."
+        )
     return notes
 
 

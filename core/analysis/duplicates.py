@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..counts import how_many
 from ..defaults import DUPLICATE_SIMILARITY
 from ..errors import CuratorError
 from ..imageset import ImageSet
@@ -33,8 +34,8 @@ class TooManyEqualFilesError(CuratorError):
 
     def __init__(self, path: str, count: int) -> None:
         super().__init__(
-            f"{count:,} files are the same to the byte as {path}. One of them can be chosen at "
-            "most: take the others away, and run again."
+            f"{how_many(count, 'file is', 'files are')} the same to the byte as {path}. One of "
+            "them can be chosen at most: take the others away, and run again."
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..counts import how_many
 from ..defaults import MINIMUM_CONFIDENCE, MINIMUM_FACE_SHARE, MINIMUM_FACE_SIDE
 from ..errors import CuratorError
 from ..imageset import ImageSet, content_hash, pack_vector, unpack_vector, vector_column
@@ -54,8 +55,8 @@ class ReferenceFaceError(CuratorError):
             "closer will not help."
         )
         super().__init__(
-            f"The reference image {path} shows {count or 'no'} face{'s' * (count != 1)}; exactly "
-            f"one is needed. {advice}"
+            f"The reference image {path} shows {how_many(count, 'face') if count else 'no faces'}; "
+            f"exactly one is needed. {advice}"
         )
 
 
@@ -325,7 +326,7 @@ def _verdict(
     if not len(faces):
         return Rejection.NO_FACE, "no face was found"
     if len(faces) > 1:
-        several = f"{len(faces)} faces were found"
+        several = how_many(len(faces), "face was", "faces were") + " found"
         if best is None:
             return Rejection.SEVERAL_FACES, several
         least = limits.identity or 0.0

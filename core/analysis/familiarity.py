@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..counts import how_many, worded
 from ..defaults import CLIP_MODEL, FACE_PACK
 from ..imageset import ImageSet
 from ..naming import located
@@ -132,7 +133,8 @@ def unfamiliar(images: ImageSet, pack: str, clip: str, *, as_command: bool = Tru
         else " and ".join(option.split(" ")[1] for option in options)
     )
     return (
-        f"{found} of {seen} images that were looked at seem to be photographs, and the embedded "
-        f"{' and '.join(unknowing)} know{'s' * (len(unknowing) == 1)} drawn portraits only: "
-        f"{', '.join(doubtful)} will mean little{named}. With real models: {instead}"
+        f"{found:,} of {how_many(seen, 'image')} that {worded(seen, 'was', 'were')} looked at "
+        f"{worded(found, 'seems to be a photograph', 'seem to be photographs')}, and the embedded "
+        f"{' and '.join(unknowing)} {worded(len(unknowing), 'knows', 'know')} drawn portraits "
+        f"only: {', '.join(doubtful)} will mean little{named}. With real models: {instead}"
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
@@ -40,7 +41,8 @@ class GivenFacesError(CuratorError):
 
     def __init__(self, count: int, total: int) -> None:
         super().__init__(
-            f"Faces are given of {count} images, and {total} are to be looked at. Find them in the "
+            f"Faces are given of {how_many(count, 'image')}, and {total:,} "
+            f"{worded(total, 'is', 'are')} to be looked at. Find them in the "
             "accepted images of the same set: Image Set to Images with 'which' accepted, and "
             "'count' large enough for all."
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..naming import located
@@ -103,7 +104,8 @@ def require_readable(images: ImageSet) -> None:
         return
     path, reason = lost.select("path", "rejection_detail").row(0)
     raise LostImagesError(
-        f"{len(lost)} of {len(images)} images that were there a moment ago cannot be read any "
+        f"{len(lost):,} of {how_many(len(images), 'image')} that "
+        f"{worded(len(images), 'was', 'were')} there a moment ago cannot be read any "
         f"more (of {located(images.root, path)}: {reason or 'it is gone'}), so nothing is said of "
         "them. Run the same again when the disk is in order: what is missing is made again."
     )

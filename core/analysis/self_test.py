@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..counts import how_many
 from ..defaults import MINIMUM_QUALITY
 from ..imageset import ImageSet
 from ..progress import Progress, silent
@@ -102,7 +103,10 @@ class SelfTest:
         Raises:
             CalibrationError: There are too few faces.
         """
-        source = f"{len(self.scores)} photographs of one face, {self.people} people"
+        source = (
+            f"{how_many(len(self.scores), 'photograph')} of one face, "
+            f"{how_many(self.people, 'person')}"
+        )
         return Calibration(curve_of(self.scores, threshold), self.threshold(), source=source)
 
     def to_mapping(self) -> dict[str, Any]:

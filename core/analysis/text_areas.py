@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..counts import how_many
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
@@ -292,7 +293,8 @@ def reject_text(
     over = np.array([share is not None and share > most for share in shares], dtype=bool)
     words = [
         "" if one is None else
-        f"text in {one.areas} places takes {one.share:.1%} of the image; {most:.1%} are let pass"
+        f"text in {how_many(one.areas, 'place')} takes {one.share:.1%} of the image; {most:.1%} "
+        "are let pass"
         for one in known
     ]  # fmt: skip
     return images.with_columns(

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..counts import how_many, worded
 from ..imageset import ImageSet, strangers
 from ..rejection_reasons import Rejection, in_words
 from .face_validation import FaceThresholds
@@ -101,7 +102,9 @@ class ThresholdCosts:
                 line, or words, as nodes have them.
         """
         lines = [
-            f"{self.passing} of {self.images} images pass; {self.measured} show a face that was "
+            f"{self.passing:,} of {how_many(self.images, 'image')} "
+            f"{worded(self.passing, 'passes', 'pass')}; {self.measured:,} "
+            f"{worded(self.measured, 'shows', 'show')} a face that was "
             "measured."
         ]
         if self.others:
@@ -112,8 +115,9 @@ class ThresholdCosts:
             )
         if self.hopeless:
             lines.append(
-                f"In {self.hopeless} no face was looked for: by their pixels alone they are below "
-                f"the minimum quality. {_LOOKED_AT[named]}"
+                f"In {self.hopeless} no face was looked for: by "
+                f"{worded(self.hopeless, 'its pixels alone it is', 'their pixels alone they are')} "
+                f"below the minimum quality. {_LOOKED_AT[named]}"
             )
         costs = self.costs if self.measured else ()
         lines += [_said_of(cost, named) for cost in costs if cost.fails]
@@ -134,9 +138,9 @@ def _called(cost: ThresholdCost, named: Naming) -> str:
 def _said_of(cost: ThresholdCost, named: Naming) -> str:
     """Return the line of one threshold that some images are below."""
     where = {"options": f" ({cost.option})", "keys": f" ({cost.key})", "words": ""}[named]
-    lets = ", ".join(f"{value:g} lets {count} pass" for count, value in cost.lets.items())
+    lets = ", ".join(f"{value:g} lets {count:,} pass" for count, value in cost.lets.items())
     return (
-        f"{cost.name} {cost.value:g}{where}: {cost.fails} below it, {cost.fails_alone} of them "
+        f"{cost.name} {cost.value:g}{where}: {cost.fails:,} below it, {cost.fails_alone} of them "
         f"below no other; median {cost.median:.2f}"
         + (f"; the others as they are, {lets}" if lets else "")
         + ("; a lower one takes other people" if cost.others_in else "")

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
+from ..counts import how_many, worded
+
 FORMAT = 1
 """Version of ``verification.json``."""
 
@@ -164,7 +166,9 @@ class Readiness:
     def verdict(self) -> str:
         """Return the verdict in one line, with what it rests on."""
         holding = len(self.of(Status.HOLDS))
-        parts = [f"{holding} of {len(self.lines)} lines hold"]
+        parts = [
+            f"{holding} of {how_many(len(self.lines), 'line')} {worded(holding, 'holds', 'hold')}"
+        ]
         named = ((Status.FAILS, "fail"), (Status.UNCHECKED, "not checked"),
                  (Status.NOT_APPLICABLE, "not applicable"))  # fmt: skip
         for status, word in named:

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..parquet import ParquetError, read_parquet
 from ..reading.disturbances import DISTURBED
@@ -54,13 +55,17 @@ def check_images(evidence: Evidence) -> Line:
         faults.append(
             Fault(
                 "recipe.toml",
-                f"the recipe asks for {total} images and there are {len(there)}",
+                f"the recipe asks for {how_many(total, 'image')} and there "
+                f"{worded(len(there), 'is', 'are')} {len(there):,}",
                 "Make more candidates, relax a quota or lower [selection] total; then export "
                 "again.",
             )
         )
     asked = f" of {total} that the recipe asks for" if isinstance(total, int) else ""
-    found = f"{len(there)} images{asked}, each decoded, hashed and compared with what was exported"
+    found = (
+        f"{how_many(len(there), 'image')}{asked}, each decoded, hashed and compared with what was "
+        "exported"
+    )
     return judged("images", found, faults, images=len(there), expected=total)
 
 
@@ -100,9 +105,13 @@ def check_quality(evidence: Evidence) -> Line:
     own = "the dataset's own" if evidence.facts.minimum_quality is not None else "the document's"
     low, mean = min(scores, default=0.0), sum(scores) / max(1, len(scores))
     found = (
-        f"{len(scores)} scores computed anew: {low:.3f} at least, {mean:.3f} on average; "
-        f"threshold {minimum:g} ({own})"
-        + (f"; {copies} disturbed copies compared, and not judged by it" if copies else "")
+        f"{how_many(len(scores), 'score')} computed anew: {low:.3f} at least, {mean:.3f} on "
+        f"average; threshold {minimum:g} ({own})"
+        + (
+            f"; {how_many(copies, 'disturbed copy')} compared, and not judged by it"
+            if copies
+            else ""
+        )
     )
     return judged("quality", found, faults, threshold=minimum, lowest=low, mean=mean)
 
@@ -122,7 +131,8 @@ def check_faces(evidence: Evidence) -> Line:
     ]
     count = evidence.measured.height
     found = (
-        f"{count - len(faults)} of {count} images show exactly one face "
+        f"{count - len(faults):,} of {how_many(count, 'image')} "
+        f"{worded(count - len(faults), 'shows', 'show')} exactly one face "
         f"(confidence at least {evidence.minimum_confidence:g})"
         + (f"; {evidence.measured_note}" if evidence.measured_note else "")
     )
@@ -151,7 +161,7 @@ def check_seeds(evidence: Evidence) -> Line:
             faults.append(
                 Fault(
                     f"seed {seed}",
-                    f"it has {counted[seed]} images; wanted are {asked} ({source})",
+                    f"it has {how_many(counted[seed], 'image')}; wanted are {asked} ({source})",
                     "Select again: with more candidates of this seed, or with another quota on "
                     "seed in the recipe.",
                 )
@@ -162,7 +172,10 @@ def check_seeds(evidence: Evidence) -> Line:
         if seed not in wanted
     ]
     numbers = counted.values()
-    found = f"{len(counted)} seeds with {min(numbers)} to {max(numbers)} images each; {source}"
+    found = (
+        f"{how_many(len(counted), 'seed')} with {min(numbers):,} to "
+        f"{how_many(max(numbers), 'image')} each; {source}"
+    )
     return judged("seeds", found, faults, counts=dict(sorted(counted.items())))
 
 
@@ -183,8 +196,8 @@ def check_metadata(evidence: Evidence) -> Line:
             where = f"{evidence.metadata_name}, {file.name}"
             faults.append(Fault(where, "; ".join(wrong), _EXPORT))
     found = (
-        f"{len(evidence.metadata)} rows checked against the schema, the files, the captions and "
-        f"{LINES_FILE}"
+        f"{how_many(len(evidence.metadata), 'row')} checked against the schema, the files, the "
+        f"captions and {LINES_FILE}"
     )
     return judged("metadata", found, faults, rows=len(evidence.metadata))
 

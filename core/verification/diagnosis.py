@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..counts import how_many, worded
 from ..evaluation.advice import Finding
 from ..evaluation.summary import Targets
 from .commands import Retold
@@ -143,7 +144,8 @@ def _does_not_look_alike(symptoms: Symptoms, targets: Targets) -> str:
     if lora.consistency >= targets.consistency:
         return ""
     return (
-        f"{lora.consistency:.0%} of {lora.images} images are the character, wanted are "
+        f"{lora.consistency:.0%} of {how_many(lora.images, 'image')} "
+        f"{worded(lora.images, 'is', 'are')} the character, wanted are "
         f"{targets.consistency:.0%} (mean identity {_number(lora.identity)})"
     )
 
@@ -152,8 +154,8 @@ def _is_collapsed(symptoms: Symptoms, targets: Targets) -> str:
     lora, parts = symptoms.lora, []
     if lora.vendi < targets.diversity * lora.base_vendi:
         parts.append(
-            f"{lora.images} images are worth {lora.vendi:.1f} different ones (Vendi score), the "
-            f"base model's {lora.base_vendi:.1f}"
+            f"{how_many(lora.images, 'image is', 'images are')} worth {lora.vendi:.1f} different "
+            f"ones (Vendi score), the base model's {lora.base_vendi:.1f}"
         )
     if lora.memorised > targets.memorised:
         parts.append(
@@ -168,7 +170,8 @@ def _is_poor(symptoms: Symptoms, targets: Targets) -> str:
     lora, given, parts = symptoms.lora, symptoms.training_set.quality, []
     if lora.artefacts > targets.artefacts:
         parts.append(
-            f"{lora.artefacts:.0%} of {lora.images} images fail the checks of faces or quality, "
+            f"{lora.artefacts:.0%} of {how_many(lora.images, 'image')} "
+            f"{worded(lora.images, 'fails', 'fail')} the checks of faces or quality, "
             f"allowed are {targets.artefacts:.0%}"
         )
     if lora.quality < given - QUALITY_LOSS:
@@ -187,19 +190,19 @@ def _causes_of_another_face(symptoms: Symptoms, retold: Retold) -> Iterator[Caus
     if given.low:
         yield Cause(
             "training images of low quality",
-            f"{given.low} of {given.images} are below {LOW_QUALITY:g}, {given.quality:.2f} on "
-            "average",
+            f"{given.low:,} of {given.images:,} {worded(given.low, 'is', 'are')} below "
+            f"{LOW_QUALITY:g}, {given.quality:.2f} on average",
             "Curate with that threshold: " + retold.curate(quality__minimum=LOW_QUALITY),
         )
     longer = None if making.steps is None else 2 * making.steps
     falling = making.still_falling is True
     few = making.passes is not None and making.passes < FEW_PASSES
     if longer and (falling or few):
-        shown = f"{making.passes:.0f} passes over the images" if making.passes else ""
+        shown = f"{how_many(round(making.passes), 'pass')} over the images" if making.passes else ""
         measured = "the validation loss was still falling" if falling else f"only {shown}"
         yield Cause(
             "too little training",
-            f"{measured} after {making.steps} steps",
+            f"{measured} after {how_many(making.steps or 0, 'step')}",
             "Train longer: " + retold.train("longer", steps=longer),
         )
     if making.rank is not None and making.rank < 16:
@@ -219,18 +222,19 @@ def _causes_of_collapse(symptoms: Symptoms, retold: Retold) -> Iterator[Cause]:
     repeats = given.alike > ALIKE
     poor = not math.isnan(lora.base_vendi) and given.vendi < 0.5 * lora.base_vendi
     if repeats or poor:
-        clusters = f", {given.clusters} clusters" if given.clusters else ""
+        clusters = f", {how_many(given.clusters, 'cluster')}" if given.clusters else ""
         yield Cause(
             "the training images lack diversity",
-            f"{given.images} images are worth {given.vendi:.1f} different ones{clusters}, "
-            f"{given.alike:.0%} have a near-duplicate",
+            f"{how_many(given.images, 'image is', 'images are')} worth {given.vendi:.1f} different "
+            f"ones{clusters}, {given.alike:.0%} have a near-duplicate",
             f"Balance them over {CLUSTERS} clusters of different scenes: "
             + retold.curate(clusters__count=CLUSTERS),
         )
     if given.captions and given.captions < given.images / 10:
         yield Cause(
             "captions that repeat themselves",
-            f"{given.captions} different captions for {given.images} images",
+            f"{how_many(given.captions, 'different caption')} for "
+            f"{how_many(given.images, 'image')}",
             "Ask for more different scenes, and let every caption name its own.",
         )
     if given.images < FEW_IMAGES and not repeats:
@@ -259,7 +263,7 @@ def _causes_of_poor_images(symptoms: Symptoms, retold: Retold) -> Iterator[Cause
     if steps is not None and steps < 50 and (base_poor or given.quality >= MEAN_QUALITY):
         yield Cause(
             "few sampling steps",
-            f"{steps} steps",
+            how_many(steps, "step"),
             "Sample longer: " + retold.evaluate("--steps", str(75 if steps >= 30 else 50)),
         )
     if guidance is not None and 1 < guidance < 7.5 and base_poor:
@@ -286,7 +290,9 @@ def _overfitting(symptoms: Symptoms, retold: Retold) -> Cause:
     making, lora = symptoms.making, symptoms.lora
     measured = [f"rank {making.rank}"] if making.rank is not None else []
     measured += [f"learning rate {making.learning_rate:g}"] if making.learning_rate else []
-    measured += [f"{making.passes:.0f} passes over the images"] if making.passes else []
+    measured += (
+        [f"{how_many(round(making.passes), 'pass')} over the images"] if making.passes else []
+    )
     if making.rising is not None and making.rising > RISEN:
         measured.append(f"validation loss {making.rising:.0%} above its best in the end")
     measured.append(f"{lora.memorised:.0%} of the images repeat a training image")
@@ -296,7 +302,7 @@ def _overfitting(symptoms: Symptoms, retold: Retold) -> Cause:
 def _few_images(symptoms: Symptoms, retold: Retold) -> Cause:
     return Cause(
         "few training images",
-        f"{symptoms.training_set.images} images",
+        how_many(symptoms.training_set.images, "image"),
         "Add more (the document: 100 and more): " + retold.curate(selection__total=100),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..counts import how_many
 from ..dataset.version_record import read_record
 from ..json_text import parse
 from ..reading.disturbances import DISTURBED, disturbance_record
@@ -47,7 +48,8 @@ def check_parameters(evidence: Evidence) -> Line:
                 )
             )
     found = (
-        f"{len(generated)} images say how they were made, compared with {evidence.metadata_name}"
+        f"{how_many(len(generated), 'image says how it was', 'images say how they were')} made, "
+        f"compared with {evidence.metadata_name}"
     )
     return judged("parameters", found, faults, images=len(generated))
 
@@ -69,7 +71,10 @@ def check_mapping(evidence: Evidence) -> Line:
                     _AGAIN,
                 )
             )
-    found = f"{len(generated)} images: seed, scenario, take and noise seed as in the image's record"
+    found = (
+        f"{how_many(len(generated), 'image')}: seed, scenario, take and noise seed as in the "
+        "image's record"
+    )
     return judged("mapping", found, faults, images=len(generated))
 
 
@@ -99,7 +104,10 @@ def check_prompts(evidence: Evidence) -> Line:
                 Fault(f"{evidence.metadata_name}, {file.name}", "it has no prompt", _AGAIN)
             )
     made = len(evidence.generated)
-    found = f"{len(evidence.files)} captions and {made} prompts, compared with the images"
+    found = (
+        f"{how_many(len(evidence.files), 'caption')} and {how_many(made, 'prompt')}, compared with "
+        "the images"
+    )
     return judged("prompts", found, faults, captions=len(evidence.files), prompts=made)
 
 
@@ -120,8 +128,8 @@ def check_version(evidence: Evidence, version: int) -> Line:
             Fault(RECORD_FILE, "the record of the version is not of these files, or edited", back)
         )
     found = (
-        f"version {version}, {sums.checked} files compared with SHA256SUMS, fingerprint "
-        f"{evidence.fingerprint[:16]}"
+        f"version {version}, {how_many(sums.checked, 'file')} compared with SHA256SUMS, "
+        f"fingerprint {evidence.fingerprint[:16]}"
     )
     return judged("version", found, faults, version=version, files=sums.checked)
 

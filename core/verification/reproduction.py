@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..counts import how_many, worded
 from ..dataset.facts import RECIPE_FILE
 from ..errors import CuratorError
 from ..generation import conditions
@@ -102,7 +103,10 @@ def check_seed_store(evidence: Evidence) -> Line:
             Fault(evidence.metadata_name, "the stored seeds are not those of this version", _RECIPE)
         )
     recipe = "as the recipe lists them" if listed else "the recipe is of a folder and lists none"
-    found = f"seeds of {len(generated)} images in their records and the metadata, {recipe}"
+    found = (
+        f"seeds of {how_many(len(generated), 'image')} in "
+        f"{worded(len(generated), 'its record', 'their records')} and the metadata, {recipe}"
+    )
     return judged("seed_store", found, faults, seeds=sorted(listed or ()))
 
 
@@ -164,7 +168,7 @@ def check_automated(evidence: Evidence) -> Line:
             faults.append(Fault(file.name, what, _RECIPE))
     if not evidence.recipe:
         faults.append(Fault(RECIPE_FILE, "it says nothing", _RECIPE))
-    planned = f"{len(evidence.generated)} images compared with the requests of its plan"
+    planned = f"{how_many(len(evidence.generated), 'image')} compared with the requests of its plan"
     source = "a whole project of a folder, which 'character-curator run' takes"
     found = f"{RECIPE_FILE}: {planned if requests else source}"
     return judged("automated", found, faults, requests=len(requests))
@@ -227,7 +231,10 @@ def check_regenerate(evidence: Evidence, results: Sequence[Again]) -> Line:
                     "Put the model's own files back, or say where they lie: --base MODEL.",
                 )
             )
-    found = f"{len(results)} of {len(evidence.generated)} images made again from their own records"
+    found = (
+        f"{len(results)} of {how_many(len(evidence.generated), 'image')} made again from their own "
+        "records"
+    )
     return judged("regenerate", found, faults, images=len(results))
 
 
@@ -251,7 +258,7 @@ def check_identical(evidence: Evidence, results: Sequence[Again]) -> Line:
             )
         )
     same = sum(again.identical for again in results)
-    found = f"{same} of {len(results)} images came again byte for byte"
+    found = f"{same} of {how_many(len(results), 'image')} came again byte for byte"
     return judged("identical", found, faults, identical=same, images=len(results))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from ..counts import how_many, worded
 from ..defaults import TEST_PROMPTS
 from ..errors import CuratorError
 from ..evaluation.baseline import MakeBackend
@@ -158,7 +159,8 @@ def check_inference(samples: Samples, lora: str) -> Line:
         what = "the images are those of the base model to the byte: none of its weights is used"
         faults.append(Fault(lora, what, "Use a file that was trained on this base model."))
     found = (
-        f"{table.height} images made, {changed} of {len(with_lora)} differ from the base model's"
+        f"{how_many(table.height, 'image')} made, {changed} of {len(with_lora)} "
+        f"{worded(changed, 'differs', 'differ')} from the base model's"
     )
     return judged("inference", found, faults, images=table.height, changed=changed)
 
@@ -176,7 +178,7 @@ def check_samples(samples: Samples) -> Line:
         except UnreadableImageError as error:
             faults.append(Fault(name, error.reason, "Verify again: it is made again."))
     sheet = samples.evaluation.folder / "sheet.png"
-    found = f"{len(samples.files)} images with the trigger word; look at {sheet}"
+    found = f"{how_many(len(samples.files), 'image')} with the trigger word; look at {sheet}"
     return judged("samples", found, faults, images=len(samples.files))
 
 
@@ -206,7 +208,8 @@ def check_figures(
         faults.append(Fault(name, f"{what}{targets.consistency:.0%}", advice))
     first = judged(
         "consistency",
-        f"{own.consistency.count} of {own.consistency.total} test images are the character "
+        f"{own.consistency.count} of {how_many(own.consistency.total, 'test image')} "
+        f"{worded(own.consistency.count, 'is', 'are')} the character "
         f"(identity at least {evaluation.threshold.value:.3f}); "
         f"wanted are {targets.consistency:.0%}",
         faults,
@@ -219,7 +222,8 @@ def check_figures(
         faults.append(Fault(name, what, advice))
     second = judged(
         "artefacts",
-        f"{own.artefacts.count} of {own.artefacts.total} test images fail the checks of faces or "
+        f"{own.artefacts.count} of {how_many(own.artefacts.total, 'test image')} "
+        f"{worded(own.artefacts.count, 'fails', 'fail')} the checks of faces or "
         f"quality; allowed are {targets.artefacts:.0%}",
         faults,
         share=share,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import atomic
+from ..counts import how_many, worded
 from ..dataset.checksums import NotADatasetError
 from ..dataset.verdict import REPORT_FILE, SIGN_OFF_FILE, exported_hash
 from ..errors import CuratorError
@@ -172,7 +173,10 @@ def check_approval(dataset: Path, lora: Path | None, samples: Path | None) -> Li
     for record in reversed(signed):
         wrong = _wrong(record, now)
         if not wrong:
-            found = f"{record['name']} on {record['time']}, {len(now)} files as they were shown"
+            found = (
+                f"{record['name']} on {record['time']}, {how_many(len(now), 'file')} as "
+                f"{worded(len(now), 'it was', 'they were')} shown"
+            )
             return judged("approval", found, name=record["name"], time=record["time"])
         who = f"{SIGN_OFF_FILE}, {record.get('name') or 'without a name'}"
         faults.append(Fault(who, wrong, again))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..counts import how_many, worded
 from ..dataset.facts import fingerprint
 from ..dataset.publish import version_of
 from ..dataset.version_list import Version, kept_versions, trained_version
@@ -48,7 +49,10 @@ def check_dataset(name: str, origin: LoraOrigin, folder: Path) -> tuple[list[Fau
         return [], number
     here = {example.path.name: example.hash for example in examples}
     common = sum(here.get(file) == digest for file, digest in origin.images.items())
-    found = f"{common} of its {len(origin.images)} images are here"
+    found = (
+        f"{common:,} of its {how_many(len(origin.images), 'image')} {worded(common, 'is', 'are')} "
+        "here"
+    )
     if common == len(origin.images) == len(here):
         found = "it was these images with other captions"
     if kept is not None and kept.folder != folder.resolve():
@@ -73,7 +77,8 @@ def _trained_on(origin: LoraOrigin, kept: Version | None, folder: Path) -> str:
         return f"it was trained on version {kept.number} of the dataset, and this is version {own}"
     if origin.altered:
         return (
-            f"it was trained on version {own} with {origin.altered} images or captions that were "
-            "not as exported"
+            f"it was trained on version {own} with "
+            f"{how_many(origin.altered, 'image or caption', 'images or captions')} that "
+            f"{worded(origin.altered, 'was', 'were')} not as exported"
         )
     return f"it was trained on version {own}, whose images or captions were changed since"

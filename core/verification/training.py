@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
+from ..counts import how_many, plural
 from ..errors import CuratorError
 from ..imageset import content_hash
 from ..lora.file import CheckpointError, LoraFile, read
@@ -122,8 +123,8 @@ def check_training(trained: Trained) -> Line:
         for entry in trained.noted("skipped")
     ]
     found = (
-        f"{outcome.get('message') or 'the training ended'} {outcome.get('steps')} steps, "
-        f"{outcome.get('epochs')} epochs"
+        f"{outcome.get('message') or 'the training ended'} "
+        f"{_stated(outcome.get('steps'), 'step')}, {_stated(outcome.get('epochs'), 'epoch')}"
     )
     return judged("training", found, faults, stopped=outcome.get("stopped"))
 
@@ -186,7 +187,13 @@ def check_file(trained: Trained) -> Line:
         faults.append(Fault(name, "it holds no layer of a LoRA", TRAIN))
     broken = [k for k, tensor in content.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        faults.append(Fault(name, f"{len(broken)} tensors hold NaN or infinity", TRAIN))
+        faults.append(
+            Fault(
+                name,
+                f"{how_many(len(broken), 'tensor holds', 'tensors hold')} NaN or infinity",
+                TRAIN,
+            )
+        )
     silent = []
     for layer in content.names:
         try:
@@ -198,9 +205,15 @@ def check_file(trained: Trained) -> Line:
     said = trained.origin.tensors_hash
     if said and said != tensors_hash(content.metadata, content.tensors):
         faults.append(Fault(name, "its weights are not those that its header is about", TRAIN))
-    found = f"{len(content.names)} layers, {len(content.tensors)} finite tensors, hash as it says"
+    found = (
+        f"{how_many(len(content.names), 'layer')}, "
+        f"{how_many(len(content.tensors), 'finite tensor')}, hash as it says"
+    )
     if not said:
-        found = f"{len(content.names)} layers, {len(content.tensors)} tensors (it says no hash)"
+        found = (
+            f"{how_many(len(content.names), 'layer')}, {how_many(len(content.tensors), 'tensor')} "
+            "(it says no hash)"
+        )
     return judged("file", found, faults, layers=len(content.names))
 
 
@@ -221,7 +234,7 @@ def check_checkpoint(trained: Trained, evidence: Evidence, base: str | None = No
     found = (
         f"base model {trained.origin.base_model or 'unnamed'}, dataset "
         f"{trained.origin.dataset_fingerprint[:16] or 'unnamed'}"
-        f"{f' of version {version}' if version else ''}, {count} checkpoint(s), "
+        f"{f' of version {version}' if version else ''}, {how_many(count, 'checkpoint')}, "
         f"file {trained.hash[:16]}"
     )
     return judged("checkpoint", found, faults, checkpoints=count, version=version)
@@ -261,8 +274,8 @@ def check_hyperparameters(trained: Trained) -> Line:
         )
     options = origin.settings
     found = (
-        f"{len(options)} options: rank {origin.rank}, learning rate "
-        f"{options.get('learning_rate', 'unknown')}, {origin.steps} steps, seed "
+        f"{how_many(len(options), 'option')}: rank {origin.rank}, learning rate "
+        f"{options.get('learning_rate', 'unknown')}, {_stated(origin.steps, 'step')}, seed "
         f"{options.get('seed', 'unknown')}"
     )
     return judged("hyperparameters", found, faults, options=len(options))
@@ -364,3 +377,8 @@ def _state_faults(trained: Trained) -> list[Fault]:
             Fault(trained.work.name, "the training's state is gone: it can't go on", TRAIN)
         )
     return faults
+
+
+def _stated(count: Any, noun: str) -> str:
+    """Say how many a file states; what is no number, as it is stated."""
+    return how_many(count, noun) if isinstance(count, int) else f"{count} {plural(noun)}"

@@ -14,13 +14,13 @@ from character_curator.counts import how_many, plural, singular, worded
 CORE = Path(character_curator.__file__).parent
 DONE = (
     "cli", "dataset", "report", "training", "lora", "selection", "growth", "generation", "engines",
-    "stores", "reading", "captions",
+    "stores", "reading", "captions", "verification", "analysis",
 )  # fmt: skip
 NOUNS = (
     "images", "files", "candidates", "faces", "captions", "records", "steps", "epochs", "waves",
     "versions", "datasets", "folders", "subjects", "projects", "pages", "rows", "people", "pairs",
     "copies", "seeds", "others", "entries", "shards", "workers", "values", "letters", "tokens",
-    "tags", "photographs", "blocks", "layers", "tensors", "weights", "masks", "objects", "quotas",
+    "tags", "photographs", "blocks", "layers", "tensors", "masks", "objects", "quotas",
     "columns", "samples", "requests", "prompts", "clusters", "faults", "hints", "lines", "options",
     "repeats", "groups", "processes", "validations", "places", "scores", "references", "assets",
 )  # fmt: skip

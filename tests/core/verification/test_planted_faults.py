@@ -173,7 +173,7 @@ def test_an_unbalanced_seed(dataset):
     path.with_suffix(".txt").unlink()
     write_metadata(dataset, rows)
     line = data.check_seeds(read_evidence(dataset))
-    assert_fails(line, f"seed {seed}", "it has 1 images; wanted are 2 (the recipe's quota seed=2)")
+    assert_fails(line, f"seed {seed}", "it has 1 image; wanted are 2 (the recipe's quota seed=2)")
 
 
 def test_without_a_quota_a_seed_may_have_half_to_twice_its_share(dataset):
