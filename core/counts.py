@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_IRREGULAR = {"person": "people"}
+_IRREGULAR = {"person": "people", "epoch": "epochs"}
 _HISSING = ("s", "x", "z", "ch", "sh")
 
 
@@ -44,8 +44,8 @@ def plural(noun: str) -> str:
     """Return the plural of an English noun; of several words, the last one's.
 
     Example:
-        >>> plural("near-duplicate"), plural("copy"), plural("day"), plural("batch")
-        ('near-duplicates', 'copies', 'days', 'batches')
+        >>> plural("near-duplicate"), plural("copy"), plural("batch"), plural("epoch")
+        ('near-duplicates', 'copies', 'batches', 'epochs')
     """
     before, space, word = noun.rpartition(" ")
     if word in _IRREGULAR:

@@ -225,11 +225,13 @@ def _one(place: Path) -> Listing:
     others = tuple(name for name in rest if name not in set(captions))
     notes: tuple[str, ...] = ()
     if closed:
-        listed = ", ".join(closed[:5]) + (" …" if len(closed) > 5 else "")
         count = how_many(len(closed), "folder")
-        notes = (f"{count} below {place} cannot be read, and nothing in there was: {listed}.",)
+        notes = (
+            f"{count} below {place} cannot be read, and nothing in there was: "
+            f"{first_of(closed, 5)}.",
+        )
     if pictures:
-        count = f"{len(pictures)} file{'s' * (len(pictures) > 1)}"
+        count = how_many(len(pictures), "file")
         notes += (
             f"Called as masks, but in many colors, and so taken for images of their own: {count} "
             f"of {place} ({first_of(pictures, 5)}).",
