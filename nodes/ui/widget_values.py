@@ -19,6 +19,7 @@ LONGEST_TEXT = 1_000_000
 """Letters of a text in a widget of several lines, at most."""
 _BITS = 2**63
 """Whole numbers that neither files, tables nor tensors hold begin here."""
+_KINDS = ("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO")
 _SHOWN = 40
 
 
@@ -55,6 +56,8 @@ def widget_value(one: Any, value: Any) -> Any:
             one line more than :data:`LONGEST_LINE`.
     """
     kind = one.get_io_type()
+    if kind in _KINDS and getattr(value, "ndim", None) == 0:
+        value = value.item()  # a single number of NumPy or torch, as other nodes give them
     if kind == "STRING":
         return _text(one, value)
     if kind in ("INT", "FLOAT"):

@@ -3,7 +3,9 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.comfyui.pack import part
 
@@ -31,6 +33,10 @@ def widget(kind, **known):
         ("STRING", "x" * 100_000, {}, "x" * 100_000),
         ("STRING", "x" * 1_000_000, {"multiline": True}, "x" * 1_000_000),
         ("BOOLEAN", 1, {}, True),
+        ("BOOLEAN", np.bool_(True), {}, True),
+        ("INT", np.int64(7), {"max": 9}, 7),
+        ("FLOAT", np.float32(0.5), {}, 0.5),
+        ("FLOAT", torch.tensor(0.5), {}, 0.5),
         ("COMBO", "b", {}, "b"),
         ("MODEL", None, {}, None),
     ],
@@ -56,6 +62,8 @@ def test_what_a_widget_may_hold(values, kind, value, known, found):
         ("FLOAT", math.nan, {"min": 0.0, "max": 1.0}, "from 0.0 to 1.0, and nan"),
         ("FLOAT", -math.inf, {"max": 1.0}, "a number, and -inf"),
         ("FLOAT", 10**400, {}, "a number beyond 64 bits came"),
+        ("FLOAT", np.float64("nan"), {}, "a number, and nan"),
+        ("FLOAT", torch.zeros(2), {}, r"something else \(Tensor\)"),
         ("FLOAT", [1.0], {}, r"something else \(list\)"),
         ("STRING", None, {}, "a text, and nothing"),
         ("STRING", math.nan, {}, "a text, and nan"),
