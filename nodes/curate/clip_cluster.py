@@ -106,7 +106,7 @@ def clip_path(name: str) -> str:
     return str(contained(text, models, allowed_roots())) if text else ""
 
 
-def clip_state(model: str, pretrained: str = "") -> str:
+def clip_state(model: str, pretrained: str | None = "") -> str:
     """Return what tells one state of a CLIP model's files from another.
 
     Args:
@@ -118,7 +118,7 @@ def clip_state(model: str, pretrained: str = "") -> str:
     from ...core.miniature import CLIP_PATH
 
     path = clip_path(model).removeprefix("local-dir:")
-    places = [CLIP_PATH if path == "miniature" else Path(path), Path(clip_path(pretrained))]
+    places = [CLIP_PATH if path == "miniature" else Path(path), Path(clip_path(pretrained or ""))]
     return " ".join(states(place) for place in places if place != Path())
 
 

@@ -181,13 +181,15 @@ def pack_files(name: str) -> Path | None:
     from ...core.analysis.face_packs import packs_folder
     from ...core.miniature import FACE_PACK_PATH
 
+    if not name.strip():
+        return None
     pack = pack_path(name)
     if pack == "miniature":
         return FACE_PACK_PATH
     if pack.startswith("dlib"):
         found = find_spec("face_recognition_models")
         return Path(found.origin).parent if found is not None and found.origin else None
-    return next((p for p in (Path(pack), packs_folder() / pack) if pack and p.is_dir()), None)
+    return next((p for p in (Path(pack), packs_folder() / pack) if p.is_dir()), None)
 
 
 def reference_files(references: Any) -> list[Path]:

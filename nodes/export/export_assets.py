@@ -144,14 +144,16 @@ class ExportAssets(io.ComfyNode):
     @classmethod
     @always_answers
     def fingerprint_inputs(
-        cls, folder: str | None = None, categories: str = "", clip_model: str = "miniature",
-        clip_pretrained: str = "", **_: Any,
+        cls, folder: str | None = None, categories: str | None = "",
+        clip_model: str | None = "miniature", clip_pretrained: str | None = "", **_: Any,
     ) -> Any:  # fmt: skip
         """Run again when the pack is gone or changed, or CLIP has been replaced."""
         from ..curate.clip_cluster import clip_state
         from ..ui.disk_state import output_fingerprint
 
-        tagged = clip_state(clip_model, clip_pretrained) if categories.strip() else ""
+        # Of what comes over a wire nothing is known yet.
+        named = (categories or "").strip()
+        tagged = clip_state(clip_model or "", clip_pretrained) if named else ""
         return [output_fingerprint(folder), tagged]
 
     @classmethod

@@ -251,7 +251,7 @@ class TrainLoRA(io.ComfyNode):
 
         files = "".join(
             str(listing(readable_path(f)))
-            for f in (folder, control_images, _folder_of(mask_files))
+            for f in (folder, control_images, _folder_of(mask_files or ""))
             if f
         )
         found = folder_paths.get_full_path("loras", continue_from) if continue_from else None

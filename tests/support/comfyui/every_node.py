@@ -170,6 +170,8 @@ class Bench:
                 return f"{method}: {type(error).__name__}: {str(error)[:200]!r}"
             if method == "fingerprint_inputs" and name != "Verify" and first != again:
                 return f"{method} answers {first!r}, then {again!r}"
+            if "cannot be read" in str(first) and None in told.values():
+                return f"{method} reads nothing where a value comes over a wire"
             if len(str(first)) > 100_000:
                 return f"{method} answers {len(str(first))} letters"
         return ""
