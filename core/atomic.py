@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .counts import how_many, worded
 from .errors import WriteError
 
 fcntl: Any
@@ -216,8 +217,10 @@ def sweep(folder: Path) -> int:
                     Path(entry.path).unlink()
                     swept += 1
     if swept:
-        log.info("%d temporary files that ended processes have left in %s are removed.", swept,
-                 folder)  # fmt: skip
+        log.info(
+            "%s that ended processes have left in %s %s removed.",
+            how_many(swept, "temporary file"), folder, worded(swept, "is", "are"),
+        )  # fmt: skip
     return swept
 
 

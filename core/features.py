@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import atomic
+from .counts import how_many, worded
 from .damages import note_damage
 from .errors import CuratorError
 from .hashing import file_state
@@ -146,8 +147,8 @@ class FeatureStore:
         if new:
             note_damage(f"measurements ({analyser})", self.path, "measured again", len(new))
             log.warning(
-                "%d damaged %s (%s) in the feature store %s: computed again.",
-                len(new), "value" if len(new) == 1 else "values", analyser, self.path,
+                "%s (%s) in the feature store %s: computed again.",
+                how_many(len(new), "damaged value"), analyser, self.path,
             )  # fmt: skip
         return found
 
@@ -269,9 +270,10 @@ class FeatureStore:
             taken |= {row[:3] for row in part}
         note_damage("files of measurements", self.path, f"kept as {kept.name}, and begun anew")
         log.warning(
-            "The feature store %s is damaged (%s). It is kept as %s, and begun anew with the %d "
-            "values in it that are whole; the others are computed again.",
-            self.path, error, kept.name, len(taken),
+            "The feature store %s is damaged (%s). It is kept as %s, and begun anew with the "
+            "%s in it that %s whole; the others are computed again.",
+            self.path, error, kept.name,
+            how_many(len(taken), "value"), worded(len(taken), "is", "are"),
         )  # fmt: skip
 
     def _close(self) -> None:
@@ -334,7 +336,8 @@ def _add_checksums(connection: sqlite3.Connection, path: str) -> None:
         changed = connection.execute(
             "UPDATE feature SET checksum = checksum_of(analyser, fingerprint, hash, value)"
         ).rowcount
-    log.info("The %d values of the feature store %s have checksums from now on.", changed, path)
+    told = how_many(changed, "value has a checksum", "values have checksums")
+    log.info("Of the feature store %s %s from now on.", path, told)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import project as project_file
+from .counts import how_many
 from .damages import note_damage
 from .imageset import ImageSet
 from .progress import Progress, silent
@@ -248,8 +249,8 @@ def curate(
                 len(error.reasons),
             )  # fmt: skip
             log.warning(
-                "%d chosen %s damaged and left out, and the subset is chosen again: %s",
-                len(error.reasons), "image is" if len(error.reasons) == 1 else "images are",
+                "%s damaged and left out, and the subset is chosen again: %s",
+                how_many(len(error.reasons), "chosen image is", "chosen images are"),
                 ", ".join(sorted(error.reasons)[:5]),
             )  # fmt: skip
 

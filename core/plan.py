@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from . import atomic
+from .counts import how_many
 from .errors import CuratorError
 from .naming import file_name, noise_seed, slug
 from .options import Model, Whole
@@ -391,7 +392,7 @@ def _check(plan: Plan) -> None:
     total = len(plan.subjects) * len(plan.seeds) * takes
     if total > MOST_IMAGES:
         raise PlanError(
-            f"The plan asks for {total:,} images (subjects: {len(plan.subjects)}, seeds: "
+            f"The plan asks for {how_many(total, 'image')} (subjects: {len(plan.subjects)}, seeds: "
             f"{len(plan.seeds)}, takes: {takes:,} of each), and one plan makes {MOST_IMAGES:,} at "
             "most. Take fewer takes, seeds or scenarios, or several projects."
         )

@@ -13,6 +13,7 @@ from .. import atomic, pipeline
 from ..analysis.embed import embed
 from ..analysis.quality import score_quality
 from ..asset_sections import BACKGROUNDS, AssetsSection
+from ..counts import how_many
 from ..evaluation.images import Analysers, measured
 from ..features import FeatureStore
 from ..generation.run import generate
@@ -314,8 +315,8 @@ def _recipe(project: Project) -> dict[str, Any]:
 def _nothing(images: ImageSet) -> str:
     counts = ", ".join(f"{in_words(why)} {count}" for why, count in images.rejections().items())
     return (
-        f"None of {len(images)} images passes: {counts}. Look at them, then lower what asks too "
-        "much in [faces] or minimum_quality in [assets], or change the prompts."
+        f"None of {how_many(len(images), 'image')} passes: {counts}. Look at them, then lower what "
+        "asks too much in [faces] or minimum_quality in [assets], or change the prompts."
     )
 
 
@@ -327,7 +328,9 @@ def _told(pack: Pack, images: ImageSet, found: Consistency, lora: Path | None, p
     for name in pack.files:
         folder, _, file = name.rpartition("/")
         groups.setdefault(folder, []).append((pack.folder / name, Path(file).stem))
-    sheet = contact_sheet(sorted(groups.items()), title=f"{len(pack.files)} assets", columns=6)
+    sheet = contact_sheet(
+        sorted(groups.items()), title=how_many(len(pack.files), "asset"), columns=6
+    )
     atomic.write_jpeg(place / SHEET_FILE, sheet, quality=90)
     folders = {name: len(files) for name, files in sorted(groups.items())}
     made = Made(pack, images, found, lora, folders, place / SHEET_FILE)

@@ -18,6 +18,7 @@ from typing import Any
 
 from .. import atomic
 from ..asset_sections import AtlasRules, SpriteRules
+from ..counts import how_many, worded
 from ..damages import note_damage
 from ..dataset.checksums import FILE_NAME as CHECKSUMS_FILE
 from ..dataset.checksums import is_within, list_text, write_list
@@ -144,7 +145,8 @@ def write_pack(
         progress.finish()
     if not entries:
         raise NoAssetsError(
-            f"Nothing is left of any of {len(images)} images: their masks are black. Look at the "
+            f"Nothing is left of any of {how_many(len(images), 'image')}: "
+            f"{worded(len(images), 'its mask is', 'their masks are')} black. Look at the "
             "background and at the masks."
             if len(images)
             else "There is no image to make an asset of."
@@ -180,8 +182,8 @@ def write_pack(
         note_damage("files of the pack", folder, "written again", len(writer.mended))
         listed = first_of(writer.mended)
         log.warning(
-            "%d %s in %s not as written, and made again: %s",
-            len(writer.mended), "file was" if len(writer.mended) == 1 else "files were", folder,
+            "%s in %s not as written, and made again: %s",
+            how_many(len(writer.mended), "file was", "files were"), folder,
             listed,
         )  # fmt: skip
     return Pack(

@@ -20,6 +20,7 @@ import polars as pl
 
 from .. import atomic
 from ..analysis.decoding import processors
+from ..counts import how_many, worded
 from ..damages import note_damage
 from ..dataset.images import own_texts
 from ..generation.png import output_error
@@ -82,7 +83,7 @@ class DisturbanceWish:
         if not 0 <= self.strength <= 1:
             raise DisturbanceError(f"The strength is {self.strength:g}: it must be from 0 to 1.")
         if self.count is not None and self.count < 0:
-            raise DisturbanceError(f"{self.count} copies can't be made.")
+            raise DisturbanceError(f"{self.count} {worded(self.count, 'copy')} can't be made.")
 
 
 def disturb_images(
@@ -173,8 +174,9 @@ def _drawn(
     count = len(free) if count is None else count
     if count > len(free) * len(wish.kinds):
         raise DisturbanceError(
-            f"{count} disturbed copies are wanted, and {len(free)} images give "
-            f"{len(free) * len(wish.kinds)} at most, one by each of {len(wish.kinds)} kinds. Ask "
+            f"{how_many(count, 'disturbed copy is', 'disturbed copies are')} wanted, and "
+            f"{how_many(len(free), 'image gives', 'images give')} {len(free) * len(wish.kinds)} at "
+            f"most, one by each of {how_many(len(wish.kinds), 'kind')}. Ask "
             "for fewer, or name more kinds."
         )
     order = sorted(free, key=lambda one: (_number(wish.seed, "order", one.pixels), one.row["_row"]))
@@ -317,8 +319,11 @@ def _notes(made: Sequence[Mapping[str, Any]], problems: Sequence[str], images: i
     counted = Counter(row["disturbance"] for row in made)
     told = ", ".join(f"{kind} {count}" for kind, count in sorted(counted.items())) or "none"
     sources = len({row["disturbance_source"] for row in made})
-    notes = [f"{len(made)} disturbed copies of {sources} of {images} images: {told}."]
+    notes = [
+        f"{how_many(len(made), 'disturbed copy')} of {sources:,} of {how_many(images, 'image')}: "
+        f"{told}."
+    ]
     if problems:
         listed = "; ".join(problems[:3]) + ("; …" if len(problems) > 3 else "")
-        notes.append(f"{len(problems)} copies could not be made: {listed}.")
+        notes.append(f"{how_many(len(problems), 'copy')} could not be made: {listed}.")
     return notes

@@ -17,6 +17,7 @@ import polars as pl
 
 from .. import pipeline
 from ..augmentation_section import AugmentationSection
+from ..counts import how_many, worded
 from ..dataset.exporting import Exported, export, selected_mask
 from ..errors import CuratorError
 from ..features import FeatureStore
@@ -187,11 +188,12 @@ def _real(
     part = _of_real(project)
     images = pipeline.source_images(part, base, progress=progress)
     say(images.notes)
-    made = images.table["kind"].fill_null(REAL) != REAL
-    if made.any():
+    made = int((images.table["kind"].fill_null(REAL) != REAL).sum())
+    if made:
         say([
-            f"{made.sum()} of the {len(images)} images that are given as real say of themselves "
-            "that a program of this kind has made or disturbed them; they are taken as real."
+            f"{how_many(made, 'image')} of the {len(images):,} that are given as real "
+            f"{worded(made, 'says of itself', 'say of themselves')} that a program of this kind "
+            f"has made or disturbed {worded(made, 'it; it is', 'them; they are')} taken as real."
         ])  # fmt: skip
     images = images.with_columns(
         pl.lit(REAL).alias("kind"),
@@ -422,8 +424,8 @@ def _shortages(
     said = [str(sentence) for sentence in found.selection.sentences()[1:]]
     if count < section.total:
         said.append(
-            f"{count} of {section.total} synthetic images: raise 'candidates' in [augmentation], "
-            "lower a threshold, or ask for fewer."
+            f"{count:,} of {how_many(section.total, 'synthetic image')}: raise 'candidates' in "
+            "[augmentation], lower a threshold, or ask for fewer."
         )
     left = {
         reason: n for reason, n in real.images.rejections().items() if reason != Rejection.QUOTA

@@ -18,6 +18,7 @@ from ..analysis.identities import mean_identity, normalised, robust_centroid
 from ..analysis.pixels import require_readable
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
+from ..counts import how_many
 from ..damages import note_damage
 from ..defaults import MINIMUM_QUALITY
 from ..errors import CuratorError
@@ -182,8 +183,8 @@ def read_reference(
     if unread := [p for p, ok in zip(found.table["path"], readable, strict=True) if not ok]:
         note_damage("training images", images.root, "left out", len(unread))
         log.warning(
-            "%d of %d training images in %s cannot be read, and nothing is compared with them: %s",
-            len(unread), len(readable), images.root,
+            "%d of %s in %s cannot be read, and nothing is compared with them: %s",
+            len(unread), how_many(len(readable), "training image"), images.root,
             first_of(unread),
         )  # fmt: skip
     names = tuple(Path(p).name for p, ok in zip(found.table["path"], readable, strict=True) if ok)

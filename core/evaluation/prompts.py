@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..plain_files import plain_text
 
@@ -142,8 +143,9 @@ def new_prompts(
         prompts.append(Prompt(template.replace("{scene}", scene)))
     if len(prompts) < count:
         raise PromptError(
-            f"The vocabulary has only {len(prompts)} scenes that are not in the training set, and "
-            f"{count} are wanted. Ask for fewer, or give a list of prompts."
+            f"The vocabulary has only {how_many(len(prompts), 'scene that is', 'scenes that are')} "
+            f"not in the training set, and {count:,} {worded(count, 'is', 'are')} wanted. Ask for "
+            "fewer, or give a list of prompts."
         )
     return tuple(prompts)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..counts import how_many, worded
 from .figures import false_accept_threshold, own_threshold
 
 MINIMUM_OTHERS = 50
@@ -69,12 +70,13 @@ def find_threshold(
         return IdentityThreshold(
             false_accept_threshold(others, rule.false_accepts),
             "others",
-            f"no more than {rule.false_accepts:.1%} of {count} other people's faces (the base "
-            "model's images of the class word) reach it",
+            f"no more than {rule.false_accepts:.1%} of {how_many(count, 'face')} of other people "
+            "(the base model's images of the class word) reach it",
         )
     return IdentityThreshold(
         own_threshold(own, rule.own_quantile),
         "dataset",
-        f"{1 - rule.own_quantile:.0%} of the dataset's own faces reach it (there are only {count} "
-        "faces of other people to derive it from)",
+        f"{1 - rule.own_quantile:.0%} of the dataset's own faces reach it (there "
+        f"{worded(count, 'is', 'are')} only {how_many(count, 'face')} of other people to derive it "
+        "from)",
     )

@@ -16,6 +16,7 @@ from ..analysis.embed import embed
 from ..analysis.face_validation import FaceThresholds, validate_faces
 from ..analysis.quality import score_quality
 from ..analysis.sweep import sweep
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..imageset import ImageSet
 from ..progress import Progress, silent
@@ -120,7 +121,8 @@ def make_arms(images: ImageSet, curation: Curation, validation: int) -> ArmAssig
     passed = np.flatnonzero(images.accepted_mask())
     if len(passed) < max(2, 2 * validation):
         raise TooFewCandidatesError(
-            f"Only {len(passed)} of {len(images)} images pass faces and quality: too few to hold "
+            f"Only {len(passed):,} of {how_many(len(images), 'image')} "
+            f"{worded(len(passed), 'passes', 'pass')} faces and quality: too few to hold "
             f"out {validation} and train on the rest. Lower the thresholds, generate more "
             "images, or hold out fewer (--validation)."
         )

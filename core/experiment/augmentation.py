@@ -23,6 +23,7 @@ from ..analysis.pixels import require_readable
 from ..augmentation.disturbing import DisturbanceWish, disturb_images
 from ..augmentation.making import make_augmentation, synthetic_part
 from ..augmentation_section import AugmentationSection
+from ..counts import how_many
 from ..dataset.exporting import selected_mask
 from ..features import FeatureStore
 from ..imageset import ImageSet
@@ -188,14 +189,15 @@ def _check(
     if unseen is None:
         if len(real) < plan.real + plan.unseen:
             raise ExperimentError(
-                f"'{subject.name}' has {len(real)} images; {plan.real} to train on and "
-                f"{plan.unseen} unseen ones are wanted. Give more, or ask for fewer (--real, "
-                "--unseen)."
+                f"'{subject.name}' has {how_many(len(real), 'image')}; {plan.real} to train on and "
+                f"{how_many(plan.unseen, 'unseen one')} are wanted. Give more, or ask for fewer "
+                "(--real, --unseen)."
             )
     elif len(real) < plan.real or len(unseen) < plan.unseen:
         raise ExperimentError(
-            f"'{subject.name}' has {len(real)} images and {len(unseen)} unseen ones; {plan.real} "
-            f"and {plan.unseen} are wanted. Give more, or ask for fewer (--real, --unseen)."
+            f"'{subject.name}' has {how_many(len(real), 'image')} and "
+            f"{how_many(len(unseen), 'unseen one')}; {plan.real} and {plan.unseen} are wanted. "
+            "Give more, or ask for fewer (--real, --unseen)."
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from ..counts import how_many
 from ..reading.disturbances import KINDS
 from .recognition import ARMS, AS_THEY_ARE, CONDITIONS
 from .tables import Spread
@@ -47,12 +48,12 @@ def markdown(report: Mapping[str, Any]) -> str:
     names = [run["subject"] for run in report["repeats"][0]["runs"]]
     disturbed = f"disturbed at strength {plan['test_strength']:g}"
     lines = [
-        f"| recognition of {len(names)} subjects | stated | unseen images as they are | as they "
-        f"are and {disturbed} |",
+        f"| recognition of {how_many(len(names), 'subject')} | stated | unseen images as they are "
+        f"| as they are and {disturbed} |",
         "|--|--:|--:|--:|",
     ]
     head = {
-        "real": f"{plan['real']} real images of each",
+        "real": f"{how_many(plan['real'], 'real image')} of each",
         "augmented": f"{plan['real']} real + {plan['synthetic']} synthetic",
     }
     for arm, label in head.items():
@@ -94,27 +95,28 @@ def _counts(report: Mapping[str, Any], count: int, names: Sequence[str]) -> str:
     plan = report["plan"]
     runs = [run for one in report["repeats"] for run in one["runs"]]
     told = [
-        f"{count} of {plan['repeats']} repeats, {len(names)} subjects, {plan['unseen']} unseen "
-        "images of each under each condition; mean ± standard deviation over the repeats (n - 1)."
+        f"{count} of {how_many(plan['repeats'], 'repeat')}, {how_many(len(names), 'subject')}, "
+        f"{how_many(plan['unseen'], 'unseen image')} of each under each condition; mean ± standard "
+        "deviation over the repeats (n - 1)."
     ]
     if plan["loras"] < plan["repeats"]:
         told.append(
-            f"{plan['loras']} LoRA{'s' * (plan['loras'] > 1)} and set of variations for each "
+            f"{how_many(plan['loras'], 'LoRA')} and set of variations for each "
             "subject: the other repeats differ in unseen images and disturbances alone."
         )
     for key, label in (("real", "real"), ("synthetic", "undisturbed synthetic")):
         numbers = [run["images"].get(key, 0) for run in runs]
         if set(numbers) != {plan[key]}:
             told.append(
-                f"Of {plan[key]} {label} images a run, {min(numbers)} to {max(numbers)} passed the "
-                "curation."
+                f"Of {how_many(plan[key], f'{label} image')} a run, {min(numbers)} to "
+                f"{max(numbers)} passed the curation."
             )
     wanted = round(plan["synthetic"] * plan["disturbed"])
     for kind in KINDS:
         numbers = [run["images"].get(f"copy {kind}", 0) for run in runs]
         if min(numbers) < wanted:
             told.append(
-                f"Of {wanted} copies by {kind} alone, {min(min(numbers), wanted)} to "
+                f"Of {how_many(wanted, 'copy')} by {kind} alone, {min(min(numbers), wanted)} to "
                 f"{min(max(numbers), wanted)} passed the curation."
             )
     identity = [run["identity"] for run in runs if run["identity"] is not None]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import atomic, pipeline
+from ..counts import how_many
 from ..dataset.captions import caption
 from ..dataset.facts import DatasetFacts, facts_of
 from ..evaluation.baseline import prepare
@@ -79,7 +80,8 @@ def before_after(
 
     if len(project.subjects) > 1:
         raise ExperimentError(
-            f"The project has {len(project.subjects)} subjects; an experiment is about one."
+            f"The project has {how_many(len(project.subjects), 'subject')}; an experiment is about "
+            "one."
         )
     root = Path(output).expanduser()
     with alone(root, "raw images"):

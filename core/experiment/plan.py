@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from .. import atomic
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..json_text import parse
 from ..plain_files import plain_text
@@ -39,7 +40,8 @@ def require_files(paths: Iterable[Path]) -> None:
     gone = [path for path in listed if not path.is_file()]
     if gone:
         raise ExperimentError(
-            f"{len(gone)} of the {len(listed)} files of this run are gone, such as {gone[0]}: its "
+            f"{len(gone):,} of the {how_many(len(listed), 'file')} of this run "
+            f"{worded(len(gone), 'is', 'are')} gone, such as {gone[0]}: its "
             "figures are not kept. Run the experiment again: what is missing is made again."
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from ..counts import how_many
 from .arms import ARMS
 from .plan import MAIN
 from .runs import steps_to_level
@@ -174,8 +175,8 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     settled = [s for arm in report["arms"].values() for s in arm["settled"]["values"]]
     if open_ends := settled.count(0.0):
         notes.append(
-            f"In {open_ends} of {len(settled)} runs the loss was still falling near the end: for "
-            "those, convergence and plateau are what a run of this length shows."
+            f"In {open_ends} of {how_many(len(settled), 'run')} the loss was still falling near "
+            "the end: for those, convergence and plateau are what a run of this length shows."
         )
     return notes
 

@@ -21,6 +21,7 @@ import polars as pl
 
 from .. import atomic, pipeline
 from ..analysis.confusion import confusion, identities_of, reject_confused
+from ..counts import worded
 from ..damages import note_damage
 from ..dataset.checksums import FILE_NAME, exported_checksums
 from ..dataset.exporting import KOHYA, export, selected_mask
@@ -315,8 +316,8 @@ def _settled(one: _Looked, folder: Path) -> dict[str, Any] | None:
             return None
         if damaged := damage(folder):
             log.warning(
-                "%d of the files of the dataset %s are gone or changed, and it is made again: %s",
-                len(damaged), folder, first_of(damaged),
+                "%d of the files of the dataset %s %s gone or changed, and it is made again: %s",
+                len(damaged), folder, worded(len(damaged), "is", "are"), first_of(damaged),
             )  # fmt: skip
             return None
         ImageSet.read(one.work / pipeline.TABLE_FILE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import atomic
 from ..analysis.confusion import Confusion
+from ..counts import how_many, worded
 from ..errors import CuratorError
 from ..json_text import parse
 from ..plain_files import plain_text
@@ -97,8 +98,9 @@ class Portfolio:
     def sentences(self) -> list[str]:
         """Say what is not as it was asked for, and what to do."""
         said = [
-            f"'{entry.name}' has {entry.figures.images} of {entry.wanted} images: make more takes "
-            f"or seeds, or ask for fewer. {entry.folder}/report.html says what the others lack."
+            f"'{entry.name}' has {entry.figures.images:,} of {how_many(entry.wanted, 'image')}: "
+            f"make more takes or seeds, or ask for fewer. {entry.folder}/report.html says what the "
+            "others lack."
             for entry in self.entries
             if entry.figures.images != entry.wanted
         ]
@@ -110,7 +112,8 @@ class Portfolio:
             ]
             for name, count in others:
                 said.append(
-                    f"{count} image(s) in the dataset of '{entry.name}' are nearer to '{name}', "
+                    f"{how_many(count, 'image')} in the dataset of '{entry.name}' "
+                    f"{worded(count, 'is', 'are')} nearer to '{name}', "
                     f"which was not known when it was made. Give '{name}' another description, or "
                     f"make it anew beside all others: --again {entry.name}."
                 )
@@ -234,7 +237,8 @@ def _card(made: Portfolio, project: Project, section: PortfolioSection) -> str:
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n",
         f"# {project.project.name}\n",
-        f"{len(made.entries)} subjects, {total} images, version {made.version} of the portfolio.\n",
+        f"{how_many(len(made.entries), 'subject')}, {how_many(total, 'image')}, version "
+        f"{made.version} of the portfolio.\n",
         "## Datasets\n",
         _datasets(made),
         "## Statistics\n",
@@ -297,8 +301,9 @@ def _statistics(made: Portfolio, section: PortfolioSection) -> str:
     ]
     if made.figures.untimed:
         notes.append(
-            f"Of {made.figures.untimed} images the time is not known: they were there before, or "
-            "were made elsewhere."
+            f"Of {how_many(made.figures.untimed, 'image')} the time is not known: "
+            f"{worded(made.figures.untimed, 'it was', 'they were')} there before, or "
+            f"{worded(made.figures.untimed, 'was', 'were')} made elsewhere."
         )
     if reasons := _reasons(made.figures.rejected):
         notes.append(f"Left out: {reasons}.")

@@ -73,7 +73,7 @@ def test_what_killed_processes_left_is_removed_and_said(tmp_path, caplog):
         assert atomic.sweep(tmp_path) == 1
         assert atomic.sweep(tmp_path) == 0
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert "1 temporary files" in caplog.text
+    assert "1 temporary file that" in caplog.text
 
 
 def test_half_an_export_is_removed_or_finished_and_said(tmp_path, caplog):
