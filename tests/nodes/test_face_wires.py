@@ -90,7 +90,7 @@ def test_what_is_no_boxes_is_refused(wire, message):
 
 
 def test_boxes_of_another_number_of_images_are_refused():
-    with pytest.raises(core("errors").CuratorError, match="of 1 images, and 2"):
+    with pytest.raises(core("errors").CuratorError, match="of 1 image, and 2"):
         boxes([[DICT]], (BATCH, BATCH))
 
 

@@ -165,7 +165,7 @@ def test_crops_are_cut_around_faces_that_other_nodes_have_found(server):
         "6": stock("PreviewAny", source=["5", 2]),
     }  # fmt: skip
     said = server.run(graph).outputs["6"]["text"][0]
-    assert "1 of 1 images cropped to close-up at 1:1." in said
+    assert "1 of 1 image cropped to close-up at 1:1." in said
     [made] = (server.base / "output" / "around" / "crops").rglob("*.png")
     record = crop_record(made)
     left, top, right, bottom = record.box
