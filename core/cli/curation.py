@@ -7,7 +7,6 @@ import io
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ..naming import table_name
 from ..options import option
 from ..reading.kinds import FORMATS
 from .engines import add_engine_options, engine_given, with_engine
+from .outcome import show_outcome
 from .output import EXIT_DIFFERENT, EXIT_DONE, Command, clip_of, escape, progress_on, said, say
 from .places import dataset_path
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
-    from ..analysis.threshold_costs import Naming
-    from ..imageset import ImageSet
-    from ..pipeline import Outcome
 
 _CROP_OPTIONS = {
     "--crop": "framing", "--crop-aspect": "aspect", "--crop-impossible": "impossible",
@@ -216,7 +213,7 @@ def _demo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             with_output(parsed, output), callbacks=view.callbacks(), progress=view
         )
     atomic.write_text(output / "project.toml", text)
-    return _report(outcome, console, time.monotonic() - started)
+    return show_outcome(outcome, console, time.monotonic() - started)
 
 
 def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
@@ -247,7 +244,7 @@ def _run(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             on_notes=lambda notes: say(console, notes),
             progress=view,
         )
-    code, told = _report(outcome, console, time.monotonic() - started)
+    code, told = show_outcome(outcome, console, time.monotonic() - started)
     if parsed.assets is None:
         return code, told
     later, more = assets(parsed, options.project.parent, console)
@@ -328,7 +325,7 @@ def _curate(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
             outcome = pipeline.curate(images, parsed, work, dataset=output, progress=progress)
         except NothingPassesError as error:
             raise error.calling("options") from None
-    return _report(outcome, console, time.monotonic() - started, "options")
+    return show_outcome(outcome, console, time.monotonic() - started, "options")
 
 
 def _section_of(options: argparse.Namespace, flags: Mapping[str, str]) -> dict[str, Any] | None:
@@ -381,95 +378,6 @@ def _format_of(path: Path) -> str:
     if found not in FORMATS or found not in Image.SAVE:
         raise ImageNameError(path.name)
     return found
-
-
-def _report(
-    outcome: Outcome, console: Console, seconds: float, named: Naming = "keys"
-) -> tuple[int, Any]:
-    """Show what came of a run, as a person would want to be told."""
-    from rich.table import Table
-
-    from ..rejection_reasons import in_words
-
-    images, total = outcome.images, len(outcome.images)
-    chosen = images.filter(images.table["selected"])
-    say(console, outcome.crops)
-    funnel = Table(title="What became of every image", title_justify="left")
-    funnel.add_column("")
-    funnel.add_column("images", justify="right")
-    funnel.add_row("candidates", str(total))
-    for reason, count in images.rejections().items():
-        funnel.add_row(f"  {in_words(reason)}", f"-{count}")
-    funnel.add_row("[bold]chosen[/]", f"[bold]{len(chosen)}[/]")
-    console.print(funnel)
-    if len(chosen):
-        scores = chosen.table["quality"].to_numpy()
-        console.print(
-            f"Quality of the chosen: {scores.min():.2f} to {scores.max():.2f}, "
-            f"mean {scores.mean():.2f}"
-        )
-    if line := _said_of_identity(chosen, outcome.identity):
-        console.print(line)
-    for sentence in outcome.selection.sentences():
-        console.print(escape(sentence))
-    if outcome.costs is not None:
-        console.print("[bold]Fewer pass than were wanted.[/] What the thresholds cost:")
-        for sentence in outcome.costs.sentences(named):
-            console.print(f"  {escape(sentence)}")
-        if outcome.costs.best:
-            console.print("The best of the rejected are in rejected.jpg, beside the measurements.")
-    if line := outcome.exported.masks_in_words:
-        console.print(line)
-    exported = outcome.exported
-    folder = exported.folder
-    say(console, exported.notes)
-    console.print(f"\nDone in {seconds:.0f} s.")
-    state = ", unchanged" if exported.unchanged else ""
-    console.print(f"Dataset: [bold]{escape(folder)}[/] (version {exported.version}{state})")
-    console.print(f"Look at:  [bold]{escape(folder / 'report.html')}[/]")
-    if outcome.lora is not None:
-        from .training import show_result
-
-        if outcome.lora.chosen is not None:
-            console.print(escape(str(outcome.lora.chosen)))
-        show_result(outcome.lora, console)
-        for image in outcome.samples:
-            console.print(f"Image: [bold]{escape(str(image))}[/]")
-    diverged = outcome.lora is not None and outcome.lora.training.stopped == "diverged"
-    return EXIT_DIFFERENT if diverged else EXIT_DONE, {
-        "dataset": str(folder),
-        "version": exported.version,
-        "fingerprint": exported.fingerprint,
-        "damaged": list(exported.damaged),
-        "candidates": total,
-        "chosen": len(chosen),
-        "notes": [*images.notes, *exported.notes],
-        "rejections": images.rejections(),
-        "selection": outcome.selection.proof(),
-        "computed": outcome.computed,
-        "minimum_identity": outcome.identity,
-        "threshold_costs": outcome.costs and asdict(outcome.costs),
-        "lora": outcome.lora and outcome.lora.to_mapping(),
-        "pictures": [str(image) for image in outcome.samples],
-        "seconds": round(seconds, 1),
-    }
-
-
-def _said_of_identity(chosen: ImageSet, least: float | None) -> str:
-    """Say how the chosen resemble the references, and whether others were turned away."""
-    table = chosen.table
-    if not len(chosen) or "references" not in set(table["identity_reference"]):
-        return ""
-    similar = table["identity_similarity"].drop_nulls().to_numpy()
-    asked = (
-        "others were not turned away (--min-identity does)"
-        if least is None
-        else f"at least {least:g} was asked for"
-    )
-    return (
-        f"Similarity of the chosen to the references: {similar.min():.2f} to {similar.max():.2f}; "
-        f"{asked}."
-    )
 
 
 def _shard(text: str) -> tuple[int, int]:
