@@ -18,7 +18,8 @@ import polars as pl
 from .. import pipeline
 from ..augmentation_section import AugmentationSection
 from ..counts import how_many, worded
-from ..dataset.exporting import Exported, export, selected_mask
+from ..dataset.exported import Exported
+from ..dataset.exporting import export, selected_mask
 from ..errors import CuratorError
 from ..features import FeatureStore
 from ..imageset import ImageSet

@@ -12,7 +12,8 @@ from typing import Any
 from .. import atomic
 from ..augmentation_section import AugmentationSection
 from ..damages import note_damage
-from ..dataset.exporting import Exported, selected_mask
+from ..dataset.exported import Exported
+from ..dataset.exporting import selected_mask
 from ..dataset.facts import RECIPE_FILE, read_facts
 from ..errors import CuratorError
 from ..hashing import content_hash

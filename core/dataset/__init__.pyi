@@ -4,7 +4,7 @@ from .curated import CuratedDataset as CuratedDataset
 from .curated import collate as collate
 from .difference import Difference as Difference
 from .difference import diff as diff
-from .exporting import Exported as Exported
+from .exported import Exported as Exported
 from .exporting import export as export
 from .restoring import Restored as Restored
 from .restoring import restore as restore
