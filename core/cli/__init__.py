@@ -40,6 +40,7 @@ from . import (
 from .output import EXIT_DIFFERENT, EXIT_DONE, EXIT_STOPPED, escape, write_json
 from .places import here
 from .plain import visible
+from .process import mend_streams
 from .threads import spin_briefly
 
 if TYPE_CHECKING:
@@ -101,10 +102,11 @@ class TooLittleMemoryError(CuratorError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
+    if arguments is None:  # the process is ours
+        mend_streams()
+        spin_briefly()
     from rich.console import Console
 
-    if arguments is None:  # the process is ours
-        spin_briefly()
     options = parser().parse_args(arguments)
     console = Console(stderr=True, quiet=options.quiet)
     _quiet_libraries()

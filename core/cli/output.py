@@ -60,11 +60,13 @@ def clip_of(text: str | None) -> tuple[str, str] | None:
 def write_json(value: Any) -> None:
     """Write a value to stdout as JSON.
 
-    Nothing more is said where whoever reads it has gone, such as ``head``.
+    Nothing more is said where whoever reads it has gone, such as ``head``, or there is no stdout.
 
     Raises:
         OSError: It cannot be written: the disk is full, for instance.
     """
+    if sys.stdout is None:  # as a program without a terminal has it
+        return
     try:
         sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
         sys.stdout.flush()
