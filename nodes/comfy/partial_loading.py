@@ -16,6 +16,7 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
+from ...core.counts import how_many
 from ...core.training.loop.block_swap import bytes_of, swapped_blocks
 from ...core.training.loop.blocks import repeated_blocks
 
@@ -71,9 +72,9 @@ class PartialLoading:
             layer.forward = _computed_again(layer.forward)
         size = sum(map(_bytes, self._layers))
         self.note = (
-            f"Block swap: {len(self._layers)} layers, {size / 1e6:.1f} MB, as much as the last "
-            f"{self._count} of {self._total} blocks, are left to ComfyUI's partial loading, which "
-            "brings their weights to the card while they compute."
+            f"Block swap: {how_many(len(self._layers), 'layer')}, {size / 1e6:.1f} MB, as much as "
+            f"the last {self._count} of {how_many(self._total, 'block')}, left to ComfyUI's "
+            "partial loading, which brings their weights to the card while they compute."
         )
 
     def _away(self) -> list[nn.Module]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ...core.counts import how_many, worded
 from ..ui.damages import says_damage
 from ..ui.disk_state import always_answers, states
 from ..ui.given import checks_inputs
@@ -216,7 +217,8 @@ class EditCaptions(io.ComfyNode):
         edited, made = edit_image_set(images, done, trigger=word)
         shown = [f"{one.image}\n- {one.before}\n+ {one.after}" for one in made.changes[:_SHOWN]]
         more = len(made.changes) - len(shown)
-        told = f"{len(made.changes)} of {len(made.table.rows)} captions change."
+        rows = how_many(len(made.table.rows), "caption")
+        told = f"{len(made.changes):,} of {rows} {worded(len(made.changes), 'changes', 'change')}."
         preview = "\n".join([told, *made.notes, *shown, *([f"… and {more} more"] if more else [])])
         counted = "\n".join(f"{one.count}  {one.text}" for one in frequencies(made.table.texts))
         found = [f"{one.kind}: {one.image} {one.detail}".strip()
@@ -262,17 +264,24 @@ def model_place(name: str) -> str | Path:
 def _summary(made: CaptionedSet, name: str, settings: CaptionSettings) -> str:
     texts = [one for one in made.made.values() if one.text]
     asked = sum(one.fresh for one in made.made.values())
-    lines = [f"{len(texts)} captions by {name}; it was asked about {asked} images."]
+    lines = [
+        f"{how_many(len(texts), 'caption')} by {name}; it was asked about "
+        f"{how_many(asked, 'image')}."
+    ]
     if made.kept:
         lines.append(
-            f"{made.kept} images kept the caption that they have"
+            how_many(made.kept, "image kept its caption", "images kept their captions")
             + (" ('existing' replace or append changes that)." if settings.existing == "keep"
                else ".")
         )  # fmt: skip
     cut = sum(bool(one.remark) for one in texts)
     if cut:
-        lines.append(f"{cut} captions have reached max_tokens before their end.")
+        lines.append(
+            f"{how_many(cut, 'caption has', 'captions have')} reached max_tokens before "
+            f"{worded(cut, 'its', 'their')} end."
+        )
     lines += [f"No caption: {path}: {why}" for path, why in list(made.failed.items())[:_SHOWN]]
     if len(made.failed) > _SHOWN:
-        lines.append(f"{len(made.failed) - _SHOWN} more have none.")
+        more = len(made.failed) - _SHOWN
+        lines.append(f"{more:,} more {worded(more, 'has', 'have')} none.")
     return "\n".join(lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...core.counts import how_many, worded
+
 if TYPE_CHECKING:
     from ...core.imageset import ImageSet
 
@@ -33,7 +35,10 @@ def chosen(images: ImageSet, which: str) -> ImageSet:
 def outcome(images: ImageSet) -> str:
     """Say how many images are left, and how many each reason has taken."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in images.rejections().items())
-    left = f"{len(images.accepted)} of {len(images)} images are accepted"
+    accepted = len(images.accepted)
+    left = (
+        f"{accepted:,} of {how_many(len(images), 'image')} {worded(accepted, 'is', 'are')} accepted"
+    )
     return f"{left}; rejected: {reasons}." if reasons else f"{left}."
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ...core.counts import how_many
 from ..plan.texts import seeds_of
 from ..ui.lines import lines_of
 
@@ -99,8 +100,11 @@ def figures_of(evaluation: Evaluation, told: Sequence[str]) -> str:
 
     own, base = figures_table([evaluation]).to_dicts()
     width = max(len(label) for _, label, _ in _ROWS)
-    count = evaluation.summary.trigger.images
-    lines = [f"{evaluation.name}: {count} images", f"{'':{width}}  {'LoRA':>8}  {'base':>8}"]
+    count = how_many(evaluation.summary.trigger.images, "image")
+    lines = [
+        f"{evaluation.name}: {count}",
+        f"{'':{width}}  {'LoRA':>8}  {'base':>8}",
+    ]
     for key, label, form in _ROWS:
         values = [_shown(row.get(key), form) for row in (own, base)]
         if any(values):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...core.counts import how_many
 from ..ui.images import to_batch, to_tensor
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _sheet(pack: Pack) -> Any:
     from ...core.report.contact_sheet import contact_sheet
 
     names = pack.files[:_MOST_SHOWN]
-    title = f"{len(pack.files)} assets"
+    title = how_many(len(pack.files), "asset")
     if len(pack.files) > len(names):
         title += f", the first {len(names)} shown"
     groups: dict[str, list[Any]] = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...core.counts import how_many
 from ..curate.filters import what_thresholds_cost
 from ..ui.damages import says_damage
 from ..ui.disk_state import always_answers
@@ -195,7 +196,8 @@ class DatasetExport(io.ComfyNode):
         files = [path for path in made.folder.rglob("*") if path.is_file()]
         disk_state.record(made.folder, files)
         state = f"version {made.version}{', unchanged' if made.unchanged else ''}"
-        summary = f"{made.images} of {made.candidates} images in {made.folder} ({state})"
+        candidates = how_many(made.candidates, "image")
+        summary = f"{made.images:,} of {candidates} in {made.folder} ({state})"
         if made.masks_in_words:
             summary += f". {made.masks_in_words}"
         fewer = [] if selection is None else what_thresholds_cost(images, selection.total)

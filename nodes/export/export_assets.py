@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
+from ...core.counts import how_many
 from ...core.errors import CuratorError
 from ..ui.damages import says_damage
 from ..ui.disk_state import always_answers
@@ -298,8 +299,9 @@ def _on_wire(masks: Any, count: int) -> Any:
     given: Sequence[Any] = list(to_bytes(masks))
     if len(given) != count:
         raise MaskError(
-            f"{len(given)} masks are given for {count} images. Give one for each in their order: "
-            "connect Image Set to Images (count as many as go into the pack) to what makes them."
+            f"{how_many(len(given), 'mask is', 'masks are')} given for "
+            f"{how_many(count, 'image')}. Give one for each in their order: connect Image Set to "
+            "Images (count as many as go into the pack) to what makes them."
         )
 
     def mask(number: int, row: Any, image: Any) -> Any:
@@ -319,7 +321,7 @@ def _summary(made: Pack, found: Consistency, images: Images) -> str:
     for file in made.files:
         counts[file.partition("/")[0]] = counts.get(file.partition("/")[0], 0) + 1
     folders = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    lines = [f"{len(made.files)} of {len(images)} images in {made.folder}: {folders}"]
+    lines = [f"{len(made.files):,} of {how_many(len(images), 'image')} in {made.folder}: {folders}"]
     if made.atlas is not None:
         sizes = ", ".join(f"{width} x {height}" for width, height in made.atlas.pages)
         lines.append(f"Atlas: {sizes} pixels")

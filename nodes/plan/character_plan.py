@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ...core.counts import how_many
 from ...core.errors import CuratorError
 from ..ui.disk_state import always_answers
 from ..ui.given import checks_inputs
@@ -170,8 +171,9 @@ def summary_of(plan: Plan) -> str:
     """Say how many images of what a plan asks for."""
     names = ", ".join(subject.name for subject in plan.subjects)
     return (
-        f"{len(plan.requests())} images of {names}: {len(plan.seeds)} seeds x "
-        f"({len(plan.originals)} originals and {len(plan.scenarios)} scenarios)"
+        f"{how_many(len(plan.requests()), 'image')} of {names}: "
+        f"{how_many(len(plan.seeds), 'seed')} x ({how_many(len(plan.originals), 'original')} and "
+        f"{how_many(len(plan.scenarios), 'scenario')})"
     )
 
 

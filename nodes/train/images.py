@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from ...core.counts import how_many, worded
 from ...core.errors import CuratorError
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ class PriorNamesCharacterError(CuratorError):
 
     def __init__(self, count: int, total: int, trigger: str) -> None:
         super().__init__(
-            f"'prior' shall show others, but {count} of its {total} captions have the trigger word "
-            f"'{trigger}'. Wire another dataset than the character's own; empty 'trigger' in the "
-            "Character Plan that makes it, and let its captions name the class word alone."
+            f"'prior' shall show others, but {count:,} of its {how_many(total, 'caption')} "
+            f"{worded(count, 'has', 'have')} the trigger word '{trigger}'. Wire another dataset "
+            "than the character's own; empty 'trigger' in the Character Plan that makes it, and "
+            "let its captions name the class word alone."
         )
 
 
@@ -34,9 +36,9 @@ class ReferenceCountError(CuratorError):
 
     def __init__(self, count: int, total: int) -> None:
         super().__init__(
-            f"'reference_images' has {count} images, and the dataset {total} that can be used: "
-            "wire one for all, or one for each in the order of the file names; or name a folder in "
-            "'control_images', where they are found by their names."
+            f"'reference_images' has {how_many(count, 'image')}, and the dataset {total:,} that "
+            "can be used: wire one for all, or one for each in the order of the file names; or "
+            "name a folder in 'control_images', where they are found by their names."
         )
 
 
@@ -69,9 +71,9 @@ class MaskCountError(CuratorError):
 
     def __init__(self, count: int, total: int) -> None:
         super().__init__(
-            f"'masks' has {count} masks, and the dataset {total} images that can be used: wire one "
-            "for all, or one for each in the order of the file names; or say 'beside' in "
-            "'mask_files', which takes those that lie beside the images."
+            f"'masks' has {how_many(count, 'mask')}, and the dataset {how_many(total, 'image')} "
+            "that can be used: wire one for all, or one for each in the order of the file names; "
+            "or say 'beside' in 'mask_files', which takes those that lie beside the images."
         )
 
 
@@ -110,7 +112,7 @@ def with_masks(images: TrainingImages, masks: Tensor, folder: Path) -> TrainingI
         path = _kept(mask, folder)
         found.append(dataclasses.replace(example, mask=Mask(path, content_hash(path))))
     word = "One mask weighs" if count == 1 else "Masks weigh"
-    note = f"{word} the loss of {len(found)} images."
+    note = f"{word} the loss of {how_many(len(found), 'image')}."
     return dataclasses.replace(images, examples=tuple(found), notes=(*images.notes, note))
 
 

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ...core.counts import how_many, worded
+
 if TYPE_CHECKING:
     from ...core.training.data.images import TrainingImages
     from ...core.training.job import LoraJob, LoraResult
@@ -128,7 +130,8 @@ def _told(base: Base, images: TrainingImages) -> str:
     names = {references.encoding_of(base.model.model, n, base.encoding) for n in counts}
     with_one = sum(bool(example.controls) for example in images.examples)
     return (
-        f"{with_one} of {len(images.examples)} images have control images, told as the node "
+        f"{with_one:,} of {how_many(len(images.examples), 'image')} "
+        f"{worded(with_one, 'has', 'have')} control images, told as the node "
         f"{' and '.join(sorted(names))} tells them. Sample images are made without."
     )
 

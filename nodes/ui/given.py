@@ -281,7 +281,7 @@ def _check_numbers(name: str, what: str, values: torch.Tensor) -> None:
     if broken:
         raise WireError(
             name,
-            f"has {broken} of {len(values)} {what} with values that are no numbers (NaN or "
+            f"has {broken:,} of {len(values):,} {what} that hold no numbers (NaN or "
             "infinite), which would be black",
             "A model or VAE has overflowed in half precision: start ComfyUI with --fp32-vae, or "
             "take another VAE, sampler or seed.",

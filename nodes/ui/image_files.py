@@ -8,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.counts import how_many, worded
+
 if TYPE_CHECKING:
     from ...core.progress import Progress
 
@@ -61,8 +63,11 @@ def write_batch(
         progress.advance()
     if spoiled:
         note_damage("images", place, "written again", len(spoiled))
-        log.warning("%d images in %s did not show what they are named by, and are written again.",
-                    len(spoiled), place)  # fmt: skip
+        log.warning(
+            "%s in %s did not show what %s named by, and %s written again.",
+            how_many(len(spoiled), "image"), place, worded(len(spoiled), "it is", "they are"),
+            worded(len(spoiled), "is", "are"),
+        )  # fmt: skip
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...core.counts import how_many
 from ...core.errors import CuratorError
 
 MOST_LINES = 10_000
@@ -29,14 +30,14 @@ def lines_of(name: str, text: str, most: int = MOST_LINES) -> list[str]:
         line = line.strip()
         if len(line) > LONGEST:
             raise LinesError(
-                f"Line {number} of '{name}' has {len(line):,} letters, and a line takes "
+                f"Line {number} of '{name}' has {how_many(len(line), 'letter')}, and a line takes "
                 f"{LONGEST:,} at most. Shorten it: '{line[:40]}…'."
             )
         if line:
             found.append(line)
         if len(found) > most:
             raise LinesError(
-                f"'{name}' has more than {most:,} lines: line {number} is one too many. Take some "
-                "away."
+                f"'{name}' has more than {how_many(most, 'line')}: line {number} is one too many. "
+                "Take some away."
             )
     return found

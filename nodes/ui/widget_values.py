@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from ...core.counts import how_many
 from ...core.errors import CuratorError
 from ...core.naming import table_name
 
@@ -38,7 +39,8 @@ class LongTextError(CuratorError):
 
     def __init__(self, name: str, letters: int, most: int) -> None:
         super().__init__(
-            f"'{name}' has {letters:,} letters, and takes {most:,} at most. Shorten the text."
+            f"'{name}' has {how_many(letters, 'letter')}, and takes {most:,} at most. Shorten "
+            "the text."
         )
 
 

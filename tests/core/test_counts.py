@@ -12,6 +12,7 @@ import character_curator
 from character_curator.counts import how_many, plural, singular, worded
 
 CORE = Path(character_curator.__file__).parent
+NODES = CORE.parent / "nodes"
 NOUNS = (
     "images", "files", "candidates", "faces", "captions", "records", "steps", "epochs", "waves",
     "versions", "datasets", "folders", "subjects", "projects", "pages", "rows", "people", "pairs",
@@ -51,8 +52,8 @@ def bare(text):
 
 def test_nouns_agree_with_their_counts():
     found = [
-        f"{path.relative_to(CORE)}:{line}"
-        for path in sorted(CORE.rglob("*.py"))
+        f"{path.relative_to(CORE.parent)}:{line}"
+        for path in sorted([*CORE.rglob("*.py"), *NODES.rglob("*.py")])
         for line in bare(path.read_text(encoding="utf-8"))
     ]
     assert found == []

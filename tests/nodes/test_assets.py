@@ -102,7 +102,7 @@ def test_a_second_queue_runs_nothing_and_a_damaged_asset_is_made_again(server, p
     ("changes", "says"),
     [
         ({"batch": ["4", 0]}, "and not both"),
-        ({"masks": ["9", 0]}, "1 masks are given for 3 images"),
+        ({"masks": ["9", 0]}, "1 mask is given for 3 images"),
         ({"size": "huge"}, "is no size"),
         ({"folder": "../../elsewhere"}, "outside the folders"),
         ({"categories": "one = a person"}, "two at least"),

@@ -53,7 +53,7 @@ def test_a_moved_threshold_asks_nothing_again(server, photos):
 
 def test_captions_that_are_there_are_kept_unless_it_is_said_otherwise(server, photos):
     done = server.run(graph(photos, existing="keep"))
-    assert "4 images kept the caption that they have" in done.outputs["2"]["text"][0]
+    assert "4 images kept their captions" in done.outputs["2"]["text"][0]
 
 
 def test_lines_of_replacements():

@@ -118,9 +118,7 @@ def test_bars_are_cut_off_and_what_else_spoils_an_image_is_left_out(server):
     }  # fmt: skip
     run = server.run(graph)
     assert "Bars were cut off 1 of 2 images." in run.outputs["6"]["text"][0]
-    assert run.outputs["5"]["text"][0] == (
-        "1 of 2 images are accepted; rejected: 1 several_images."
-    )
+    assert run.outputs["5"]["text"][0] == ("1 of 2 images is accepted; rejected: 1 several_images.")
     [crop] = (server.base / "output" / "barred" / "crops").rglob("*.png")
     with Image.open(crop) as image:
         assert image.width == side
@@ -144,7 +142,7 @@ def test_faces_that_other_nodes_have_found_are_taken(server):
                           minimum_identity=-1.0)  # fmt: skip
         graph["7"] = stock("PreviewAny", source=["6", 1])
     run = server.run(graph)
-    assert "1 of 1 images are accepted" in run.outputs["4"]["text"][0]
+    assert "1 of 1 image is accepted" in run.outputs["4"]["text"][0]
     if "7" in graph:
         assert "1 face_too_small" in run.outputs["7"]["text"][0]
 
