@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from .. import __version__, leaving
 from ..analysis.builds import build_faults
 from ..damages import Damage, as_mappings, collected_damage, summary
 from ..errors import CuratorError, WriteError
@@ -238,7 +238,8 @@ def _stopped_as_by_ctrl_c() -> Iterator[None]:
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in numbers:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            # Ignored as nohup has it, or taken already by a process that is our own.
+            if signal.getsignal(number) not in (signal.SIG_IGN, leaving.stop):
                 before[number] = signal.signal(number, stop)
     try:
         yield

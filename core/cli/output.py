@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..leaving import EXIT_STOPPED as EXIT_STOPPED
 from ..options import option
 from .plain import escape as escape
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Command = Callable[..., argparse.ArgumentParser]
 """``command(name, run, text)`` adds a command and returns its parser, for its arguments."""
 
-EXIT_DONE, EXIT_DIFFERENT, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 130
+EXIT_DONE, EXIT_DIFFERENT, EXIT_USER = 0, 1, 2
 
 
 def said(model: type[BaseModel], field: str) -> dict[str, Any]:

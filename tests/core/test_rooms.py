@@ -15,6 +15,7 @@ ORDER = {
     "defaults": "Defaults that several stages share, each once.",
     "options": "What options are: models of settings, and their errors in words.",
     "plain_files": "Files of others, read with care.",
+    "leaving": "How the program ends where it is asked to stop.",
     "lazy": "Public names, declared in stubs and loaded at first use.",
     "json_text": "JSON that lies on a disk, read with care.",
     "hashing": "One way to hash a value.",
