@@ -41,7 +41,7 @@ from .output import EXIT_DIFFERENT, EXIT_DONE, EXIT_STOPPED, escape, write_json
 from .places import here
 from .plain import visible
 from .process import mend_streams
-from .threads import spin_briefly
+from .threads import quiet_decoders, spin_briefly
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,10 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # the process is ours
         mend_streams()
         spin_briefly()
-    from rich.console import Console
-
+        quiet_decoders()
     options = parser().parse_args(arguments)
-    console = Console(stderr=True, quiet=options.quiet)
+    from .console import Terminal
+
+    console = Terminal(options.quiet)
     _quiet_libraries()
     with (
         _logging(console, options.verbose), _stopped_as_by_ctrl_c(), collected_damage() as damaged
@@ -186,7 +187,7 @@ def _say_error(
     error: CuratorError, code: int, options: argparse.Namespace, damaged: Sequence[Damage]
 ) -> int:
     """Show an error: as JSON where that is asked for, else on stderr, however quiet."""
-    from rich.console import Console
+    from .console import Terminal
 
     if options.json:
         found = {"damage": as_mappings(damaged)} if damaged else {}
@@ -194,7 +195,7 @@ def _say_error(
             write_json({"error": type(error).__name__, "message": str(error), **found})
     else:
         name = f"[bold red]{type(error).__name__}[/]"
-        Console(stderr=True).print(f"{name}: {escape(error)}")
+        Terminal().print(f"{name}: {escape(error)}")
     return code
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,9 +23,53 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from .plain import escape
+
+
+class Terminal(Console):
+    """A console on stderr that cuts no table.
+
+    A table wider than the console keeps its words whole, for lines of a log may be long and a
+    terminal turns them. ``COLUMNS`` and ``LINES`` that leave no room (0, as some services set
+    them) count as not set.
+
+    Args:
+        quiet: Whether it says nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        left_out = {name for name, least in _LEAST.items() if _too_few(name, least)}
+        kept = {name: text for name, text in os.environ.items() if name not in left_out}
+        super().__init__(stderr=True, quiet=quiet, _environ=kept)
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Show what is given, as rich's console does."""
+        wide = self.options.update(max_width=_WIDEST)
+        tables = [one for one in objects if isinstance(one, Table)]
+        for column in (column for table in tables for column in table.columns):
+            column.overflow = "fold"
+        needed = [Measurement.get(self, wide, table).minimum for table in tables]
+        before = self._width
+        if needed and max(needed) > self.width:
+            self._width = max(needed)
+        try:
+            super().print(*objects, **how)
+        finally:
+            self._width = before
+
+
+_WIDEST = 100_000
+_LEAST = {"COLUMNS": 20, "LINES": 2}
+"""The fewest columns and lines that can be written in."""
+
+
+def _too_few(variable: str, least: int) -> bool:
+    """Whether the environment asks for less than can be written in, or for no number."""
+    text = os.environ.get(variable, "")
+    return text.isdigit() and not (text.isascii() and least <= int(text[:9]))
 
 
 class NotesOnConsole(logging.Handler):

@@ -1,4 +1,4 @@
-"""How threads of the command line's own process wait for each other."""
+"""What libraries in the command line's own process are told before they are loaded."""
 
 from __future__ import annotations
 
@@ -29,4 +29,21 @@ def spin_briefly() -> bool:
         return False
     if _POLICY not in os.environ:
         os.environ.setdefault(_TURNS, _FEW)
+    return True
+
+
+def quiet_decoders() -> bool:
+    """Let OpenCV write nothing of its own to stderr, here and in child processes.
+
+    While it decodes images it says there what it makes of them, through bars and in spite of
+    ``--quiet``. An image that it cannot decode is rejected, which says why. OpenCV reads the
+    environment once, when it is loaded; what the user has set there stays. It holds for the whole
+    process: only who owns it, as the command line does, may call.
+
+    Returns:
+        Whether it was in time: OpenCV was not yet loaded.
+    """
+    if "cv2" in sys.modules:
+        return False
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     return True

@@ -61,9 +61,9 @@ def _versions(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
         pad_edge=False,
     )  # fmt: skip
     for name in ("version", "date (UTC)"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for name in ("images", "quality", "size", "its own", "LoRAs"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for line in found.lines:
         version = line.version
         newest = " (latest)" if version.is_newest else ""

@@ -47,3 +47,22 @@ def test_it_says_when_it_comes_too_late():
         "assert not spin_briefly()"
     )
     assert _turns(code) == ["None", "True"]
+
+
+def _decoded(code: str, tmp_path, **environment: str) -> str:
+    from PIL import Image
+
+    Image.new("P", (400, 2)).save(tmp_path / "a.tif")
+    clean = {key: value for key, value in os.environ.items() if key != "OPENCV_LOG_LEVEL"}
+    read = f"import cv2; cv2.imread({str(tmp_path / 'a.tif')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}; {read}"],
+        env=clean | environment, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    return done.stderr
+
+
+def test_opencv_says_nothing_while_the_command_line_decodes(tmp_path):
+    assert "TIFF_Warning" not in _decoded(_OWN, tmp_path)
+    assert "TIFF_Warning" in _decoded("import character_curator", tmp_path)
+    assert "TIFF_Warning" in _decoded(_OWN, tmp_path, OPENCV_LOG_LEVEL="WARNING")
