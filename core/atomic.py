@@ -7,6 +7,7 @@ leaves that to the system, as a disk without power cuts allows.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -170,6 +171,29 @@ def make_folders(folder: Path) -> None:
     for new in reversed(made):
         new.mkdir(exist_ok=True)
         sync(new.parent)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where nothing can be written, before an hour has been spent for it.
+
+    Args:
+        path: A file or folder that is to be written; what is there already is not looked at.
+
+    Raises:
+        WriteError: A part of the way to it is no folder, or is one that takes no new names.
+    """
+    above = path
+    try:
+        if path.exists():
+            return
+        while not above.exists() and above != above.parent:
+            above = above.parent
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder", str(path))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"nothing may be written into {above}", str(path))
+    except OSError as error:
+        raise WriteError(path, error) from error
 
 
 def sync(path: Path) -> None:

@@ -264,9 +264,11 @@ def _undo(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
 def _history(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from rich.table import Table
 
-    from ..captions import read_history
+    from ..captions import read_history, read_table
 
     steps = read_history(options.folder.expanduser().resolve())
+    if not steps:
+        read_table(options.folder)  # refuses a folder that is not there, or has no image
     shown = Table(title="Edits of captions", title_justify="left")
     for heading in ("", "when (UTC)", "what", "captions", "state"):
         shown.add_column(heading)

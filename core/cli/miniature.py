@@ -30,11 +30,14 @@ class RecipeNotHereError(CuratorError):
         )
 
 
+_WEIGHTS = Path("miniature-weights")
+
+
 def add_commands(command: Command) -> None:
     """Add the command and its arguments."""
     sub = command("miniature", _miniature, "The embedded models: where they are, train, measure.")
     sub.add_argument("action", choices=("where", "train", "measure"), nargs="?", default="where")
-    sub.add_argument("--output", type=Path, default=Path("miniature-weights"))
+    sub.add_argument("--output", type=Path, help=f"folder of weights (default: {_WEIGHTS})")
     sub.add_argument("--hours", type=float, default=3.0, help="time budget of 'train' in all")
     sub.add_argument("--seed", type=int, default=0)
 
@@ -42,11 +45,12 @@ def add_commands(command: Command) -> None:
 def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]:
     from .. import miniature
 
+    output = options.output or _WEIGHTS
     if options.action == "train":
         recipe = _project("recipe.family")
         with progress_on(console) as progress:
             weights = recipe.train_family(
-                options.output,
+                output,
                 budget_seconds=options.hours * 3600,
                 seed=options.seed,
                 progress=progress,
@@ -57,7 +61,7 @@ def _miniature(options: argparse.Namespace, console: Console) -> tuple[int, Any]
         return EXIT_DONE, {"weights": str(weights)}
     if options.action == "measure":
         measure = _project("measure")
-        root = options.output if options.output.is_dir() else miniature.WEIGHTS
+        root = output if output.is_dir() else miniature.WEIGHTS
         with progress_on(console) as progress:
             table = measure.measure_all(root, progress=progress)
         console.print(escape(measure.markdown_table(table)))

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import check_place
 from ..counts import how_many
 from ..reading.folders import is_packed_name, packed_in
 from ..stores.addresses import AddressError, addresses, is_address, shown
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ..stores.staging import Kind, Staged
 
 _SHOWN = 5
+_WRITTEN = ("output", "html", "document", "tensorboard")
+"""Options that name what a command writes."""
 _BROKEN = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.I)
 
 
@@ -131,6 +134,7 @@ def here(options: argparse.Namespace, console: Console) -> Iterator[Pending]:
     Raises:
         AddressError: The command takes no address there.
         StoreError: A store refuses, does not answer, or has nothing there.
+        WriteError: Nothing can be written where a result is to go.
     """
     pending = Pending()
     with _limited(getattr(options, "cache_limit", None)):
@@ -160,6 +164,8 @@ def here(options: argparse.Namespace, console: Console) -> Iterator[Pending]:
                     f"'--{name.replace('_', '-')}' takes no address ({shown(str(value))}). Copy "
                     "what is there to a folder first, or name one."
                 )
+            elif isinstance(value, Path) and name in _WRITTEN:
+                check_place(value)
         try:
             yield pending
         except BaseException:

@@ -232,7 +232,9 @@ def check_place(output: Path) -> None:
 
     Raises:
         OutputError: The place is taken by something that is not a dataset.
+        WriteError: Nothing can be written there.
     """
+    atomic.check_place(output)
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file. Name a folder for the dataset.")
     if output.is_dir() and any(output.iterdir()) and not is_dataset(output):
