@@ -9,6 +9,7 @@ faces sets ``analyses``: what is wrong with the libraries' builds is then said f
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import signal
 import threading
@@ -100,6 +101,21 @@ class TooLittleMemoryError(CuratorError):
         )
 
 
+class TooFewThreadsError(CuratorError):
+    """The system gives this process no further thread or process."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"The system gives no further thread or process ({error}). End others of yours, allow "
+            "more ('ulimit -u', or the limit of the container), or ask for fewer with "
+            "OMP_NUM_THREADS=1 and --workers 1; what is done is kept."
+        )
+
+
+_NO_ROOM = ("failed to map segment", "annot allocate memory")
+"""How a library that does not fit into memory is said to have failed to load."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     if arguments is None:  # the process is ours
@@ -128,9 +144,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except CuratorError as error:
             return _say_error(error, error.exit_code, options, damaged)
         except OSError as error:
+            if error.errno == errno.EAGAIN and error.filename is None:  # of a fork
+                few = TooFewThreadsError(error)
+                return _say_error(few, few.exit_code, options, damaged)
             found = WriteError(visible(str(error.filename or _nameless())), error)
             return _say_error(found, found.exit_code, options, damaged)
         except ImportError as error:
+            if any(sign in str(error) for sign in _NO_ROOM):
+                little = TooLittleMemoryError(error)
+                return _say_error(little, little.exit_code, options, damaged)
             log.debug("A library cannot be loaded.", exc_info=True)
             broken = BrokenLibraryError(error)
             return _say_error(broken, broken.exit_code, options, damaged)
@@ -139,6 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 TooLittleMemoryError(error), TooLittleMemoryError.exit_code, options, damaged
             )
         except RuntimeError as error:
+            if "start new thread" in str(error):
+                few = TooFewThreadsError(error)
+                return _say_error(few, few.exit_code, options, damaged)
             if "allocate memory" in str(error):  # as torch has it on a CPU
                 code = TooLittleMemoryError.exit_code
                 return _say_error(TooLittleMemoryError(MemoryError()), code, options, damaged)

@@ -141,3 +141,25 @@ def test_a_name_that_no_file_system_takes_is_a_named_error(command_):
     more = ("--output", "out") if command_ == ("export",) else ()
     _, err = command(*command_, "x" * 300, *more, check=2)
     assert "Error: " in err
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (RuntimeError("can't start new thread"), "TooFewThreadsError"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "TooFewThreadsError"),
+        (ImportError("libx.so: failed to map segment from shared object"), "TooLittleMemoryError"),
+        (
+            ImportError("libx.so: cannot allocate memory in static TLS block"),
+            "TooLittleMemoryError",
+        ),
+        (ImportError("libx.so: no such file"), "BrokenLibraryError"),
+    ],
+)
+def test_what_a_limit_refuses_is_called_by_its_name(tmp_path, monkeypatch, error, name):
+    def refused(*_):
+        raise error
+
+    monkeypatch.setattr(captions, "_frequencies", refused)
+    _, err = command("captions", "frequencies", tmp_path, check=2)
+    assert name in err
