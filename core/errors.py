@@ -48,7 +48,7 @@ def _meaning(error: OSError) -> str:
         return f"{reason}. Take it away, or put a file in its place."
     if error.errno == errno.EMFILE:
         return f"{reason}. Let this process open more files (ulimit -n), and run again."
-    return f"{reason}. If that comes again, the disk or the network drive may be failing."
+    return f"{reason}. If that comes again, have the disk or the network drive checked."
 
 
 class MissingDependencyError(CuratorError):

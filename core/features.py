@@ -64,10 +64,10 @@ _ADVICE = {
     _LOCKED: "Another program holds it for more than a minute: wait until that has ended, or end "
     "it, and run again.",
     _FULL: "Free some space on that disk and run again; what was stored is kept.",
-    _REFUSED: "Choose a folder that can be read and written; if it is one, its disk or network "
-    "drive may be failing.",
-    _DAMAGED: "It was begun anew and is damaged again: its disk may be failing. Choose a folder on "
-    "another one.",
+    _REFUSED: "Choose a folder that can be read and written; if it is one, have its disk or "
+    "network drive checked.",
+    _DAMAGED: "It was begun anew and is damaged again. Choose a folder on another disk, and have "
+    "this one checked.",
 }
 
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)

@@ -41,8 +41,8 @@ class UnknownEncodingError(UnreadCaptionError):
     """A text file is in an encoding that is not recognised, or far too long for a caption."""
 
     def __init__(self, path: Path, size: int = 0) -> None:
-        what = "is in an unknown encoding (not UTF-8, UTF-16, UTF-32 or Windows' Western one)"
-        mend = "Save it as UTF-8."
+        what = "is no plain text in UTF-8, UTF-16, UTF-32 or Windows' Western encoding"
+        mend = "Save it as UTF-8, without control characters."
         if size > MOST_BYTES:
             what, mend = f"is no caption: it has {size:,} bytes", "Take it away, or shorten it."
         super().__init__(f"The caption {path} {what}. {mend}")

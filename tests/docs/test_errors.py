@@ -38,3 +38,9 @@ def test_what_differs_is_in_braces():
     assert "More than 20,000,000 pairs of images are at least {threshold} alike." in page
     assert "There is no LoRA file to read at {path}: {strerror}." in page
     assert "{_" not in page
+
+
+def test_no_message_guesses_its_cause():
+    table = make_errors.PAGE.read_text(encoding="utf-8")
+    guesses = re.findall(r"[^.|]*\b(?:probably|perhaps|possibly|may be failing)\b[^.|]*", table)
+    assert not guesses

@@ -27,7 +27,7 @@ def test_a_name_that_is_too_long_is_a_named_error(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     _, told = command(*(word.format("n" * 300) for word in words), check=2)
     assert "Error" in told
-    assert "may be failing" not in told.replace("\n", " ")
+    assert "drive checked" not in told.replace("\n", " ")
 
 
 def test_a_folder_that_may_not_be_read_is_a_named_error(tmp_path, monkeypatch):
