@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import atomic
+from ..counts import how_many
 from ..damages import note_damage
 from ..generation.backend import request_fingerprint
 from ..hashing import sealed, unsealed
@@ -146,12 +147,14 @@ def found_there(
         folder: Of generated images; it may be absent, and hold others.
         plan: The plan; images of more takes than it has count as well.
         settings: Of the back end.
-        known: Those that are known already, and left out.
+        known: Those that are known already, and left out. Where none is, no notes of waves are
+            left, and images that say of themselves that a wave has asked for them do not count:
+            waves begin with the first look, and ask for them again as they did before.
     """
     from ..generation import png
 
     names = {one.request.file_name for one in known}
-    found = []
+    found, of_waves = [], 0
     for path in sorted(folder.glob("char_*.png")) if folder.is_dir() else ():
         if path.name in names:
             continue
@@ -163,5 +166,20 @@ def found_there(
         if request is None or request.file_name != path.name or record is None:
             continue
         if request_fingerprint(request, settings) == record.get("request"):
+            if not names and _of_a_wave(record):
+                of_waves += 1
+                continue
             found.append(Asked(request, 0, THERE))
+    if of_waves:
+        log.warning(
+            "No notes are left of the waves that have made %s in %s: waves begin anew, and what "
+            "they ask for again is not made again.",
+            how_many(of_waves, "image"), folder,
+        )  # fmt: skip
     return found
+
+
+def _of_a_wave(record: Mapping[str, Any]) -> bool:
+    """Whether an image's record says that a wave has asked for it."""
+    said = record.get("wave")
+    return isinstance(said, dict) and said.get("number") not in (None, 0)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..analysis.pixels import require_readable
 from ..counts import how_many
 from ..imageset import ImageSet
 from ..plan import Plan, Request
@@ -113,6 +114,9 @@ def grow(
         ledger: File that the waves are noted in.
         settings: Of the back end.
         folder: Where the images go.
+
+    Raises:
+        LostImagesError: Images have gone before they were measured.
     """
     asked = asked_so_far(plan, goal, ledger, settings, folder)
     steps: list[Standing] = []
@@ -122,6 +126,7 @@ def grow(
         requests = in_plan_order(plan, notes)
         images = with_waves(make(requests, notes.__getitem__), asked)
         looked, pairs = look(images)
+        require_readable(looked)  # what comes next follows from all of them
         chosen = _selection(looked, pairs, goal)
         ahead = outlook(plan, goal, looked, chosen, asked)
         steps.append(ahead.standing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from character_curator.analysis.duplicates import duplicate_pairs
+from character_curator.analysis.pixels import LostImagesError
 from character_curator.generation.png import read_record
 from character_curator.generation.run import generate
 from character_curator.growth.ledger import (
@@ -356,6 +358,40 @@ def test_a_damaged_ledger_is_found_again_from_the_images(tmp_path):
     again = grower.grow(goal_of(12, CATEGORIES))
     assert requests_of(again.images) == requests_of(first.images)
     assert grower.backend.sampled == made
+
+
+@pytest.mark.parametrize("left", [1, 3, 14])
+def test_of_images_whose_waves_nobody_knows_any_more_the_waves_are_the_same(tmp_path, left, caplog):
+    goal = goal_of(12, CATEGORIES, SEEDS)
+    whole, broken = Grower(tmp_path / "whole"), Grower(tmp_path / "broken")
+    grown = whole.grow(goal)
+    broken.raw.mkdir(parents=True)
+    # A folder that was taken away while its images were written has some of any wave, and no notes.
+    for path in sorted(whole.raw.glob("*.png"))[-left:]:
+        (broken.raw / path.name).write_bytes(path.read_bytes())
+    assert broken.grow(goal).images.table.equals(grown.images.table)
+    assert broken.contents() == whole.contents()
+    assert f"have made {left} image" in caplog.text
+
+
+def test_a_wave_is_not_judged_by_what_is_left_of_it(tmp_path):
+    goal = goal_of(12, CATEGORIES, SEEDS)
+    whole, broken = Grower(tmp_path / "whole"), Grower(tmp_path / "broken")
+    grown = whole.grow(goal)
+    looks = iter([False, True])
+
+    def lost(images):
+        looked, pairs = look(images)
+        if next(looks):
+            shutil.rmtree(broken.raw)
+            gone = np.arange(len(looked)) == 0
+            looked = looked.reject(gone, Rejection.UNREADABLE, ["it is gone"] * len(looked))
+        return looked, pairs
+
+    with pytest.raises(LostImagesError):
+        broken.grow(goal, look=lost)
+    assert broken.grow(goal).images.table.equals(grown.images.table)
+    assert broken.contents() == whole.contents()
 
 
 @pytest.mark.parametrize(
