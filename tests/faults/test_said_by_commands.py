@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from character_curator.counts import singular
 from tests.support.commands import CURATE, command, draw_people, own_logging
 from tests.support.faults.stages import STAGES, Stage
 from tests.support.tiny_analysis import needs_miniature_faces
@@ -184,7 +185,8 @@ def _check(case: Case, ended, tmp_path, monkeypatch) -> None:
     assert [line for line, times in Counter(notes).items() if times > 1] == []
     assert said.count("Damage found (the notes above say more):") == 1
     at_last = said[said.index("Damage found") :]
-    summed = f"{named['count']} damaged {named['what']} in {named['where']}: {named['then']}"
+    what = named["what"] if named["count"] != 1 else singular(named["what"])
+    summed = f"{named['count']} damaged {what} in {named['where']}: {named['then']}"
     assert at_last.count(summed) == 1
     assert "WARNING" not in said
 

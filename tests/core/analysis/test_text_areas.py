@@ -130,7 +130,7 @@ def test_images_of_much_text_are_rejected_and_measured_once(models, tmp_path):
         found = reject_text(images, store, finder, 0.01)
         by_name = {row["path"]: row for row in found.table.iter_rows(named=True)}
         assert by_name["some.png"]["rejection"] == "text"
-        assert "text in 1 places takes 1" in by_name["some.png"]["rejection_detail"]
+        assert "text in 1 place takes 1" in by_name["some.png"]["rejection_detail"]
         assert (by_name["none.png"]["rejection"], by_name["none.png"]["text_share"]) == (None, 0)
         assert by_name["broken.png"]["text_share"] is None
         for path in images.paths():

@@ -120,7 +120,7 @@ def test_states_go_back_in_and_strange_ones_do_not(pipeline):
     adapters.load_state_dict(state)
     assert all(torch.equal(v, state[k]) for k, v in adapters.state_dict().items())
     state.pop(next(iter(state)))
-    with pytest.raises(AdapterError, match="do not fit"):
+    with pytest.raises(AdapterError, match="does not fit"):
         adapters.load_state_dict(state)
 
 
