@@ -141,38 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         result = pending.upload(console, result)
             finally:
                 _say_damage(damaged, console)
-        except CuratorError as error:
-            return _say_error(error, error.exit_code, options, damaged)
-        except OSError as error:
-            if error.errno == errno.EAGAIN and error.filename is None:  # of a fork
-                few = TooFewThreadsError(error)
-                return _say_error(few, few.exit_code, options, damaged)
-            found = WriteError(visible(str(error.filename or _nameless())), error)
-            return _say_error(found, found.exit_code, options, damaged)
-        except ImportError as error:
-            if any(sign in str(error) for sign in _NO_ROOM):
-                little = TooLittleMemoryError(error)
-                return _say_error(little, little.exit_code, options, damaged)
-            log.debug("A library cannot be loaded.", exc_info=True)
-            broken = BrokenLibraryError(error)
-            return _say_error(broken, broken.exit_code, options, damaged)
-        except MemoryError as error:
-            return _say_error(
-                TooLittleMemoryError(error), TooLittleMemoryError.exit_code, options, damaged
-            )
-        except RuntimeError as error:
-            if "start new thread" in str(error):
-                few = TooFewThreadsError(error)
-                return _say_error(few, few.exit_code, options, damaged)
-            if "allocate memory" in str(error):  # as torch has it on a CPU
-                code = TooLittleMemoryError.exit_code
-                return _say_error(TooLittleMemoryError(MemoryError()), code, options, damaged)
-            if "Symlink loop" in str(error):  # as pathlib has it before Python 3.13
-                loop = LinkLoopError(error)
-                return _say_error(loop, loop.exit_code, options, damaged)
-            if "home directory" not in str(error):  # as pathlib has it of '~'
+        except Exception as error:
+            if (named := _named(error)) is None:
                 raise
-            return _say_error(NoHomeError(error), NoHomeError.exit_code, options, damaged)
+            return _say_error(named, options, damaged)
         except KeyboardInterrupt:
             with suppress(OSError):  # the terminal may be gone
                 console.print("Stopped. Run the same command again: it goes on where it was.")
@@ -184,9 +156,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_json(result)
         except OSError as error:
             options.json = False  # the error goes to stderr
-            found = WriteError("The standard output", error)
-            return _say_error(found, found.exit_code, options, damaged)
+            return _say_error(WriteError("The standard output", error), options, damaged)
     return code
+
+
+def _named(error: Exception) -> CuratorError | None:
+    """Return an error in words that say what to do; None where nobody foresaw it."""
+    text = str(error)
+    if isinstance(error, CuratorError):
+        return error
+    if isinstance(error, OSError):
+        if error.errno == errno.EAGAIN and error.filename is None:  # of a fork
+            return TooFewThreadsError(error)
+        return WriteError(visible(str(error.filename or _nameless())), error)
+    if isinstance(error, ImportError):
+        if any(sign in text for sign in _NO_ROOM):
+            return TooLittleMemoryError(error)
+        log.debug("A library cannot be loaded.", exc_info=True)
+        return BrokenLibraryError(error)
+    if isinstance(error, MemoryError):
+        return TooLittleMemoryError(error)
+    if isinstance(error, RuntimeError):
+        if "start new thread" in text:
+            return TooFewThreadsError(error)
+        if "allocate memory" in text:  # as torch has it on a CPU
+            return TooLittleMemoryError(MemoryError())
+        if "Symlink loop" in text:  # as pathlib has it before Python 3.13
+            return LinkLoopError(error)
+        if "home directory" in text:  # as pathlib has it of '~'
+            return NoHomeError(error)
+    return None
 
 
 def _nameless() -> str:
@@ -208,10 +207,12 @@ def _say_damage(damaged: Sequence[Damage], console: Console) -> None:
                 console.print(f"  {escape(str(one))}")
 
 
-def _say_error(
-    error: CuratorError, code: int, options: argparse.Namespace, damaged: Sequence[Damage]
-) -> int:
-    """Show an error: as JSON where that is asked for, else on stderr, however quiet."""
+def _say_error(error: CuratorError, options: argparse.Namespace, damaged: Sequence[Damage]) -> int:
+    """Show an error: as JSON where that is asked for, else on stderr, however quiet.
+
+    Returns:
+        The exit code.
+    """
     from .console import Terminal
 
     if options.json:
@@ -221,7 +222,7 @@ def _say_error(
     else:
         name = f"[bold red]{type(error).__name__}[/]"
         Terminal().print(f"{name}: {escape(error)}")
-    return code
+    return error.exit_code
 
 
 @contextmanager
