@@ -17,11 +17,18 @@ from ..json_text import parse
 from ..plain_files import plain_bytes
 from ..reading.color import WHITE, is_srgb, on_background
 from ..reading.masks import without_masks
-from ..reading.opening import DEEP_MODES, MAX_PIXELS, check_plain, decoding, opened, upright
+from ..reading.opening import (
+    DEEP_MODES,
+    MAX_PIXELS,
+    ORIENTATION,
+    check_plain,
+    decoding,
+    opened,
+    upright,
+)
 from .cleaning import cleaned
 from .sidecars import read_metadata
 
-_ORIENTATION = 0x0112
 _KEPT = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp"}
 _WAY = "png/1"
 SUFFIXES = (".png", ".jpg", ".webp")
@@ -293,7 +300,7 @@ def _is_shown_alike(image: Any, look: Look) -> bool:
         (getattr(image, "n_frames", 1) != 1 and image.format != "MPO")
         or image.mode.startswith(DEEP_MODES)
         or image.mode == "CMYK"
-        or image.getexif().get(_ORIENTATION, 1) != 1
+        or image.getexif().get(ORIENTATION, 1) != 1
         or not is_srgb(image.info.get("icc_profile"), image.mode)
         or image.size[0] * image.size[1] > MAX_PIXELS
         or max(image.size) > (look.max_side or max(image.size))

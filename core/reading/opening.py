@@ -16,7 +16,9 @@ from ..plain_files import plain_bytes
 from .color import WHITE, on_background, to_srgb
 from .kinds import known_formats
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
+"""The number in EXIF of how an image is to be turned."""
+
 MAX_PIXELS = 100_000_000
 """The most pixels that are decoded of one image; 10,000 x 10,000 passes."""
 
@@ -217,7 +219,7 @@ def upright_size(size: tuple[int, int], exif: Any) -> tuple[int, int]:
         size: As it is stored.
         exif: Pillow's ``image.getexif()``; ``None`` for none.
     """
-    lies = exif is not None and exif.get(_ORIENTATION) in (5, 6, 7, 8)
+    lies = exif is not None and exif.get(ORIENTATION) in (5, 6, 7, 8)
     return size[::-1] if lies else size
 
 
