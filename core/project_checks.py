@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .project import Project, ProjectFileError
-from .project_parts import STORE_FILE, captioning_of, decisions_of, resolved, thresholds_of
+from .project_measuring import measurers_of
+from .project_parts import STORE_FILE, captioning_of, decisions_of, resolved
 
 _FOLDERS = ("validation", "prior", "control_images", "masks")
 """Keys of [training] that name folders."""
@@ -50,23 +51,17 @@ def check_measuring(project: Project, base: Path | str = ".", work: Path | None 
         base: The folder that its relative paths start from.
         work: Folder of its measurements; the project's output unless given.
     """
-    from .analysis.embeddings import Embedder
-    from .analysis.face_analyser import FaceAnalyser
-    from .analysis.face_quality import UnknownLooksError
     from .analysis.face_validation import read_references
-    from .defaults import CALIBRATED
+    from .analysis.measure import require_looks
     from .features import FeatureStore
 
-    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
-    _ = analyser.detection_fingerprint  # of the pack's files, which have to be there
-    if project.quality.formula == CALIBRATED and not analyser.calibration.photographs:
-        raise UnknownLooksError
-    references = [resolved(base, path) for path in project.faces.references]
-    thresholds_of(project).of_pack(analyser, bool(references))
-    if references:
+    by = measurers_of(project, base)
+    _ = by.analyser.detection_fingerprint  # of the pack's files, which have to be there
+    require_looks(project.quality.formula, by.analyser)
+    if by.references:
         with FeatureStore((work or resolved(base, project.project.output)) / STORE_FILE) as store:
-            read_references(analyser, store, references)
-    _ = Embedder(project.clip.model, project.clip.pretrained or None).fingerprint
+            read_references(by.analyser, store, by.references)
+    _ = by.embedder.fingerprint
 
 
 def _check_training(project: Project, base: Path | str) -> None:

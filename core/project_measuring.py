@@ -43,6 +43,44 @@ class Validated:
     references: References | None
 
 
+@dataclass(frozen=True)
+class Measurers:
+    """What measures a project's images, and what is asked of it; models load when needed.
+
+    Attributes:
+        analyser: The models of faces.
+        embedder: The model that embeds images.
+        thresholds: What a valid face is, with what the pack says where the project says nothing.
+        references: Images of whom the others are to show.
+    """
+
+    analyser: FaceAnalyser
+    embedder: Embedder
+    thresholds: FaceThresholds
+    references: tuple[Path, ...]
+
+
+def measurers_of(project: Project, base: Path | str = ".") -> Measurers:
+    """Return what measures a project's images.
+
+    Args:
+        project: With its sections [faces] and [clip].
+        base: The folder that relative paths of references start from.
+
+    Raises:
+        FacePackError: The face pack is not there.
+        FaceChoiceError: The face of the references is to be chosen, and there are none.
+    """
+    from .analysis.embeddings import Embedder
+    from .analysis.face_analyser import FaceAnalyser
+
+    references = tuple(resolved(base, path) for path in project.faces.references)
+    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
+    embedder = Embedder(project.clip.model, project.clip.pretrained or None)
+    thresholds = thresholds_of(project).of_pack(analyser, bool(references))
+    return Measurers(analyser, embedder, thresholds, references)
+
+
 def validate(
     images: ImageSet,
     project: Project,
@@ -67,16 +105,12 @@ def validate(
     Raises:
         ReferenceFaceError: A reference image does not show exactly one face.
     """
-    from .analysis.embeddings import Embedder
-    from .analysis.face_analyser import FaceAnalyser
     from .analysis.face_validation import read_references, validate_faces
     from .analysis.measure import measure
 
-    references = [resolved(base, path) for path in project.faces.references]
-    analyser = FaceAnalyser(project.faces.pack, det_size=project.faces.detection_size)
-    embedder = Embedder(project.clip.model, project.clip.pretrained or None)
-    thresholds = thresholds_of(project).of_pack(analyser, bool(references))
-    known = read_references(analyser, store, references)  # refused before the folder is measured
+    by = measurers_of(project, base)
+    analyser, embedder, thresholds = by.analyser, by.embedder, by.thresholds
+    known = read_references(analyser, store, by.references)  # refused before the folder is measured
     images = unblemished(project, images, store, progress, base=base, output=output)
     images = cropped(project, images, analyser, store, output, base=base, progress=progress)
     with working(project, engine) as at_work:
@@ -91,7 +125,7 @@ def validate(
             progress=progress,
             engine=at_work,
         )
-    images = validate_faces(images, analyser, store, thresholds, references, progress)
+    images = validate_faces(images, analyser, store, thresholds, by.references, progress)
     return Validated(images, analyser, embedder, thresholds, known)
 
 

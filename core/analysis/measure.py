@@ -93,6 +93,20 @@ class WorthEmbedding:
         return float(scores.quality) >= self.least_quality
 
 
+def require_looks(formula: Formula | None, analyser: FaceAnalyser) -> None:
+    """Refuse the calibrated formula with a pack that does not measure what it is of.
+
+    Args:
+        formula: As of :func:`measure`.
+        analyser: The face models.
+
+    Raises:
+        UnknownLooksError: The pack is not for photographs.
+    """
+    if formula == CALIBRATED and not analyser.calibration.photographs:
+        raise UnknownLooksError
+
+
 def measure(
     images: ImageSet,
     analyser: FaceAnalyser,
@@ -136,8 +150,7 @@ def measure(
     """
     from .face_validation import FaceThresholds
 
-    if formula == CALIBRATED and not analyser.calibration.photographs:
-        raise UnknownLooksError
+    require_looks(formula, analyser)
 
     limits = (thresholds or FaceThresholds()).of_pack(analyser, references=False)
     calibrated = formula == CALIBRATED or (formula is None and analyser.calibration.photographs)
