@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..counts import how_many
+from ..counts import how_many, worded
 from ..imageset import ImageSet
 from ..rejection_reasons import Rejection, in_words
 from ..toml_lines import recipe_toml
@@ -159,9 +159,9 @@ def _cards(chosen: pl.DataFrame, table: pl.DataFrame) -> str:
         scores = chosen["quality"].drop_nulls().to_numpy()
         cards.append((f"{scores.mean():.2f}", "mean quality"))
         cards.append((f"{scores.min():.2f}", "lowest quality"))
-    for column, label in (("seed", "seeds"), ("cluster", "clusters")):
+    for column in ("seed", "cluster"):
         if column in chosen.columns and (count := chosen[column].drop_nulls().n_unique()):
-            cards.append((str(count), label))
+            cards.append((f"{count:,}", worded(count, column)))
     return "".join(
         f'<div class="card"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
         for value, label in cards

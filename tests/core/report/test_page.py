@@ -162,6 +162,14 @@ def test_a_folder_before_any_stage_has_a_report(tmp_path):
     assert "Unreadable" in words
 
 
+@pytest.mark.parametrize(("clusters", "told"), [([3] * 6, "1|cluster"), ([3, 4] * 3, "2|clusters")])
+def test_its_cards_count_in_the_singular_and_plural(tmp_path, clusters, told):
+    images = make_images(tmp_path, 6).with_columns(
+        pl.Series("cluster", clusters, dtype=pl.Int32), pl.lit(True).alias("selected")
+    )
+    assert f"|{told}|" in "|".join(Page(render(images, name="x")).words)
+
+
 def test_a_missed_quota_is_marked(tmp_path):
     images = make_images(tmp_path, 24, selected=None)
     selection = select(images, 15, [Quota("seed", exact={966983: 10})])
